@@ -1,0 +1,12 @@
+//! How a role starts, reports and stops: the [`Role`] trait, the two-step [`Shutdown`], the ops listener and the points
+//! at which a test may kill the process.
+
+mod abort;
+mod ops;
+mod role;
+mod shutdown;
+
+pub use abort::abort_point;
+pub use ops::{Ops, Readiness};
+pub use role::Role;
+pub use shutdown::Shutdown;

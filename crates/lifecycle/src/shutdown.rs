@@ -1,0 +1,51 @@
+//! Stopping in two steps: first finish what is open (drain), then drop it.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+/// Tells every part of a role when to stop. Clones speak of the same shutdown.
+///
+/// `drain` comes first: accept nothing new, finish what was started. `drop` ends the patience: return now.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    drain: CancellationToken,
+    drop: CancellationToken,
+}
+
+impl Shutdown {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancelled when nothing new may be begun.
+    pub fn draining(&self) -> &CancellationToken {
+        &self.drain
+    }
+
+    /// Cancelled when what is still open must be dropped.
+    pub fn dropping(&self) -> &CancellationToken {
+        &self.drop
+    }
+
+    /// Begins the drain; `patience` later everything is dropped.
+    pub fn begin(&self, patience: Duration) {
+        self.drain.cancel();
+        let drop = self.drop.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(patience).await;
+            drop.cancel();
+        });
+    }
+
+    /// Drops everything now.
+    pub fn escalate(&self) {
+        self.drain.cancel();
+        self.drop.cancel();
+    }
+
+    /// A shutdown that ends with this one, and can be ended alone.
+    pub fn child(&self) -> Self {
+        Self { drain: self.drain.child_token(), drop: self.drop.child_token() }
+    }
+}

@@ -1,0 +1,166 @@
+//! W3C Trace Context (<https://www.w3.org/TR/trace-context/>): reading it, writing it, and making a span its child.
+
+use std::fmt;
+
+use http::HeaderMap;
+use opentelemetry::{
+    Context,
+    trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState},
+};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+pub const TRACEPARENT: &str = "traceparent";
+pub const TRACESTATE: &str = "tracestate";
+
+/// A place in a trace: what `traceparent` says. `Display` writes that header's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    pub trace_id: u128,
+    pub span_id: u64,
+    pub sampled: bool,
+}
+
+impl TraceContext {
+    /// A new trace that nobody records; its ids are for logs and error documents.
+    pub fn unsampled() -> Self {
+        Self { trace_id: nonzero(rand::random::<u128>), span_id: nonzero(rand::random::<u64>), sampled: false }
+    }
+
+    /// The same trace, one span further.
+    pub fn child(&self) -> Self {
+        Self { span_id: nonzero(rand::random::<u64>), ..*self }
+    }
+
+    /// Reads a `traceparent` value: version 00, or a later one read as 00 with its extra fields left alone.
+    pub fn parse(value: &str) -> Option<Self> {
+        let bytes = value.as_bytes();
+        if bytes.len() < 55 || !value.is_ascii() || bytes[2] != b'-' || bytes[35] != b'-' || bytes[52] != b'-' {
+            return None;
+        }
+        let version = hex(&value[0..2])?;
+        if version == 0xff
+            || (version == 0 && bytes.len() != 55)
+            || (version > 0 && bytes.len() > 55 && bytes[55] != b'-')
+        {
+            return None;
+        }
+        let trace_id = hex(&value[3..35])?;
+        let span_id = u64::try_from(hex(&value[36..52])?).ok()?;
+        let flags = hex(&value[53..55])?;
+        (trace_id != 0 && span_id != 0).then_some(Self { trace_id, span_id, sampled: flags & 1 == 1 })
+    }
+
+    fn to_otel(self) -> SpanContext {
+        SpanContext::new(
+            TraceId::from(self.trace_id),
+            SpanId::from(self.span_id),
+            if self.sampled { TraceFlags::SAMPLED } else { TraceFlags::default() },
+            true,
+            TraceState::default(),
+        )
+    }
+}
+
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+    }
+}
+
+/// The trace context of the span that is entered now, if it belongs to a trace.
+pub fn current() -> Option<TraceContext> {
+    let context = Span::current().context();
+    let span = context.span();
+    let span = span.span_context();
+    span.is_valid().then(|| TraceContext {
+        trace_id: u128::from_be_bytes(span.trace_id().to_bytes()),
+        span_id: u64::from_be_bytes(span.span_id().to_bytes()),
+        sampled: span.is_sampled(),
+    })
+}
+
+/// Reads the caller's trace context from headers or gRPC metadata.
+pub fn extract(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let value = values.next()?;
+    // The specification has a request with several start a new trace.
+    if values.next().is_some() {
+        return None;
+    }
+    TraceContext::parse(value.to_str().ok()?)
+}
+
+/// Writes a trace context into headers or gRPC metadata, over what was there.
+pub fn inject(context: &TraceContext, headers: &mut HeaderMap) {
+    if let Ok(value) = http::HeaderValue::try_from(context.to_string()) {
+        headers.insert(TRACEPARENT, value);
+    }
+}
+
+/// Makes `span`, which must not have been entered yet, a child of `parent`.
+pub fn set_parent(span: &Span, parent: &TraceContext) {
+    // Fails only where the span is disabled or no trace layer is installed: there is nothing to link then.
+    let _ = span.set_parent(Context::new().with_remote_span_context(parent.to_otel()));
+}
+
+fn hex(digits: &str) -> Option<u128> {
+    // from_str_radix takes a sign and upper case, which the header may not hold.
+    digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).then(|| u128::from_str_radix(digits, 16).ok())?
+}
+
+fn nonzero<T: Default + PartialEq>(next: impl Fn() -> T) -> T {
+    loop {
+        let id = next();
+        if id != T::default() {
+            return id;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALID: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_valid_header_survives_a_round_trip() {
+        let context = TraceContext::parse(VALID).unwrap();
+        assert!(context.sampled);
+        assert_eq!(context.to_string(), VALID);
+        assert_eq!(context.child().trace_id, context.trace_id);
+        assert_ne!(context.child().span_id, context.span_id);
+    }
+
+    #[test]
+    fn headers_that_the_specification_calls_invalid_are_refused() {
+        for invalid in [
+            "",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-extra",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01extra",
+            "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(TraceContext::parse(invalid), None, "{invalid}");
+        }
+    }
+
+    #[test]
+    fn a_later_version_is_read_as_far_as_it_is_known() {
+        assert!(TraceContext::parse("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more").is_some());
+    }
+
+    #[test]
+    fn two_headers_start_a_new_trace() {
+        let mut headers = HeaderMap::new();
+        headers.append(TRACEPARENT, VALID.parse().unwrap());
+        assert!(extract(&headers).is_some());
+        headers.append(TRACEPARENT, VALID.parse().unwrap());
+        assert_eq!(extract(&headers), None);
+    }
+}

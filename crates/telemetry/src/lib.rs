@@ -1,0 +1,12 @@
+//! Logs, traces and metrics of a process, set up once, and the trace context that travels with every request and event.
+//!
+//! Logs are JSON lines on stdout. Traces leave by OTLP over gRPC where an endpoint is configured. Metrics are scraped
+//! from `/metrics` of the ops listener; each crate names its own in a file `metrics.rs`.
+
+mod context;
+mod init;
+mod metrics;
+
+pub use context::{TraceContext, current, extract, inject, set_parent};
+pub use init::{Config, Telemetry, init};
+pub use metrics::{LATENCY_BUCKETS, Meter, meter, render};

@@ -1,0 +1,71 @@
+//! What can go wrong with a request, by kind. The status a client reads is chosen in `problem.rs` alone.
+
+use std::borrow::Cow;
+
+/// An error on a request's way. `detail` is for the client, `cause` for the log; they never mix.
+#[derive(Debug)]
+pub struct Error {
+    pub kind: ErrorKind,
+    /// A sentence for the client.
+    pub detail: Cow<'static, str>,
+    /// For the log only.
+    pub cause: Option<String>,
+    /// Field violations, for `errors[]`.
+    pub violations: Vec<Violation>,
+    /// Header fields that belong to the answer: `Allow`, `Retry-After`, `WWW-Authenticate`.
+    pub headers: http::HeaderMap,
+}
+
+/// One bad field of a request: `{"field": "quantity", "reason": "must be at least 1"}`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Violation {
+    pub field: String,
+    pub reason: String,
+}
+
+/// Each has one problem type, title and status, in `problem.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    BadRequest,
+    Invalid,
+    Unauthenticated,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    NotAcceptable,
+    Conflict,
+    PreconditionFailed,
+    BodyTooLarge,
+    UnsupportedMediaType,
+    HeadersTooLarge,
+    UriTooLong,
+    RateLimited,
+    ClientClosed,
+    Internal,
+    Unimplemented,
+    BadGateway,
+    Unavailable,
+    Overloaded,
+    Timeout,
+}
+
+impl Error {
+    pub fn new(kind: ErrorKind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, detail: detail.into(), cause: None, violations: Vec::new(), headers: http::HeaderMap::new() }
+    }
+    #[must_use]
+    pub fn cause(mut self, cause: impl std::fmt::Display) -> Self {
+        self.cause = Some(cause.to_string());
+        self
+    }
+    #[must_use]
+    pub fn violations(mut self, violations: Vec<Violation>) -> Self {
+        self.violations = violations;
+        self
+    }
+    #[must_use]
+    pub fn header(mut self, name: http::HeaderName, value: http::HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+}
