@@ -5,5 +5,6 @@ mod action;
 mod context;
 mod error;
 mod problem;
+mod worker;
 
 pub use upstream::{Body, BoxError};
