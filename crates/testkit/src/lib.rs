@@ -1,1 +1,11 @@
+//! What tests share: real servers as child processes, and waiting for a condition with a bound.
+//!
+//! A missing program fails the test with the line that installs it; nothing is skipped.
 
+#![expect(clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod eventually;
+mod postgres;
+
+pub use eventually::eventually;
+pub use postgres::{Postgres, postgres};
