@@ -3,10 +3,12 @@
 
 mod abort;
 mod ops;
+mod readiness;
 mod role;
 mod shutdown;
 
 pub use abort::abort_point;
-pub use ops::{Ops, Readiness};
+pub use ops::{Ops, OpsBoard};
+pub use readiness::Readiness;
 pub use role::Role;
 pub use shutdown::Shutdown;

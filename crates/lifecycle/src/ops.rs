@@ -3,53 +3,37 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
-use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tower::ServiceExt as _;
 
-use crate::Shutdown;
-
-/// Whether a role should get traffic. Clones speak of the same role; it starts not ready, with the reason `starting`.
-#[derive(Clone, Debug)]
-pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, String>>>);
-
-impl Default for Readiness {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(BTreeMap::from([("role", "starting".to_owned())]))))
-    }
-}
-
-impl Readiness {
-    /// Removes the reason `part` had not to be ready. A role calls `ready("role")` once it serves.
-    pub fn ready(&self, part: &'static str) {
-        self.0.lock().remove(part);
-    }
-
-    /// Says why `part` is not ready.
-    pub fn not_ready(&self, part: &'static str, reason: impl Into<String>) {
-        self.0.lock().insert(part, reason.into());
-    }
-
-    pub fn is_ready(&self) -> bool {
-        self.0.lock().is_empty()
-    }
-
-    /// What is not ready, and why.
-    pub fn reasons(&self) -> BTreeMap<&'static str, String> {
-        self.0.lock().clone()
-    }
-}
-
-/// The readiness of the roles behind one ops listener, by name.
-type Roles = Arc<Mutex<BTreeMap<String, Readiness>>>;
+use crate::{Readiness, Shutdown};
 
 /// An ops listener, bound but not yet serving.
 pub struct Ops {
     listener: TcpListener,
     address: SocketAddr,
-    roles: Roles,
-    router: Router,
+    board: OpsBoard,
+}
+
+/// What the ops listener shows; roles come and go on it while it serves. Clones speak of the same listener.
+#[derive(Clone, Default)]
+pub struct OpsBoard(Arc<Mutex<Shown>>);
+
+#[derive(Default)]
+struct Shown {
+    readiness: BTreeMap<String, Readiness>,
+    routers: BTreeMap<String, Router>,
+    /// All of `routers`; made anew when one changes.
+    merged: Router,
 }
 
 impl Ops {
@@ -62,23 +46,15 @@ impl Ops {
             .await
             .with_context(|| format!("the ops listener can't have {address}: is another process on it?"))?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, roles: Roles::default(), router: Router::new() })
+        Ok(Self { listener, address, board: OpsBoard::default() })
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Counts a role's readiness into `/readyz`.
-    pub fn watch(&self, name: impl Into<String>, readiness: Readiness) {
-        self.roles.lock().insert(name.into(), readiness);
-    }
-
-    /// Adds routes.
-    #[must_use]
-    pub fn merge(mut self, router: Router) -> Self {
-        self.router = self.router.merge(router);
-        self
+    pub fn board(&self) -> OpsBoard {
+        self.board.clone()
     }
 
     /// Serves until `shutdown` drops; a draining process still tells that it isn't ready.
@@ -91,8 +67,8 @@ impl Ops {
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
-            .with_state((self.roles, shutdown))
-            .merge(self.router);
+            .fallback(of_roles)
+            .with_state((self.board, shutdown));
         let serve = axum::serve(self.listener, router);
         // An open scrape doesn't hold up the end of the process.
         tokio::select! {
@@ -102,9 +78,30 @@ impl Ops {
     }
 }
 
-async fn readyz(State((roles, shutdown)): State<(Roles, Shutdown)>) -> impl IntoResponse {
-    let mut waiting: BTreeMap<String, BTreeMap<&'static str, String>> = roles
+impl OpsBoard {
+    /// Counts a role's readiness into `/readyz`, in place of what was known under this name.
+    pub fn watch(&self, name: impl Into<String>, readiness: Readiness) {
+        self.0.lock().readiness.insert(name.into(), readiness);
+    }
+
+    /// Adds a role's routes, in place of what the role had before.
+    pub fn mount(&self, role: impl Into<String>, router: Router) {
+        let mut shown = self.0.lock();
+        shown.routers.insert(role.into(), router);
+        shown.merged = shown.routers.values().cloned().fold(Router::new(), Router::merge);
+    }
+}
+
+async fn of_roles(State((board, _)): State<(OpsBoard, Shutdown)>, request: Request) -> Response {
+    let router = board.0.lock().merged.clone();
+    router.oneshot(request).await.into_response()
+}
+
+async fn readyz(State((board, shutdown)): State<(OpsBoard, Shutdown)>) -> impl IntoResponse {
+    let mut waiting: BTreeMap<String, BTreeMap<&'static str, String>> = board
+        .0
         .lock()
+        .readiness
         .iter()
         .filter(|(_, readiness)| !readiness.is_ready())
         .map(|(name, readiness)| (name.clone(), readiness.reasons()))
@@ -118,4 +115,55 @@ async fn readyz(State((roles, shutdown)): State<(Roles, Shutdown)>) -> impl Into
 
 async fn metrics() -> impl IntoResponse {
     ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], telemetry::render())
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use hyper_util::rt::TokioIo;
+
+    use super::*;
+
+    async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = hyper::Request::get(path).header("host", "ops").body(String::new()).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn readiness_follows_the_roles_and_says_what_is_missing() {
+        let ops = Ops::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let (address, board, shutdown) = (ops.address(), ops.board(), Shutdown::new());
+        let serving = tokio::spawn(ops.run(shutdown.clone()));
+
+        let readiness = Readiness::default();
+        board.watch("product", readiness.clone());
+        let (status, body) = get(address, "/readyz").await;
+        assert_eq!(status, 503);
+        assert!(body.contains("product") && body.contains("starting"), "{body}");
+
+        readiness.ready("role");
+        assert_eq!(get(address, "/readyz").await.0, 200);
+        assert_eq!(get(address, "/livez").await.0, 200);
+
+        board.mount("product", Router::new().route("/stock", axum::routing::get(|| async { "42" })));
+        assert_eq!(get(address, "/stock").await, (200, "42".to_owned()));
+        board.mount("product", Router::new());
+        assert_eq!(get(address, "/stock").await.0, 404);
+
+        shutdown.escalate();
+        serving.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_taken_address_is_a_clear_error() {
+        let first = Ops::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let error = Ops::bind(first.address()).await.err().unwrap();
+        assert!(format!("{error:#}").contains("is another process on it?"), "{error:#}");
+    }
 }

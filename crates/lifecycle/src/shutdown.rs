@@ -49,3 +49,26 @@ impl Shutdown {
         Self { drain: self.drain.child_token(), drop: self.drop.child_token() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_lies_between_drain_and_drop() {
+        let shutdown = Shutdown::new();
+        let child = shutdown.child();
+        shutdown.begin(Duration::from_secs(5));
+        assert!(child.draining().is_cancelled());
+        tokio::time::sleep(Duration::from_millis(4_999)).await;
+        assert!(!child.dropping().is_cancelled());
+        child.dropping().cancelled().await;
+    }
+
+    #[tokio::test]
+    async fn a_child_ends_alone() {
+        let shutdown = Shutdown::new();
+        shutdown.child().escalate();
+        assert!(!shutdown.draining().is_cancelled());
+    }
+}

@@ -10,8 +10,7 @@ use opentelemetry::{
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-pub const TRACEPARENT: &str = "traceparent";
-pub const TRACESTATE: &str = "tracestate";
+const TRACEPARENT: &str = "traceparent";
 
 /// A place in a trace: what `traceparent` says. `Display` writes that header's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
