@@ -1,4 +1,74 @@
 //! What a route does with a request that passed the pipeline. One file an action.
 //!
-//! transcode.rs  JSON ↔ gRPC, unary and server streaming      aggregate.rs  several calls, one answer
-//! proxy.rs      HTTP, WebSocket, SSE, gRPC passed through    session.rs    log in, who am I, log out
+//! transcode/    JSON ↔ gRPC, unary and server streaming      aggregate/  several calls, one answer
+//! proxy/        HTTP, WebSocket, SSE, gRPC passed through    session.rs  log in, who am I, log out
+//! respond.rs    a fixed answer                               redirect.rs another place
+//!
+//! Each is compiled once, when the configuration loads, and immutable from then on. Compiling finds every mistake that
+//! can be found before a request comes and reports all of them.
+
+pub mod aggregate;
+pub mod duration;
+pub mod proxy;
+pub mod redirect;
+pub mod respond;
+pub mod session;
+pub mod transcode;
+
+pub use aggregate::Aggregate;
+pub use proxy::Proxy;
+pub use redirect::Redirect;
+pub use respond::Respond;
+pub use session::Session;
+pub use transcode::Transcode;
+
+use http::{Request, Response};
+use upstream::Body;
+
+use crate::{context::RequestContext, error::Error, worker::Worker};
+
+/// The last step of a request's way through the gateway.
+pub enum Action {
+    Transcode(Transcode),
+    Aggregate(Aggregate),
+    Proxy(Proxy),
+    Respond(Respond),
+    Redirect(Redirect),
+    Session(Session),
+}
+
+impl Action {
+    /// Answers the request.
+    ///
+    /// # Errors
+    /// Whatever the client or the upstream did wrong, for the rescue layer to turn into a problem document.
+    pub async fn call(
+        &self,
+        worker: &Worker,
+        request: Request<Body>,
+        context: &RequestContext,
+    ) -> Result<Response<Body>, Error> {
+        match self {
+            Self::Transcode(action) => action.call(worker, request, context).await,
+            Self::Aggregate(action) => action.call(worker, request, context).await,
+            Self::Proxy(action) => action.call(worker, request, context).await,
+            Self::Respond(action) => Ok(action.call()),
+            Self::Redirect(action) => action.call(&request, context),
+            Self::Session(action) => action.call(worker, request, context).await,
+        }
+    }
+}
+
+/// What is wrong with an action's configuration; `path` is relative to the action's section (empty: the section itself).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct ConfigError {
+    pub path: String,
+    pub message: String,
+}
+
+impl ConfigError {
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
