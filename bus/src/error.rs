@@ -1,0 +1,47 @@
+//! Why a call on the bus as a whole failed, and why one event of a publish was refused.
+
+/// A call failed as a whole.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller's fault; the text names the field.
+    #[error("{0}")]
+    Invalid(String),
+    #[error("no group {0:?}")]
+    NoGroup(String),
+    #[error("no queue {0:?}")]
+    NoQueue(String),
+    /// It contradicts what stands: partitions of a queue with events, a group on another queue.
+    #[error("{0}")]
+    Conflict(String),
+    /// The backend can't at the moment; the call may be made again.
+    #[error("the bus is away: {0}")]
+    Unavailable(String),
+}
+
+/// Why an event was not recorded. Nothing of the same queue and partition in the same publish was recorded either.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The text names the attribute.
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{bytes} bytes, {limit} allowed")]
+    TooLarge { bytes: usize, limit: usize },
+    /// The partition's lineage is not the expected one: what was recorded in that one after the cut is lost and must be
+    /// sent again. `None`: the queue holds nothing at all.
+    #[error("the lineage is {current:?} now")]
+    LineageChanged { current: Option<u64> },
+    /// The producer's number leaves a gap: this is the next one.
+    #[error("the publish number {expected} is next")]
+    OutOfSequence { expected: u64 },
+    /// A numbered publish whose events don't all fall into one queue and partition.
+    #[error("the events fall into several partitions")]
+    SeveralPartitions,
+    /// Another event of the same batch and partition was refused.
+    #[error("another event of the batch was refused")]
+    Batch,
+}
+
+/// The lease is over, or was never this one: the delivery belongs to somebody else now, or is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the lease is lost")]
+pub struct LeaseLost;
