@@ -1,30 +1,33 @@
 //! One database handle for SQLite and PostgreSQL, so that a service's SQL is written once.
 //!
-//! Placeholders are `$1`, `$2`, … on both. Values are what both engines store alike: `BIGINT`, `TEXT`, `BYTEA`, and NULL;
-//! times are `BIGINT` microseconds since 1970 (see [`micros`]). ` FOR UPDATE` is left out on SQLite, whose transactions
-//! hold the write lock from their start. It does not hide SQL, map objects or retry.
+//! It promises that the same statement means the same on both engines, as long as it keeps to what both have:
+//!
+//! - Placeholders are `$1`, `$2`, …; parameters are made by [`params!`].
+//! - Columns are `BIGINT`, `TEXT` or `BYTEA`. Times are `BIGINT` microseconds since 1970 (see [`micros`]), booleans
+//!   `BIGINT` 0 or 1. `count(*)` is read as `i64`; `sum` of a `BIGINT` is `NUMERIC` on PostgreSQL and must be written
+//!   `CAST(sum(x) AS BIGINT)`.
+//! - `$1 IS NULL` tells PostgreSQL no type: write `CAST($1 AS TEXT) IS NULL`.
+//! - ` FOR UPDATE` and ` FOR UPDATE SKIP LOCKED` are left out on SQLite, whose transactions hold the write lock from
+//!   their start.
+//! - Every wait has an end: 5 s for a connection or the write lock, 10 s for a row's lock, 30 s for a statement.
+//!
+//! It does not hide SQL, map objects or retry.
 
 mod connect;
+mod error;
 mod migrate;
+mod postgres;
+mod row;
+mod signal;
+mod sqlite;
 mod transaction;
+mod url;
 mod value;
 
-pub use connect::{Database, Engine, Url};
+pub use connect::Database;
+pub use error::Error;
 pub use migrate::Migration;
+pub use row::{FromValue, Row};
 pub use transaction::Transaction;
-pub use value::{Row, Value, from_micros, micros};
-
-/// What went wrong, by what the caller can do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A unique constraint refused the row; `constraint` as far as the engine names it (`accounts.email` on SQLite, the
-    /// constraint's name on PostgreSQL).
-    #[error("unique constraint {constraint}")]
-    Unique { constraint: String },
-    /// The database is away, locked or out of connections: trying again later may help.
-    #[error("the database is unavailable: {0}")]
-    Unavailable(String),
-    /// A statement, a row or the schema is not what the code expects.
-    #[error("{0}")]
-    Query(String),
-}
+pub use url::{Engine, Url};
+pub use value::{Value, from_micros, micros};

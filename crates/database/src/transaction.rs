@@ -1,23 +1,104 @@
-use crate::{Error, Row, Value};
+use std::sync::Arc;
 
-pub struct Transaction(());
+use sqlx::{AssertSqlSafe, Postgres, Sqlite, query_with};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::{Engine, Error, Row, Value, postgres, signal::Signal, sqlite};
+
+/// A transaction that may write. Dropped without `commit`, it rolls back.
+pub struct Transaction {
+    connection: Connection,
+    signal: Arc<Signal>,
+    wakes: bool,
+}
+
+pub(crate) enum Connection {
+    /// With this process's turn to write, given up after the connection.
+    Sqlite(sqlx::Transaction<'static, Sqlite>, OwnedMutexGuard<()>),
+    Postgres(sqlx::Transaction<'static, Postgres>),
+}
 
 impl Transaction {
+    pub(crate) fn new(connection: Connection, signal: Arc<Signal>) -> Self {
+        Self { connection, signal, wakes: false }
+    }
+
+    pub fn engine(&self) -> Engine {
+        match self.connection {
+            Connection::Sqlite(..) => Engine::Sqlite,
+            Connection::Postgres(_) => Engine::Postgres,
+        }
+    }
+
     /// How many rows it changed.
-    pub async fn execute(&mut self, _sql: &'static str, _params: &[Value]) -> Result<u64, Error> {
-        todo!()
+    ///
+    /// # Errors
+    /// See [`Error`]. On PostgreSQL nothing but a rollback succeeds after it: use `ON CONFLICT` where a conflict is
+    /// expected.
+    pub async fn execute(&mut self, sql: &'static str, params: &[Value]) -> Result<u64, Error> {
+        Ok(match &mut self.connection {
+            Connection::Sqlite(tx, _) => {
+                let query = query_with(sqlite::statement(sql), sqlite::arguments(params)?);
+                query.execute(&mut **tx).await?.rows_affected()
+            }
+            Connection::Postgres(tx) => {
+                query_with(sql, postgres::arguments(params)?).execute(&mut **tx).await?.rows_affected()
+            }
+        })
     }
-    pub async fn query(&mut self, _sql: &'static str, _params: &[Value]) -> Result<Vec<Row>, Error> {
-        todo!()
+
+    /// # Errors
+    /// See [`Self::execute`].
+    pub async fn query(&mut self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>, Error> {
+        match &mut self.connection {
+            Connection::Sqlite(tx, _) => {
+                let query = query_with(sqlite::statement(sql), sqlite::arguments(params)?);
+                sqlite::rows(&query.fetch_all(&mut **tx).await?)
+            }
+            Connection::Postgres(tx) => {
+                postgres::rows(&query_with(sql, postgres::arguments(params)?).fetch_all(&mut **tx).await?)
+            }
+        }
     }
+
+    /// Several statements without parameters.
+    pub(crate) async fn script(&mut self, sql: String) -> Result<(), Error> {
+        let script = sqlx::raw_sql(AssertSqlSafe(sql));
+        match &mut self.connection {
+            Connection::Sqlite(tx, _) => script.execute(&mut **tx).await.map(drop)?,
+            Connection::Postgres(tx) => script.execute(&mut **tx).await.map(drop)?,
+        }
+        Ok(())
+    }
+
     /// Has the commit wake those who wait for [`crate::Database::appended`].
     pub fn wake_relay(&mut self) {
-        todo!()
+        self.wakes = true;
     }
-    pub async fn commit(self) -> Result<(), Error> {
-        todo!()
+
+    /// # Errors
+    /// [`Error::Unavailable`] also where the connection broke while committing: whether it was committed is unknown then.
+    pub async fn commit(mut self) -> Result<(), Error> {
+        if self.wakes && self.engine() == Engine::Postgres {
+            self.query(postgres::NOTIFY, &[]).await?;
+        }
+        match self.connection {
+            Connection::Sqlite(tx, _turn) => tx.commit().await?,
+            Connection::Postgres(tx) => tx.commit().await?,
+        }
+        if self.wakes {
+            self.signal.announce();
+        }
+        Ok(())
     }
+
+    /// # Errors
+    /// See [`Error`]; the transaction is undone all the same.
     pub async fn rollback(self) -> Result<(), Error> {
-        todo!()
+        match self.connection {
+            Connection::Sqlite(tx, _turn) => tx.rollback().await?,
+            Connection::Postgres(tx) => tx.rollback().await?,
+        }
+        Ok(())
     }
 }
