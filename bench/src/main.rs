@@ -1,0 +1,60 @@
+//! Side by side in one run: the gateway, nginx, and the upstream alone. What is compared is CPU time a request, of the
+//! whole process tree (utime + stime from /proc): it holds the kernel's work too, and a noisy machine moves it little.
+//!
+//! The contestants run on core 0 with one worker; load generator and upstream on core 1. All are up throughout; rounds
+//! interleave them, in turned order; the table shows medians, and the median of each round's ratio to nginx.
+
+mod contest;
+mod process;
+mod upstream;
+mod wrk;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(clap::Args)]
+struct Run {
+    /// Rounds; the median over them is reported.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds a contestant and round.
+    #[arg(long, default_value_t = 2)]
+    seconds: u32,
+    /// Connections of the load generator.
+    #[arg(long, default_value_t = 50)]
+    connections: u32,
+    /// Only the loads whose name holds this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// The executable that is measured.
+    #[arg(long, default_value = "target/dist/turnpike")]
+    turnpike: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The service behind the contestants: HTTP and gRPC.
+    Upstream {
+        #[arg(long)]
+        http: u16,
+        #[arg(long)]
+        grpc: u16,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        Some(Command::Upstream { http, grpc }) => upstream::main(http, grpc),
+        None => contest::main(&cli.run),
+    }
+}

@@ -1,0 +1,92 @@
+//! Child processes on a core of their own, and the CPU time they took.
+
+use std::{
+    fs,
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+
+/// A process tree that ends with this handle.
+pub struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts `program` on one core.
+    pub fn start(core: u8, program: &Path, arguments: &[&str], log: &Path) -> anyhow::Result<Self> {
+        let log = fs::File::create(log)?;
+        let child = Command::new("taskset")
+            .args(["-c", &core.to_string()])
+            .arg(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("taskset {} can't start", program.display()))?;
+        Ok(Self { child })
+    }
+
+    /// CPU time of the process and its children, in microseconds, since they started.
+    pub fn cpu_micros(&self) -> anyhow::Result<f64> {
+        let mut open = vec![self.child.id()];
+        let mut ticks = 0;
+        while let Some(pid) = open.pop() {
+            ticks += cpu_ticks(pid)?;
+            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+                let children = task?.path().join("children");
+                let children = fs::read_to_string(children).unwrap_or_default();
+                open.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+            }
+        }
+        // USER_HZ is 100 on every Linux that Rust runs on.
+        Ok(ticks as f64 * 10_000.0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // nginx's master ends its workers on SIGTERM; a SIGKILL would leave them.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end {
+            if self.child.try_wait().is_ok_and(|status| status.is_some()) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn cpu_ticks(pid: u32) -> anyhow::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name stands in parentheses and may hold spaces; utime and stime are the 12th and 13th field behind it.
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace().collect()).unwrap_or_default();
+    let field = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or_default();
+    Ok(field(11) + field(12))
+}
+
+/// Waits until something listens on a port.
+pub fn listening(port: u16, what: &str) -> anyhow::Result<()> {
+    let end = Instant::now() + Duration::from_secs(15);
+    while Instant::now() < end {
+        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    bail!("{what} doesn't listen on port {port}")
+}
+
+/// A port that nobody has now.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}

@@ -1,0 +1,166 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+/// An API gateway and an event bus, with a shop behind it to try them on.
+#[derive(Parser)]
+#[command(version, max_term_width = 120)]
+pub struct Cli {
+    /// Without a command: `up`.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Every role in one process, on embedded databases, with demo data.
+    Up(Up),
+    /// The gateway as its own process.
+    Gateway(Gateway),
+    /// The product service as its own process.
+    Product(Lone),
+    /// The review service as its own process.
+    Review(Lone),
+    /// The customer service as its own process.
+    Customer(Lone),
+    /// The cart service as its own process.
+    Cart(Lone),
+    /// The order service as its own process.
+    Order(Lone),
+    /// The invoice service as its own process.
+    Invoice(Lone),
+    /// The logger as its own process.
+    Logger(Lone),
+    /// Validate a configuration: every error with its path; exit code 1 if there is one.
+    Check(Check),
+    /// API keys: make, list, revoke.
+    #[command(subcommand)]
+    Key(Key),
+    /// Simulated shoppers that browse, fill carts and order.
+    Traffic(Traffic),
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Self::Up(Up::parse_from(["up"]))
+    }
+}
+
+#[derive(Args, Parser)]
+pub struct Up {
+    /// The gateway's port on 127.0.0.1; 0 takes a free one.
+    #[arg(long, default_value_t = 8080, env = "TURNPIKE__PORT")]
+    pub port: u16,
+    /// The ops listener's port on 127.0.0.1; 0 takes a free one.
+    #[arg(long, default_value_t = 9900, env = "TURNPIKE__OPS_PORT")]
+    pub ops_port: u16,
+    /// Where databases, keys and demo.env are kept.
+    #[arg(long, default_value = "./turnpike-data", env = "TURNPIKE__DATA_DIR")]
+    pub data_dir: PathBuf,
+    /// Keep everything in a temporary folder that is removed at the end.
+    #[arg(long)]
+    pub ephemeral: bool,
+    /// `postgres://user@host:port/database` instead of a SQLite file for each service; a schema each.
+    #[arg(long, value_name = "URL", env = "TURNPIKE__DATABASE", hide_env_values = true)]
+    pub database: Option<String>,
+    /// The gateway's configuration instead of the built-in one of the shop; read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    pub gateway_config: Option<PathBuf>,
+    /// Settings of the system instead of the defaults.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Cores of the gateway's data plane; default: all.
+    #[arg(long)]
+    pub cores: Option<usize>,
+}
+
+#[derive(Args)]
+pub struct Gateway {
+    /// The gateway's configuration; read again when it changes and on SIGHUP.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The ops listener.
+    #[arg(long, default_value = "127.0.0.1:9900")]
+    pub ops: std::net::SocketAddr,
+    /// A file with the root secret that signing keys derive from; made if missing.
+    #[arg(long, value_name = "FILE", default_value = "./turnpike-data/root.secret")]
+    pub root_secret: PathBuf,
+    /// Cores of the data plane; default: all.
+    #[arg(long)]
+    pub cores: Option<usize>,
+    /// The OTLP/gRPC endpoint that gets the traces.
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp: Option<String>,
+    /// The share of new traces that is recorded, 0 to 1.
+    #[arg(long, default_value_t = 0.01)]
+    pub sample_ratio: f64,
+    /// Lines at or above this level are written.
+    #[arg(long, default_value = "info")]
+    pub log: String,
+}
+
+#[derive(Args)]
+pub struct Lone {
+    /// The role's configuration.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Check {
+    /// A gateway's configuration, or the settings of `up`.
+    pub file: PathBuf,
+}
+
+#[derive(Subcommand)]
+pub enum Key {
+    /// Makes a key, adds its hash to the file and prints the key, once.
+    New {
+        /// The key file of the gateway.
+        #[arg(long, value_name = "FILE", default_value = "./turnpike-data/keys.yaml")]
+        file: PathBuf,
+        /// Whose key it is: `partners/acme`.
+        #[arg(long)]
+        subject: String,
+        /// What it may do; repeat it or separate by commas.
+        #[arg(long, value_delimiter = ',')]
+        scope: Vec<String>,
+        /// Days until it expires; default: never.
+        #[arg(long)]
+        days: Option<u32>,
+    },
+    /// Lists the keys; the keys themselves are not stored.
+    List {
+        #[arg(long, value_name = "FILE", default_value = "./turnpike-data/keys.yaml")]
+        file: PathBuf,
+    },
+    /// Revokes a key by its id.
+    Revoke {
+        #[arg(long, value_name = "FILE", default_value = "./turnpike-data/keys.yaml")]
+        file: PathBuf,
+        id: String,
+    },
+}
+
+#[derive(Args)]
+pub struct Traffic {
+    /// The gateway; default: DEMO_URL of the data folder's demo.env.
+    #[arg(long, env = "DEMO_URL")]
+    pub url: Option<String>,
+    /// Requests a second over all shoppers, 1 to 10000.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rate: u32,
+    /// How long; default: until Ctrl-C.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub duration: Option<Duration>,
+    /// Where demo.env is.
+    #[arg(long, default_value = "./turnpike-data")]
+    pub data_dir: PathBuf,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: u64 = text.parse().map_err(|_| "a whole number of seconds".to_owned())?;
+    Ok(Duration::from_secs(seconds))
+}
