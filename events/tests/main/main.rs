@@ -1,0 +1,13 @@
+//! The envelope against its golden files, its limits, and its own output.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod golden;
+mod limit;
+mod name;
+mod round_trip;
+
+use events::{Envelope, Name};
+
+fn envelope() -> Envelope {
+    Envelope::new("/services/product", Name::new("DB").unwrap(), Name::new("CREATE").unwrap())
+}
