@@ -1,0 +1,92 @@
+//! The sweep: nothing stays unfinished for good, whatever became of its command.
+//!
+//! What has been pending for too long and can still be rejected, is. Where the stock of a rejected order was not given
+//! back yet, that is tried again. Any other order to which nothing has happened for a while is commanded anew. It may run in
+//! several processes at once: each of its writes has an expected version.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
+use lifecycle::abort_point;
+use time::OffsetDateTime;
+
+use crate::{
+    domain::Event,
+    metrics,
+    placement::Placement,
+    store::{self, Store},
+};
+
+/// The most orders of a kind that one pass looks at; the next pass takes up the rest.
+const BATCH: i64 = 256;
+/// How many orders are worked on at once.
+const CONCURRENCY: usize = 8;
+/// How long nothing may happen to an order before it is commanded anew, and between two such commands.
+const STALLED: Duration = Duration::from_secs(60);
+
+pub struct Sweep {
+    store: Store,
+    placement: Arc<Placement>,
+    /// How long an order may be pending.
+    pending_limit: Duration,
+    /// How long placement has to give back the stock itself.
+    release_grace: Duration,
+}
+
+impl Sweep {
+    pub fn new(store: Store, placement: Arc<Placement>, pending_limit: Duration, release_grace: Duration) -> Self {
+        Self { store, placement, pending_limit, release_grace }
+    }
+
+    /// One pass.
+    ///
+    /// # Errors
+    /// If the database fails. What a callee doesn't answer is logged, and left to the next pass.
+    pub async fn run(&self) -> anyhow::Result<()> {
+        let now = OffsetDateTime::now_utc();
+        let overdue = self.store.overdue(now - self.pending_limit, BATCH).await?;
+        self.each(overdue, async |id| self.reject(id).await).await;
+        let unreleased = self.store.unreleased(now - self.release_grace, BATCH).await?;
+        self.each(unreleased, async |id| self.release(id).await).await;
+        for id in self.store.stalled(now - STALLED, BATCH).await? {
+            if self.store.command_again(&id, now - STALLED).await? {
+                metrics::swept("command");
+                tracing::warn!(order.id = id, "an order made no progress: commanded anew");
+            }
+        }
+        Ok(())
+    }
+
+    async fn reject(&self, id: &str) -> anyhow::Result<()> {
+        let Some(order) = self.store.load(id).await?.filter(|order| order.stage.can_be_rejected()) else {
+            return Ok(());
+        };
+        let reason = "it could not be processed in time".to_owned();
+        let order = match self.store.append(&order, Event::OrderRejected { reason }, None).await {
+            // Placement was faster; if it stops short of the point of no return, the next pass sees it.
+            Err(store::Error::Conflict) => return Ok(()),
+            appended => appended?,
+        };
+        abort_point("sweep.rejected");
+        metrics::settled(&order);
+        metrics::swept("reject");
+        tracing::warn!(order.id = id, "an order was pending for too long: rejected");
+        Ok(self.placement.finish(id, None).await?)
+    }
+
+    async fn release(&self, id: &str) -> anyhow::Result<()> {
+        self.placement.finish(id, None).await?;
+        metrics::swept("release");
+        Ok(())
+    }
+
+    async fn each(&self, ids: Vec<String>, work: impl AsyncFn(&str) -> anyhow::Result<()>) {
+        stream::iter(ids)
+            .for_each_concurrent(CONCURRENCY, async |id| {
+                if let Err(error) = work(&id).await {
+                    tracing::warn!(order.id = id, error = format!("{error:#}"), "left to the next sweep");
+                }
+            })
+            .await;
+    }
+}
