@@ -95,7 +95,8 @@ fn start(run: &Run, folder: &Path) -> anyhow::Result<(Vec<Contestant>, String)> 
     let config_text = config.display().to_string();
     let secret = folder.join("root.secret").display().to_string();
     let ops_address = format!("127.0.0.1:{ops}");
-    let arguments = ["gateway", "--cores", "1", "--config", &config_text, "--ops", &ops_address, "--root-secret", &secret];
+    let arguments =
+        ["gateway", "--cores", "1", "--config", &config_text, "--ops", &ops_address, "--root-secret", &secret];
     let gateway_process = Process::start(0, &run.turnpike, &arguments, &log("gateway.log"))?;
     listening(gateway, "the gateway").with_context(|| fs::read_to_string(log("gateway.log")).unwrap_or_default())?;
 
@@ -146,10 +147,10 @@ fn measure(
                 contestant.name,
                 load.name
             );
-            figures.entry(contestant.name).or_default().push(Figure {
-                per_second: report.per_second,
-                cpu_micros: spent / report.requests as f64,
-            });
+            figures
+                .entry(contestant.name)
+                .or_default()
+                .push(Figure { per_second: report.per_second, cpu_micros: spent / report.requests as f64 });
         }
         order.rotate_left(1);
     }

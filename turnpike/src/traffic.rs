@@ -218,7 +218,8 @@ impl Shop {
             let body = body.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
             Ok((status, serde_json::from_slice(&body).unwrap_or_default(), cookie))
         };
-        let answer = tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| bail!("no answer in {TIMEOUT:?}"));
+        let answer =
+            tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| bail!("no answer in {TIMEOUT:?}"));
         self.tally.count(&answer);
         answer
     }

@@ -36,9 +36,8 @@ fn an_unknown_key_is_named_with_its_line() {
 
 #[test]
 fn an_unknown_upstream_is_named_with_its_path() {
-    let (ok, said) = check(
-        "listeners: [{address: 127.0.0.1:0}]\nroutes:\n- {match: {path: /a}, proxy: {upstream: nowhere}}\n",
-    );
+    let (ok, said) =
+        check("listeners: [{address: 127.0.0.1:0}]\nroutes:\n- {match: {path: /a}, proxy: {upstream: nowhere}}\n");
     assert!(!ok && said.contains("routes[0]") && said.contains("nowhere"), "{said}");
 }
 
@@ -88,7 +87,8 @@ async fn a_bad_reload_keeps_what_was_and_says_so() {
 fn a_taken_port_is_a_clear_error() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let output = Command::new(binary()).args(["up", "--ephemeral", "--ops-port", "0", "--port", &port]).output().unwrap();
+    let output =
+        Command::new(binary()).args(["up", "--ephemeral", "--ops-port", "0", "--port", &port]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(said.contains(&port) && said.contains("another process"), "{said}");

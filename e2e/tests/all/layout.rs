@@ -35,9 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("invoice", SERVICE),
     (
         "order",
-        &[
-            "service", "proto", "principal", "outbox", "bus", "events", "database", "telemetry", "lifecycle", "upstream",
-        ],
+        &["service", "proto", "principal", "outbox", "bus", "events", "database", "telemetry", "lifecycle", "upstream"],
     ),
 ];
 
@@ -59,7 +57,8 @@ fn dependencies_run_one_way() {
         let name = package.name.as_str();
         let tops = TOPS.contains(&name);
         if !tops && !arrows.contains_key(name) {
-            faults.push(format!("{name} has no place in the architecture: give it one in layout.rs and ARCHITECTURE.md"));
+            faults
+                .push(format!("{name} has no place in the architecture: give it one in layout.rs and ARCHITECTURE.md"));
         }
         for dependency in package.dependencies.iter().filter(|d| d.kind == DependencyKind::Normal) {
             let other = dependency.name.as_str();
@@ -80,7 +79,8 @@ fn dependencies_run_one_way() {
 
 #[test]
 fn the_gateway_knows_no_shop() {
-    let words = ["shop", "product", "customer", "cart", "invoice", "orders", "reviews", "ReviewService", "OrderService"];
+    let words =
+        ["shop", "product", "customer", "cart", "invoice", "orders", "reviews", "ReviewService", "OrderService"];
     let mut faults = Vec::new();
     for (path, code) in code_of(&["gateway/src", "upstream/src"]) {
         for (number, line) in code.lines().enumerate() {
@@ -155,8 +155,18 @@ fn the_order_of_layers_stands_in_one_file_a_stack() {
 #[test]
 fn an_errors_status_is_chosen_in_one_place() {
     let refusals = [
-        "BAD_REQUEST", "UNAUTHORIZED", "FORBIDDEN", "NOT_FOUND", "METHOD_NOT_ALLOWED", "CONFLICT", "PAYLOAD_TOO_LARGE",
-        "TOO_MANY_REQUESTS", "INTERNAL_SERVER_ERROR", "BAD_GATEWAY", "SERVICE_UNAVAILABLE", "GATEWAY_TIMEOUT",
+        "BAD_REQUEST",
+        "UNAUTHORIZED",
+        "FORBIDDEN",
+        "NOT_FOUND",
+        "METHOD_NOT_ALLOWED",
+        "CONFLICT",
+        "PAYLOAD_TOO_LARGE",
+        "TOO_MANY_REQUESTS",
+        "INTERNAL_SERVER_ERROR",
+        "BAD_GATEWAY",
+        "SERVICE_UNAVAILABLE",
+        "GATEWAY_TIMEOUT",
     ];
     let mut faults = Vec::new();
     for (path, code) in code_of(&["gateway/src"]) {
@@ -190,8 +200,16 @@ fn no_module_is_named_after_nothing() {
 }
 
 const SOURCES: [&str; 10] = [
-    "turnpike/src", "gateway/src", "upstream/src", "services", "events/src", "outbox/src", "bus/src", "consumers",
-    "crates", "proto/src",
+    "turnpike/src",
+    "gateway/src",
+    "upstream/src",
+    "services",
+    "events/src",
+    "outbox/src",
+    "bus/src",
+    "consumers",
+    "crates",
+    "proto/src",
 ];
 
 /// Each file's path and its code: without comments and without what follows `#[cfg(test)]`.
@@ -203,7 +221,8 @@ fn code_of<S: AsRef<str>>(folders: &[S]) -> Vec<(PathBuf, String)> {
             let text = fs::read_to_string(&path).unwrap();
             let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
             // An empty line in a comment's place keeps the line numbers.
-            let code: Vec<&str> = lines.map(|line| if line.trim_start().starts_with("//") { "" } else { line }).collect();
+            let code: Vec<&str> =
+                lines.map(|line| if line.trim_start().starts_with("//") { "" } else { line }).collect();
             (path.strip_prefix(root()).unwrap().to_owned(), code.join("\n"))
         })
         .collect()

@@ -5,4 +5,5 @@ mod crash;
 mod failure;
 mod layout;
 mod limits;
+mod readme;
 mod walk;

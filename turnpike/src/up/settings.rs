@@ -142,11 +142,14 @@ mod tests {
         let text = "consumers:\n  placement: {lease: 5s, handling: 20s}\n  logger: {concurrency: 0}\ntelemetry: \
                     {sample_ratio: 2}\n";
         let faults: Vec<String> = Settings::parse(text).unwrap_err().iter().map(Fault::to_string).collect();
-        assert_eq!(faults, [
-            "telemetry.sample_ratio: must be within 0 to 1",
-            "consumers.placement.lease: 5s is shorter than the handling's 20s",
-            "consumers.logger.concurrency: must be within 1 to 1000",
-        ]);
+        assert_eq!(
+            faults,
+            [
+                "telemetry.sample_ratio: must be within 0 to 1",
+                "consumers.placement.lease: 5s is shorter than the handling's 20s",
+                "consumers.logger.concurrency: must be within 1 to 1000",
+            ]
+        );
     }
 
     #[test]

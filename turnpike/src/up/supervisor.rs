@@ -159,9 +159,8 @@ impl Supervisor {
 
     /// The instances of a role, or the one of this number.
     fn find(&self, role: &str, number: Option<usize>) -> Vec<Arc<Instance>> {
-        let of_role = |instance: &&Arc<Instance>| {
-            instance.role == role && number.is_none_or(|number| number == instance.number)
-        };
+        let of_role =
+            |instance: &&Arc<Instance>| instance.role == role && number.is_none_or(|number| number == instance.number);
         lock(&self.instances).iter().filter(of_role).cloned().collect()
     }
 

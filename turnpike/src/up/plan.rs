@@ -1,0 +1,202 @@
+//! Which roles make up the shop, in the order they start, and what each is told of the others.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    path::PathBuf,
+};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use lifecycle::Role;
+use principal::{Issuer, Keys, RootSecret, Signer};
+
+use super::{demo::Credentials, settings::Settings, supervisor::Supervisor};
+use crate::cli;
+
+/// The built-in gateway configuration.
+const GATEWAY: &str = include_str!("../../../deploy/gateway.yaml");
+
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// What the roles are made from.
+pub struct Plan {
+    pub options: cli::Up,
+    pub settings: Settings,
+    pub folder: PathBuf,
+    pub root: RootSecret,
+    pub bus: bus::Bus,
+    pub credentials: Credentials,
+}
+
+/// What a newcomer needs to know of the system that runs now.
+pub struct Started {
+    pub gateway: SocketAddr,
+    pub api_key: String,
+}
+
+/// The descriptor sets that a gateway's configuration can name.
+pub fn built_in_descriptors() -> BTreeMap<String, Bytes> {
+    BTreeMap::from([("shop".to_owned(), Bytes::from_static(proto::DESCRIPTORS))])
+}
+
+/// Values for the names that `up` fills in, so that a file which uses them can be checked without it.
+pub fn example_properties() -> HashMap<String, String> {
+    HashMap::new()
+}
+
+impl Plan {
+    /// Starts what is called before what calls it, the gateway last.
+    pub async fn start(&self, supervisor: &Supervisor, gateway: SocketAddr) -> anyhow::Result<Started> {
+        let mut properties: HashMap<String, String> = std::env::vars().collect();
+        let mut endpoints: HashMap<&'static str, Vec<String>> = HashMap::new();
+        for (role, number) in
+            [("product", 1), ("product", 2), ("review", 1), ("customer", 1), ("cart", 1), ("invoice", 1)]
+        {
+            let address = self.add_service(supervisor, role, number).await?;
+            endpoints.entry(role).or_default().push(address.to_string());
+        }
+        let order = self.order(&endpoints);
+        let address = supervisor
+            .add("order", 1, LOOPBACK, move |listen| {
+                let mut config = order.clone();
+                config.service.listen = listen;
+                async { Ok(Box::new(order::build(config).await?) as Box<dyn Role>) }.boxed()
+            })
+            .await?
+            .context("the order service has no address")?;
+        endpoints.insert("order", vec![address.to_string()]);
+
+        let logger = self.logger()?;
+        supervisor
+            .add("logger", 1, LOOPBACK, move |_| {
+                let config = logger.clone();
+                async { Ok(Box::new(logger::build(config).await?) as Box<dyn Role>) }.boxed()
+            })
+            .await?;
+
+        for (role, addresses) in &endpoints {
+            let name = role.to_uppercase();
+            match addresses.as_slice() {
+                [one] => drop(properties.insert(name, one.clone())),
+                several => properties.extend(
+                    several
+                        .iter()
+                        .enumerate()
+                        .map(|(index, address)| (format!("{name}_{}", index + 1), address.clone())),
+                ),
+            }
+        }
+        let (keys_file, api_key) = self.demo_key()?;
+        properties.insert("KEYS_FILE".to_owned(), keys_file.display().to_string());
+        properties.insert("GATEWAY_ADDRESS".to_owned(), gateway.to_string());
+        let address = self.add_gateway(supervisor, gateway, properties).await?;
+        Ok(Started { gateway: address, api_key })
+    }
+
+    async fn add_service(
+        &self,
+        supervisor: &Supervisor,
+        role: &'static str,
+        number: usize,
+    ) -> anyhow::Result<SocketAddr> {
+        let config = self.service(role);
+        let demo = customer::Demo {
+            email: self.credentials.email.to_owned(),
+            password: self.credentials.password.clone().into(),
+            operator_email: self.credentials.operator_email.to_owned(),
+            operator_password: self.credentials.operator_password.clone().into(),
+        };
+        let address = supervisor
+            .add(role, number, LOOPBACK, move |listen| {
+                let (config, demo) = (service::Config { listen, ..config.clone() }, demo.clone());
+                async move {
+                    let service = match role {
+                        "product" => product::build(config).await?,
+                        "review" => review::build(config).await?,
+                        "customer" => customer::build(customer::Config { service: config, demo: Some(demo) }).await?,
+                        "cart" => cart::build(config).await?,
+                        "invoice" => invoice::build(config).await?,
+                        other => anyhow::bail!("no service {other}"),
+                    };
+                    Ok(Box::new(service) as Box<dyn Role>)
+                }
+                .boxed()
+            })
+            .await?;
+        address.with_context(|| format!("{role} has no address"))
+    }
+
+    fn service(&self, role: &str) -> service::Config {
+        service::Config {
+            listen: LOOPBACK,
+            database: self.database(role),
+            bus: self.bus.clone(),
+            issuers: ["gateway", "/services/order"]
+                .map(|name| {
+                    let keys = Keys::Inline(Signer::new(name, &self.root).jwks());
+                    Issuer { name: name.to_owned(), keys }
+                })
+                .to_vec(),
+            root: self.root.clone(),
+            seed: true,
+        }
+    }
+
+    fn order(&self, endpoints: &HashMap<&'static str, Vec<String>>) -> order::Config {
+        let of = |role: &str| endpoints.get(role).cloned().unwrap_or_default();
+        let mut config = order::Config::new(self.service("order"), of("product"), of("cart"), of("invoice"));
+        config.pending_limit = self.settings.orders.pending_limit;
+        config
+    }
+
+    fn logger(&self) -> anyhow::Result<logger::Config> {
+        Ok(logger::Config {
+            database: self.database("logger"),
+            bus: self.bus.clone(),
+            filters: vec!["DB/*".parse()?, "INVOICES/*".parse()?],
+        })
+    }
+
+    fn database(&self, role: &str) -> database::Url {
+        match &self.options.database {
+            Some(url) => database::Url(url.clone()),
+            None => database::Url(format!("sqlite:{}", self.folder.join(format!("{role}.db")).display())),
+        }
+    }
+
+    /// The key file with the demo's key in it, which works on loopback alone.
+    fn demo_key(&self) -> anyhow::Result<(PathBuf, String)> {
+        let file = self.folder.join("keys.yaml");
+        let key = gateway::keys::put(&file, "demo", &self.credentials.api_key_secret, |key| {
+            key.subject = "customers/demo".to_owned();
+            key.scopes = vec!["shop".to_owned()];
+            key.loopback_only = true;
+        })?;
+        Ok((file, key))
+    }
+
+    async fn add_gateway(
+        &self,
+        supervisor: &Supervisor,
+        address: SocketAddr,
+        properties: HashMap<String, String>,
+    ) -> anyhow::Result<SocketAddr> {
+        let (root, cores, file) = (self.root.clone(), self.options.cores, self.options.gateway_config.clone());
+        let bound = supervisor
+            .add("gateway", 1, address, move |listen| {
+                let mut properties = properties.clone();
+                properties.insert("GATEWAY_ADDRESS".to_owned(), listen.to_string());
+                let source = match &file {
+                    Some(path) => gateway::ConfigSource::File { path: path.clone(), properties },
+                    None => gateway::ConfigSource::Text { text: GATEWAY.to_owned(), properties },
+                };
+                let options =
+                    gateway::Options { source, descriptors: built_in_descriptors(), root: root.clone(), cores };
+                async { Ok(Box::new(gateway::build(options).await?) as Box<dyn Role>) }.boxed()
+            })
+            .await?;
+        bound.context("the gateway has no listener")
+    }
+}
