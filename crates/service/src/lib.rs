@@ -1,16 +1,26 @@
 //! The shell of a gRPC service: listener, health, reflection, deadlines, traces, metrics, principal, database, outbox
 //! relay, consumers, tasks and drain. A service brings its domain, its SQL and its RPCs; nothing else.
 
+mod builder;
 mod caller;
+mod descriptor;
+mod forward;
+mod health;
+mod metrics;
 mod page;
+mod periodic;
 mod record;
-mod server;
-mod status;
+mod run;
+mod stack;
+pub mod status;
+mod timestamp;
 mod violation;
 
-pub use caller::{caller, caller_or_anonymous, require_scope, require_service};
+pub use builder::{Builder, Config};
+pub use caller::{caller, caller_or_anonymous, deadline, require_scope, require_service};
+pub use forward::Forward;
 pub use page::{Page, PageToken};
 pub use record::record;
-pub use server::{Builder, Config, Service};
-pub use status::StatusExt;
+pub use run::Service;
+pub use timestamp::timestamp;
 pub use violation::Violations;

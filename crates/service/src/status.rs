@@ -1,9 +1,89 @@
-use tonic::Status;
-/// The one place where a service's errors become gRPC statuses. Details are google.rpc.BadRequest, PreconditionFailure, ErrorInfo.
-pub trait StatusExt {
-    fn not_found(resource: &str) -> Status;
-    /// FAILED_PRECONDITION with a violation of this type: `ETAG`, `STOCK`, `CART`.
-    fn precondition(kind: &str, subject: &str, description: &str) -> Status;
-    /// Database errors: Unavailable → UNAVAILABLE, Query → INTERNAL (logged; the client reads no SQL), Unique → ALREADY_EXISTS.
-    fn from_database(error: database::Error) -> Status;
+//! The one place where a service's errors become gRPC statuses.
+//!
+//! What the client reads never holds what the log reads: an internal error says only that it is one. Details are those
+//! of google.rpc: PreconditionFailure, ResourceInfo, and BadRequest (see [`crate::Violations`]).
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, PreconditionViolation, StatusExt as _};
+
+/// NOT_FOUND of a resource by its name: `products/42`.
+pub fn not_found(resource: &str) -> Status {
+    let kind = resource.split('/').next().unwrap_or_default();
+    let details = ErrorDetails::with_resource_info(kind, resource, "", "not found");
+    Status::with_error_details(Code::NotFound, format!("{resource} not found"), details)
+}
+
+/// FAILED_PRECONDITION with a violation of this type: `ETAG`, `STOCK`, `CART`.
+pub fn precondition(kind: &str, subject: &str, description: &str) -> Status {
+    preconditions([(kind, subject.to_owned(), description.to_owned())])
+}
+
+/// FAILED_PRECONDITION with several violations, each of a type, a subject and a description.
+pub fn preconditions<'a>(violations: impl IntoIterator<Item = (&'a str, String, String)>) -> Status {
+    let violations: Vec<_> = violations
+        .into_iter()
+        .map(|(kind, subject, description)| PreconditionViolation::new(kind, subject, description))
+        .collect();
+    let message: Vec<_> = violations.iter().map(|v| format!("{} {}", v.subject, v.description)).collect();
+    let details = ErrorDetails::with_precondition_failure(violations);
+    Status::with_error_details(Code::FailedPrecondition, message.join("; "), details)
+}
+
+/// Database errors: Unavailable → UNAVAILABLE, Query → INTERNAL (logged; the client reads no SQL), Unique →
+/// ALREADY_EXISTS.
+pub fn from_database(error: database::Error) -> Status {
+    match error {
+        database::Error::Unavailable(reason) => {
+            tracing::warn!(reason, "the database is unavailable");
+            Status::unavailable("the database is unavailable; try again")
+        }
+        database::Error::Unique { .. } => Status::already_exists("exists already"),
+        database::Error::Query(reason) => internal(reason),
+    }
+}
+
+/// INTERNAL; only the log reads why.
+pub fn internal(reason: impl std::fmt::Display) -> Status {
+    tracing::error!(%reason, "internal error");
+    Status::internal("internal error")
+}
+
+/// What another service answered, as this one answers for it: what may pass when tried again stays what it is,
+/// everything else means that this service called it wrongly.
+pub fn from_callee(callee: &str, status: &Status) -> Status {
+    match status.code() {
+        Code::Unavailable | Code::ResourceExhausted => {
+            Status::unavailable(format!("{callee} is unavailable; try again"))
+        }
+        Code::DeadlineExceeded | Code::Cancelled => {
+            Status::deadline_exceeded(format!("{callee} did not answer in time"))
+        }
+        code => internal(format_args!("{callee} answered {code:?}: {}", status.message())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_reads_no_sql() {
+        let status = from_database(database::Error::Query("SELECT secret FROM accounts".to_owned()));
+        assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
+    }
+
+    #[test]
+    fn every_failed_precondition_is_named() {
+        let short = |id: &str| ("STOCK", format!("products/{id}"), "is short".to_owned());
+        let status = preconditions([short("a"), short("b")]);
+        assert_eq!(status.message(), "products/a is short; products/b is short");
+        assert_eq!(status.get_error_details().precondition_failure().unwrap().violations.len(), 2);
+    }
+
+    #[test]
+    fn a_callee_that_is_away_may_be_tried_again_and_one_that_refuses_is_our_bug() {
+        assert_eq!(from_callee("product", &Status::unavailable("")).code(), Code::Unavailable);
+        assert_eq!(from_callee("product", &Status::invalid_argument("")).code(), Code::Internal);
+        assert_eq!(from_callee("product", &Status::deadline_exceeded("")).code(), Code::DeadlineExceeded);
+    }
 }

@@ -1,0 +1,94 @@
+//! The names of this crate's metrics, and what is recorded under them.
+
+use std::{
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Histogram},
+};
+use tonic::Code;
+
+use crate::descriptor::Rpc;
+
+struct Instruments {
+    /// RPCs answered: service, method, code.
+    requests: Counter<u64>,
+    /// How long the answers took to begin: service, method.
+    seconds: Histogram<f64>,
+    /// Runs of periodic tasks: service, task, outcome (`ok`, `error`, `panic`).
+    task_runs: Counter<u64>,
+}
+
+static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
+    let meter = telemetry::meter("service");
+    Instruments {
+        requests: meter.u64_counter("turnpike_grpc_requests").build(),
+        seconds: meter
+            .f64_histogram("turnpike_grpc_request_seconds")
+            .with_boundaries(telemetry::LATENCY_BUCKETS.to_vec())
+            .build(),
+        task_runs: meter.u64_counter("turnpike_task_runs").build(),
+    }
+});
+
+/// Counts an RPC once, whatever becomes of it: dropped without an answer, the client has gone.
+pub(crate) struct Call {
+    rpc: Rpc,
+    begun: Instant,
+    answered: Option<Code>,
+}
+
+impl Call {
+    pub fn begin(rpc: Rpc) -> Self {
+        Self { rpc, begun: Instant::now(), answered: None }
+    }
+
+    pub fn answered(mut self, code: Code) {
+        self.answered = Some(code);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let code = self.answered.unwrap_or(Code::Cancelled);
+        let service = KeyValue::new("service", self.rpc.service);
+        let method = KeyValue::new("method", self.rpc.method);
+        record_seconds(self.begun.elapsed(), &[service.clone(), method.clone()]);
+        INSTRUMENTS.requests.add(1, &[service, method, KeyValue::new("code", name(code))]);
+    }
+}
+
+pub(crate) fn task_ran(service: &'static str, task: &'static str, outcome: &'static str) {
+    let labels = [KeyValue::new("service", service), KeyValue::new("task", task), KeyValue::new("outcome", outcome)];
+    INSTRUMENTS.task_runs.add(1, &labels);
+}
+
+fn record_seconds(elapsed: Duration, labels: &[KeyValue]) {
+    INSTRUMENTS.seconds.record(elapsed.as_secs_f64(), labels);
+}
+
+/// The name of a code as gRPC spells it.
+pub(crate) fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,159 @@
+//! Running a service, and stopping it in the order that loses nothing: calls and consumers make events, so the relay that
+//! publishes them stops after them, and the database that all of them use last.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use axum::{Json, Router, routing::get};
+use database::Database;
+use lifecycle::{Readiness, Role, Shutdown};
+use principal::{Signer, Verifier};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+
+use crate::{health::Health, periodic::Periodic, stack::stack};
+
+/// How long the database's connections may take to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a silent connection is asked whether it still lives, and how long it may take to say so.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most calls at once on one connection.
+const MAX_STREAMS: u32 = 256;
+/// The most metadata of one call, in bytes.
+const MAX_METADATA: u32 = 32 * 1024;
+
+/// A service, built and bound.
+pub struct Service {
+    pub(crate) name: &'static str,
+    pub(crate) address: SocketAddr,
+    pub(crate) listener: TcpListener,
+    pub(crate) relay: outbox::Relay,
+    pub(crate) database: Database,
+    pub(crate) signer: Signer,
+    pub(crate) verifier: Verifier,
+    pub(crate) rpcs: Routes,
+    pub(crate) served: Vec<&'static str>,
+    pub(crate) consumers: Vec<bus::Consumer>,
+    pub(crate) tasks: Vec<Periodic>,
+    pub(crate) readiness: Readiness,
+}
+
+#[async_trait]
+impl Role for Service {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        Some(self.address)
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// The keys that verify what the service signs. The path has its name: an ops listener may be that of several roles.
+    fn ops(&self) -> Router {
+        let jwks = self.signer.jwks();
+        let path = format!("/services/{}/.well-known/jwks.json", self.name);
+        Router::new().route(&path, get(move || async move { Json(jwks) }))
+    }
+
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
+        let Self { name, listener, relay, database, verifier, rpcs, served, consumers, tasks, readiness, .. } = *self;
+        // A part that fails takes the others along, but in order: they drain as if asked to.
+        let own = shutdown.child();
+        let mut work = JoinSet::new();
+        for consumer in consumers {
+            work.spawn(consumer.run(own.draining().clone(), own.dropping().clone()));
+        }
+        for task in tasks {
+            let drain = own.draining().clone();
+            work.spawn(async move {
+                task.run(drain).await;
+                Ok(())
+            });
+        }
+        let health = Health::new(&served).await;
+        health.serving().await;
+        work.spawn(serve(listener, stack(rpcs, verifier, own.dropping().clone()), health, own.clone()));
+        let drain_relay = CancellationToken::new();
+        let mut publishing = JoinSet::new();
+        publishing.spawn(relay.run(drain_relay.clone()));
+        readiness.ready("role");
+        tracing::info!(role = name, "serving");
+
+        let failed = tokio::select! {
+            () = own.draining().cancelled() => Ok(()),
+            Some(ended) = work.join_next() => early(ended),
+            Some(ended) = publishing.join_next() => early(ended),
+        };
+        readiness.not_ready("role", "draining");
+        own.draining().cancel();
+        let drained = drain(&mut work, own.dropping()).await;
+        drain_relay.cancel();
+        let published = drain(&mut publishing, own.dropping()).await;
+        // Bounded: a call that was dropped a moment ago may still be giving its connection back.
+        let closed = tokio::time::timeout(CLOSE_TIMEOUT, database.close()).await;
+        if closed.is_err() {
+            tracing::warn!(role = name, "the database's connections were not all given back");
+        }
+        failed.and(drained).and(published).with_context(|| format!("{name} stopped"))
+    }
+}
+
+type Ended = Result<anyhow::Result<()>, tokio::task::JoinError>;
+
+/// Before the drain, no part may end.
+fn early(ended: Ended) -> anyhow::Result<()> {
+    ended??;
+    anyhow::bail!("a part of it ended before it was told to")
+}
+
+/// Waits for all to end, until `dropping`; the first error counts.
+async fn drain(parts: &mut JoinSet<anyhow::Result<()>>, dropping: &CancellationToken) -> anyhow::Result<()> {
+    let mut result = Ok(());
+    loop {
+        tokio::select! {
+            ended = parts.join_next() => match ended {
+                Some(ended) => result = result.and(ended.map_err(Into::into).flatten()),
+                None => return result,
+            },
+            () = dropping.cancelled() => {
+                tracing::warn!(parts = parts.len(), "the drain took too long; the rest is dropped");
+                parts.shutdown().await;
+                return result;
+            }
+        }
+    }
+}
+
+/// Serves until the drain, then finishes the calls that are open.
+async fn serve(listener: TcpListener, rpcs: Routes, health: Health, shutdown: Shutdown) -> anyhow::Result<()> {
+    let reflection = tonic_reflection::server::Builder::configure()
+        // The encoded form: passing through prost-types would drop the google.api.http annotations.
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .build_v1()
+        .context("reflection")?;
+    let routes = rpcs.add_service(health.server()).add_service(reflection).prepare();
+    let mut health = health;
+    let drain = async move {
+        shutdown.draining().cancelled().await;
+        health.drain().await;
+    };
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_METADATA)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), drain)
+        .await
+        .context("the gRPC server broke")
+}
