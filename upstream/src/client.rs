@@ -1,12 +1,22 @@
-use crate::{Body, Error};
-use std::time::Instant;
+//! One core's way to an upstream.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{Request, Response};
+use parking_lot::Mutex;
+use rand::{SeedableRng as _, rngs::SmallRng};
+
+use crate::{Body, Error, grpc, lane::Lane, retry::Budget, stack, upstream};
 
 /// One core's way to an upstream: balances over healthy endpoints, pools connections, retries where it is safe.
 #[derive(Clone)]
-pub struct Client(std::sync::Arc<()>);
+pub struct Client(pub(crate) Arc<Shared>);
 
 /// How one request is to be sent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// The moment after which nobody waits for the answer.
     pub deadline: Option<Instant>,
@@ -14,33 +24,84 @@ pub struct Options {
     pub idempotent: bool,
 }
 
-impl Client {
-    /// Sends an HTTP request (for gRPC with framed body use [`Client::unary`] or [`Client::streaming`]). The URI's authority is
-    /// replaced by the endpoint's; an upgrade (WebSocket) passes through as `hyper::upgrade` on the response.
-    pub async fn send(&self, _request: http::Request<Body>, _options: Options) -> Result<http::Response<Body>, Error> {
-        let _ = &self.0;
-        todo!()
+impl Options {
+    pub fn within(timeout: Duration) -> Self {
+        Self { deadline: Some(Instant::now() + timeout), idempotent: false }
     }
-    /// A unary gRPC call with an encoded message. `grpc-timeout` is set from the deadline.
-    pub async fn unary(
-        &self,
-        _path: &str,
-        _metadata: http::HeaderMap,
-        _message: bytes::Bytes,
-        _options: Options,
-    ) -> Result<crate::grpc::Reply, crate::grpc::Status> {
-        todo!()
-    }
-    /// A server-streaming gRPC call: the messages as they come; ends with the status.
-    pub async fn streaming(
-        &self,
-        _path: &str,
-        _metadata: http::HeaderMap,
-        _message: bytes::Bytes,
-        _options: Options,
-    ) -> Result<crate::grpc::Streaming, crate::grpc::Status> {
-        todo!()
+
+    #[must_use]
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
     }
 }
-// Also: `impl tower::Service<http::Request<tonic::body::Body>>` so that generated tonic clients run over it (order's clients.rs): behind
-// a `grpc::Channel` newtype = Client + deadline handling from the request's `grpc-timeout`.
+
+/// What the clones of a client share.
+pub(crate) struct Shared {
+    pub upstream: Arc<upstream::Shared>,
+    /// One an endpoint, in the upstream's order.
+    pub lanes: Vec<Arc<Lane>>,
+    pub budget: Budget,
+    pub random: Mutex<SmallRng>,
+}
+
+impl Client {
+    pub(crate) fn new(upstream: Arc<upstream::Shared>) -> Self {
+        Self(Arc::new(Shared {
+            lanes: upstream.lanes(),
+            upstream,
+            budget: Budget::new(Instant::now()),
+            random: Mutex::new(SmallRng::from_os_rng()),
+        }))
+    }
+
+    /// Passes an HTTP request on (for gRPC with an encoded message: [`Client::unary`], [`Client::streaming`]), a gRPC
+    /// call with its framing included.
+    ///
+    /// The target takes the form of the upstream's protocol; the Host stays the one the request came with unless the
+    /// configuration sets another. What is meant for one hop is stripped both ways (RFC 9110, 7.6.1), but for an upgrade to
+    /// an HTTP/1.1 upstream: its 101 carries `hyper::upgrade::OnUpgrade` in the extensions, whose connection no longer
+    /// counts against the upstream's limits.
+    ///
+    /// The deadline (for gRPC also the request's own `grpc-timeout`) bounds everything up to the response's head, not its
+    /// body. The request's body is sent again only if it is in memory (made from `Bytes` or a string) and at most 64 KiB.
+    ///
+    /// # Errors
+    /// No answer came: see [`crate::ErrorKind`]. Any status is an answer.
+    pub async fn send(&self, request: Request<Body>, options: Options) -> Result<Response<Body>, Error> {
+        stack::send(&self.0, request, options).await
+    }
+
+    /// A unary gRPC call with an encoded message. `grpc-timeout` is set from the deadline, which bounds the whole call.
+    ///
+    /// # Errors
+    /// Any status but OK, the service's or, where none came, one made here (`local` says why).
+    pub async fn unary(
+        &self,
+        path: &str,
+        metadata: http::HeaderMap,
+        message: bytes::Bytes,
+        options: Options,
+    ) -> Result<grpc::Reply, grpc::Status> {
+        grpc::unary(&self.0, path, metadata, message, options).await
+    }
+
+    /// A server-streaming gRPC call: the messages as they come; ends with the status. The deadline bounds the whole call.
+    ///
+    /// # Errors
+    /// As [`Client::unary`], where the call fails before its first message; [`grpc::Streaming::next`] tells the rest.
+    pub async fn streaming(
+        &self,
+        path: &str,
+        metadata: http::HeaderMap,
+        message: bytes::Bytes,
+        options: Options,
+    ) -> Result<grpc::Streaming, grpc::Status> {
+        grpc::streaming(&self.0, path, metadata, message, options).await
+    }
+
+    /// The same client as generated tonic clients want it.
+    pub fn channel(&self) -> grpc::Channel {
+        grpc::Channel::new(self.clone())
+    }
+}

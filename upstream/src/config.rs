@@ -1,6 +1,21 @@
-use std::time::Duration;
+//! What an operator decides about an upstream, and the limits that stand whatever they decide.
 
-/// Which protocol the endpoints speak.
+use std::{collections::HashSet, time::Duration};
+
+use http::uri::Authority;
+
+/// Open connections of an upstream, all cores together; one more is refused.
+pub(crate) const MAX_CONNECTIONS: usize = 1024;
+/// Requests of an upstream, all cores together, that wait for a connection or for a stream on one; one more is refused.
+pub(crate) const MAX_PENDING: usize = 1024;
+/// Idle HTTP/1.1 connections a client keeps to an endpoint.
+pub(crate) const MAX_IDLE: usize = 128;
+/// How long a connection may stay idle before it is closed.
+pub(crate) const IDLE: Duration = Duration::from_secs(90);
+/// The largest request body that is kept to be sent again.
+pub(crate) const MAX_REPEATABLE: usize = 64 * 1024;
+
+/// Which protocol the endpoints speak. Both HTTP/2 ones start with prior knowledge, in clear text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Http1,
@@ -12,23 +27,46 @@ pub enum Protocol {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub name: String,
-    /// `host:port`, at least one.
+    /// `host:port`, at least one. A host name is resolved whenever a connection is made.
     pub endpoints: Vec<String>,
     pub protocol: Protocol,
-    /// Default 1 s.
+    /// Above 0; default 1 s.
     pub connect_timeout: Duration,
     /// None: no active checks. gRPC: grpc.health.v1; HTTP: GET of the path.
     pub health: Option<Health>,
     /// Retries beside the first try, 0 to 3; default 1.
     pub retries: u32,
+    /// The authority requests carry. None, the default: the one they came with, so that the service sees the name its
+    /// client used; a request that came without gets the endpoint's.
+    pub host: Option<String>,
+    /// The largest gRPC message taken from the service, in bytes; default 4 MiB.
+    pub max_message: usize,
 }
 
-/// Active checks: defaults every 5 s (1 s while unhealthy), timeout 1 s, 2 successes up, 3 failures down.
+/// Active checks: an endpoint is up after 2 successes and down after 3 failures, or at once where it says that it
+/// isn't serving.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health {
+    /// Above 0; default 5 s. After a failure and while unhealthy it is at most 1 s.
     pub interval: Duration,
+    /// Above 0; default 1 s.
     pub timeout: Duration,
+    /// For HTTP, required: what to GET, expecting 2xx. For gRPC: none.
     pub path: Option<String>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(5), timeout: Duration::from_secs(1), path: None }
+    }
+}
+
+/// What is wrong with an upstream's configuration, with the path below the upstream.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct ConfigError {
+    pub path: String,
+    pub message: String,
 }
 
 impl Config {
@@ -40,6 +78,105 @@ impl Config {
             connect_timeout: Duration::from_secs(1),
             health: None,
             retries: 1,
+            host: None,
+            max_message: 4 * 1024 * 1024,
         }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        let refuse =
+            |path: &str, message: &str| Err(ConfigError { path: path.to_owned(), message: message.to_owned() });
+        if self.name.is_empty() {
+            return refuse("name", "must not be empty");
+        }
+        if self.endpoints.is_empty() {
+            return refuse("endpoints", "needs at least one host:port");
+        }
+        let mut seen = HashSet::new();
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
+            let path = format!("endpoints[{index}]");
+            if !is_host_and_port(endpoint) {
+                return refuse(&path, &format!("`{endpoint}` is not host:port"));
+            }
+            if !seen.insert(endpoint) {
+                return refuse(&path, &format!("`{endpoint}` stands twice"));
+            }
+        }
+        if self.connect_timeout.is_zero() {
+            return refuse("connect_timeout", "must be above 0");
+        }
+        if self.retries > 3 {
+            return refuse("retries", "must be within 0 to 3");
+        }
+        if self.host.as_ref().is_some_and(|host| host.parse::<Authority>().is_err()) {
+            return refuse("host", "is not a host with an optional port");
+        }
+        if self.max_message == 0 {
+            return refuse("max_message", "must be above 0");
+        }
+        let Some(health) = &self.health else { return Ok(()) };
+        if health.interval.is_zero() {
+            return refuse("health.interval", "must be above 0");
+        }
+        if health.timeout.is_zero() {
+            return refuse("health.timeout", "must be above 0");
+        }
+        match (self.protocol, &health.path) {
+            (Protocol::Grpc, Some(_)) => refuse("health.path", "gRPC is checked by grpc.health.v1, which has no path"),
+            (Protocol::Http1 | Protocol::Http2, None) => refuse("health.path", "HTTP needs a path to GET"),
+            (_, Some(path)) if !path.starts_with('/') || path.parse::<http::uri::PathAndQuery>().is_err() => {
+                refuse("health.path", "is not a path that starts with /")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_host_and_port(endpoint: &str) -> bool {
+    !endpoint.contains('@')
+        && endpoint
+            .parse::<Authority>()
+            .is_ok_and(|authority| !authority.host().is_empty() && authority.port_u16().is_some_and(|port| port != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path_of(change: impl FnOnce(&mut Config)) -> Option<String> {
+        let mut config =
+            Config::new("product", vec!["localhost:7001".to_owned(), "[::1]:7002".to_owned()], Protocol::Grpc);
+        change(&mut config);
+        config.validate().err().map(|error| error.path)
+    }
+
+    #[test]
+    fn a_sound_configuration_is_taken() {
+        assert_eq!(path_of(|_| ()), None);
+        assert_eq!(path_of(|c| c.health = Some(Health::default())), None);
+    }
+
+    #[test]
+    fn each_error_names_its_place() {
+        assert_eq!(path_of(|c| c.endpoints.clear()).as_deref(), Some("endpoints"));
+        assert_eq!(path_of(|c| c.endpoints[1] = "nowhere".to_owned()).as_deref(), Some("endpoints[1]"));
+        assert_eq!(path_of(|c| c.endpoints[1] = "http://a:1/".to_owned()).as_deref(), Some("endpoints[1]"));
+        assert_eq!(path_of(|c| c.endpoints[0] = "a:0".to_owned()).as_deref(), Some("endpoints[0]"));
+        assert_eq!(path_of(|c| c.endpoints[1] = c.endpoints[0].clone()).as_deref(), Some("endpoints[1]"));
+        assert_eq!(path_of(|c| c.retries = 4).as_deref(), Some("retries"));
+        assert_eq!(path_of(|c| c.host = Some("a b".to_owned())).as_deref(), Some("host"));
+        assert_eq!(path_of(|c| c.connect_timeout = Duration::ZERO).as_deref(), Some("connect_timeout"));
+        assert_eq!(
+            path_of(|c| c.health = Some(Health { path: Some("/livez".to_owned()), ..Health::default() })).as_deref(),
+            Some("health.path")
+        );
+        assert_eq!(
+            path_of(|c| {
+                c.protocol = Protocol::Http1;
+                c.health = Some(Health::default());
+            })
+            .as_deref(),
+            Some("health.path")
+        );
     }
 }

@@ -1,9 +1,11 @@
+//! Why an upstream gave no answer: to the caller ([`Error`]), and to the retry ([`Failure`]).
+
 use std::borrow::Cow;
 
 /// Why an upstream gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// No endpoint could be reached: 503 / UNAVAILABLE. Nothing was sent.
+    /// No endpoint could be reached, or a limit refused the request: 503 / UNAVAILABLE. The service did nothing.
     Unreachable,
     /// It took longer than the deadline: 504 / DEADLINE_EXCEEDED.
     Deadline,
@@ -19,4 +21,73 @@ pub struct Error {
     pub kind: ErrorKind,
     pub upstream: String,
     pub detail: Cow<'static, str>,
+}
+
+/// Why one try gave no answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub cause: Cause,
+    pub detail: Cow<'static, str>,
+}
+
+/// What is known of a try that failed; everything the retry decides follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// No connection could be made.
+    Connect,
+    /// The connection was closed before the request was read: the service saw nothing of it.
+    Closed,
+    /// The service said that it did nothing (REFUSED_STREAM).
+    Refused,
+    /// The service answered UNAVAILABLE (gRPC).
+    Unavailable,
+    /// The connection broke after the request may have been read.
+    Broken,
+    /// The request's body can't be read any further.
+    RequestBody,
+    /// A limit of ours.
+    Limit,
+}
+
+impl Failure {
+    pub fn new(cause: Cause, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { cause, detail: detail.into() }
+    }
+}
+
+impl Cause {
+    pub fn kind(self) -> ErrorKind {
+        match self {
+            Self::Connect | Self::Closed | Self::Refused | Self::Unavailable | Self::Limit => ErrorKind::Unreachable,
+            Self::Broken => ErrorKind::Broken,
+            Self::RequestBody => ErrorKind::RequestBody,
+        }
+    }
+
+    /// Whether a request may be sent again after this.
+    pub fn allows_retry(self, idempotent: bool) -> bool {
+        match self {
+            Self::Connect | Self::Closed | Self::Refused => true,
+            Self::Unavailable | Self::Broken => idempotent,
+            Self::RequestBody | Self::Limit => false,
+        }
+    }
+
+    /// The service spent nothing on it, so a retry adds nothing to what it has to do: no budget, no wait.
+    pub fn cost_nothing(self) -> bool {
+        matches!(self, Self::Connect | Self::Closed)
+    }
+
+    /// Its metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Closed => "closed",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+            Self::Broken => "broken",
+            Self::RequestBody => "request_body",
+            Self::Limit => "limit",
+        }
+    }
 }

@@ -1,35 +1,17 @@
-//! gRPC over HTTP/2, framed here: a call costs no more than its stream.
+//! gRPC over HTTP/2, framed here: a call costs no more than its stream. Messages are bytes; who knows their type encodes
+//! and decodes them. Compression is neither offered nor taken.
+//! Follows <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 
-use bytes::Bytes;
-use http::HeaderMap;
+mod call;
+mod channel;
+mod message;
+mod status;
+mod timeout;
 
-/// A gRPC status (<https://grpc.io/docs/guides/status-codes/>), with its details still encoded (`grpc-status-details-bin`, a google.rpc.Status).
-#[derive(Clone, Debug)]
-pub struct Status {
-    pub code: i32,
-    pub message: String,
-    pub details: Bytes,
-    pub metadata: HeaderMap,
-    /** Set where the status was made here because no answer came. */
-    pub local: Option<crate::ErrorKind>,
-}
+pub use call::{Reply, Streaming};
+pub use channel::{Channel, Idempotent};
+pub use status::{Code, Status};
 
-/// The answer to a unary call.
-#[derive(Debug)]
-pub struct Reply {
-    pub metadata: HeaderMap,
-    pub message: Bytes,
-    pub trailers: HeaderMap,
-}
-
-/// The answers of a server-streaming call.
-pub struct Streaming {
-    pub metadata: HeaderMap,
-}
-
-impl Streaming {
-    /// The next message; None after an OK status.
-    pub async fn next(&mut self) -> Option<Result<Bytes, Status>> {
-        todo!()
-    }
-}
+pub(crate) use call::{streaming, unary};
+pub(crate) use status::STATUS;
+pub(crate) use timeout::{earliest, set_timeout};

@@ -1,0 +1,77 @@
+//! Making a connection: resolves, connects, counts. The limits are the upstream's, all cores together, and are only
+//! touched here, never by a request that finds a connection.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpStream, lookup_host},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use crate::{
+    config::{MAX_CONNECTIONS, MAX_PENDING},
+    endpoint::Shared,
+    error::{Cause, Failure},
+};
+
+/// What all cores together may have open, and have waiting.
+pub(crate) struct Limits {
+    connections: Arc<Semaphore>,
+    pending: Arc<Semaphore>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)), pending: Arc::new(Semaphore::new(MAX_PENDING)) }
+    }
+}
+
+/// The way to one endpoint.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    pub endpoint: Arc<Shared>,
+    pub limits: Arc<Limits>,
+    pub timeout: Duration,
+}
+
+impl Connector {
+    /// A place among the requests that wait. Held while one waits.
+    pub fn wait(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        Arc::clone(&self.limits.pending)
+            .try_acquire_owned()
+            .map_err(|_| Failure::new(Cause::Limit, "too many requests wait for a connection"))
+    }
+
+    /// A connection, and the permit to be held as long as it is open.
+    pub async fn connect(&self) -> Result<(TcpStream, OwnedSemaphorePermit), Failure> {
+        let permit = Arc::clone(&self.limits.connections)
+            .try_acquire_owned()
+            .map_err(|_| Failure::new(Cause::Limit, "too many connections are open"))?;
+        let connected = timeout(self.timeout, connect(&self.endpoint.address)).await;
+        let why = match connected {
+            Ok(Ok(stream)) => {
+                self.endpoint.clear_suspicion();
+                return Ok((stream, permit));
+            }
+            Ok(Err(error)) => format!("can't connect to {}: {error}", self.endpoint.address),
+            Err(_) => format!("can't connect to {} within {:?}", self.endpoint.address, self.timeout),
+        };
+        self.endpoint.suspect(&why);
+        Err(Failure::new(Cause::Connect, why))
+    }
+}
+
+async fn connect(address: &str) -> io::Result<TcpStream> {
+    let mut last = None;
+    for address in lookup_host(address).await? {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
+}

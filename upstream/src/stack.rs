@@ -1,0 +1,125 @@
+//! A request's way from [`crate::Client`] to a connection, outermost first. This file is the order:
+//!
+//! 1. deadline: outermost, so that it bounds connecting, waiting and every retry together;
+//! 2. retry, with its budget: above the balancer, so that another try means another endpoint;
+//! 3. balance: on every try, so that each request goes where it is answered soonest;
+//! 4. lane: a pooled connection to that endpoint, opened where none is free.
+
+use std::time::Instant;
+
+use http::{HeaderMap, Method, Request, Response};
+use tokio::time::{sleep, timeout_at};
+
+use crate::{
+    Body, Error, ErrorKind, Options, Protocol, balance,
+    client::Shared,
+    error::{Cause, Failure},
+    forward, grpc, retry,
+};
+
+/// The head of the response, or why there is none; its body comes at its own pace.
+pub(crate) async fn send(
+    client: &Shared,
+    mut request: Request<Body>,
+    options: Options,
+) -> Result<Response<Body>, Error> {
+    let started = Instant::now();
+    let upstream = &client.upstream;
+    if request.method() == Method::CONNECT {
+        return Err(upstream.error(ErrorKind::Unreachable, "CONNECT is not passed on"));
+    }
+    let mut deadline = options.deadline;
+    if upstream.config.protocol == Protocol::Grpc {
+        deadline = grpc::earliest(deadline, request.headers(), started);
+    }
+    forward::prepare(&mut request, upstream.config.protocol, upstream.host.as_ref());
+
+    let tries = with_retries(client, request, deadline, options.idempotent);
+    let answer = match deadline {
+        None => tries.await.map_err(|failure| upstream.error(failure.cause.kind(), failure.detail)),
+        Some(deadline) => match timeout_at(deadline.into(), tries).await {
+            Ok(answer) => answer.map_err(|failure| upstream.error(failure.cause.kind(), failure.detail)),
+            Err(_) => Err(upstream.error(ErrorKind::Deadline, "no answer within the deadline")),
+        },
+    };
+    if let Some(metrics) = &upstream.metrics {
+        metrics.finished(answer.as_ref().err().map(|error| error.kind), started.elapsed());
+    }
+    answer
+}
+
+async fn with_retries(
+    client: &Shared,
+    request: Request<Body>,
+    deadline: Option<Instant>,
+    idempotent: bool,
+) -> Result<Response<Body>, Failure> {
+    let config = &client.upstream.config;
+    client.budget.deposit(Instant::now());
+    let mut request = Some(request);
+    let mut failed_at = None;
+    let mut retries = 0;
+    loop {
+        let may_retry = retries < config.retries;
+        // HTTP/1.1 hands back what it didn't send, so that only what may be sent twice needs a copy; h2 hands back nothing.
+        let needs_copy = may_retry && (idempotent || config.protocol != Protocol::Http1);
+        let copy = needs_copy.then(|| request.as_ref().and_then(retry::repeat)).flatten();
+
+        let lane = balance(client, failed_at);
+        let answer = attempt(client, lane, &mut request, deadline).await;
+        let cause = match &answer {
+            Ok(response) if config.protocol == Protocol::Grpc && is_unavailable(response.headers()) => {
+                Cause::Unavailable
+            }
+            Ok(_) => return answer,
+            Err(failure) => failure.cause,
+        };
+        request = request.or(copy);
+        if !may_retry || request.is_none() || !cause.allows_retry(idempotent) {
+            return answer;
+        }
+        if !cause.cost_nothing() && !client.budget.withdraw(Instant::now()) {
+            count_retry(client, "budget");
+            return answer;
+        }
+        // The answer that is given up ends before the next begins.
+        drop(answer);
+        retries += 1;
+        failed_at = Some(lane);
+        count_retry(client, cause.label());
+        // Another endpoint is free to be asked at once if this one did nothing; the same one needs a moment.
+        if !cause.cost_nothing() || client.lanes.len() == 1 {
+            let wait = retry::backoff(retries, &mut *client.random.lock());
+            sleep(wait).await;
+        }
+    }
+}
+
+fn count_retry(client: &Shared, reason: &'static str) {
+    if let Some(metrics) = &client.upstream.metrics {
+        metrics.retried(reason);
+    }
+}
+
+fn balance(client: &Shared, avoid: Option<usize>) -> usize {
+    balance::pick(&client.lanes, avoid, Instant::now(), &mut *client.random.lock())
+}
+
+async fn attempt(
+    client: &Shared,
+    lane: usize,
+    request: &mut Option<Request<Body>>,
+    deadline: Option<Instant>,
+) -> Result<Response<Body>, Failure> {
+    if client.upstream.config.protocol == Protocol::Grpc
+        && let (Some(deadline), Some(request)) = (deadline, &mut *request)
+    {
+        grpc::set_timeout(request.headers_mut(), deadline.saturating_duration_since(Instant::now()));
+    }
+    client.lanes[lane].send(request).await
+}
+
+/// A gRPC response that is UNAVAILABLE and nothing else (trailers only): no message has been seen by anyone.
+fn is_unavailable(headers: &HeaderMap) -> bool {
+    headers.get(grpc::STATUS).is_some_and(|status| status == "14")
+}
