@@ -10,7 +10,6 @@ use tonic::{Request, Status};
 pub(crate) struct Deadline(pub Instant);
 
 /// The principal of a request; UNAUTHENTICATED without one.
-#[expect(clippy::result_large_err, reason = "tonic's own error type")]
 pub fn caller<T>(request: &Request<T>) -> Result<Principal, Status> {
     caller_or_anonymous(request).ok_or_else(|| Status::unauthenticated("sign in first"))
 }
@@ -21,7 +20,6 @@ pub fn caller_or_anonymous<T>(request: &Request<T>) -> Option<Principal> {
 }
 
 /// PERMISSION_DENIED without the scope.
-#[expect(clippy::result_large_err, reason = "tonic's own error type")]
 pub fn require_scope<T>(request: &Request<T>, scope: &str) -> Result<Principal, Status> {
     let caller = caller(request)?;
     if caller.has_scope(scope) {
@@ -31,7 +29,6 @@ pub fn require_scope<T>(request: &Request<T>, scope: &str) -> Result<Principal, 
 }
 
 /// PERMISSION_DENIED unless the caller is that service itself: `/services/order`.
-#[expect(clippy::result_large_err, reason = "tonic's own error type")]
 pub fn require_service<T>(request: &Request<T>, subject: &str) -> Result<Principal, Status> {
     let caller = caller(request)?;
     if caller.subject == subject {

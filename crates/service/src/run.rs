@@ -11,23 +11,12 @@ use lifecycle::{Readiness, Role, Shutdown};
 use principal::{Signer, Verifier};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::service::Routes;
 
-use crate::{health::Health, periodic::Periodic, stack::stack};
+use crate::{health::Health, listener, periodic::Periodic, stack::stack};
 
 /// How long the database's connections may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a silent connection is asked whether it still lives, and how long it may take to say so.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most calls at once on one connection.
-const MAX_STREAMS: u32 = 256;
-/// The most metadata of one call, in bytes.
-const MAX_METADATA: u32 = 32 * 1024;
-
 /// A service, built and bound.
 pub struct Service {
     pub(crate) name: &'static str,
@@ -135,25 +124,18 @@ async fn drain(parts: &mut JoinSet<anyhow::Result<()>>, dropping: &CancellationT
 }
 
 /// Serves until the drain, then finishes the calls that are open.
-async fn serve(listener: TcpListener, rpcs: Routes, health: Health, shutdown: Shutdown) -> anyhow::Result<()> {
+async fn serve(listener: TcpListener, rpcs: Routes, mut health: Health, shutdown: Shutdown) -> anyhow::Result<()> {
     let reflection = tonic_reflection::server::Builder::configure()
         // The encoded form: passing through prost-types would drop the google.api.http annotations.
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .build_v1()
         .context("reflection")?;
     let routes = rpcs.add_service(health.server()).add_service(reflection).prepare();
-    let mut health = health;
+    let draining = shutdown.draining().clone();
     let drain = async move {
-        shutdown.draining().cancelled().await;
+        draining.cancelled().await;
         health.drain().await;
     };
-    Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_max_header_list_size(MAX_METADATA)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), drain)
-        .await
-        .context("the gRPC server broke")
+    tokio::join!(drain, listener::serve(listener, routes, shutdown));
+    Ok(())
 }

@@ -175,7 +175,6 @@ fn message(product: Product) -> pb::Product {
 }
 
 /// What can't be an id is the id of nothing.
-#[expect(clippy::result_large_err, reason = "tonic's own error type")]
 fn known(id: String) -> Result<String, Status> {
     if is_id(&id) { Ok(id) } else { Err(status::not_found(&subject(&id))) }
 }

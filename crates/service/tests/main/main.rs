@@ -1,0 +1,7 @@
+//! The shell around a service with one RPC, over real sockets.
+
+mod shell;
+
+mod calls;
+mod drain;
+mod listener;
