@@ -1,0 +1,26 @@
+//! What the review service tells the bus.
+
+use serde_json::json;
+
+use crate::{
+    create,
+    stage::{Stage, on_both, principal},
+};
+
+on_both!(a_review_is_announced_with_its_record);
+
+async fn a_review_is_announced_with_its_record(stage: Stage) {
+    let mut ada = stage.client(Some(principal("customers/ada", &["shop"])));
+    let review = create(&mut ada, "bowl", 4, "Holds soup.").await.unwrap();
+    let event = stage.events().find(&format!("reviews/{}", review.id), |_| true).await;
+    assert_eq!((event.queue.as_str(), event.event.as_str()), ("DB", "CREATE"));
+    assert_eq!((event.source.as_str(), event.owner.as_deref()), ("/services/review", Some("customers/ada")));
+    let mut data = event.json().unwrap().clone();
+    assert!(data.as_object_mut().unwrap().remove("createdAt").is_some());
+    assert_eq!(
+        data,
+        json!({
+            "id": review.id, "productId": "bowl", "author": "customers/ada", "rating": 4, "text": "Holds soup.", "etag": "1",
+        })
+    );
+}
