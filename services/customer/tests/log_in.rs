@@ -1,0 +1,80 @@
+//! Logging in: the gateway's side of it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tonic::Code;
+
+use crate::{
+    log_in, sign_up,
+    stage::{Stage, on_both},
+};
+
+on_both!(
+    the_right_password_gives_the_identity,
+    every_wrong_pair_is_refused_alike,
+    an_unknown_email_takes_as_long_as_a_wrong_password,
+    a_storm_of_log_ins_is_refused_beyond_the_queue,
+);
+
+async fn the_right_password_gives_the_identity(stage: Stage) {
+    let ada = sign_up(&stage, "ada@example.org", "correct horse", "Ada").await.unwrap();
+    let identity = log_in(&stage, " ADA@example.org", "correct horse").await.unwrap();
+    assert_eq!(identity.subject, format!("customers/{}", ada.id));
+    assert_eq!(identity.scopes, ["shop"]);
+    assert_eq!((identity.claims["email"].as_str(), identity.claims["name"].as_str()), ("ada@example.org", "Ada"));
+    assert_eq!(identity.claims.len(), 2);
+}
+
+async fn every_wrong_pair_is_refused_alike(stage: Stage) {
+    sign_up(&stage, "ada@example.org", "correct horse", "Ada").await.unwrap();
+    let endless = "x".repeat(1_000_000);
+    for (email, password) in [
+        ("ada@example.org", "battery staple"),
+        ("ada@example.org", ""),
+        ("ada@example.org", endless.as_str()),
+        ("eve@example.org", "correct horse"),
+        ("eve@example.org", "nobody's password"),
+        ("no e-mail\0", "correct horse"),
+        ("", ""),
+    ] {
+        let refused = log_in(&stage, email, password).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated, "{email:?}");
+        assert_eq!(refused.message(), "unknown e-mail or wrong password", "{email:?}");
+        assert!(refused.details().is_empty());
+    }
+}
+
+async fn an_unknown_email_takes_as_long_as_a_wrong_password(stage: Stage) {
+    sign_up(&stage, "ada@example.org", "correct horse", "Ada").await.unwrap();
+    let (mut unknown, mut wrong) = (Duration::MAX, Duration::MAX);
+    // The quickest of several: what disturbs a measurement only adds to it.
+    for _ in 0..10 {
+        for (email, quickest) in [("eve@example.org", &mut unknown), ("ada@example.org", &mut wrong)] {
+            let start = Instant::now();
+            assert!(log_in(&stage, email, "battery staple").await.is_err());
+            *quickest = start.elapsed().min(*quickest);
+        }
+    }
+    assert!(unknown > wrong / 2 && wrong > unknown / 2, "unknown {unknown:?}, wrong {wrong:?}");
+}
+
+async fn a_storm_of_log_ins_is_refused_beyond_the_queue(stage: Stage) {
+    let stage = Arc::new(stage);
+    let storm = (0..300).map(|_| {
+        let stage = stage.clone();
+        tokio::spawn(async move { log_in(&stage, "eve@example.org", "battery staple").await })
+    });
+    let (mut answered, mut refused) = (0, 0);
+    for attempt in storm.collect::<Vec<_>>() {
+        match attempt.await.unwrap().unwrap_err().code() {
+            Code::Unauthenticated => answered += 1,
+            Code::ResourceExhausted => refused += 1,
+            code => unreachable!("{code}"),
+        }
+    }
+    assert!(answered >= 66 && refused > 0, "answered {answered}, refused {refused}");
+    assert_eq!(log_in(&stage, "eve@example.org", "battery staple").await.unwrap_err().code(), Code::Unauthenticated);
+}

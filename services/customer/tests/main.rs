@@ -1,0 +1,28 @@
+//! The customer service over real gRPC, on SQLite and on PostgreSQL.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod demo;
+mod events;
+mod log_in;
+mod sign_up;
+mod stage;
+
+use proto::{
+    shop::customer::v1::{CreateAccountRequest, Customer},
+    turnpike::auth::v1::{AuthenticateRequest, AuthenticateResponse},
+};
+use tonic::{Response, Status};
+
+use crate::stage::Stage;
+
+async fn sign_up(stage: &Stage, email: &str, password: &str, name: &str) -> Result<Customer, Status> {
+    let request =
+        CreateAccountRequest { email: email.to_owned(), password: password.to_owned(), name: name.to_owned() };
+    stage.accounts().create_account(request).await.map(Response::into_inner)
+}
+
+async fn log_in(stage: &Stage, email: &str, password: &str) -> Result<AuthenticateResponse, Status> {
+    let request = AuthenticateRequest { email: email.to_owned(), password: password.to_owned() };
+    stage.door().authenticate(request).await.map(Response::into_inner)
+}
