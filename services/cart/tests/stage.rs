@@ -1,0 +1,214 @@
+//! A running cart service on real parts: its own database, its own bus, a gateway's signer.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bus::{Bus, Consumer, Delivery, Failure, Group, Handler, Mode};
+use events::{Data, Envelope, Name};
+use lifecycle::{Role as _, Shutdown};
+use principal::{Issuer, Keys, METADATA, Principal, RootSecret, Signer};
+use proto::shop::cart::v1::{AddItemRequest, cart_service_client::CartServiceClient};
+use serde_json::json;
+use tempfile::TempDir;
+use testkit::{Postgres, eventually};
+use tonic::{
+    Request, Status,
+    metadata::MetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+use tonic_types::StatusExt as _;
+
+pub const BOUND: Duration = Duration::from_secs(20);
+
+/// Each scenario once on SQLite and once on a real PostgreSQL.
+macro_rules! on_both {
+    ($($scenario:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $scenario() {
+                super::$scenario(crate::stage::Stage::sqlite().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $scenario() {
+                super::$scenario(crate::stage::Stage::postgres().await).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_both;
+
+pub type Client = CartServiceClient<InterceptedService<Channel, As>>;
+
+pub struct Stage {
+    pub bus: Bus,
+    root: RootSecret,
+    database: database::Url,
+    address: SocketAddr,
+    shutdown: Shutdown,
+    _postgres: Option<Postgres>,
+    _folder: TempDir,
+}
+
+impl Stage {
+    pub async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = format!("sqlite:{}", folder.path().join("cart.db").display());
+        Self::on(folder, database, None).await
+    }
+
+    pub async fn postgres() -> Self {
+        let postgres = testkit::postgres().await;
+        Self::on(tempfile::tempdir().unwrap(), postgres.url(), Some(postgres)).await
+    }
+
+    async fn on(folder: TempDir, database: String, postgres: Option<Postgres>) -> Self {
+        let bus = bus::sqlite::open(&folder.path().join("bus.db")).await.unwrap();
+        let mut stage = Self {
+            bus,
+            root: RootSecret::generate(),
+            database: database::Url(database),
+            address: ([127, 0, 0, 1], 0).into(),
+            shutdown: Shutdown::new(),
+            _postgres: postgres,
+            _folder: folder,
+        };
+        stage.address = stage.start().await.unwrap();
+        stage
+    }
+
+    /// Starts an instance, beside those that run.
+    pub async fn start(&self) -> anyhow::Result<SocketAddr> {
+        let issuers = ["gateway", "/services/order"]
+            .map(|name| Issuer { name: name.to_owned(), keys: Keys::Inline(Signer::new(name, &self.root).jwks()) });
+        let config = service::Config {
+            listen: ([127, 0, 0, 1], 0).into(),
+            database: self.database.clone(),
+            bus: self.bus.clone(),
+            issuers: issuers.to_vec(),
+            root: self.root.clone(),
+            seed: false,
+        };
+        let service = cart::build(config).await?;
+        let address = service.address().unwrap();
+        tokio::spawn(Box::new(service).run(self.shutdown.clone()));
+        Ok(address)
+    }
+
+    pub fn client(&self, who: Option<Principal>) -> Client {
+        let token = who.map(|who| Signer::new("gateway", &self.root).sign(&who));
+        CartServiceClient::with_interceptor(self.channel(), As(token))
+    }
+
+    /// A shopper, by its subject.
+    pub fn shopper(&self, subject: &str) -> Client {
+        self.client(Some(principal(subject, &["shop"])))
+    }
+
+    /// The order service, acting alone.
+    pub fn order_service(&self) -> Client {
+        let signer = Signer::new("/services/order", &self.root);
+        let token = signer.sign(&principal("/services/order", &[]));
+        CartServiceClient::with_interceptor(self.channel(), As(Some(token)))
+    }
+
+    /// Says as the product service that these products are new: (id, minor units, currency). Returns when the cart
+    /// service knows them.
+    pub async fn catalogue(&self, products: &[(&str, i64, &str)]) {
+        for &(id, minor_units, currency) in products {
+            self.product("CREATE", id, minor_units, currency, 1).await;
+            eventually(&format!("the cart service knows {id}"), BOUND, || {
+                // A cart each, as they may have different currencies.
+                let mut scout = self.shopper(&format!("scouts/{id}"));
+                let request = AddItemRequest { product_id: id.to_owned(), quantity: 1 };
+                async move { scout.add_item(request).await.ok() }
+            })
+            .await;
+        }
+    }
+
+    /// Says something of a product as the product service.
+    pub async fn product(&self, event: &str, id: &str, minor_units: i64, currency: &str, version: i64) {
+        let mut envelope = Envelope::new("/services/product", Name::new("DB").unwrap(), Name::new(event).unwrap());
+        envelope.subject = Some(format!("products/{id}"));
+        envelope.data = Some(Data::Json(json!({
+            "id": id, "name": format!("The {id}"), "description": "", "category": "tea", "stock": "7",
+            "price": { "minorUnits": minor_units.to_string(), "currency": currency }, "etag": version.to_string(),
+        })));
+        self.bus.publish(vec![envelope]).await.unwrap();
+    }
+
+    fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy()
+    }
+
+    /// What `DB/*` has carried, as a group of its own reads it; kept current.
+    pub fn events(&self) -> Events {
+        let events = Events::default();
+        let group = Group::new("witness", "DB/*".parse().unwrap(), Mode::Exclusive);
+        let consumer = Consumer::new(self.bus.clone(), group, Arc::new(events.clone()));
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(async move { consumer.run(shutdown.draining().clone(), shutdown.dropping().clone()).await });
+        events
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.shutdown.escalate();
+    }
+}
+
+/// Calls as a principal.
+#[derive(Clone)]
+pub struct As(Option<String>);
+
+impl Interceptor for As {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert(METADATA, MetadataValue::try_from(token.as_str()).unwrap());
+        }
+        Ok(request)
+    }
+}
+
+pub fn principal(subject: &str, scopes: &[&str]) -> Principal {
+    let scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
+    Principal { subject: subject.to_owned(), scopes, ..Principal::default() }
+}
+
+/// The fields that a refusal names.
+pub fn fields(status: &Status) -> Vec<String> {
+    let bad = status.get_details_bad_request().unwrap_or_default();
+    bad.field_violations.into_iter().map(|violation| violation.field).collect()
+}
+
+/// What a consumer has seen so far.
+#[derive(Clone, Default)]
+pub struct Events(Arc<Mutex<Vec<Arc<Envelope>>>>);
+
+impl Events {
+    /// Waits for the event of this entity that `wanted` looks for.
+    pub async fn find(&self, subject: &str, wanted: impl Fn(&Envelope) -> bool) -> Arc<Envelope> {
+        let wanted = |event: &&Arc<Envelope>| event.subject.as_deref() == Some(subject) && wanted(event);
+        let found = || async { self.0.lock().unwrap().iter().find(wanted).cloned() };
+        eventually(&format!("an event of {subject}"), BOUND, found).await
+    }
+
+    pub fn all(&self) -> Vec<Arc<Envelope>> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+#[async_trait::async_trait]
+impl Handler for Events {
+    async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
+        self.0.lock().unwrap().push(delivery.envelope.clone());
+        Ok(())
+    }
+}
