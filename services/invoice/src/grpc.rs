@@ -82,11 +82,8 @@ fn bill(request: pb::RequestInvoiceRequest) -> Result<Bill, Violations> {
         unit_price: line.unit_price.map_or(0, |money| money.minor_units),
         amount: line.amount.map_or(0, |money| money.minor_units),
     });
-    let bill =
-        Bill { order_id, customer, lines: lines.collect(), total: total.minor_units, currency: total.currency };
-    if let Err(bad) = bill.check() {
-        violations.0.extend(bad.0);
-    }
+    let bill = Bill { order_id, customer, lines: lines.collect(), total: total.minor_units, currency: total.currency };
+    violations.take(bill.check());
     violations.check().map(|()| bill)
 }
 

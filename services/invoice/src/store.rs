@@ -85,11 +85,8 @@ impl Store {
         };
         insert(&mut tx, &invoice).await?;
         for event in self.announcements(&invoice) {
-            let event = Event {
-                owner: Some(invoice.bill.customer.clone()),
-                causation_id: Some(cause.to_owned()),
-                ..event
-            };
+            let event =
+                Event { owner: Some(invoice.bill.customer.clone()), causation_id: Some(cause.to_owned()), ..event };
             outbox::append(&mut tx, SOURCE, event).await?;
         }
         tx.commit().await?;

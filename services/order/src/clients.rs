@@ -9,14 +9,15 @@ use proto::shop::{
     cart::v1::{ClearOrderedRequest, GetCartRequest, OrderedItem, cart_service_client::CartServiceClient},
     invoice::v1::{InvoiceLine, RequestInvoiceRequest, invoice_service_client::InvoiceServiceClient},
     money::v1 as pb,
-    product::v1::{
-        ReleaseStockRequest, ReserveStockRequest, StockLine, product_service_client::ProductServiceClient,
-    },
+    product::v1::{ReleaseStockRequest, ReserveStockRequest, StockLine, product_service_client::ProductServiceClient},
 };
 use service::Forward;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
-use upstream::{Protocol, Upstream, grpc::Channel};
+use upstream::{
+    Protocol, Upstream,
+    grpc::{Channel, Idempotent},
+};
 
 use crate::{
     domain::Order,
@@ -95,7 +96,7 @@ impl Clients {
 
     /// The cart of the caller that `forward` speaks for.
     pub async fn cart(&self, forward: &Forward) -> Result<Cart, CallError> {
-        let answer = self.cart.clone().get_cart(forward.request(GetCartRequest {})).await;
+        let answer = self.cart.clone().get_cart(repeatable(forward, GetCartRequest {})).await;
         let cart = answer.map_err(|status| CallError::new("cart", status))?.into_inner();
         let items = cart.items.into_iter().map(|item| Item {
             line: Line {
@@ -111,12 +112,10 @@ impl Clients {
 
     /// Reserves the stock of an order, or learns that it is reserved.
     pub async fn reserve(&self, order: &Order) -> Result<Reservation, CallError> {
-        let lines = order.lines.iter().map(|line| StockLine {
-            product_id: line.product_id.clone(),
-            quantity: line.quantity,
-        });
+        let lines =
+            order.lines.iter().map(|line| StockLine { product_id: line.product_id.clone(), quantity: line.quantity });
         let request = ReserveStockRequest { order_id: order.id.clone(), lines: lines.collect() };
-        match self.product.clone().reserve_stock(self.own().request(request)).await {
+        match self.product.clone().reserve_stock(self.own(request)).await {
             Ok(_) => Ok(Reservation::Taken),
             Err(status) => refusal(&status).ok_or_else(|| CallError::new("product", status)),
         }
@@ -125,7 +124,7 @@ impl Clients {
     /// Gives back what the order reserved; if that was nothing, it never will.
     pub async fn release(&self, order: &Order) -> Result<(), CallError> {
         let request = ReleaseStockRequest { order_id: order.id.clone() };
-        let answer = self.product.clone().release_stock(self.own().request(request)).await;
+        let answer = self.product.clone().release_stock(self.own(request)).await;
         answer.map(drop).map_err(|status| CallError::new("product", status))
     }
 
@@ -148,34 +147,38 @@ impl Clients {
             lines: lines.collect(),
             total: Some(amount(&order.total)),
         };
-        let answer = self.invoice.clone().request_invoice(self.own().request(request)).await;
+        let answer = self.invoice.clone().request_invoice(self.own(request)).await;
         answer.map(drop).map_err(|status| CallError::new("invoice", status))
     }
 
     /// Takes what was ordered out of the customer's cart; what was added since stays.
     pub async fn clear_cart(&self, order: &Order) -> Result<(), CallError> {
-        let items = order.lines.iter().map(|line| OrderedItem {
-            product_id: line.product_id.clone(),
-            quantity: line.quantity,
-        });
+        let items =
+            order.lines.iter().map(|line| OrderedItem { product_id: line.product_id.clone(), quantity: line.quantity });
         let request = ClearOrderedRequest {
             owner: order.customer.clone(),
             order_id: order.id.clone(),
             version: order.cart_version,
             items: items.collect(),
         };
-        let answer = self.cart.clone().clear_ordered(self.own().request(request)).await;
+        let answer = self.cart.clone().clear_ordered(self.own(request)).await;
         answer.map(drop).map_err(|status| CallError::new("cart", status))
     }
 
-    fn own(&self) -> Forward {
-        Forward::own(&self.signer).until(Instant::now() + TIMEOUT)
+    fn own<T>(&self, message: T) -> Request<T> {
+        repeatable(&Forward::own(&self.signer).until(Instant::now() + TIMEOUT), message)
     }
 }
 
 fn channel(name: &str, endpoints: Vec<String>) -> Result<Channel, upstream::ConfigError> {
-    let upstream = Upstream::new(upstream::Config::new(name, endpoints, Protocol::Grpc))?;
-    Ok(Channel::new(upstream.client()))
+    Ok(Upstream::new(upstream::Config::new(name, endpoints, Protocol::Grpc))?.channel())
+}
+
+/// A request that may be tried again after it was sent: so may all that are made here.
+fn repeatable<T>(forward: &Forward, message: T) -> Request<T> {
+    let mut request = forward.request(message);
+    request.extensions_mut().insert(Idempotent);
+    request
 }
 
 /// What product's FAILED_PRECONDITION says; None if it says nothing that was expected.

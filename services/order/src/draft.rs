@@ -89,10 +89,7 @@ fn total(lines: &[Line]) -> Result<Money, Unorderable> {
         if line.unit_price.currency != *currency {
             return Err(Unorderable::Senseless("more than one currency"));
         }
-        sum = line
-            .amount()
-            .and_then(|amount| sum.checked_add(amount))
-            .ok_or(Unorderable::TooMuch)?;
+        sum = line.amount().and_then(|amount| sum.checked_add(amount)).ok_or(Unorderable::TooMuch)?;
     }
     Ok(Money { minor_units: sum, currency: currency.clone() })
 }
@@ -145,11 +142,9 @@ mod tests {
             item.line.unit_price.currency = "USD".to_owned();
             item
         };
-        for items in [
-            vec![item("tea", 0, 1)],
-            vec![item("tea", 1, -1)],
-            vec![item("tea", 1, 1), dollars(item("cup", 1, 1))],
-        ] {
+        for items in
+            [vec![item("tea", 0, 1)], vec![item("tea", 1, -1)], vec![item("tea", 1, 1), dollars(item("cup", 1, 1))]]
+        {
             assert!(matches!(draft(items), Err(Unorderable::Senseless(_))));
         }
     }

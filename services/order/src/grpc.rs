@@ -53,7 +53,8 @@ impl OrderService for Orders {
         let mut order = self.place(&customer, key.as_deref(), &Forward::from(&request)).await?;
         if let Some(wait) = metadata::wait(request.metadata()) {
             let until = Instant::now() + wait;
-            let until = service::deadline(&request).map_or(until, |deadline| until.min(deadline - ANSWER));
+            let latest = service::deadline(&request).and_then(|deadline| deadline.checked_sub(ANSWER));
+            let until = latest.map_or(until, |latest| until.min(latest));
             order = changes::settled(&self.store, order, until.into()).await.map_err(status::from_database)?;
         }
         Ok(Response::new(message(order)))
@@ -67,10 +68,9 @@ impl OrderService for Orders {
         let pb::ListOrdersRequest { page_size, page_token } = request.into_inner();
         let list = format!("{LIST}?customer={customer}");
         let mut violations = Violations::default();
-        let size = PageToken::size(page_size).map_err(|bad| violations.0.extend(bad.0)).unwrap_or_default();
-        let before = self.pages.decode(&list, &page_token).map_err(|bad| violations.0.extend(bad.0));
+        let size = violations.take(PageToken::size(page_size)).unwrap_or_default();
+        let before = violations.take(self.pages.decode(&list, &page_token)).flatten();
         violations.check()?;
-        let before = before.unwrap_or_default();
         let page = self.store.list(&customer, before.as_deref(), size).await.map_err(status::from_database)?;
         Ok(Response::new(pb::ListOrdersResponse {
             orders: page.items.into_iter().map(message).collect(),
@@ -134,18 +134,18 @@ impl Orders {
             return Err(Violations::of("id", "must be 1 to 64 of letters, digits, _ and -").into());
         }
         let order = self.store.find(id).await.map_err(status::from_database)?;
-        order
-            .filter(|order| order.customer == customer)
-            .ok_or_else(|| status::not_found(&format!("orders/{id}")))
+        order.filter(|order| order.customer == customer).ok_or_else(|| status::not_found(&format!("orders/{id}")))
     }
 }
 
 fn refused(unorderable: Unorderable) -> Status {
     match unorderable {
         Unorderable::Empty | Unorderable::TooMuch => status::precondition("CART", "cart", &unorderable.to_string()),
-        Unorderable::Unavailable(products) => status::preconditions(products.into_iter().map(|product| {
-            ("CART", format!("products/{product}"), "is not available any more".to_owned())
-        })),
+        Unorderable::Unavailable(products) => status::preconditions(
+            products
+                .into_iter()
+                .map(|product| ("CART", format!("products/{product}"), "is not available any more".to_owned())),
+        ),
         Unorderable::Senseless(_) => status::internal(unorderable),
     }
 }

@@ -21,7 +21,12 @@ use std::{sync::Arc, time::Duration};
 use database::Migration;
 use service::{Builder, Service};
 
-use crate::{clients::Clients, placement::Placement, store::Store, sweep::Sweep};
+use crate::{
+    clients::Clients,
+    placement::Placement,
+    store::Store,
+    sweep::{Limits, Sweep},
+};
 
 pub use grpc::record;
 
@@ -44,6 +49,9 @@ pub const ABORT_POINTS: &[&str] = &[
     "placement.release.sent",
     "placement.released",
 ];
+
+/// How long nothing may happen to an order before it is commanded anew: longer than placement's own attempts take.
+const STALLED: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
 pub struct Config {
@@ -81,7 +89,8 @@ pub async fn build(config: Config) -> anyhow::Result<Service> {
     let store = Store::new(builder.database(), grpc::record);
     let clients = Clients::new(cart, product, invoice, builder.signer())?;
     let placement = Arc::new(Placement::new(store.clone(), clients.clone()));
-    let sweep = Arc::new(Sweep::new(store.clone(), Arc::clone(&placement), pending_limit, sweep_period));
+    let limits = Limits { pending: pending_limit, release: sweep_period, stalled: STALLED };
+    let sweep = Arc::new(Sweep::new(store.clone(), Arc::clone(&placement), limits));
     let pages = builder.page_token();
     Ok(builder
         .grpc(grpc::server(store, clients, pages))

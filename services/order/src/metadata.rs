@@ -23,11 +23,7 @@ pub fn idempotency_key(metadata: &MetadataMap) -> Result<Option<String>, Violati
     let visible = |key: &&str| key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
     match key.to_str().ok().filter(visible) {
         Some(key) if keys.next().is_none() && (1..=KEY_BYTES).contains(&key.len()) => Ok(Some(key.to_owned())),
-        _ => {
-            let mut violations = Violations::default();
-            violations.add(IDEMPOTENCY_KEY, "must be one of 1 to 255 visible ASCII characters");
-            Err(violations)
-        }
+        _ => Err(Violations::of(IDEMPOTENCY_KEY, "must be one of 1 to 255 visible ASCII characters")),
     }
 }
 

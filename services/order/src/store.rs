@@ -164,7 +164,12 @@ impl Store {
     }
 
     /// A customer's orders, newest first, of those older than the order `before`.
-    pub async fn list(&self, customer: &str, before: Option<&str>, size: usize) -> Result<Page<Order>, database::Error> {
+    pub async fn list(
+        &self,
+        customer: &str,
+        before: Option<&str>,
+        size: usize,
+    ) -> Result<Page<Order>, database::Error> {
         // Ids rise with time. No id is above `g`: they are hexadecimal.
         let before = before.unwrap_or("g");
         // One more than the page shows, to know whether there is another page.
@@ -266,22 +271,13 @@ impl Store {
         outbox::append(tx, SOURCE, Announcement { owner, causation_id: cause.map(str::to_owned), ..event }).await
     }
 
-    async fn ids(
-        &self,
-        sql: &'static str,
-        cutoff: OffsetDateTime,
-        limit: i64,
-    ) -> Result<Vec<String>, database::Error> {
+    async fn ids(&self, sql: &'static str, cutoff: OffsetDateTime, limit: i64) -> Result<Vec<String>, database::Error> {
         let rows = self.database.query(sql, params![cutoff, limit]).await?;
         rows.iter().map(|row| row.get("id")).collect()
     }
 }
 
-async fn insert(
-    tx: &mut Transaction,
-    order: &Order,
-    idempotency_key: Option<&str>,
-) -> Result<(), database::Error> {
+async fn insert(tx: &mut Transaction, order: &Order, idempotency_key: Option<&str>) -> Result<(), database::Error> {
     tx.execute(
         "INSERT INTO orders (id, customer, idempotency_key, cart_version, lines, total, currency, stage, reason,
              version, created_at, updated_at, commanded_at)

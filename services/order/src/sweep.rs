@@ -4,8 +4,9 @@
 //! back yet, that is tried again. Any other order to which nothing has happened for a while is commanded anew. It may run in
 //! several processes at once: each of its writes has an expected version.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
 use lifecycle::abort_point;
 use time::OffsetDateTime;
@@ -21,21 +22,27 @@ use crate::{
 const BATCH: i64 = 256;
 /// How many orders are worked on at once.
 const CONCURRENCY: usize = 8;
-/// How long nothing may happen to an order before it is commanded anew, and between two such commands.
-const STALLED: Duration = Duration::from_secs(60);
 
 pub struct Sweep {
     store: Store,
     placement: Arc<Placement>,
+    limits: Limits,
+}
+
+/// What the sweep lets pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
     /// How long an order may be pending.
-    pending_limit: Duration,
-    /// How long placement has to give back the stock itself.
-    release_grace: Duration,
+    pub pending: Duration,
+    /// How long placement has to give back the stock of a rejected order itself.
+    pub release: Duration,
+    /// How long nothing may happen to an order before it is commanded anew, and between two such commands.
+    pub stalled: Duration,
 }
 
 impl Sweep {
-    pub fn new(store: Store, placement: Arc<Placement>, pending_limit: Duration, release_grace: Duration) -> Self {
-        Self { store, placement, pending_limit, release_grace }
+    pub fn new(store: Store, placement: Arc<Placement>, limits: Limits) -> Self {
+        Self { store, placement, limits }
     }
 
     /// One pass.
@@ -44,12 +51,12 @@ impl Sweep {
     /// If the database fails. What a callee doesn't answer is logged, and left to the next pass.
     pub async fn run(&self) -> anyhow::Result<()> {
         let now = OffsetDateTime::now_utc();
-        let overdue = self.store.overdue(now - self.pending_limit, BATCH).await?;
-        self.each(overdue, async |id| self.reject(id).await).await;
-        let unreleased = self.store.unreleased(now - self.release_grace, BATCH).await?;
-        self.each(unreleased, async |id| self.release(id).await).await;
-        for id in self.store.stalled(now - STALLED, BATCH).await? {
-            if self.store.command_again(&id, now - STALLED).await? {
+        let overdue = self.store.overdue(now - self.limits.pending, BATCH).await?;
+        self.each(overdue, |id| self.reject(id)).await;
+        let unreleased = self.store.unreleased(now - self.limits.release, BATCH).await?;
+        self.each(unreleased, |id| self.release(id)).await;
+        for id in self.store.stalled(now - self.limits.stalled, BATCH).await? {
+            if self.store.command_again(&id, now - self.limits.stalled).await? {
                 metrics::swept("command");
                 tracing::warn!(order.id = id, "an order made no progress: commanded anew");
             }
@@ -57,8 +64,8 @@ impl Sweep {
         Ok(())
     }
 
-    async fn reject(&self, id: &str) -> anyhow::Result<()> {
-        let Some(order) = self.store.load(id).await?.filter(|order| order.stage.can_be_rejected()) else {
+    async fn reject(&self, id: String) -> anyhow::Result<()> {
+        let Some(order) = self.store.load(&id).await?.filter(|order| order.stage.can_be_rejected()) else {
             return Ok(());
         };
         let reason = "it could not be processed in time".to_owned();
@@ -71,22 +78,30 @@ impl Sweep {
         metrics::settled(&order);
         metrics::swept("reject");
         tracing::warn!(order.id = id, "an order was pending for too long: rejected");
-        Ok(self.placement.finish(id, None).await?)
+        self.finish(&id).await
     }
 
-    async fn release(&self, id: &str) -> anyhow::Result<()> {
-        self.placement.finish(id, None).await?;
+    async fn release(&self, id: String) -> anyhow::Result<()> {
+        self.finish(&id).await?;
         metrics::swept("release");
         Ok(())
     }
 
-    async fn each(&self, ids: Vec<String>, work: impl AsyncFn(&str) -> anyhow::Result<()>) {
-        stream::iter(ids)
-            .for_each_concurrent(CONCURRENCY, async |id| {
-                if let Err(error) = work(&id).await {
-                    tracing::warn!(order.id = id, error = format!("{error:#}"), "left to the next sweep");
-                }
-            })
-            .await;
+    async fn finish(&self, id: &str) -> anyhow::Result<()> {
+        self.placement.finish(id, None).await.with_context(|| format!("order {id}"))
+    }
+
+    async fn each<F>(&self, ids: Vec<String>, work: impl Fn(String) -> F)
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        let all = stream::iter(ids).map(work).buffer_unordered(CONCURRENCY);
+        all.for_each(|worked| {
+            if let Err(error) = worked {
+                tracing::warn!(error = format!("{error:#}"), "left to the next sweep");
+            }
+            ready(())
+        })
+        .await;
     }
 }

@@ -1,0 +1,127 @@
+//! What the sweep ends, and what it leaves alone.
+
+use std::time::Duration;
+
+use order::domain::{Event, Status};
+
+use crate::stage::{CONFIRMED, Stage, on_both, rejected};
+
+on_both!(
+    what_stays_pending_is_rejected_and_released,
+    a_rejected_order_is_released_once_product_is_back,
+    nothing_is_rejected_beyond_the_point_of_no_return,
+    a_lost_command_is_given_again,
+    a_stalled_order_is_commanded_once_a_while,
+    a_race_with_placement_has_one_winner,
+);
+
+async fn what_stays_pending_is_rejected_and_released(stage: Stage) {
+    let start = |config: &mut order::Config| {
+        config.pending_limit = Duration::from_millis(500);
+        config.sweep_period = Duration::from_millis(100);
+    };
+    let ada = stage.customer("ada", stage.start_with(start).await);
+    stage.product.restock("tea", 1);
+    stage.product.reserve.set_away(true);
+    stage.cart.add("customers/ada", "tea", 1);
+    let order = ada.place().await.unwrap();
+    assert_eq!(stage.finished(&order.id).await.status(), Status::Rejected);
+    let order = ada.get(&order.id).await.unwrap();
+    assert_eq!((order.status.as_str(), order.reason.as_str()), ("rejected", "it could not be processed in time"));
+    // Product comes back; the attempts that are still under way find the order finished.
+    stage.product.reserve.set_away(false);
+    stage.finished(&order.id).await;
+    assert_eq!(stage.product.stock("tea"), 1);
+}
+
+async fn a_rejected_order_is_released_once_product_is_back(stage: Stage) {
+    stage.product.restock("tea", 1);
+    let (placement, sweep) = (stage.placement().await, stage.sweep().await);
+    let order = stage.placed(1, 1).await;
+    let order = placement.step(&order, None).await.unwrap();
+    assert_eq!(stage.product.stock("tea"), 0);
+    stage.product.release.set_away(true);
+    sweep.run().await.unwrap();
+    sweep.run().await.unwrap();
+    assert_eq!(stage.history(&order.id).await, ["OrderPlaced", "StockReserved", "OrderRejected"]);
+    stage.product.release.set_away(false);
+    sweep.run().await.unwrap();
+    assert_eq!(stage.finished(&order.id).await.status(), Status::Rejected);
+    assert_eq!(stage.product.stock("tea"), 1);
+    let calls = stage.product.release.calls();
+    sweep.run().await.unwrap();
+    assert_eq!(stage.product.release.calls(), calls, "a finished order is left alone");
+}
+
+async fn nothing_is_rejected_beyond_the_point_of_no_return(stage: Stage) {
+    stage.product.restock("tea", 1);
+    let (placement, sweep, store) = (stage.placement().await, stage.sweep().await, stage.store().await);
+    let mut order = stage.placed(1, 1).await;
+    for _ in 0..2 {
+        order = placement.step(&order, None).await.unwrap();
+    }
+    while !order.stage.is_finished() {
+        sweep.run().await.unwrap();
+        assert!(store.append(&order, rejected(), None).await.is_err());
+        assert_eq!(stage.history(&order.id).await.len(), usize::try_from(order.version).unwrap());
+        order = placement.step(&order, None).await.unwrap();
+    }
+    stage.finished(&order.id).await;
+    assert_eq!(stage.history(&order.id).await, CONFIRMED);
+}
+
+async fn a_lost_command_is_given_again(stage: Stage) {
+    stage.product.restock("tea", 1);
+    let placement = stage.placement().await;
+    let mut order = stage.placed(1, 1).await;
+    for _ in 0..2 {
+        order = placement.step(&order, None).await.unwrap();
+    }
+    let commands = stage.witness("ORDER_COMMANDS/*");
+    stage.sweep().await.run().await.unwrap();
+    // Only now is there anybody to take the commands: the first, and the sweep's.
+    stage.start().await;
+    stage.finished(&order.id).await;
+    let commands = commands.of(&format!("orders/{}", order.id), 2).await;
+    assert_ne!(commands[0].id, commands[1].id);
+    assert_eq!(stage.history(&order.id).await, CONFIRMED);
+}
+
+async fn a_stalled_order_is_commanded_once_a_while(stage: Stage) {
+    let store = stage.store().await;
+    let order = stage.placed(1, 1).await;
+    let before = order.created_at - Duration::from_secs(1);
+    assert_eq!(store.stalled(before, 10).await.unwrap(), [""; 0]);
+    assert!(!store.command_again(&order.id, before).await.unwrap());
+    let after = order.created_at + Duration::from_micros(1);
+    assert_eq!(store.stalled(after, 10).await.unwrap(), [order.id.as_str()]);
+    let (first, second) = tokio::join!(store.command_again(&order.id, after), store.command_again(&order.id, after));
+    assert!(first.unwrap() != second.unwrap(), "two sweeps at once command once");
+    assert_eq!(store.stalled(after, 10).await.unwrap(), [""; 0]);
+}
+
+async fn a_race_with_placement_has_one_winner(stage: Stage) {
+    stage.product.restock("tea", 100);
+    let mut confirmed = 0;
+    for version in 0..20 {
+        let order = stage.placed(version, 1).await;
+        let (placement, sweep) = (stage.placement().await, stage.sweep().await);
+        let id = order.id.clone();
+        let placing = tokio::spawn(async move { placement.finish(&id, None).await });
+        let sweeping = tokio::spawn(async move {
+            // Later and later, to meet placement at each of its steps.
+            for _ in 0..version {
+                tokio::task::yield_now().await;
+            }
+            sweep.run().await
+        });
+        placing.await.unwrap().unwrap();
+        sweeping.await.unwrap().unwrap();
+        let order = stage.finished(&order.id).await;
+        confirmed += i64::from(order.status() == Status::Confirmed);
+        let history = stage.store().await.history(&order.id).await.unwrap();
+        let invoiced = history.iter().any(|recorded| recorded.event == Event::InvoiceRequested {});
+        assert_eq!(invoiced, order.status() == Status::Confirmed);
+    }
+    assert_eq!(stage.product.stock("tea"), 100 - confirmed);
+}
