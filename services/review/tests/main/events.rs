@@ -7,7 +7,7 @@ use crate::{
     stage::{Stage, on_both, principal},
 };
 
-on_both!(a_review_is_announced_with_its_record);
+on_both!(a_review_is_announced_with_its_record, a_refused_review_is_not_announced);
 
 async fn a_review_is_announced_with_its_record(stage: Stage) {
     let mut ada = stage.client(Some(principal("customers/ada", &["shop"])));
@@ -23,4 +23,15 @@ async fn a_review_is_announced_with_its_record(stage: Stage) {
             "id": review.id, "productId": "bowl", "author": "customers/ada", "rating": 4, "text": "Holds soup.", "etag": "1",
         })
     );
+}
+
+async fn a_refused_review_is_not_announced(stage: Stage) {
+    let mut ada = stage.client(Some(principal("customers/ada", &["shop"])));
+    create(&mut ada, "bowl", 4, "Holds soup.").await.unwrap();
+    assert!(create(&mut ada, "bowl", 5, "Holds stew as well.").await.is_err());
+    let last = create(&mut ada, "plate", 5, "Flat.").await.unwrap();
+    let events = stage.events();
+    events.find(&format!("reviews/{}", last.id), |_| true).await;
+    let bowls = events.all().into_iter().filter(|event| event.json().unwrap()["productId"] == "bowl");
+    assert_eq!(bowls.count(), 1);
 }
