@@ -184,8 +184,8 @@ pub fn principal(subject: &str, scopes: &[&str]) -> Principal {
 
 /// The fields that a refusal names.
 pub fn fields(status: &Status) -> Vec<String> {
-    let bad = status.get_details_bad_request().unwrap_or_default();
-    bad.field_violations.into_iter().map(|violation| violation.field).collect()
+    let bad = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+    bad.into_iter().map(|violation| violation.field).collect()
 }
 
 /// What a consumer has seen so far.
