@@ -27,7 +27,8 @@ pub(crate) async fn run(tx: &mut Transaction, schema: &str, migrations: &[Migrat
         tx.query("SELECT CAST(pg_advisory_xact_lock(hashtext($1)) AS TEXT)", params![format!("turnpike {schema}")])
             .await?;
         // The name was checked when the connections were opened.
-        tx.script(format!("CREATE SCHEMA IF NOT EXISTS {schema}")).await?;
+        // Quoted, since `order` is a reserved word.
+        tx.script(format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"")).await?;
     }
     tx.execute(
         "CREATE TABLE IF NOT EXISTS migration (version BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, \
