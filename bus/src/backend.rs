@@ -1,11 +1,52 @@
+//! What a backend must do for the [`crate::Bus`]: keep the log, the groups and their leases. The conformance suite
+//! (`tests/conformance`) says how; this says what.
+
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use events::{Envelope, Name};
+use tokio::sync::watch;
 
-use crate::{Error, Lineages, Outcome, Partition, PublishOptions};
+use crate::{
+    Claim, Claimed, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Outcome, Page, Partition,
+    PublishOptions, Queue, QueueStatus, Settlement, Sought, Start, Which,
+};
 
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
+    /// Makes a queue, or changes its settings. Partitions can't change once it has events.
+    async fn declare_queue(&self, queue: Queue) -> Result<(), Error>;
+    /// Makes a group, or changes its settings but for `start`, which only counts the first time.
+    async fn declare_group(&self, group: Group) -> Result<(), Error>;
+
+    /// See [`crate::Bus::publish_with`].
     async fn publish(&self, events: Vec<Envelope>, options: PublishOptions) -> Result<Vec<Outcome>, Error>;
     async fn partition(&self, queue: &Name, key: &str) -> Result<Partition, Error>;
-    async fn lineages(&self, queue: &Name, partition: u32) -> Result<Lineages, Error>;
+    async fn lineages(&self, queue: &Name, partition: u32) -> Result<Arc<Lineages>, Error>;
+
+    /// Leases events to a member; at once, with nothing if there is nothing.
+    async fn claim(&self, claim: Claim) -> Result<Claimed, Error>;
+    /// Settles deliveries; an outcome each, in their order.
+    async fn settle(&self, group: &str, settlements: Vec<Settlement>) -> Result<Vec<Result<(), LeaseLost>>, Error>;
+    /// Changes when a claim of this group may get something it didn't get before.
+    fn claimable(&self, group: &str) -> watch::Receiver<u64>;
+
+    /// At most `limit` events from a position on. A queue or partition that isn't there is an empty page.
+    async fn read(&self, queue: &Name, partition: u32, from: u64, limit: usize) -> Result<Page, Error>;
+    /// Changes when something was recorded in the queue.
+    fn appended(&self, queue: &Name) -> watch::Receiver<u64>;
+    /// The first position of a partition that was recorded then or later.
+    async fn position_at(&self, queue: &Name, partition: u32, start: Start) -> Result<u64, Error>;
+
+    async fn queues(&self) -> Result<Vec<QueueStatus>, Error>;
+    async fn groups(&self) -> Result<Vec<GroupStatus>, Error>;
+
+    /// A group's dead letters after (partition, position), at most `limit`.
+    async fn dead_letters(&self, group: &str, after: (u32, u64), limit: usize) -> Result<Vec<DeadLetter>, Error>;
+    /// Gives dead letters to their group again, as if they had never failed, a hundred a second; how many.
+    async fn redrive(&self, group: &str, which: Which) -> Result<u64, Error>;
+    /// Forgets dead letters; how many.
+    async fn discard(&self, group: &str, which: Which) -> Result<u64, Error>;
+    /// Moves a group: its leases are lost, its retries dropped. With `dry_run` it only says what would happen.
+    async fn seek(&self, group: &str, to: Start, dry_run: bool) -> Result<Sought, Error>;
 }

@@ -1,7 +1,11 @@
-use crate::{Bus, Delivery, Group};
-use async_trait::async_trait;
+//! Consuming as a member of a group: what a handler is and may answer, and the [`Consumer`] that runs it.
+
 use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
+
+use crate::{Bus, Delivery, Group, member::Member};
 
 /// What becomes of a delivery whose handler failed.
 #[derive(Debug)]
@@ -18,21 +22,32 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-/// Handles deliveries of a group. It must be idempotent by event id ([`crate::Inbox`]) and return Ok only once the effect is durable.
+/// Handles deliveries of a group. It must be idempotent by event id ([`crate::Inbox`]) and return Ok only once the effect
+/// is durable. A panic counts as a failure.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     async fn handle(&self, delivery: &Delivery) -> Result<(), Failure>;
 }
 
 /// A member of a group: claims, runs the handler, extends leases, settles.
-pub struct Consumer;
+pub struct Consumer {
+    bus: Bus,
+    group: Group,
+    handler: Arc<dyn Handler>,
+}
 
 impl Consumer {
-    pub fn new(_bus: Bus, _group: Group, _handler: Arc<dyn Handler>) -> Self {
-        todo!()
+    pub fn new(bus: Bus, group: Group, handler: Arc<dyn Handler>) -> Self {
+        Self { bus, group, handler }
     }
-    /// Works until `drain`: then claims nothing more, releases what it has not started, finishes what it has until `drop`. Survives a bus that is away.
-    pub async fn run(self, _drain: CancellationToken, _drop: CancellationToken) -> anyhow::Result<()> {
-        todo!()
+
+    /// Works until `drain`: then claims nothing more, releases what it has not started, finishes what it has until
+    /// `drop`. Survives a bus that is away.
+    ///
+    /// # Errors
+    /// If the group's settings are refused.
+    pub async fn run(self, drain: CancellationToken, drop: CancellationToken) -> anyhow::Result<()> {
+        self.group.validate()?;
+        Member::new(self.bus, self.group, self.handler).run(drain, drop).await
     }
 }

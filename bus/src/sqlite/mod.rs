@@ -1,8 +1,58 @@
 //! The bus in one process, on a SQLite file.
-use crate::Bus;
-use std::path::Path;
+//!
+//! One thread owns the write connection. It takes every request that waits, does them in one transaction and answers
+//! after its commit: a batch in flight is the group commit, and nothing lingers. Confirmations are `stored` (WAL,
+//! synchronous NORMAL) or `fsynced` (FULL, for the whole batch). Leases and positions live in memory and in the file;
+//! reads of the log go past the writer. A second opener is refused. Every opening begins a new lineage and ends the
+//! leases of the last one: their holders were this file's process.
+
+mod claim;
+mod core;
+mod dead;
+mod declare;
+mod dedupe;
+mod handle;
+mod housekeep;
+mod load;
+mod lock;
+mod log;
+mod producer;
+mod publish;
+mod schema;
+mod seek;
+mod settle;
+mod shared;
+mod status;
+mod store;
+mod writer;
+
+use std::{path::Path, sync::Arc};
+
+pub use handle::Sqlite;
+
+use crate::{Bus, Clock, SystemClock};
+
+/// How to open a file.
+#[derive(Clone)]
+pub struct Options {
+    pub clock: Arc<dyn Clock>,
+    /// Of tokens, lineages and jitter; None: the system's randomness.
+    pub seed: Option<u64>,
+    /// Events that a partition's dedupe window holds at most, about 64 bytes each.
+    pub dedupe_events: usize,
+}
+
+impl Default for Options {
+    /// The system's clock and randomness, 262,144 events.
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock), seed: None, dedupe_events: 1 << 18 }
+    }
+}
 
 /// Opens the file, alone (a second opener is refused).
-pub async fn open(_path: &Path) -> anyhow::Result<Bus> {
-    todo!()
+///
+/// # Errors
+/// If another process has it open, it can't be read, or it is of another version.
+pub async fn open(path: &Path) -> anyhow::Result<Bus> {
+    Ok(Bus::new(Sqlite::open(path, Options::default()).await?))
 }

@@ -1,0 +1,116 @@
+//! The handle on a bus.
+
+use std::sync::Arc;
+
+use events::{Envelope, Filter, Name};
+use tokio::sync::watch;
+
+use crate::{
+    Backend, Claim, Claimed, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineage, Lineages, Outcome, Page,
+    Partition, PublishOptions, Queue, QueueStatus, Settlement, Sought, Start, Tail, TailFrom, Which,
+};
+
+/// A handle on a bus, whatever its backend. Clones share it.
+#[derive(Clone)]
+pub struct Bus(Arc<dyn Backend>);
+
+impl Bus {
+    pub fn new(backend: impl Backend) -> Self {
+        Self(Arc::new(backend))
+    }
+
+    /// Records events, `stored`. Events of one queue and partition are recorded all or none, in their order; the answer
+    /// has one outcome an event. At most 256 events and 1 MiB.
+    pub async fn publish(&self, events: Vec<Envelope>) -> Result<Vec<Outcome>, Error> {
+        self.publish_with(events, PublishOptions::default()).await
+    }
+
+    /// [`Bus::publish`] with a level of confirmation, a producer's numbers, an expected lineage.
+    pub async fn publish_with(&self, events: Vec<Envelope>, options: PublishOptions) -> Result<Vec<Outcome>, Error> {
+        self.0.publish(events, options).await
+    }
+
+    /// Where a key's events go. A queue that isn't there yet counts as one of the default settings.
+    pub async fn partition(&self, queue: &Name, key: &str) -> Result<Partition, Error> {
+        self.0.partition(queue, key).await
+    }
+
+    /// The lineages of a partition; none while the queue isn't there.
+    pub async fn lineages(&self, queue: &Name, partition: u32) -> Result<Arc<Lineages>, Error> {
+        self.0.lineages(queue, partition).await
+    }
+
+    /// The current lineage of a partition; none while the queue isn't there.
+    pub async fn lineage(&self, queue: &Name, partition: u32) -> Result<Option<Lineage>, Error> {
+        Ok(self.lineages(queue, partition).await?.current())
+    }
+
+    /// Makes a queue, or changes its settings; a publish makes one with the defaults. Partitions can't change any more
+    /// once it has events ([`Error::Conflict`]).
+    pub async fn declare_queue(&self, queue: Queue) -> Result<(), Error> {
+        self.0.declare_queue(queue).await
+    }
+
+    /// Makes a group, or changes its settings; [`crate::Consumer`] does. `start` counts only the first time.
+    pub async fn declare_group(&self, group: Group) -> Result<(), Error> {
+        self.0.declare_group(group).await
+    }
+
+    /// Leases events to a member of a group, at once; [`crate::Consumer`] does this for a handler.
+    pub async fn claim(&self, claim: Claim) -> Result<Claimed, Error> {
+        self.0.claim(claim).await
+    }
+
+    /// Settles deliveries by their tokens; an outcome each, in their order.
+    pub async fn settle(&self, group: &str, settlements: Vec<Settlement>) -> Result<Vec<Result<(), LeaseLost>>, Error> {
+        self.0.settle(group, settlements).await
+    }
+
+    /// Changes when a claim of the group may get something that it didn't get before.
+    pub fn claimable(&self, group: &str) -> watch::Receiver<u64> {
+        self.0.claimable(group)
+    }
+
+    /// What a partition holds from a position on, at most `limit` events; [`Bus::tail`] does this for a reader.
+    pub async fn read(&self, queue: &Name, partition: u32, from: u64, limit: usize) -> Result<Page, Error> {
+        self.0.read(queue, partition, from, limit).await
+    }
+
+    /// Follows a queue without a group.
+    pub async fn tail(&self, filter: Filter, from: TailFrom) -> Result<Tail, Error> {
+        Tail::new(self.clone(), filter, from).await
+    }
+
+    pub async fn queues(&self) -> Result<Vec<QueueStatus>, Error> {
+        self.0.queues().await
+    }
+
+    pub async fn groups(&self) -> Result<Vec<GroupStatus>, Error> {
+        self.0.groups().await
+    }
+
+    /// A group's dead letters after (partition, position), in that order; at most `limit`, and at most 1,000.
+    pub async fn dead_letters(&self, group: &str, after: (u32, u64), limit: usize) -> Result<Vec<DeadLetter>, Error> {
+        self.0.dead_letters(group, after, limit).await
+    }
+
+    /// Gives dead letters to their group again (and to no other), as if they had never failed, a hundred a second; how
+    /// many. Those beyond what a group may leave unsettled stay.
+    pub async fn redrive(&self, group: &str, which: Which) -> Result<u64, Error> {
+        self.0.redrive(group, which).await
+    }
+
+    /// Forgets dead letters; how many.
+    pub async fn discard(&self, group: &str, which: Which) -> Result<u64, Error> {
+        self.0.discard(group, which).await
+    }
+
+    /// Moves a group: its leases are lost, its retries dropped. With `dry_run` it only says what would happen.
+    pub async fn seek(&self, group: &str, to: Start, dry_run: bool) -> Result<Sought, Error> {
+        self.0.seek(group, to, dry_run).await
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        self.0.as_ref()
+    }
+}

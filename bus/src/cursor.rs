@@ -1,0 +1,93 @@
+//! A reader's place in a queue, opaque to clients: base64url of (partition, lineage, position) a partition.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+const VERSION: u8 = 1;
+const ENTRY: usize = 20;
+/// Queues have at most so many partitions.
+const ENTRIES: usize = 256;
+
+/// Where a reader is, a partition: the lineage it read in, and the last position it saw (0: none).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor(pub(crate) BTreeMap<u32, Place>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) lineage: u64,
+    pub(crate) position: u64,
+}
+
+/// A text that is no cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a cursor of this bus")]
+pub struct CursorError;
+
+impl Cursor {
+    /// The last position seen of a partition.
+    pub fn position(&self, partition: u32) -> Option<u64> {
+        self.0.get(&partition).map(|place| place.position)
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = vec![VERSION];
+        for (partition, place) in &self.0 {
+            bytes.extend(partition.to_be_bytes());
+            bytes.extend(place.lineage.to_be_bytes());
+            bytes.extend(place.position.to_be_bytes());
+        }
+        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        // Four characters carry three bytes.
+        if text.len() > (1 + ENTRY * ENTRIES) * 4 / 3 + 4 {
+            return Err(CursorError);
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| CursorError)?;
+        let (&version, entries) = bytes.split_first().ok_or(CursorError)?;
+        let (entries, rest) = entries.as_chunks::<ENTRY>();
+        if version != VERSION || !rest.is_empty() {
+            return Err(CursorError);
+        }
+        entries
+            .iter()
+            .map(|entry| {
+                let (partition, rest) = entry.split_first_chunk().ok_or(CursorError)?;
+                let (lineage, rest) = rest.split_first_chunk().ok_or(CursorError)?;
+                let position = rest.try_into().map_err(|_| CursorError)?;
+                let place = Place { lineage: u64::from_be_bytes(*lineage), position: u64::from_be_bytes(position) };
+                Ok((u32::from_be_bytes(*partition), place))
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_its_text_form() {
+        let cursor = Cursor(BTreeMap::from([
+            (0, Place { lineage: 7, position: 42 }),
+            (3, Place { lineage: u64::MAX >> 1, position: 0 }),
+        ]));
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+    }
+
+    #[test]
+    fn what_is_no_cursor_is_refused() {
+        for text in ["", "A", "AQA", "not a cursor", "AgAAAAA", &"A".repeat(100_000)] {
+            assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text:.20}");
+        }
+    }
+}

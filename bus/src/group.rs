@@ -1,0 +1,129 @@
+//! What a group of competing consumers declares of itself, and what a member's handler is given.
+
+use std::{sync::Arc, time::Duration};
+
+use events::{Envelope, Filter};
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+
+/// How competing deliveries of a group relate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Any order, as many at once as members take.
+    Parallel,
+    /// At most one unsettled delivery a key; the next only when the former is settled.
+    Keyed,
+    /// One member a partition, in order: an event that must be tried again holds back all behind it.
+    Exclusive,
+}
+
+/// Where a group that is new begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest event that is kept.
+    Earliest,
+    /// With what is recorded from now on.
+    Latest,
+    /// With the first event recorded then or later.
+    Time(OffsetDateTime),
+    /// With this position of each partition, or the oldest one kept after it.
+    Position(u64),
+}
+
+/// A group of competing consumers, declared by them. Public fields, so that it reads as a declaration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    pub name: String,
+    pub filter: Filter,
+    pub mode: Mode,
+    pub start: Start,
+    /// How long a lease lasts without being extended; 1 s to 12 h.
+    pub lease: Duration,
+    /// The longest a handler may take; must not be shorter than the lease.
+    pub max_processing: Duration,
+    /// The most handlers at once in this member; 1 to 1,000. An exclusive group handles one after another.
+    pub concurrency: usize,
+}
+
+impl Group {
+    /// Defaults: earliest, lease 30 s, max_processing 15 min, 64 at once.
+    pub fn new(name: &str, filter: Filter, mode: Mode) -> Self {
+        Self {
+            name: name.to_owned(),
+            filter,
+            mode,
+            start: Start::Earliest,
+            lease: Duration::from_secs(30),
+            max_processing: Duration::from_secs(900),
+            concurrency: 64,
+        }
+    }
+
+    /// Whether the settings are in range and don't contradict each other.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with a sentence that begins with the field's name.
+    pub fn validate(&self) -> Result<(), Error> {
+        let refuse = |sentence: String| Err(Error::Invalid(sentence));
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        if self.name.is_empty() || self.name.len() > 64 || !self.name.bytes().all(allowed) {
+            return refuse(format!("name: {:?} is not 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'", self.name));
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(12 * 3600)).contains(&self.lease) {
+            return refuse(format!("lease: {:?} is not within 1 s to 12 h", self.lease));
+        }
+        if self.max_processing < self.lease {
+            return refuse(format!(
+                "lease: {:?} is longer than max_processing, {:?}, so it would never be extended",
+                self.lease, self.max_processing
+            ));
+        }
+        if !(1..=1000).contains(&self.concurrency) {
+            return refuse(format!("concurrency: {} is not within 1 to 1,000", self.concurrency));
+        }
+        Ok(())
+    }
+}
+
+/// An event handed to a member of a group.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub envelope: Arc<Envelope>,
+    pub partition: u32,
+    pub position: u64,
+    /// 1 for the first.
+    pub attempt: u32,
+    /// Cancelled when the lease is lost or the member must stop: what the handler does after it may be done again elsewhere.
+    pub cancelled: CancellationToken,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group() -> Group {
+        Group::new("logger", "DB/*".parse().unwrap(), Mode::Parallel)
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        group().validate().unwrap();
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused_by_name() {
+        for (group, field) in [
+            (Group { name: "two words".into(), ..group() }, "name"),
+            (Group { lease: Duration::from_millis(10), ..group() }, "lease"),
+            (Group { lease: Duration::from_secs(13 * 3600), ..group() }, "lease"),
+            (Group { lease: Duration::from_secs(60), max_processing: Duration::from_secs(59), ..group() }, "lease"),
+            (Group { concurrency: 0, ..group() }, "concurrency"),
+        ] {
+            let error = group.validate().unwrap_err().to_string();
+            assert!(error.starts_with(field), "{error}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What the writer thread owns: the connection and the state in memory, which is the database's content and is loaded
+//! from it. A batch of jobs is one transaction; where it fails, everything is loaded anew.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use events::Name;
+use rand::{Rng as _, rngs::StdRng};
+use rusqlite::Connection;
+
+use super::{dedupe::Window, load, log::Log, producer::Producers, shared::Shared, store};
+use crate::{Error, Group, Queue, clock::Forward, ledger::Ledger, metrics};
+
+pub(super) struct Core {
+    pub(super) conn: Connection,
+    pub(super) clock: Forward,
+    pub(super) rng: StdRng,
+    pub(super) queues: HashMap<Name, QueueState>,
+    pub(super) groups: BTreeMap<String, GroupState>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) dedupe_capacity: usize,
+    /// When the next pass of housekeeping is due.
+    pub(super) housekeeping_due: i64,
+    /// A transaction failed: the state in memory is not the database's.
+    pub(super) stale: bool,
+}
+
+pub(super) struct QueueState {
+    pub(super) settings: Queue,
+    pub(super) partitions: Vec<PartitionState>,
+}
+
+pub(super) struct PartitionState {
+    pub(super) log: Log,
+    pub(super) dedupe: Window,
+    pub(super) producers: Producers,
+}
+
+pub(super) struct GroupState {
+    /// Of the row in `consumer_group`.
+    pub(super) id: i64,
+    pub(super) group: Group,
+    pub(super) generation: u32,
+    /// One a partition.
+    pub(super) ledgers: Vec<Ledger>,
+    /// The partition that the next claim begins with.
+    pub(super) turn: usize,
+    /// A settlement or the time made something claimable.
+    pub(super) woken: bool,
+    pub(super) labels: metrics::GroupLabels,
+}
+
+/// Answers a job once its transaction is over.
+pub(super) type Reply = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+type Work = Box<dyn FnOnce(&mut Core, i64) -> rusqlite::Result<Reply> + Send>;
+
+pub(super) struct Job {
+    /// Its transaction must be on disk before it is answered.
+    pub(super) fsync: bool,
+    pub(super) work: Work,
+}
+
+impl Core {
+    /// Does the jobs in one transaction, then answers them.
+    pub(super) fn run(&mut self, jobs: Vec<Job>) {
+        let fsync = jobs.iter().any(|job| job.fsync);
+        let mut replies = Vec::with_capacity(jobs.len());
+        match self.transact(jobs, fsync, &mut replies) {
+            Ok(()) => {
+                self.show();
+                replies.into_iter().for_each(|reply: Reply| reply(Ok(())));
+            }
+            Err(error) => {
+                tracing::error!(%error, "a transaction of the bus failed");
+                let unavailable = Error::Unavailable(error.to_string());
+                self.stale = true;
+                if let Err(error) = self.reload() {
+                    tracing::error!(%error, "the bus can't read its file");
+                }
+                replies.into_iter().for_each(|reply: Reply| reply(Err(unavailable.clone())));
+            }
+        }
+    }
+
+    fn transact(&mut self, jobs: Vec<Job>, fsync: bool, replies: &mut Vec<Reply>) -> rusqlite::Result<()> {
+        if self.stale {
+            self.reload()?;
+        }
+        if fsync {
+            self.conn.pragma_update(None, "synchronous", "FULL")?;
+        }
+        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        let now = self.clock.now();
+        self.expire(now)?;
+        self.housekeep(now)?;
+        for job in jobs {
+            replies.push((job.work)(self, now)?);
+        }
+        store::ledgers(self)?;
+        self.conn.execute_batch("COMMIT")?;
+        if fsync {
+            self.conn.pragma_update(None, "synchronous", "NORMAL")?;
+        }
+        Ok(())
+    }
+
+    /// Lets readers and members see what was committed.
+    fn show(&mut self) {
+        for (name, queue) in &mut self.queues {
+            let mut appended = false;
+            for partition in &mut queue.partitions {
+                appended |= partition.log.committed();
+            }
+            if appended {
+                self.shared.appended(name);
+                for group in self.groups.values_mut().filter(|group| group.group.filter.queue == *name) {
+                    group.woken = true;
+                }
+            }
+        }
+        for (name, group) in &mut self.groups {
+            if std::mem::take(&mut group.woken) {
+                self.shared.claimable(name);
+            }
+        }
+    }
+
+    /// Loads the state anew after a transaction that failed: the one in memory is ahead of the database's.
+    fn reload(&mut self) -> rusqlite::Result<()> {
+        if !self.conn.is_autocommit() {
+            self.conn.execute_batch("ROLLBACK")?;
+        }
+        self.conn.pragma_update(None, "synchronous", "NORMAL")?;
+        (self.queues, self.groups) = load::load(&self.conn, self.dedupe_capacity, self.clock.now())?;
+        self.shared.replace(&self.queues);
+        self.stale = false;
+        Ok(())
+    }
+
+    /// Loads the state, and begins a new lineage in every partition: what the file's last owner wrote at its end may be
+    /// lost, and a file that was restored can't know that it is old. Leases end: that owner was their holder.
+    pub(super) fn begin_life(&mut self) -> rusqlite::Result<()> {
+        self.reload()?;
+        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        for partition in self.queues.values_mut().flat_map(|queue| &mut queue.partitions) {
+            load::new_lineage(&self.conn, &mut partition.log, random_id(&mut self.rng))?;
+            partition.log.committed();
+        }
+        for ledger in self.groups.values_mut().flat_map(|group| &mut group.ledgers) {
+            ledger.expire_all();
+        }
+        let now = self.clock.now();
+        self.expire(now)?;
+        store::ledgers(self)?;
+        self.conn.execute_batch("COMMIT")
+    }
+
+    /// Whether something ended by itself, or housekeeping is due.
+    pub(super) fn is_due(&mut self) -> bool {
+        self.until_due() == 0 || self.stale || self.clock.now() >= self.housekeeping_due
+    }
+
+    pub(super) fn close(self) -> Result<(), (Connection, rusqlite::Error)> {
+        self.conn.close()
+    }
+
+    /// Until something ends by itself, in milliseconds; at most a second, so that a clock that jumps is noticed.
+    pub(super) fn until_due(&mut self) -> u64 {
+        if self.stale {
+            return 1000;
+        }
+        let now = self.clock.now();
+        let due = self.groups.values().flat_map(|group| &group.ledgers).filter_map(Ledger::next_due).min();
+        due.map_or(1000, |due| u64::try_from(due.saturating_sub(now)).unwrap_or(0).min(1000))
+    }
+}
+
+/// Never 0, fits an i64.
+pub(super) fn random_id(rng: &mut StdRng) -> u64 {
+    rng.random_range(1..=i64::MAX as u64)
+}
+
+impl GroupState {
+    /// Leases that a member holds, over all partitions.
+    pub(super) fn held(&self, member: &str) -> usize {
+        self.ledgers.iter().map(|ledger| ledger.held(member)).sum()
+    }
+}

@@ -1,0 +1,113 @@
+//! Queues and groups come into being, or change their settings.
+
+use rusqlite::params;
+
+use super::{
+    core::{self, Core},
+    load,
+    log::signed,
+    store,
+};
+use crate::{Error, Group, Queue, ledger::Ledger};
+
+/// The most partitions of a queue.
+const PARTITIONS: u32 = 256;
+
+pub(super) fn queue(state: &mut Core, settings: Queue, now: i64) -> rusqlite::Result<Result<(), Error>> {
+    let name = settings.name.clone();
+    if !(1..=PARTITIONS).contains(&settings.partitions) {
+        return Ok(Err(Error::Invalid(format!("partitions: {} is not within 1 to {PARTITIONS}", settings.partitions))));
+    }
+    if let Some(known) = state.queues.get(&name)
+        && known.settings.partitions != settings.partitions
+        && known.partitions.iter().any(|partition| partition.log.next > 1)
+    {
+        return Ok(Err(Error::Conflict(format!(
+            "partitions: {name} has events and {} partitions, which can't change any more",
+            known.settings.partitions
+        ))));
+    }
+    let have = state.queues.get(&name).map_or(0, |queue| queue.settings.partitions);
+    let max_age = i64::try_from(settings.max_age.as_millis()).unwrap_or(i64::MAX);
+    state
+        .conn
+        .prepare_cached("INSERT OR REPLACE INTO queue (name, partitions, max_age_ms) VALUES (?1, ?2, ?3)")?
+        .execute(params![name.as_str(), settings.partitions, max_age])?;
+    if have == settings.partitions {
+        if let Some(queue) = state.queues.get_mut(&name) {
+            queue.settings = settings;
+        }
+        return Ok(Ok(()));
+    }
+    state
+        .conn
+        .prepare_cached("DELETE FROM partition WHERE queue = ?1 AND number >= ?2")?
+        .execute(params![name.as_str(), settings.partitions])?;
+    for number in have..settings.partitions {
+        state
+            .conn
+            .prepare_cached("INSERT INTO partition (queue, number, floor) VALUES (?1, ?2, 1)")?
+            .execute(params![name.as_str(), number])?;
+    }
+    let mut queue = load::queue(&state.conn, settings, state.dedupe_capacity, now)?;
+    for partition in queue.partitions.iter_mut().filter(|partition| partition.log.lineages.current().is_none()) {
+        load::new_lineage(&state.conn, &mut partition.log, core::random_id(&mut state.rng))?;
+    }
+    for group in state.groups.values_mut().filter(|group| group.group.filter.queue == name) {
+        let mode = group.group.mode;
+        group.ledgers.resize_with(queue.partitions.len(), || Ledger::new(mode, 1));
+    }
+    state.shared.show(&queue);
+    state.queues.insert(name, queue);
+    Ok(Ok(()))
+}
+
+pub(super) fn group(state: &mut Core, group: Group, now: i64) -> rusqlite::Result<Result<(), Error>> {
+    if let Err(error) = group.validate() {
+        return Ok(Err(error));
+    }
+    if !state.queues.contains_key(&group.filter.queue) {
+        queue(state, Queue::new(group.filter.queue.clone()), now)?.ok();
+    }
+    let known = state.groups.get(&group.name);
+    if let Some(known) = known
+        && known.group.filter.queue != group.filter.queue
+    {
+        return Ok(Err(Error::Conflict(format!(
+            "filter: the group {} reads queue {}, not {}",
+            group.name, known.group.filter.queue, group.filter.queue
+        ))));
+    }
+    let is_new = known.is_none();
+    if known.is_some_and(|known| known.group == group) {
+        return Ok(Ok(()));
+    }
+    // What is in memory goes to the database, from which the group is loaded with its new settings.
+    store::ledgers(state)?;
+    let lease = i64::try_from(group.lease.as_millis()).unwrap_or(i64::MAX);
+    state.conn
+        .prepare_cached(
+            "INSERT INTO consumer_group (name, filter, mode, lease_ms, generation) VALUES (?1, ?2, ?3, ?4, 1)
+             ON CONFLICT (name) DO UPDATE SET filter = excluded.filter, mode = excluded.mode, lease_ms = excluded.lease_ms",
+        )?
+        .execute(params![group.name, group.filter.to_string(), load::mode_name(group.mode), lease])?;
+    let (id, generation) = state
+        .conn
+        .prepare_cached("SELECT id, generation FROM consumer_group WHERE name = ?1")?
+        .query_row([&group.name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let Some(queue) = state.queues.get(&group.filter.queue) else {
+        return Ok(Err(Error::NoQueue(group.filter.queue.to_string())));
+    };
+    if is_new {
+        for partition in &queue.partitions {
+            let next = super::seek::position(&state.conn, &partition.log, group.start)?;
+            state
+                .conn
+                .prepare_cached("INSERT INTO progress (consumer_group, partition, next) VALUES (?1, ?2, ?3)")?
+                .execute(params![id, partition.log.id, signed(next)])?;
+        }
+    }
+    let loaded = load::group(&state.conn, id, group, generation, queue)?;
+    state.groups.insert(loaded.group.name.clone(), loaded);
+    Ok(Ok(()))
+}

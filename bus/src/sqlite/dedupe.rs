@@ -1,0 +1,94 @@
+//! The dedupe window of a partition: which (source, id) were recorded in the last two hours, and where. In memory,
+//! bounded, rebuilt from the log at opening.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasher as _, RandomState},
+};
+
+/// How far back it reaches, in milliseconds.
+pub(super) const WINDOW: i64 = 2 * 3_600_000;
+
+pub(super) struct Window {
+    positions: HashMap<u128, u64>,
+    order: VecDeque<(i64, u128)>,
+    capacity: usize,
+    cut_short: bool,
+    // Two keyed hashes make 128 bits that nobody outside can aim at.
+    hashers: (RandomState, RandomState),
+}
+
+impl Window {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            positions: HashMap::new(),
+            order: VecDeque::new(),
+            capacity,
+            cut_short: false,
+            hashers: (RandomState::new(), RandomState::new()),
+        }
+    }
+
+    pub(super) fn hash(&self, source: &str, id: &str) -> u128 {
+        let half = |hasher: &RandomState| u128::from(hasher.hash_one((source, id)));
+        half(&self.hashers.0) << 64 | half(&self.hashers.1)
+    }
+
+    /// Where it was recorded, if within the window.
+    pub(super) fn find(&mut self, hash: u128, now: i64) -> Option<u64> {
+        self.forget(now);
+        self.positions.get(&hash).copied()
+    }
+
+    pub(super) fn insert(&mut self, hash: u128, position: u64, recorded: i64) {
+        if self.order.len() >= self.capacity
+            && let Some((_, oldest)) = self.order.pop_front()
+        {
+            self.positions.remove(&oldest);
+            if !self.cut_short {
+                tracing::warn!(
+                    capacity = self.capacity,
+                    "the dedupe window is full: it reaches back less than two hours"
+                );
+            }
+            self.cut_short = true;
+        }
+        self.positions.insert(hash, position);
+        self.order.push_back((recorded, hash));
+    }
+
+    /// Whether it reaches back less far than it should.
+    pub(super) fn cut_short(&self) -> bool {
+        self.cut_short
+    }
+
+    fn forget(&mut self, now: i64) {
+        while let Some((recorded, hash)) = self.order.front().copied()
+            && recorded <= now - WINDOW
+        {
+            self.order.pop_front();
+            self.positions.remove(&hash);
+            self.cut_short = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_forgets_after_two_hours_and_beyond_its_capacity() {
+        let mut window = Window::new(2);
+        let [a, b, c] = ["a", "b", "c"].map(|id| window.hash("/services/product", id));
+        window.insert(a, 1, 0);
+        window.insert(b, 2, 10);
+        assert_eq!(window.find(a, 20), Some(1));
+        window.insert(c, 3, 20);
+        assert_eq!(window.find(a, 20), None);
+        assert!(window.cut_short());
+        assert_eq!(window.find(b, 20), Some(2));
+        assert_eq!(window.find(b, 10 + WINDOW), None);
+        assert_eq!(window.find(c, 10 + WINDOW), Some(3));
+    }
+}

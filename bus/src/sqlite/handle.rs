@@ -1,0 +1,178 @@
+//! The handle on the writer thread: the [`Backend`].
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use events::{Envelope, Name};
+use parking_lot::Mutex;
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    Options,
+    core::{Core, Job, Reply},
+    declare, log, publish, seek,
+    shared::Shared,
+    writer,
+};
+use crate::{
+    Backend, Claim, Claimed, Confirm, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Logged, Outcome,
+    Page, Partition, PublishOptions, Queue, QueueStatus, Settlement, Sought, Start, Which, metrics,
+};
+
+/// Requests that wait for the writer; more wait to be sent.
+const WAITING: usize = 1024;
+/// The most events of a page.
+const PAGE: usize = 1000;
+
+/// A bus on a SQLite file. The last handle that goes closes it.
+pub struct Sqlite {
+    jobs: mpsc::Sender<Job>,
+    shared: Arc<Shared>,
+    reader: Arc<Mutex<Connection>>,
+}
+
+impl Sqlite {
+    /// # Errors
+    /// If another process has it open, it can't be read, or it is of another version.
+    pub async fn open(path: &Path, options: Options) -> anyhow::Result<Self> {
+        let path = path.to_owned();
+        tokio::task::spawn_blocking(move || {
+            let (jobs, receiver) = mpsc::channel(WAITING);
+            let shared = Arc::new(Shared::default());
+            writer::start(&path, options, shared.clone(), receiver)?;
+            let reader = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            Ok(Self { jobs, shared, reader: Arc::new(Mutex::new(reader)) })
+        })
+        .await?
+    }
+
+    /// Has the writer do something in its next transaction; answers once that is committed.
+    async fn write<T: Send + 'static>(
+        &self,
+        fsync: bool,
+        work: impl FnOnce(&mut Core, i64) -> rusqlite::Result<Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, answered) = oneshot::channel();
+        let work = move |core: &mut Core, now: i64| -> rusqlite::Result<Reply> {
+            let result = work(core, now)?;
+            Ok(Box::new(move |committed: Result<(), Error>| {
+                // Whoever asked may have gone meanwhile.
+                let _ = answer.send(committed.and(result));
+            }))
+        };
+        self.jobs.send(Job { fsync, work: Box::new(work) }).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| Error::Unavailable("the transaction failed".to_owned()))?
+    }
+}
+
+#[async_trait]
+impl Backend for Sqlite {
+    async fn declare_queue(&self, queue: Queue) -> Result<(), Error> {
+        self.write(false, move |core, now| declare::queue(core, queue, now)).await
+    }
+
+    async fn declare_group(&self, group: Group) -> Result<(), Error> {
+        self.write(false, move |core, now| declare::group(core, group, now)).await
+    }
+
+    async fn publish(&self, events: Vec<Envelope>, options: PublishOptions) -> Result<Vec<Outcome>, Error> {
+        let began = std::time::Instant::now();
+        let events = publish::prepare(events)?;
+        let fsync = options.confirm == Confirm::Fsynced;
+        let outcomes = self.write(fsync, move |core, now| core.publish(events, &options, now)).await;
+        metrics::publish_took(began.elapsed());
+        outcomes
+    }
+
+    async fn partition(&self, queue: &Name, key: &str) -> Result<Partition, Error> {
+        Ok(Partition::of(key, self.shared.count(queue).unwrap_or(1)))
+    }
+
+    async fn lineages(&self, queue: &Name, partition: u32) -> Result<Arc<Lineages>, Error> {
+        let partition = self.shared.partition(queue, partition);
+        Ok(partition.map(|partition| partition.view.read().lineages.clone()).unwrap_or_default())
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Claimed, Error> {
+        self.write(false, move |core, now| core.claim(&claim, now)).await
+    }
+
+    async fn settle(&self, group: &str, settlements: Vec<Settlement>) -> Result<Vec<Result<(), LeaseLost>>, Error> {
+        let group = group.to_owned();
+        self.write(false, move |core, now| core.settle(&group, settlements, now)).await
+    }
+
+    fn claimable(&self, group: &str) -> watch::Receiver<u64> {
+        self.shared.watch_group(group)
+    }
+
+    async fn read(&self, queue: &Name, partition: u32, from: u64, limit: usize) -> Result<Page, Error> {
+        let Some(partition) = self.shared.partition(queue, partition) else {
+            return Ok(Page { events: Vec::new(), floor: 1, next: 1, lineages: Arc::default() });
+        };
+        let limit = limit.min(PAGE);
+        let (recent, floor, next, lineages) = {
+            let view = partition.view.read();
+            (view.recent(from, limit), view.floor, view.next, view.lineages.clone())
+        };
+        let entries = match recent {
+            Some(entries) => entries,
+            None => {
+                let (reader, from) = (self.reader.clone(), from.max(floor));
+                tokio::task::spawn_blocking(move || log::rows(&reader.lock(), partition.id, from, next, limit))
+                    .await
+                    .map_err(|error| Error::Unavailable(error.to_string()))?
+                    .map_err(|error| Error::Unavailable(error.to_string()))?
+            }
+        };
+        let events =
+            entries.into_iter().map(|entry| Logged { position: entry.position, envelope: entry.envelope }).collect();
+        Ok(Page { events, floor, next, lineages })
+    }
+
+    fn appended(&self, queue: &Name) -> watch::Receiver<u64> {
+        self.shared.watch_queue(queue)
+    }
+
+    async fn position_at(&self, queue: &Name, partition: u32, start: Start) -> Result<u64, Error> {
+        let queue = queue.clone();
+        self.write(false, move |core, _| {
+            let known = core.queues.get(&queue).and_then(|queue| queue.partitions.get(partition as usize));
+            known.map_or(Ok(1), |partition| seek::position(&core.conn, &partition.log, start)).map(Ok)
+        })
+        .await
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueStatus>, Error> {
+        self.write(false, |core, _| Ok(Ok(core.queue_statuses()))).await
+    }
+
+    async fn groups(&self) -> Result<Vec<GroupStatus>, Error> {
+        self.write(false, |core, _| core.group_statuses().map(Ok)).await
+    }
+
+    async fn dead_letters(&self, group: &str, after: (u32, u64), limit: usize) -> Result<Vec<DeadLetter>, Error> {
+        let group = group.to_owned();
+        self.write(false, move |core, _| core.dead_letters(&group, after, limit.min(PAGE))).await
+    }
+
+    async fn redrive(&self, group: &str, which: Which) -> Result<u64, Error> {
+        let group = group.to_owned();
+        self.write(false, move |core, now| core.redrive(&group, &which, now)).await
+    }
+
+    async fn discard(&self, group: &str, which: Which) -> Result<u64, Error> {
+        let group = group.to_owned();
+        self.write(false, move |core, _| core.discard(&group, &which)).await
+    }
+
+    async fn seek(&self, group: &str, to: Start, dry_run: bool) -> Result<Sought, Error> {
+        let group = group.to_owned();
+        self.write(false, move |core, _| core.seek(&group, to, dry_run)).await
+    }
+}
+
+fn gone() -> Error {
+    Error::Unavailable("the bus is closed".to_owned())
+}

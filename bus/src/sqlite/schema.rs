@@ -1,0 +1,117 @@
+//! The tables, and how a connection is set up.
+
+use rusqlite::Connection;
+
+/// Of the file; a file of another version is refused.
+const VERSION: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE queue (
+    name TEXT PRIMARY KEY,
+    partitions INTEGER NOT NULL,
+    max_age_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- floor: the oldest position that is kept.
+CREATE TABLE partition (
+    id INTEGER PRIMARY KEY,
+    queue TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    floor INTEGER NOT NULL,
+    UNIQUE (queue, number)
+);
+
+CREATE TABLE lineage (
+    ordinal INTEGER PRIMARY KEY,
+    partition INTEGER NOT NULL,
+    id INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    parent INTEGER
+);
+CREATE INDEX lineage_partition ON lineage (partition, ordinal);
+
+-- id: partition << 40 | position, so that a partition's inserts are sequential. recorded: milliseconds since 1970.
+CREATE TABLE log (
+    id INTEGER PRIMARY KEY,
+    recorded INTEGER NOT NULL,
+    envelope BLOB NOT NULL
+);
+
+-- runs: the latest stretches of publish numbers and where they were recorded.
+CREATE TABLE producer (
+    outbox TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    runs TEXT NOT NULL,
+    PRIMARY KEY (outbox, partition)
+) WITHOUT ROWID;
+
+CREATE TABLE consumer_group (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    filter TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    lease_ms INTEGER NOT NULL,
+    generation INTEGER NOT NULL
+);
+
+CREATE TABLE progress (
+    consumer_group INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    next INTEGER NOT NULL,
+    PRIMARY KEY (consumer_group, partition)
+) WITHOUT ROWID;
+
+-- state: 0 ready, 1 leased, 2 retrying, 3 parked. due: the lease's end, or when it is tried again.
+CREATE TABLE unsettled (
+    consumer_group INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    secret INTEGER NOT NULL,
+    member TEXT,
+    key INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    expiries INTEGER NOT NULL,
+    suspect INTEGER NOT NULL,
+    first_delivered INTEGER NOT NULL,
+    redrive INTEGER NOT NULL,
+    history TEXT,
+    PRIMARY KEY (consumer_group, partition, position)
+) WITHOUT ROWID;
+
+-- redriven: it is with its group again; the row keeps the envelope, which the log may have trimmed.
+CREATE TABLE dead (
+    consumer_group INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    recorded INTEGER NOT NULL,
+    envelope BLOB NOT NULL,
+    reason TEXT NOT NULL,
+    error TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    history TEXT NOT NULL,
+    died INTEGER NOT NULL,
+    redrive INTEGER NOT NULL,
+    redriven INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (consumer_group, partition, position)
+) WITHOUT ROWID;
+";
+
+/// Makes the tables if they aren't there.
+pub(super) fn prepare(conn: &Connection) -> anyhow::Result<()> {
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    conn.pragma_update(None, "synchronous", "NORMAL")?;
+    conn.pragma_update(None, "cache_size", -16_384)?;
+    conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    match conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
+        0 => {
+            conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+            Ok(())
+        }
+        VERSION => Ok(()),
+        other => anyhow::bail!("the file is of version {other}; this program reads {VERSION}"),
+    }
+}

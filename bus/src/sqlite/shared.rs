@@ -1,0 +1,70 @@
+//! What the writer thread shows to everyone else: the partitions' views, and wake-ups.
+
+use std::{collections::HashMap, sync::Arc};
+
+use events::Name;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+use super::{core::QueueState, log::View};
+
+/// A partition as readers know it.
+#[derive(Clone)]
+pub(super) struct Partition {
+    pub(super) id: i64,
+    pub(super) view: Arc<RwLock<View>>,
+}
+
+#[derive(Default)]
+pub(super) struct Shared {
+    partitions: RwLock<HashMap<Name, Vec<Partition>>>,
+    appended: Mutex<HashMap<Name, watch::Sender<u64>>>,
+    claimable: Mutex<HashMap<String, watch::Sender<u64>>>,
+}
+
+impl Shared {
+    pub(super) fn partition(&self, queue: &Name, number: u32) -> Option<Partition> {
+        self.partitions.read().get(queue)?.get(number as usize).cloned()
+    }
+
+    /// How many partitions a queue has, if it is there.
+    pub(super) fn count(&self, queue: &Name) -> Option<u32> {
+        self.partitions.read().get(queue).map(|partitions| u32::try_from(partitions.len()).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn replace(&self, queues: &HashMap<Name, QueueState>) {
+        *self.partitions.write() = queues.iter().map(|(name, queue)| (name.clone(), partitions(queue))).collect();
+    }
+
+    pub(super) fn show(&self, queue: &QueueState) {
+        self.partitions.write().insert(queue.settings.name.clone(), partitions(queue));
+    }
+
+    pub(super) fn appended(&self, queue: &Name) {
+        if let Some(sender) = self.appended.lock().get(queue) {
+            sender.send_modify(|version| *version += 1);
+        }
+    }
+
+    pub(super) fn claimable(&self, group: &str) {
+        if let Some(sender) = self.claimable.lock().get(group) {
+            sender.send_modify(|version| *version += 1);
+        }
+    }
+
+    pub(super) fn watch_queue(&self, queue: &Name) -> watch::Receiver<u64> {
+        self.appended.lock().entry(queue.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe()
+    }
+
+    pub(super) fn watch_group(&self, group: &str) -> watch::Receiver<u64> {
+        self.claimable.lock().entry(group.to_owned()).or_insert_with(|| watch::Sender::new(0)).subscribe()
+    }
+}
+
+fn partitions(queue: &QueueState) -> Vec<Partition> {
+    queue
+        .partitions
+        .iter()
+        .map(|partition| Partition { id: partition.log.id, view: partition.log.view.clone() })
+        .collect()
+}

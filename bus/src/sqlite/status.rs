@@ -1,0 +1,67 @@
+//! What the bus tells of its queues and groups.
+
+use super::{
+    core::{Core, GroupState},
+    dead,
+};
+use crate::{GroupStatus, PartitionStatus, QueueStatus, clock::moment};
+
+impl Core {
+    pub(super) fn queue_statuses(&self) -> Vec<QueueStatus> {
+        let mut statuses: Vec<QueueStatus> = self
+            .queues
+            .values()
+            .map(|queue| QueueStatus {
+                name: queue.settings.name.clone(),
+                max_age: queue.settings.max_age,
+                partitions: queue
+                    .partitions
+                    .iter()
+                    .map(|partition| PartitionStatus {
+                        floor: partition.log.floor,
+                        next: partition.log.next,
+                        lineage: partition.log.lineages.current().map_or(0, |lineage| lineage.id),
+                        dedupe_cut_short: partition.dedupe.cut_short(),
+                    })
+                    .collect(),
+            })
+            .collect();
+        statuses.sort_by(|a, b| a.name.cmp(&b.name));
+        statuses
+    }
+
+    pub(super) fn group_statuses(&self) -> rusqlite::Result<Vec<GroupStatus>> {
+        self.groups.values().map(|group| self.group_status(group)).collect()
+    }
+
+    fn group_status(&self, group: &GroupState) -> rusqlite::Result<GroupStatus> {
+        let mut status = GroupStatus {
+            name: group.group.name.clone(),
+            filter: group.group.filter.clone(),
+            mode: group.group.mode,
+            lag: 0,
+            in_flight: 0,
+            retrying: 0,
+            parked: 0,
+            dead: dead::count(&self.conn, group.id)?,
+            blocked_by_key: false,
+            oldest: None,
+            next: Vec::new(),
+        };
+        let partitions = self.queues.get(&group.group.filter.queue).map_or(&[][..], |queue| &queue.partitions);
+        for (ledger, partition) in group.ledgers.iter().zip(partitions) {
+            let (retrying, parked) = ledger.retrying_and_parked();
+            status.lag += partition.log.next.saturating_sub(ledger.next()) + ledger.unsettled() as u64;
+            status.in_flight += ledger.in_flight() as u64;
+            status.retrying += retrying;
+            status.parked += parked;
+            status.blocked_by_key |= ledger.is_full();
+            status.next.push(ledger.next());
+            if let Some(entry) = partition.log.read(&self.conn, ledger.lowest(), 1)?.first() {
+                let recorded = moment(entry.recorded);
+                status.oldest = Some(status.oldest.map_or(recorded, |oldest| oldest.min(recorded)));
+            }
+        }
+        Ok(status)
+    }
+}

@@ -1,0 +1,110 @@
+//! Writing down what changed in the groups' ledgers, at the end of a transaction.
+
+use rusqlite::{Connection, params};
+
+use super::{
+    core::Core,
+    log::{signed, unsigned},
+};
+use crate::ledger::{Ledger, Record, State};
+
+const UPSERT: &str =
+    "INSERT OR REPLACE INTO unsettled (consumer_group, partition, position, state, due, secret, member,
+    key, failures, expiries, suspect, first_delivered, redrive, history)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+
+pub(super) fn ledgers(core: &mut Core) -> rusqlite::Result<()> {
+    for group in core.groups.values_mut() {
+        let Some(queue) = core.queues.get(&group.group.filter.queue) else { continue };
+        for (ledger, partition) in group.ledgers.iter_mut().zip(&queue.partitions) {
+            if ledger.has_changes() {
+                ledger_changes(&core.conn, group.id, partition.log.id, ledger)?;
+            }
+        }
+    }
+    for partition in core.queues.values_mut().flat_map(|queue| &mut queue.partitions) {
+        partition.producers.store(&core.conn, partition.log.id)?;
+    }
+    Ok(())
+}
+
+fn ledger_changes(conn: &Connection, group: i64, partition: i64, ledger: &mut Ledger) -> rusqlite::Result<()> {
+    let (records, next) = ledger.take_changes();
+    for (position, record) in records {
+        match record {
+            Some(record) => upsert(conn, group, partition, position, record)?,
+            None => {
+                conn.prepare_cached(
+                    "DELETE FROM unsettled WHERE consumer_group = ?1 AND partition = ?2 AND position = ?3",
+                )?
+                .execute(params![group, partition, signed(position)])?;
+            }
+        }
+    }
+    if let Some(next) = next {
+        conn.prepare_cached("INSERT OR REPLACE INTO progress (consumer_group, partition, next) VALUES (?1, ?2, ?3)")?
+            .execute(params![group, partition, signed(next)])?;
+    }
+    Ok(())
+}
+
+fn upsert(conn: &Connection, group: i64, partition: i64, position: u64, record: &Record) -> rusqlite::Result<()> {
+    let (state, due, secret, member) = match &record.state {
+        State::Ready => (0, 0, 0, None),
+        State::Leased { secret, member, until } => (1, *until, signed(*secret), Some(member.as_ref())),
+        State::Retrying { at } => (2, *at, 0, None),
+        State::Parked => (3, 0, 0, None),
+    };
+    let history = (!record.history.is_empty()).then(|| serde_json::to_string(&record.history).unwrap_or_default());
+    conn.prepare_cached(UPSERT)?.execute(params![
+        group,
+        partition,
+        signed(position),
+        state,
+        due,
+        secret,
+        member,
+        signed(record.key),
+        record.failures,
+        record.expiries,
+        record.suspect,
+        record.first_delivered,
+        record.redrive,
+        history,
+    ])?;
+    Ok(())
+}
+
+/// The records of a group and partition.
+pub(super) fn records(conn: &Connection, group: i64, partition: i64) -> rusqlite::Result<Vec<(u64, Record)>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT position, state, due, secret, member, key, failures, expiries, suspect, first_delivered, redrive, history
+         FROM unsettled WHERE consumer_group = ?1 AND partition = ?2 ORDER BY position",
+    )?;
+    let rows = statement.query_map(params![group, partition], |row| {
+        let due = row.get(2)?;
+        let state = match row.get::<_, i64>(1)? {
+            1 => State::Leased {
+                secret: unsigned(row.get(3)?),
+                member: row.get::<_, Option<String>>(4)?.unwrap_or_default().into(),
+                until: due,
+            },
+            2 => State::Retrying { at: due },
+            3 => State::Parked,
+            _ => State::Ready,
+        };
+        let history: Option<String> = row.get(11)?;
+        let record = Record {
+            state,
+            key: unsigned(row.get(5)?),
+            failures: row.get(6)?,
+            expiries: row.get(7)?,
+            suspect: row.get(8)?,
+            first_delivered: row.get(9)?,
+            redrive: row.get(10)?,
+            history: history.and_then(|history| serde_json::from_str(&history).ok()).unwrap_or_default(),
+        };
+        Ok((unsigned(row.get(0)?), record))
+    })?;
+    rows.collect()
+}

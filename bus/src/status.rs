@@ -1,0 +1,111 @@
+//! What the bus tells of itself: queues, groups, dead letters, pages of the log.
+
+use std::{sync::Arc, time::Duration};
+
+use events::{Envelope, Filter, Name};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::{Lineages, Mode};
+
+#[derive(Clone, Debug)]
+pub struct QueueStatus {
+    pub name: Name,
+    pub max_age: Duration,
+    pub partitions: Vec<PartitionStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionStatus {
+    /// The oldest position that is kept.
+    pub floor: u64,
+    /// The position that the next event gets.
+    pub next: u64,
+    pub lineage: u64,
+    /// The dedupe window holds fewer events than it should, so that it reaches back less than two hours.
+    pub dedupe_cut_short: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct GroupStatus {
+    pub name: String,
+    pub filter: Filter,
+    pub mode: Mode,
+    /// Events behind the head: not delivered, or not settled.
+    pub lag: u64,
+    /// Leased and unsettled.
+    pub in_flight: u64,
+    /// Waiting for another attempt.
+    pub retrying: u64,
+    /// Waiting for their key's turn.
+    pub parked: u64,
+    pub dead: u64,
+    /// So much is unsettled that nothing more is claimed.
+    pub blocked_by_key: bool,
+    /// When the oldest event that is not settled was recorded.
+    pub oldest: Option<OffsetDateTime>,
+    /// The next position to be looked at, a partition.
+    pub next: Vec<u64>,
+}
+
+/// Part of a partition's log.
+#[derive(Clone, Debug)]
+pub struct Page {
+    pub events: Vec<Logged>,
+    pub floor: u64,
+    /// The position that the next event gets.
+    pub next: u64,
+    pub lineages: Arc<Lineages>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Logged {
+    pub position: u64,
+    pub envelope: Arc<Envelope>,
+}
+
+/// An event that a group has given up on.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    pub partition: u32,
+    pub position: u64,
+    pub envelope: Arc<Envelope>,
+    /// `exhausted`, `crash_loop`, or `refused`: the handler said so.
+    pub reason: String,
+    /// The last error, at most 4 KiB.
+    pub error: String,
+    pub attempts: u32,
+    /// The last failures, oldest first, at most nine.
+    pub history: Vec<Failed>,
+    pub died: OffsetDateTime,
+    /// How often it was redriven before.
+    pub redrive: u32,
+}
+
+/// A failed attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// Milliseconds since 1970.
+    pub at: i64,
+    /// At most 256 bytes.
+    pub error: String,
+}
+
+/// Which dead letters of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    All,
+    /// By (partition, position).
+    These(Vec<(u32, u64)>),
+}
+
+/// What moving a group does, or would do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sought {
+    /// Events before the old place that come again.
+    pub again: u64,
+    /// Events after the old place, and unsettled ones, that are passed over.
+    pub skipped: u64,
+    /// Leases that are lost.
+    pub leases: u64,
+}
