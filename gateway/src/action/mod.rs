@@ -8,11 +8,18 @@
 //! can be found before a request comes and reports all of them.
 
 pub mod aggregate;
+mod body;
 pub mod duration;
+mod message;
+mod metadata;
 pub mod proxy;
+mod query;
 pub mod redirect;
 pub mod respond;
+mod rpc_status;
 pub mod session;
+mod status;
+mod template;
 pub mod transcode;
 
 pub use aggregate::Aggregate;
@@ -23,6 +30,7 @@ pub use session::Session;
 pub use transcode::Transcode;
 
 use http::{Request, Response};
+use prost_reflect::{MethodDescriptor, prost_types::method_options::IdempotencyLevel};
 use upstream::Body;
 
 use crate::{context::RequestContext, error::Error, worker::Worker};
@@ -71,4 +79,20 @@ impl ConfigError {
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self { path: path.into(), message: message.into() }
     }
+}
+
+/// The path of a gRPC method: `/package.Service/Method`.
+fn grpc_path(method: &MethodDescriptor) -> String {
+    format!("/{}/{}", method.parent_service().full_name(), method.name())
+}
+
+/// Whether the method's `idempotency_level` says that a repeated call does no harm.
+fn is_idempotent(method: &MethodDescriptor) -> bool {
+    let options = method.method_descriptor_proto().options.as_ref();
+    options.is_some_and(|options| options.idempotency_level() != IdempotencyLevel::IdempotencyUnknown)
+}
+
+/// A variable of the matched path.
+fn variable<'a>(context: &'a RequestContext, name: &str) -> Option<&'a str> {
+    context.variables.iter().find(|(known, _)| **known == *name).map(|(_, value)| value.as_str())
 }

@@ -1,16 +1,20 @@
 //! `POST` logs in, `GET` says who one is, `DELETE` logs out. What a session is and where it lives is the store's affair.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use principal::Principal;
-use serde::Deserialize;
+use prost::Message as _;
+use proto::turnpike::auth::v1::{AuthenticateRequest, AuthenticateResponse};
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use upstream::Body;
+use upstream::{Body, Options};
 
+use super::{ConfigError, body, metadata::Forward, status};
 use crate::{
     context::RequestContext,
-    error::Error,
+    error::{Error, ErrorKind},
     worker::{UpstreamId, Worker},
 };
 
@@ -54,27 +58,121 @@ pub struct Found {
 
 pub struct Session {
     upstream: UpstreamId,
+    /// `/package.Service/Method`.
+    login: String,
+    forward: Forward,
     sessions: Arc<dyn Sessions>,
+}
+
+/// What `POST` takes. Its password must not be shown, hence no `Debug`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Credentials {
+    email: String,
+    password: String,
+}
+
+/// Who one is.
+#[derive(Serialize)]
+struct Identity<'a> {
+    subject: &'a str,
+    scopes: &'a [String],
+    claims: &'a BTreeMap<String, String>,
+    /// When the session ends; null for a principal without one, such as an API key.
+    #[serde(with = "time::serde::rfc3339::option")]
+    expires: Option<OffsetDateTime>,
 }
 
 impl Session {
     /// The caller resolves `config.upstream`.
-    pub fn new(
-        _config: &Config,
-        upstream: UpstreamId,
-        sessions: Arc<dyn Sessions>,
-    ) -> Result<Self, Vec<super::ConfigError>> {
-        let _ = Self { upstream, sessions };
-        todo!()
+    ///
+    /// # Errors
+    /// A log-in method that isn't of the form `package.Service/Method`.
+    pub fn new(config: &Config, upstream: UpstreamId, sessions: Arc<dyn Sessions>) -> Result<Self, Vec<ConfigError>> {
+        let login = format!("/{}", config.login);
+        let is_method = config.login.split('/').filter(|name| !name.is_empty()).count() == 2
+            && http::uri::PathAndQuery::try_from(login.as_str()).is_ok();
+        if !is_method {
+            return Err(vec![ConfigError::new("login", "must be of the form package.Service/Method")]);
+        }
+        let forward = Forward::new::<&str>(&[])?;
+        Ok(Self { upstream, login, forward, sessions })
     }
 
     pub async fn call(
         &self,
         worker: &Worker,
-        _request: Request<Body>,
-        _context: &RequestContext,
+        request: Request<Body>,
+        context: &RequestContext,
     ) -> Result<Response<Body>, Error> {
-        let _ = (worker.client(self.upstream), &self.sessions);
-        todo!()
+        let (head, body) = request.into_parts();
+        match head.method {
+            Method::POST => {
+                let body = body::json(&head.headers, body, context.deadline).await?;
+                self.log_in(worker, &head.headers, &body, context).await
+            }
+            Method::GET | Method::HEAD => self.who(&head.headers, context).await,
+            Method::DELETE => self.log_out(&head.headers).await,
+            _ => Err(Error::new(ErrorKind::MethodNotAllowed, "a session is opened, read or closed")
+                .header(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, DELETE"))),
+        }
     }
+
+    async fn log_in(
+        &self,
+        worker: &Worker,
+        headers: &HeaderMap,
+        body: &[u8],
+        context: &RequestContext,
+    ) -> Result<Response<Body>, Error> {
+        let credentials: Credentials = serde_json::from_slice(body).map_err(|error| {
+            // Data errors name a member; none of them repeats a value of a string member.
+            Error::new(ErrorKind::Invalid, format!("the body must be {{\"email\", \"password\"}}: {error}"))
+        })?;
+        let message = AuthenticateRequest { email: credentials.email, password: credentials.password }.encode_to_vec();
+        let metadata = self.forward.metadata(headers, context);
+        let options = Options { deadline: Some(context.deadline), idempotent: false };
+        let reply = worker.client(self.upstream).unary(&self.login, metadata, message.into(), options).await;
+        let reply = reply.map_err(|failed| status::error(&failed))?;
+        let who = AuthenticateResponse::decode(reply.message)
+            .map_err(|error| Error::new(ErrorKind::BadGateway, "the service gave no valid answer").cause(error))?;
+        if who.subject.is_empty() {
+            return Err(Error::new(ErrorKind::BadGateway, "the service gave no valid answer").cause("no subject"));
+        }
+        let principal =
+            Principal { subject: who.subject, scopes: who.scopes, claims: who.claims.into_iter().collect() };
+        let opened = self.sessions.open(principal.clone(), headers).await?;
+        let mut response = identity(&principal, Some(opened.expires))?;
+        *response.status_mut() = StatusCode::CREATED;
+        response.headers_mut().insert(header::SET_COOKIE, opened.set_cookie);
+        Ok(response)
+    }
+
+    async fn who(&self, headers: &HeaderMap, context: &RequestContext) -> Result<Response<Body>, Error> {
+        if let Some(found) = self.sessions.find(headers).await? {
+            return identity(&found.principal, Some(found.expires));
+        }
+        match &context.principal {
+            Some(authenticated) => identity(&authenticated.principal, None),
+            None => Err(Error::new(ErrorKind::Unauthenticated, "there is no session")),
+        }
+    }
+
+    async fn log_out(&self, headers: &HeaderMap) -> Result<Response<Body>, Error> {
+        let cleared = self.sessions.close(headers).await?;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.headers_mut().insert(header::SET_COOKIE, cleared);
+        Ok(response)
+    }
+}
+
+fn identity(principal: &Principal, expires: Option<OffsetDateTime>) -> Result<Response<Body>, Error> {
+    let Principal { subject, scopes, claims } = principal;
+    let json = serde_json::to_vec(&Identity { subject, scopes, claims, expires })
+        .map_err(|error| Error::new(ErrorKind::Internal, "the session can't be shown").cause(error))?;
+    let mut response = Response::new(Body::from(Bytes::from(json)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }

@@ -1,13 +1,28 @@
 //! Several gRPC calls in parallel, one JSON answer that says honestly which of them failed.
+//!
+//! The answer nests by part, in the order of the configuration: `{"product": {…}, "reviews": […], "_meta": {"parts":
+//! {…}}}`. A required part that fails is the answer's failure; another leaves its fallback, or null, and a word in
+//! `_meta.parts`, where every part stands. A partial answer is a 200 that nobody may store.
+
+mod answer;
+mod part;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use answer::{Outcome, answer};
+use futures_util::future::try_join_all;
 use http::{Request, Response};
+use part::Part;
 use serde::Deserialize;
 use upstream::Body;
 
-use super::{ConfigError, duration};
-use crate::{context::RequestContext, descriptors::Directory, error::Error, worker::Worker};
+use super::{ConfigError, duration, metadata::Forward, query, transcode::FORWARD_HEADERS};
+use crate::{
+    context::RequestContext,
+    descriptors::Directory,
+    error::{Error, ErrorKind, Violation},
+    worker::Worker,
+};
 
 /// `aggregate: [ { part, call, … }, … ]`, 1 to 16 parts.
 pub type Config = Vec<PartConfig>;
@@ -22,8 +37,8 @@ pub struct PartConfig {
     /// Where it is called; default: the upstream of the route that serves the service (`grpc: package.Service`).
     #[serde(default)]
     pub upstream: Option<String>,
-    /// Request fields: `"{id}"` is a variable of the route, `"{query.page}"` a query parameter, anything else a literal.
-    /// Default: variables and query parameters whose names are fields.
+    /// Request fields by name: `"{id}"` is a variable of the route, `"{query.page}"` a query parameter, anything else
+    /// the field's value in JSON. Default: the variables and query parameters whose names are fields.
     #[serde(default)]
     pub request: Option<BTreeMap<String, serde_json::Value>>,
     /// Its failure is the answer's failure. Default false: the part is its fallback, or null.
@@ -40,8 +55,14 @@ pub struct PartConfig {
     pub fallback: Option<serde_json::Value>,
 }
 
+/// The most parts of an answer, all of them in flight at once.
+const MAX_PARTS: usize = 16;
+/// What the answer says of itself.
+const META: &str = "_meta";
+
 pub struct Aggregate {
-    parts: Vec<()>,
+    parts: Vec<Part>,
+    forward: Forward,
 }
 
 impl Aggregate {
@@ -49,17 +70,82 @@ impl Aggregate {
     ///
     /// # Errors
     /// Too many parts, a part named twice, a method, upstream, field or variable that isn't there, streaming.
-    pub fn new(_config: &[PartConfig], _variables: &[&str], _directory: &Directory) -> Result<Self, Vec<ConfigError>> {
-        todo!()
+    pub fn new(config: &[PartConfig], variables: &[&str], directory: &Directory) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        if config.is_empty() || config.len() > MAX_PARTS {
+            errors.push(ConfigError::new("", format!("must have 1 to {MAX_PARTS} parts")));
+        }
+        let mut parts = Vec::new();
+        for (index, part) in config.iter().enumerate() {
+            let name = || format!("[{index}].part");
+            if part.part.is_empty() || part.part == META {
+                errors.push(ConfigError::new(name(), format!("must be a name other than {META}")));
+            }
+            if config[..index].iter().any(|earlier| earlier.part == part.part) {
+                errors.push(ConfigError::new(name(), format!("there is a part `{}` already", part.part)));
+            }
+            match Part::new(part, variables, directory) {
+                Ok(part) => parts.push(part),
+                Err(found) => errors.extend(
+                    found.into_iter().map(|error| ConfigError { path: format!("[{index}].{}", error.path), ..error }),
+                ),
+            }
+        }
+        let forward = Forward::new(&FORWARD_HEADERS).map_err(|found| errors.extend(found)).ok();
+        match forward {
+            Some(forward) if errors.is_empty() => Ok(Self { parts, forward }),
+            _ => Err(errors),
+        }
     }
 
     pub async fn call(
         &self,
-        _worker: &Worker,
-        _request: Request<Body>,
-        _context: &RequestContext,
+        worker: &Worker,
+        request: Request<Body>,
+        context: &RequestContext,
     ) -> Result<Response<Body>, Error> {
-        let _ = self.parts.len();
-        todo!()
+        let (head, _) = request.into_parts();
+        let requests = self.requests(head.uri.query().unwrap_or_default(), context)?;
+        let calls = self.parts.iter().zip(requests).map(|(part, message)| {
+            let metadata = self.forward.metadata(&head.headers, context);
+            async move {
+                match part.call(worker, metadata, message, context.deadline).await {
+                    // Nothing else is worth waiting for.
+                    Err(error) if part.required => Err(error.error),
+                    Err(error) => Ok(Outcome::Failed(error)),
+                    Ok(json) => Ok(Outcome::Answered(json)),
+                }
+            }
+        });
+        let outcomes = try_join_all(calls).await?;
+        answer(&self.parts, &outcomes)
+    }
+
+    /// The encoded request of each part.
+    fn requests(&self, query: &str, context: &RequestContext) -> Result<Vec<bytes::Bytes>, Error> {
+        let mut violations = Vec::new();
+        let mut parameters = Vec::new();
+        for pair in query::pairs(query) {
+            match pair {
+                Ok((name, value)) if self.parts.iter().any(|part| part.takes(&name)) => parameters.push((name, value)),
+                Ok((name, _)) => violations
+                    .push(Violation { field: name.into_owned(), reason: "is not a known parameter".to_owned() }),
+                Err(violation) => violations.push(violation),
+            }
+        }
+        let mut requests = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            match part.request(&parameters, context) {
+                Ok(request) => requests.push(request),
+                Err(found) => violations.extend(found),
+            }
+        }
+        // One bad variable is bad for every part that takes it.
+        violations.dedup();
+        if violations.is_empty() {
+            Ok(requests)
+        } else {
+            Err(Error::new(ErrorKind::Invalid, "the request is not valid").violations(violations))
+        }
     }
 }

@@ -1,14 +1,29 @@
 //! JSON over HTTP in, gRPC out, from descriptors alone (<https://google.aip.dev/127>).
+//!
+//! The request message is made of path variables, body, query and `If-Match`; the answer is proto3 JSON. Nothing is
+//! guessed: what isn't known is refused by name. Messages are read by reflection; client streaming is refused when the
+//! configuration loads.
 
+mod accept;
+mod etag;
+mod request;
+mod response;
+mod stream;
+
+use std::sync::Arc;
+
+use accept::Format;
 use http::{Request, Response};
+use prost::Message as _;
 use serde::Deserialize;
-use upstream::Body;
+use upstream::{Body, Options};
 
-use super::ConfigError;
+use super::{ConfigError, body, metadata::Forward, status};
 use crate::{
     context::RequestContext,
     descriptors::Binding,
     error::Error,
+    problem::Occurrence,
     worker::{UpstreamId, Worker},
 };
 
@@ -22,26 +37,36 @@ pub struct Config {
 }
 
 /// `response: { status: 201, location: "/orders/{id}" }`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResponseConfig {
     /// The status of a successful answer, 200 to 299; default 200 (204 for `google.protobuf.Empty`).
+    #[serde(default)]
     pub status: Option<u16>,
-    /// The `Location` of what was made; `{field}` and `{nested.field}` name fields of the gRPC response.
+    /// The `Location` of what was made; `{field}` and `{nested.field}` name fields of the gRPC response. Left out of an
+    /// answer where one of them is empty.
+    #[serde(default)]
     pub location: Option<String>,
 }
 
+/// The headers that are forwarded unless the configuration says otherwise.
+pub const FORWARD_HEADERS: [&str; 3] = ["idempotency-key", "prefer", "accept-language"];
+
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            forward_headers: ["idempotency-key", "prefer", "accept-language"].map(str::to_owned).to_vec(),
-            response: None,
-        }
+        Self { forward_headers: FORWARD_HEADERS.map(str::to_owned).to_vec(), response: None }
     }
 }
 
 pub struct Transcode {
     upstream: UpstreamId,
+    /// `/package.Service/Method`.
+    path: String,
+    request: request::Plan,
+    response: Arc<response::Plan>,
+    forward: Forward,
+    idempotent: bool,
+    is_streaming: bool,
 }
 
 impl Transcode {
@@ -49,18 +74,52 @@ impl Transcode {
     ///
     /// # Errors
     /// Client streaming, a variable or body that names no field, a header or location that can't be.
-    pub fn new(_binding: &Binding, upstream: UpstreamId, _config: &Config) -> Result<Self, Vec<ConfigError>> {
-        let _ = Self { upstream };
-        todo!()
+    pub fn new(binding: &Binding, upstream: UpstreamId, config: &Config) -> Result<Self, Vec<ConfigError>> {
+        let method = &binding.method;
+        let mut errors = Vec::new();
+        if method.is_client_streaming() {
+            errors.push(ConfigError::new("", format!("{} streams requests, which JSON can't", method.full_name())));
+        }
+        let request = request::Plan::new(binding).map_err(|found| errors.extend(found)).ok();
+        let response =
+            response::Plan::new(binding, config.response.as_ref()).map_err(|found| errors.extend(found)).ok();
+        let forward = Forward::new(&config.forward_headers).map_err(|found| errors.extend(found)).ok();
+        let (Some(request), Some(response), Some(forward), true) = (request, response, forward, errors.is_empty())
+        else {
+            return Err(errors);
+        };
+        Ok(Self {
+            upstream,
+            path: super::grpc_path(method),
+            request,
+            response: Arc::new(response),
+            forward,
+            idempotent: binding.http_method.is_safe() || super::is_idempotent(method),
+            is_streaming: method.is_server_streaming(),
+        })
     }
 
     pub async fn call(
         &self,
         worker: &Worker,
-        _request: Request<Body>,
-        _context: &RequestContext,
+        request: Request<Body>,
+        context: &RequestContext,
     ) -> Result<Response<Body>, Error> {
-        let _ = worker.client(self.upstream);
-        todo!()
+        let formats: &[Format] =
+            if self.is_streaming { &[Format::Json, Format::NdJson, Format::Sse] } else { &[Format::Json] };
+        let format = accept::negotiate(request.headers(), formats)?;
+        let occurrence = self.is_streaming.then(|| Occurrence::of(&request));
+        let (head, body) = request.into_parts();
+        let body = body::json(&head.headers, body, context.deadline).await?;
+        let message = self.request.message(&head.headers, head.uri.query(), &body, context)?;
+        let message = message.encode_to_vec().into();
+        let metadata = self.forward.metadata(&head.headers, context);
+        let client = worker.client(self.upstream);
+        if let Some(occurrence) = occurrence {
+            return stream::open(self, client, metadata, message, format, context.deadline, occurrence).await;
+        }
+        let options = Options { deadline: Some(context.deadline), idempotent: self.idempotent };
+        let reply = client.unary(&self.path, metadata, message, options).await.map_err(|s| status::error(&s))?;
+        self.response.response(&head.method, &head.headers, reply.message)
     }
 }

@@ -1,0 +1,50 @@
+//! Taking a request's JSON body into memory, within bounds of size and time.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use upstream::Body;
+
+use crate::error::{Error, ErrorKind};
+
+/// The largest JSON body, in bytes.
+pub const MAX_JSON: usize = 1024 * 1024;
+
+/// The whole body, not empty only if it is `application/json`.
+///
+/// # Errors
+/// 413 beyond [`MAX_JSON`], 415 for another type, 400 if it breaks off or isn't there by the deadline.
+pub async fn json(headers: &HeaderMap, body: Body, deadline: Instant) -> Result<Bytes, Error> {
+    let body = collect(body, deadline).await?;
+    if !body.is_empty() && !is_json(headers) {
+        return Err(Error::new(ErrorKind::UnsupportedMediaType, "the body must be application/json"));
+    }
+    Ok(body)
+}
+
+/// The whole body, whatever it is.
+///
+/// # Errors
+/// 413 beyond [`MAX_JSON`], 400 if it breaks off or isn't there by the deadline.
+pub async fn collect(body: Body, deadline: Instant) -> Result<Bytes, Error> {
+    if http_body::Body::is_end_stream(&body) {
+        return Ok(Bytes::new());
+    }
+    let collected = tokio::time::timeout_at(deadline.into(), Limited::new(body, MAX_JSON).collect());
+    match collected.await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Error::new(ErrorKind::BodyTooLarge, format!("the body may have at most {MAX_JSON} bytes")))
+        }
+        Ok(Err(error)) => Err(Error::new(ErrorKind::BadRequest, "the request body could not be read").cause(error)),
+        Err(_) => Err(Error::new(ErrorKind::BadRequest, "the request body did not arrive in time")),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
+    media_type.trim().eq_ignore_ascii_case("application/json")
+}

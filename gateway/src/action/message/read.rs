@@ -1,0 +1,434 @@
+//! JSON into messages, strictly, with every fault found named by its path.
+//!
+//! One pass over the text by the descriptor. Unknown members, members given twice, two members of a oneof, nulls in
+//! arrays, numbers out of range or not exact: each is a violation, and reading goes on to find the next. Text that isn't
+//! JSON ends it at once. Nesting deeper than [`DEPTH`] is refused before anything is built.
+
+use std::{borrow::Cow, cell::RefCell, collections::HashMap, fmt};
+
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
+use serde::de::{
+    DeserializeSeed, Deserializer, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+    value::{Error as ScalarError, MapAccessDeserializer, SeqAccessDeserializer},
+};
+
+use super::{field, text};
+use crate::error::Violation;
+
+/// How deep arrays and objects may nest.
+pub const DEPTH: usize = 64;
+/// How many violations are named; the others are the same mistake most of the time.
+const VIOLATIONS: usize = 100;
+/// How much of a client's own words is repeated to it, in characters.
+const ECHO: usize = 64;
+
+/// Why a JSON text is not the message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fault {
+    /// It isn't JSON, or nests too deep: a sentence.
+    Syntax(String),
+    /// It is JSON of another shape.
+    Violations(Vec<Violation>),
+}
+
+/// A message that was read.
+#[derive(Debug)]
+pub struct Read<T> {
+    pub value: T,
+    /// Fields of the outermost object that were given, null or not, by their original names and in their order.
+    pub given: Vec<String>,
+}
+
+/// Reads a whole message.
+///
+/// # Errors
+/// As [`Fault`] has them.
+pub fn message(descriptor: &MessageDescriptor, json: &[u8]) -> Result<Read<DynamicMessage>, Fault> {
+    let kind = Kind::Message(descriptor.clone());
+    let Read { value, given } = read(Shape::One(&kind), json)?;
+    match value {
+        Some(Value::Message(value)) => Ok(Read { value, given }),
+        _ => Err(fault("", text::expected(&kind))),
+    }
+}
+
+/// Reads what belongs into a field; none for null.
+///
+/// # Errors
+/// As [`Fault`] has them; paths start below the field.
+pub fn field(field: &FieldDescriptor, json: &[u8]) -> Result<Read<Option<Value>>, Fault> {
+    let kind = field.kind();
+    read(Shape::of(field, &kind), json)
+}
+
+fn read(shape: Shape<'_>, json: &[u8]) -> Result<Read<Option<Value>>, Fault> {
+    if nests_too_deep(json) {
+        return Err(Fault::Syntax(format!("nested deeper than {DEPTH}")));
+    }
+    let findings = Findings::default();
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let node = Node { shape, element: false, path: &Path::Root, findings: &findings };
+    let value = node.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+    let violations = findings.violations.into_inner();
+    match value {
+        _ if !violations.is_empty() => Err(Fault::Violations(violations)),
+        Ok(value) => Ok(Read { value, given: findings.given.into_inner() }),
+        Err(error) => Err(Fault::Syntax(error.to_string())),
+    }
+}
+
+fn fault(field: &str, reason: String) -> Fault {
+    Fault::Violations(vec![Violation { field: field.to_owned(), reason }])
+}
+
+/// Counts brackets outside strings; whether the text is JSON at all is not asked.
+fn nests_too_deep(json: &[u8]) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                if depth > DEPTH {
+                    return true;
+                }
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+#[derive(Default)]
+struct Findings {
+    violations: RefCell<Vec<Violation>>,
+    given: RefCell<Vec<String>>,
+}
+
+/// Where in the text something stands; rendered only for a violation.
+enum Path<'a> {
+    Root,
+    Field(&'a Path<'a>, &'a str),
+    Index(&'a Path<'a>, usize),
+    Key(&'a Path<'a>, &'a str),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Field(Self::Root, name) => formatter.write_str(&echo(name)),
+            Self::Field(parent, name) => write!(formatter, "{parent}.{}", echo(name)),
+            Self::Index(parent, index) => write!(formatter, "{parent}[{index}]"),
+            Self::Key(parent, key) => write!(formatter, "{parent}[\"{}\"]", echo(key)),
+        }
+    }
+}
+
+fn echo(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(ECHO) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Shape<'a> {
+    One(&'a Kind),
+    List(&'a Kind),
+    /// The map's entry message.
+    Map(&'a MessageDescriptor),
+}
+
+impl<'a> Shape<'a> {
+    fn of(field: &FieldDescriptor, kind: &'a Kind) -> Self {
+        match kind {
+            Kind::Message(entry) if field.is_map() => Self::Map(entry),
+            kind if field.is_list() => Self::List(kind),
+            kind => Self::One(kind),
+        }
+    }
+}
+
+/// One value of the text, with what it is to become. Yields none for null and for what is at fault.
+struct Node<'a> {
+    shape: Shape<'a>,
+    /// Of an array or a map, where null is not the same as absent.
+    element: bool,
+    path: &'a Path<'a>,
+    findings: &'a Findings,
+}
+
+impl Node<'_> {
+    fn violation(&self, reason: impl Into<String>) -> Option<Value> {
+        let mut violations = self.findings.violations.borrow_mut();
+        if violations.len() < VIOLATIONS {
+            violations.push(Violation { field: self.path.to_string(), reason: reason.into() });
+        }
+        None
+    }
+
+    fn unexpected(&self) -> Option<Value> {
+        self.violation(match self.shape {
+            Shape::One(kind) => text::expected(kind),
+            Shape::List(_) => "must be an array".to_owned(),
+            Shape::Map(_) => "must be an object".to_owned(),
+        })
+    }
+
+    fn scalar(&self, convert: impl FnOnce(&Kind) -> Result<Value, String>) -> Option<Value> {
+        let Shape::One(kind) = self.shape else { return self.unexpected() };
+        let converted = match kind {
+            Kind::Message(descriptor) => match text::wrapped(descriptor) {
+                Some(inner) => convert(&inner).and_then(|value| text::wrap(descriptor, value)).map(Value::Message),
+                None => convert(kind),
+            },
+            kind => convert(kind),
+        };
+        converted.map_or_else(|reason| self.violation(reason), Some)
+    }
+
+    fn number(&self, number: Number) -> Option<Value> {
+        self.scalar(|kind| match kind {
+            Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => number.whole(kind).map(Value::I32),
+            Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => number.whole(kind).map(Value::I64),
+            Kind::Uint32 | Kind::Fixed32 => number.whole(kind).map(Value::U32),
+            Kind::Uint64 | Kind::Fixed64 => number.whole(kind).map(Value::U64),
+            Kind::Float => text::narrow(number.float()).map(Value::F32),
+            Kind::Double => Ok(Value::F64(number.float())),
+            Kind::Enum(_) => number.whole(kind).map(Value::EnumNumber),
+            Kind::Message(descriptor) if is_any_json(descriptor) => dynamic(descriptor, number.float()),
+            kind => Err(text::expected(kind)),
+        })
+    }
+
+    fn fields<'de, A: MapAccess<'de>>(
+        &self,
+        descriptor: &MessageDescriptor,
+        mut map: A,
+    ) -> Result<Option<Value>, A::Error> {
+        let mut message = DynamicMessage::new(descriptor.clone());
+        let mut seen = Vec::new();
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            let path = Path::Field(self.path, &key);
+            let Some(field) = field::named(descriptor, &key) else {
+                self.at(&path).violation("is not a known field");
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            if seen.contains(&field.number()) {
+                self.at(&path).violation("is given twice");
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            seen.push(field.number());
+            if matches!(self.path, Path::Root) {
+                self.findings.given.borrow_mut().push(field.name().to_owned());
+            }
+            let kind = field.kind();
+            let node = Node { shape: Shape::of(&field, &kind), element: false, ..self.at(&path) };
+            if let Some(value) = map.next_value_seed(node)? {
+                if let Some(other) = field::rival(&message, &field) {
+                    self.at(&path).violation(format!("can't be given beside `{}`", other.json_name()));
+                } else if message.try_set_field(&field, value).is_err() {
+                    self.at(&path).violation("is of another kind");
+                }
+            }
+        }
+        Ok(Some(Value::Message(message)))
+    }
+
+    fn entries<'de, A: MapAccess<'de>>(
+        &self,
+        entry: &MessageDescriptor,
+        mut map: A,
+    ) -> Result<Option<Value>, A::Error> {
+        let (key_kind, value_kind) = (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
+        let mut entries = HashMap::<MapKey, Value>::new();
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            let path = Path::Key(self.path, &key);
+            let node = Node { shape: Shape::One(&value_kind), element: true, ..self.at(&path) };
+            let value = map.next_value_seed(node)?;
+            match text::parse(&key_kind, &key).map(Value::into_map_key) {
+                Ok(Some(map_key)) if entries.contains_key(&map_key) => _ = self.at(&path).violation("is given twice"),
+                Ok(Some(map_key)) => _ = value.and_then(|value| entries.insert(map_key, value)),
+                Ok(None) => _ = self.at(&path).violation("can't be a key"),
+                Err(reason) => _ = self.at(&path).violation(format!("as a key {reason}")),
+            }
+        }
+        Ok(Some(Value::Map(entries)))
+    }
+
+    fn at<'b>(&'b self, path: &'b Path<'b>) -> Node<'b> {
+        Node { shape: self.shape, element: self.element, path, findings: self.findings }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = Option<Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Value>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = Option<Value>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Option<Value>, E> {
+        Ok(match self.shape {
+            Shape::One(Kind::Message(descriptor)) if descriptor.full_name() == "google.protobuf.Value" => {
+                self.scalar(|_| dynamic(descriptor, ()))
+            }
+            Shape::One(Kind::Enum(descriptor)) if descriptor.full_name() == "google.protobuf.NullValue" => {
+                Some(Value::EnumNumber(0))
+            }
+            _ if self.element => self.violation("must not be null"),
+            _ => None,
+        })
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Option<Value>, E> {
+        Ok(self.scalar(|kind| match kind {
+            Kind::Bool => Ok(Value::Bool(value)),
+            Kind::Message(descriptor) if is_any_json(descriptor) => dynamic(descriptor, value),
+            kind => Err(text::expected(kind)),
+        }))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Option<Value>, E> {
+        Ok(self.number(Number::Signed(value)))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Option<Value>, E> {
+        Ok(self.number(Number::Unsigned(value)))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Option<Value>, E> {
+        Ok(self.number(Number::Float(value)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Option<Value>, E> {
+        Ok(self.scalar(|kind| match kind {
+            Kind::Bool => Err(text::expected(kind)),
+            Kind::Message(descriptor) if is_any_json(descriptor) => dynamic(descriptor, value),
+            Kind::Message(descriptor) if !text::is_written_as_text(descriptor) => Err(text::expected(kind)),
+            kind => text::parse(kind, value),
+        }))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Option<Value>, A::Error> {
+        match self.shape {
+            Shape::List(kind) => {
+                let mut values = Vec::new();
+                loop {
+                    let path = Path::Index(self.path, values.len());
+                    let node = Node { shape: Shape::One(kind), element: true, path: &path, findings: self.findings };
+                    match seq.next_element_seed(node)? {
+                        Some(Some(value)) => values.push(value),
+                        // A fault is on record; its default keeps the places of those that follow.
+                        Some(None) => values.push(kind.default_value()),
+                        None => return Ok(Some(Value::List(values))),
+                    }
+                }
+            }
+            Shape::One(Kind::Message(descriptor))
+                if matches!(descriptor.full_name(), "google.protobuf.ListValue" | "google.protobuf.Value") =>
+            {
+                let list = DynamicMessage::deserialize(descriptor.clone(), SeqAccessDeserializer::new(seq))?;
+                Ok(Some(Value::Message(list)))
+            }
+            _ => {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(self.unexpected())
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<Value>, A::Error> {
+        match self.shape {
+            Shape::Map(entry) => self.entries(entry, map),
+            Shape::One(Kind::Message(descriptor)) => match descriptor.full_name() {
+                "google.protobuf.Struct" | "google.protobuf.Value" => {
+                    let object = DynamicMessage::deserialize(descriptor.clone(), MapAccessDeserializer::new(map))?;
+                    Ok(Some(Value::Message(object)))
+                }
+                "google.protobuf.Any" => {
+                    let any = DynamicMessage::deserialize(descriptor.clone(), MapAccessDeserializer::new(map));
+                    any.map(|any| Some(Value::Message(any))).inspect_err(|error| _ = self.violation(error.to_string()))
+                }
+                _ if text::is_written_as_text(descriptor) || descriptor.full_name() == "google.protobuf.ListValue" => {
+                    while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                    Ok(self.unexpected())
+                }
+                _ => self.fields(descriptor, map),
+            },
+            _ => {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(self.unexpected())
+            }
+        }
+    }
+}
+
+/// A JSON number as serde_json tells them apart: without a fraction or exponent it is whole, unless 64 bits can't hold it.
+#[derive(Clone, Copy)]
+enum Number {
+    Signed(i64),
+    Unsigned(u64),
+    Float(f64),
+}
+
+impl Number {
+    fn whole<T: TryFrom<i64> + TryFrom<u64>>(self, kind: &Kind) -> Result<T, String> {
+        match self {
+            Self::Signed(value) => T::try_from(value).map_err(|_| text::expected(kind)),
+            Self::Unsigned(value) => T::try_from(value).map_err(|_| text::expected(kind)),
+            Self::Float(value) => text::from_float(kind, value),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a float field takes the nearest float")]
+    fn float(self) -> f64 {
+        match self {
+            Self::Signed(value) => value as f64,
+            Self::Unsigned(value) => value as f64,
+            Self::Float(value) => value,
+        }
+    }
+}
+
+fn is_any_json(descriptor: &MessageDescriptor) -> bool {
+    descriptor.full_name() == "google.protobuf.Value"
+}
+
+/// A `google.protobuf.Value` of a scalar.
+fn dynamic<'de>(
+    descriptor: &MessageDescriptor,
+    value: impl IntoDeserializer<'de, ScalarError>,
+) -> Result<Value, String> {
+    DynamicMessage::deserialize(descriptor.clone(), value.into_deserializer())
+        .map(Value::Message)
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nesting_is_counted_outside_strings_only() {
+        assert!(!nests_too_deep("[".repeat(DEPTH).as_bytes()));
+        assert!(nests_too_deep("[".repeat(DEPTH + 1).as_bytes()));
+        let text = format!(r#"{{"a": "{}\"{}"}}"#, "[".repeat(100), "{".repeat(100));
+        assert!(!nests_too_deep(text.as_bytes()));
+        assert!(!nests_too_deep("[]".repeat(100).as_bytes()));
+    }
+}

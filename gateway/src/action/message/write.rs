@@ -1,0 +1,84 @@
+//! Messages as proto3 JSON: lowerCamel names, 64-bit integers as strings, defaults written
+//! (<https://protobuf.dev/programming-guides/json/>).
+
+use base64::{display::Base64Display, engine::general_purpose::STANDARD};
+use prost_reflect::{DynamicMessage, Kind, MapKey, SerializeOptions, Value};
+use serde::{Serialize, Serializer};
+
+use super::FieldPath;
+
+/// Appends a message.
+///
+/// # Errors
+/// A value that JSON has no form for, such as a timestamp in the year 10000.
+pub fn write_message(message: &DynamicMessage, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    message.serialize_with_options(&mut serde_json::Serializer::new(buffer), &options())
+}
+
+/// Appends one field of a message; null where it is not set and has no default.
+///
+/// # Errors
+/// As [`write_message`].
+pub fn write_field(message: &DynamicMessage, path: &FieldPath, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    let value = path.get(message);
+    let kind = path.leaf().kind();
+    let node = value.as_ref().map(|value| Node(value, &kind));
+    node.serialize(&mut serde_json::Serializer::new(buffer))
+}
+
+fn options() -> SerializeOptions {
+    SerializeOptions::new().skip_default_fields(false).stringify_64_bit_integers(true)
+}
+
+/// A value with its kind. prost-reflect writes whole messages only; this writes what stands in a field.
+struct Node<'a>(&'a Value, &'a Kind);
+
+impl Serialize for Node<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match (self.0, self.1) {
+            (Value::Message(message), _) => message.serialize_with_options(serializer, &options()),
+            (Value::List(values), kind) => serializer.collect_seq(values.iter().map(|value| Node(value, kind))),
+            (Value::Map(entries), Kind::Message(entry)) => {
+                let kind = entry.map_entry_value_field().kind();
+                serializer.collect_map(entries.iter().map(|(key, value)| (key_text(key), Node(value, &kind))))
+            }
+            (Value::Map(_), _) => Err(serde::ser::Error::custom("a map of no kind")),
+            (Value::EnumNumber(number), Kind::Enum(descriptor)) => match descriptor.get_value(*number) {
+                _ if descriptor.full_name() == "google.protobuf.NullValue" => serializer.serialize_none(),
+                Some(value) => serializer.serialize_str(value.name()),
+                None => serializer.serialize_i32(*number),
+            },
+            (Value::EnumNumber(number), _) => serializer.serialize_i32(*number),
+            (Value::Bool(value), _) => serializer.serialize_bool(*value),
+            (Value::I32(value), _) => serializer.serialize_i32(*value),
+            (Value::U32(value), _) => serializer.serialize_u32(*value),
+            (Value::I64(value), _) => serializer.collect_str(value),
+            (Value::U64(value), _) => serializer.collect_str(value),
+            (Value::F32(value), _) if value.is_finite() => serializer.serialize_f32(*value),
+            (Value::F32(value), _) => serializer.serialize_str(not_finite(f64::from(*value))),
+            (Value::F64(value), _) if value.is_finite() => serializer.serialize_f64(*value),
+            (Value::F64(value), _) => serializer.serialize_str(not_finite(*value)),
+            (Value::String(value), _) => serializer.serialize_str(value),
+            (Value::Bytes(value), _) => serializer.collect_str(&Base64Display::new(value, &STANDARD)),
+        }
+    }
+}
+
+fn not_finite(value: f64) -> &'static str {
+    match value {
+        f64::INFINITY => "Infinity",
+        f64::NEG_INFINITY => "-Infinity",
+        _ => "NaN",
+    }
+}
+
+fn key_text(key: &MapKey) -> String {
+    match key {
+        MapKey::Bool(key) => key.to_string(),
+        MapKey::I32(key) => key.to_string(),
+        MapKey::I64(key) => key.to_string(),
+        MapKey::U32(key) => key.to_string(),
+        MapKey::U64(key) => key.to_string(),
+        MapKey::String(key) => key.clone(),
+    }
+}
