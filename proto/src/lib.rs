@@ -1,6 +1,8 @@
 //! The synchronous contract: the generated types, clients and servers of every `.proto` below `proto/`, and their
 //! descriptors. No logic.
 
+#![expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated code allows freely")]
+
 /// The encoded `FileDescriptorSet` of all files, imports, comments and `google.api.http` options included. Decode it with
 /// a library that keeps extensions (prost-reflect does, prost-types doesn't).
 pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptors");
