@@ -10,6 +10,7 @@ use crate::{
     lease::Lease,
     relay::{Step, Trouble},
     row::{Sent, Stamped, Stream},
+    store::BATCH,
 };
 
 /// Below the bus's 1 MiB a batch, since a row's size on the bus is only estimated.
@@ -34,7 +35,9 @@ impl Relay {
             self.verify(stream).await?;
         }
         let Some(lease) = self.lease.clone() else { return Ok(Step::Idle) };
-        let batch = self.store.batch(stream, BATCH_BYTES).await?;
+        // The first goes alone: if the bus has another event under its number, nothing has got ahead of it yet.
+        let most = if self.counted.contains(stream) { BATCH } else { 1 };
+        let batch = self.store.batch(stream, most, BATCH_BYTES).await?;
         let Some(first) = batch.first() else { return Ok(Step::Idle) };
         let options = PublishOptions {
             producer: Some(Producer {
@@ -61,6 +64,7 @@ impl Relay {
             return Ok(Step::Idle);
         }
         self.metrics.published(sent.len());
+        self.counted.insert(stream.clone());
         self.verified.insert(stream.clone(), recorded.last().map(|recorded| recorded.lineage));
         Ok(Step::Worked)
     }

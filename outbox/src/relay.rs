@@ -1,6 +1,10 @@
 //! The loop that publishes what was appended. It takes no input but the database, so it may always run again.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bus::{Bus, Refused};
 use database::Database;
@@ -36,6 +40,8 @@ pub struct Relay {
     pub(crate) lease: Option<Lease>,
     /// The lineage under which the bus was seen to hold everything that was sent to a partition; None: it holds nothing.
     pub(crate) verified: BTreeMap<Stream, Option<u64>>,
+    /// Partitions in which the bus's numbers were seen to be this database's.
+    pub(crate) counted: BTreeSet<Stream>,
     verify_at: Instant,
     trim_at: Instant,
 }
@@ -71,6 +77,7 @@ impl Relay {
             owner: Uuid::new_v4().to_string(),
             lease: None,
             verified: BTreeMap::new(),
+            counted: BTreeSet::new(),
             verify_at: Instant::now(),
             trim_at: Instant::now(),
         }

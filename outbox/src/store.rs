@@ -90,12 +90,13 @@ impl Store {
         streams(&self.database.query("SELECT DISTINCT queue, sent_partition FROM outbox_lineage", &[]).await?)
     }
 
-    /// The next rows of a partition to publish: by their numbers, without a gap, at most `bytes` unless it is one.
-    pub async fn batch(&self, stream: &Stream, bytes: usize) -> Result<Vec<Stamped>, Error> {
+    /// The next rows of a partition to publish: by their numbers, without a gap, at most `most`, and at most `bytes`
+    /// unless it is one.
+    pub async fn batch(&self, stream: &Stream, most: i64, bytes: usize) -> Result<Vec<Stamped>, Error> {
         let sql = "SELECT id, queue, event, key, source, headers, data, created_at, publish_no FROM outbox
                    WHERE queue = $1 AND sent_partition = $2 AND publish_no IS NOT NULL AND sent_at IS NULL
                    ORDER BY publish_no LIMIT $3";
-        let rows = self.database.query(sql, params![stream.queue.as_str(), stream.partition, BATCH]).await?;
+        let rows = self.database.query(sql, params![stream.queue.as_str(), stream.partition, most]).await?;
         let mut batch: Vec<Stamped> = Vec::with_capacity(rows.len());
         let mut total = 0;
         for row in &rows {
