@@ -46,7 +46,11 @@ pub(crate) async fn send(
     loop {
         let (mut sender, is_reused) = match pool.take() {
             Some(sender) => (sender, true),
-            None => (open(lane).await?, false),
+            None => {
+                let sender = open(lane).await?;
+                under_way.connected();
+                (sender, false)
+            }
         };
         let Some(mut request) = slot.take() else {
             return Err(Failure::new(Cause::RequestBody, "the request can't be sent again"));
@@ -211,7 +215,8 @@ impl http_body::Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        // Without a length, the incoming body doesn't know.
+        self.held.is_none() || self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

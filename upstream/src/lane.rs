@@ -97,6 +97,11 @@ impl UnderWay {
         Self { lane: Arc::clone(lane), started: Instant::now(), is_answered: false }
     }
 
+    /// The time it took to connect is no latency of the service's.
+    pub fn connected(&mut self) {
+        self.started = Instant::now();
+    }
+
     /// The response's head is here: that is the latency that counts, a body may be as long as it likes.
     pub fn answered(&mut self) {
         let now = Instant::now();

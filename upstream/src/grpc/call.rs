@@ -47,7 +47,6 @@ impl Streaming {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "a status is what a failed call is worth; it is not on the fast path")]
 pub(crate) async fn unary(
     client: &Shared,
     path: &str,
@@ -73,7 +72,6 @@ pub(crate) async fn unary(
     }
 }
 
-#[expect(clippy::result_large_err, reason = "a status is what a failed call is worth; it is not on the fast path")]
 pub(crate) async fn streaming(
     client: &Shared,
     path: &str,

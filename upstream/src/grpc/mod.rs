@@ -2,6 +2,8 @@
 //! and decodes them. Compression is neither offered nor taken.
 //! Follows <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 
+#![expect(clippy::result_large_err, reason = "a status moves once a call; a box would be an allocation more")]
+
 mod call;
 mod channel;
 mod message;

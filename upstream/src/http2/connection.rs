@@ -60,10 +60,12 @@ pub(crate) struct Stream {
 }
 
 impl Connection {
-    pub async fn open(connector: &Connector) -> Result<Self, Failure> {
+    /// `max_streams`: what to take for the service's limit until it tells.
+    pub async fn open(connector: &Connector, max_streams: usize) -> Result<Self, Failure> {
         let (socket, permit) = connector.connect().await?;
         let (sender, mut connection) = h2::client::Builder::new()
             .enable_push(false)
+            .initial_max_send_streams(max_streams)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEADERS)
@@ -99,8 +101,12 @@ impl Connection {
             && matches!(self.sender.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
     }
 
+    pub fn max_streams(&self) -> usize {
+        self.sender.current_max_send_streams()
+    }
+
     pub fn free_streams(&self) -> usize {
-        self.sender.current_max_send_streams().saturating_sub(self.vitals.streams.load(Relaxed))
+        self.max_streams().saturating_sub(self.vitals.streams.load(Relaxed))
     }
 
     pub fn take(&self, queued: Option<OwnedSemaphorePermit>) -> (SendRequest<Bytes>, Stream) {

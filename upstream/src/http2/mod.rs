@@ -27,7 +27,7 @@ pub(crate) async fn send(
     slot: &mut Option<Request<Body>>,
 ) -> Result<Response<Body>, Failure> {
     let mut under_way = UnderWay::begin(lane);
-    let (mut sender, mut stream) = pool.open_stream(lane).await?;
+    let (mut sender, mut stream) = pool.open_stream(&mut under_way).await?;
     let Some(mut request) = slot.take() else {
         return Err(Failure::new(Cause::RequestBody, "the request can't be sent again"));
     };

@@ -16,10 +16,12 @@ use crate::{
     config::IDLE,
     connect::Connector,
     error::{Cause, Failure},
-    lane::Lane,
+    lane::{Lane, UnderWay},
 };
 
 const MAX_CONNECTIONS: usize = 4;
+/// Streams that any service is expected to allow (RFC 9113, 6.5.2, recommends no fewer).
+const MAX_STREAMS: usize = 100;
 /// Connections that a request may see closed between their opening and its turn.
 const MAX_WAITS: usize = 3;
 
@@ -39,7 +41,10 @@ type Opening = Shared<BoxFuture<'static, Result<(), Failure>>>;
 
 impl Pool {
     /// A stream on an open connection, opening one where there is none with room.
-    pub async fn open_stream(self: &Arc<Self>, lane: &Arc<Lane>) -> Result<(SendRequest<Bytes>, Stream), Failure> {
+    pub async fn open_stream(
+        self: &Arc<Self>,
+        under_way: &mut UnderWay,
+    ) -> Result<(SendRequest<Bytes>, Stream), Failure> {
         for _ in 0..MAX_WAITS {
             let opening = {
                 let mut state = self.state.lock();
@@ -50,22 +55,25 @@ impl Pool {
                     && state.open.len() >= MAX_CONNECTIONS
                     && let Some(connection) = state.roomiest()
                 {
-                    return Ok(connection.take(Some(lane.connector.wait()?)));
+                    return Ok(connection.take(Some(under_way.lane.connector.wait()?)));
                 }
-                state.opening.get_or_insert_with(|| self.open(lane)).clone()
+                // What another connection was told likely holds for the next.
+                let max_streams = state.open.first().map_or(MAX_STREAMS, Connection::max_streams);
+                state.opening.get_or_insert_with(|| self.open(&under_way.lane, max_streams)).clone()
             };
-            let _waiting = lane.connector.wait()?;
+            let _waiting = under_way.lane.connector.wait()?;
             opening.await?;
+            under_way.connected();
         }
         Err(Failure::new(Cause::Closed, "connections are closed as soon as they are made"))
     }
 
     /// Opens a connection for whoever waits. A task, so that it doesn't depend on the request that came first.
-    fn open(self: &Arc<Self>, lane: &Arc<Lane>) -> Opening {
+    fn open(self: &Arc<Self>, lane: &Arc<Lane>, max_streams: usize) -> Opening {
         lane.keep_swept();
         let (pool, connector): (_, Connector) = (Arc::clone(self), lane.connector.clone());
         let opened = tokio::spawn(async move {
-            let opened = Connection::open(&connector).await;
+            let opened = Connection::open(&connector, max_streams).await;
             let mut state = pool.state.lock();
             state.opening = None;
             opened.map(|connection| state.open.push(connection))

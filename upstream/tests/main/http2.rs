@@ -1,0 +1,120 @@
+//! Connections of HTTP/2: one for all, more where its streams are used up.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use http::Response;
+use tokio::net::TcpListener;
+use upstream::{Body, ErrorKind, Protocol};
+
+use crate::service::{SAFE, Service, UNSAFE, client, get, hello, hello_slowly, post, text};
+
+#[tokio::test]
+async fn all_who_come_at_once_share_one_connection() {
+    let service = Service::http2(hello_slowly).await;
+    let client = client(Protocol::Http2, &[service.address]);
+    join_all((0..50).map(|_| async { text(client.send(get("/"), SAFE).await.unwrap()).await })).await;
+    assert_eq!((service.requests(), service.connections()), (50, 1));
+}
+
+#[tokio::test]
+async fn connections_are_added_where_streams_are_used_up() {
+    let service = Service::http2_of(5, hello_slowly).await;
+    let client = client(Protocol::Http2, &[service.address]);
+    // Its settings are known after the first answer.
+    text(client.send(get("/"), SAFE).await.unwrap()).await;
+    join_all((0..60).map(|_| async { text(client.send(get("/"), SAFE).await.unwrap()).await })).await;
+    assert_eq!(service.requests(), 61);
+    assert_eq!(service.connections(), 4, "and no more: the rest waits for a stream");
+}
+
+#[tokio::test]
+async fn the_authority_is_the_incoming_host() {
+    let service = Service::http2(|request: http::Request<hyper::body::Incoming>| async move {
+        Response::new(Body::from(request.uri().to_string()))
+    })
+    .await;
+    let client = client(Protocol::Http2, &[service.address]);
+    assert_eq!(text(client.send(get("/a?b=c"), SAFE).await.unwrap()).await, "http://shop.example/a?b=c");
+}
+
+#[tokio::test]
+async fn a_body_in_memory_says_how_long_it_is() {
+    let service = Service::http2(|request: http::Request<hyper::body::Incoming>| async move {
+        Response::new(Body::from(request.headers()["content-length"].to_str().unwrap().to_owned()))
+    })
+    .await;
+    let client = client(Protocol::Http2, &[service.address]);
+    assert_eq!(text(client.send(post("/", "12345"), UNSAFE).await.unwrap()).await, "5");
+}
+
+/// Accepts connections, refuses the first `refusals` streams by REFUSED_STREAM, answers the others.
+async fn refusing(refusals: usize) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&seen);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let counted = Arc::clone(&counted);
+            tokio::spawn(async move {
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    if counted.fetch_add(1, SeqCst) < refusals {
+                        respond.send_reset(h2::Reason::REFUSED_STREAM);
+                    } else {
+                        respond.send_response(Response::new(()), true).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    (address, seen)
+}
+
+#[tokio::test]
+async fn a_refused_stream_is_sent_again_even_for_a_post() {
+    let (address, seen) = refusing(1).await;
+    client(Protocol::Http2, &[address]).send(post("/", "order"), UNSAFE).await.unwrap();
+    assert_eq!(seen.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_service_that_refuses_every_stream_is_unreachable() {
+    let (address, seen) = refusing(usize::MAX).await;
+    let error = client(Protocol::Http2, &[address]).send(post("/", "order"), UNSAFE).await.unwrap_err();
+    assert_eq!((error.kind, seen.load(SeqCst)), (ErrorKind::Unreachable, 2));
+}
+
+#[tokio::test]
+async fn a_connection_that_ended_is_replaced() {
+    let mut service = Service::http2(hello).await;
+    let address = service.address;
+    let client = client(Protocol::Http2, &[address]);
+    text(client.send(get("/"), SAFE).await.unwrap()).await;
+    service.kill().await;
+    let error = client.send(get("/"), UNSAFE).await.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Broken), "{error}");
+    let (again, _) = loop {
+        // The port stays taken for as long as the old connections take to close.
+        if let Ok(listener) = TcpListener::bind(address).await {
+            break (listener, ());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    tokio::spawn(async move {
+        let (stream, _) = again.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            respond.send_response(Response::new(()), true).unwrap();
+        }
+    });
+    client.send(get("/"), UNSAFE).await.unwrap();
+}

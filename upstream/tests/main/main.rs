@@ -1,0 +1,15 @@
+//! The crate against real services on real sockets.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod balance;
+mod channel;
+mod deadline;
+mod grpc;
+mod health;
+mod http1;
+mod http2;
+mod kill;
+mod proxy;
+mod retry;
+mod service;
+mod stream;
