@@ -117,8 +117,7 @@ impl Store {
 /// Takes the next number. The counter's row stays locked until the transaction ends, so that a number is either used or
 /// given to the next.
 async fn next_number(tx: &mut Transaction) -> Result<Number, database::Error> {
-    tx.execute("UPDATE invoice_counter SET last = last + 1 WHERE id = 1", &[]).await?;
-    let rows = tx.query("SELECT last FROM invoice_counter WHERE id = 1", &[]).await?;
+    let rows = tx.query("UPDATE invoice_counter SET last = last + 1 WHERE id = 1 RETURNING last", &[]).await?;
     let row = rows.first().ok_or_else(|| database::Error::Query("invoice_counter is empty".to_owned()))?;
     Ok(Number(row.get("last")?))
 }

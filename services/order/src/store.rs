@@ -1,6 +1,8 @@
 //! Orders and what happened to them, in SQL. A write is one transaction: the event at its expected version, the
 //! projection, and what goes to the bus.
 
+mod unfinished;
+
 use database::{Database, Row, Transaction, from_micros, micros, params};
 use outbox::Event as Announcement;
 use serde::{Deserialize as _, de::IntoDeserializer as _};
@@ -188,60 +190,6 @@ impl Store {
         Ok(Page { items, next })
     }
 
-    /// Orders placed before `cutoff` that are pending and can still be rejected, oldest first, at most `limit`.
-    pub async fn overdue(&self, cutoff: OffsetDateTime, limit: i64) -> Result<Vec<String>, database::Error> {
-        self.ids(
-            "SELECT id FROM orders WHERE stage NOT IN ('cleared', 'released') AND stage IN ('placed', 'reserved')
-             AND created_at < $1 ORDER BY created_at LIMIT $2",
-            cutoff,
-            limit,
-        )
-        .await
-    }
-
-    /// Orders rejected before `cutoff` whose stock was not given back yet, oldest first, at most `limit`.
-    pub async fn unreleased(&self, cutoff: OffsetDateTime, limit: i64) -> Result<Vec<String>, database::Error> {
-        self.ids(
-            "SELECT id FROM orders WHERE stage NOT IN ('cleared', 'released') AND stage = 'rejected'
-             AND updated_at < $1 ORDER BY updated_at LIMIT $2",
-            cutoff,
-            limit,
-        )
-        .await
-    }
-
-    /// Unfinished orders to which nothing happened, and which nobody was commanded to see through, since `cutoff`.
-    pub async fn stalled(&self, cutoff: OffsetDateTime, limit: i64) -> Result<Vec<String>, database::Error> {
-        self.ids(
-            "SELECT id FROM orders WHERE stage NOT IN ('cleared', 'released')
-             AND updated_at < $1 AND commanded_at < $1 ORDER BY commanded_at LIMIT $2",
-            cutoff,
-            limit,
-        )
-        .await
-    }
-
-    /// Appends the command to see an order through once more, unless that was done since `cutoff`. Says whether it did.
-    pub async fn command_again(&self, id: &str, cutoff: OffsetDateTime) -> Result<bool, database::Error> {
-        let mut tx = self.database.begin().await?;
-        let updated = tx
-            .execute(
-                "UPDATE orders SET commanded_at = $1 WHERE id = $2 AND commanded_at < $3",
-                params![now(), id, cutoff],
-            )
-            .await?;
-        if updated == 0 {
-            tx.rollback().await?;
-            return Ok(false);
-        }
-        let rows = tx.query("SELECT customer FROM orders WHERE id = $1", params![id]).await?;
-        for row in &rows {
-            command(&mut tx, id, &row.get::<String>("customer")?).await?;
-        }
-        tx.commit().await?;
-        Ok(true)
-    }
-
     async fn placed_before(&self, draft: &Draft, idempotency_key: Option<&str>) -> Result<Placed, Error> {
         if let Some(key) = idempotency_key
             && let Some(order) = self.by_idempotency_key(&draft.customer, key).await?
@@ -269,11 +217,6 @@ impl Store {
         let event = Announcement::new(address, subject(&order.id), (self.record)(order));
         let owner = Some(order.customer.clone());
         outbox::append(tx, SOURCE, Announcement { owner, causation_id: cause.map(str::to_owned), ..event }).await
-    }
-
-    async fn ids(&self, sql: &'static str, cutoff: OffsetDateTime, limit: i64) -> Result<Vec<String>, database::Error> {
-        let rows = self.database.query(sql, params![cutoff, limit]).await?;
-        rows.iter().map(|row| row.get("id")).collect()
     }
 }
 

@@ -26,7 +26,7 @@ async fn an_invoice_is_made_of_what_was_asked_for(stage: Stage) {
 }
 
 async fn an_order_gets_one_invoice_however_often_it_is_asked_for(stage: Stage) {
-    let commands = stage.witness("INVOICE_COMMANDS/*");
+    let commands = stage.witness("commands", "INVOICE_COMMANDS/*");
     let mut wishes = JoinSet::new();
     for _ in 0..10 {
         let order = stage.order();
@@ -49,8 +49,8 @@ async fn an_order_gets_one_invoice_however_often_it_is_asked_for(stage: Stage) {
 }
 
 async fn a_redelivered_command_makes_no_second_invoice(stage: Stage) {
-    let commands = stage.witness("INVOICE_COMMANDS/*");
-    let records = stage.witness_as("records", "DB/*");
+    let commands = stage.witness("commands", "INVOICE_COMMANDS/*");
+    let records = stage.witness("records", "DB/*");
     stage.order().request(wish("1")).await.unwrap();
     let ada = stage.caller("customers/ada", &["shop"]);
     let first = ada.made("1").await;
@@ -90,9 +90,9 @@ async fn fifty_at_once_are_numbered_without_a_gap(stage: Stage) {
 }
 
 async fn an_invoice_is_announced_to_all_and_to_its_order(stage: Stage) {
-    let records = stage.witness("DB/*");
-    let announced = stage.witness_as("announced", "INVOICES/*");
-    let commands = stage.witness_as("commands", "INVOICE_COMMANDS/*");
+    let records = stage.witness("records", "DB/*");
+    let announced = stage.witness("announced", "INVOICES/*");
+    let commands = stage.witness("commands", "INVOICE_COMMANDS/*");
     stage.order().request(wish("1")).await.unwrap();
     let invoice = stage.caller("customers/ada", &["shop"]).made("1").await;
     let record = &records.at_least(1).await[0];

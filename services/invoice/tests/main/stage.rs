@@ -114,13 +114,8 @@ impl Stage {
         Caller { client: InvoiceServiceClient::new(channel), token }
     }
 
-    /// What a queue has carried, as a group of its own reads it; kept current.
-    pub fn witness(&self, filter: &str) -> Witness {
-        self.witness_as("witness", filter)
-    }
-
-    /// A second witness, as a group of another name.
-    pub fn witness_as(&self, group: &str, filter: &str) -> Witness {
+    /// What a queue has carried, as a group of this name reads it; kept current.
+    pub fn witness(&self, group: &str, filter: &str) -> Witness {
         let witness = Witness::default();
         let group = Group::new(group, filter.parse().unwrap(), Mode::Exclusive);
         let consumer = Consumer::new(self.bus.clone(), group, Arc::new(witness.clone()));

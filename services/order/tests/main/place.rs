@@ -13,7 +13,8 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     customer::{Customer, Wish},
-    stage::{BOUND, CONFIRMED, Stage, on_both},
+    fake::Fault,
+    stage::{BOUND, CONFIRMED, Stage, on_both, rejected},
 };
 
 on_both!(
@@ -22,11 +23,13 @@ on_both!(
     an_empty_cart_is_refused,
     a_line_that_is_gone_is_refused_by_its_name,
     a_cart_that_is_away_is_unavailable,
+    a_cart_s_refusal_is_our_own_fault,
     a_repeated_key_answers_the_first_order,
     a_raced_key_makes_one_order,
     one_version_of_a_cart_makes_one_order,
     whoever_prefers_to_wait_gets_the_settled_order,
     a_wait_ends_in_time,
+    a_wait_sees_what_another_process_does,
     a_bad_key_is_refused,
     only_customers_who_are_signed_in_place_orders,
     every_change_is_announced_in_order,
@@ -104,6 +107,14 @@ async fn a_cart_that_is_away_is_unavailable(stage: Stage) {
     assert_eq!(ada.place().await.unwrap_err().code(), Code::Unavailable);
     stage.cart.get.set_away(false);
     ada.place().await.unwrap();
+}
+
+async fn a_cart_s_refusal_is_our_own_fault(stage: Stage) {
+    let ada = stage.customer("ada", stage.start().await);
+    stage.cart.get.fail_next(Fault::Blame);
+    let refused = ada.place().await.unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::Internal, "internal error"));
+    assert!(telemetry::render().contains("turnpike_order_callee_faults_total{callee=\"cart\"} 1"));
 }
 
 async fn a_repeated_key_answers_the_first_order(stage: Stage) {
@@ -189,6 +200,17 @@ async fn a_wait_ends_in_time(stage: Stage) {
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
+async fn a_wait_sees_what_another_process_does(stage: Stage) {
+    let order = stage.placed(1, 1).await;
+    // Each store tells its own changes only, as that of a process does.
+    let (here, elsewhere) = (stage.store().await, stage.store().await);
+    let until = tokio::time::Instant::now() + BOUND;
+    let (waited, appended) =
+        tokio::join!(order::changes::settled(&here, order.clone(), until), elsewhere.append(&order, rejected(), None));
+    assert_eq!(waited.unwrap(), appended.unwrap());
+    assert!(tokio::time::Instant::now() < until);
+}
+
 async fn a_bad_key_is_refused(stage: Stage) {
     let ada = stage.customer("ada", stage.start().await);
     stage.cart.add("customers/ada", "tea", 1);
@@ -210,8 +232,8 @@ async fn only_customers_who_are_signed_in_place_orders(stage: Stage) {
 
 async fn every_change_is_announced_in_order(stage: Stage) {
     let ada = stage.customer("ada", stage.start().await);
-    let records = stage.witness("DB/*");
-    let commands = stage.witness("ORDER_COMMANDS/*");
+    let records = stage.witness("records", "DB/*");
+    let commands = stage.witness("commands", "ORDER_COMMANDS/*");
     stage.product.restock("tea", 1);
     stage.cart.add("customers/ada", "tea", 1);
     let order = ada.place().await.unwrap();

@@ -51,7 +51,7 @@ async fn every_call_may_fail_and_every_answer_be_lost(stage: Stage) {
     let ada = stage.customer("ada", stage.start().await);
     stage.product.restock("tea", 100);
     let calls = [&stage.product.reserve, &stage.invoice.request, &stage.cart.clear];
-    for fault in [Fault::Refuse, Fault::Lose] {
+    for fault in [Fault::Refuse, Fault::Lose, Fault::Blame] {
         for call in calls {
             stage.cart.add("customers/ada", "tea", 1);
             call.fail_next(fault);
@@ -60,7 +60,7 @@ async fn every_call_may_fail_and_every_answer_be_lost(stage: Stage) {
             assert_eq!(stage.history(&order.id).await, CONFIRMED);
         }
     }
-    assert_eq!((stage.product.stock("tea"), stage.invoice.count()), (94, 6));
+    assert_eq!((stage.product.stock("tea"), stage.invoice.count()), (91, 9));
 }
 
 async fn a_lost_refusal_is_refused_again(stage: Stage) {

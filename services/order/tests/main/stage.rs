@@ -211,10 +211,10 @@ impl Stage {
         order
     }
 
-    /// What a queue has carried, as a group of its own reads it; kept current.
-    pub fn witness(&self, filter: &str) -> Witness {
+    /// What a queue has carried, as a group of this name reads it; kept current.
+    pub fn witness(&self, group: &str, filter: &str) -> Witness {
         let witness = Witness::default();
-        let group = Group::new("witness", filter.parse().unwrap(), Mode::Exclusive);
+        let group = Group::new(group, filter.parse().unwrap(), Mode::Exclusive);
         let consumer = Consumer::new(self.bus.clone(), group, Arc::new(witness.clone()));
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move { consumer.run(shutdown.draining().clone(), shutdown.dropping().clone()).await });

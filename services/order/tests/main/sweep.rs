@@ -77,7 +77,7 @@ async fn a_lost_command_is_given_again(stage: Stage) {
     for _ in 0..2 {
         order = placement.step(&order, None).await.unwrap();
     }
-    let commands = stage.witness("ORDER_COMMANDS/*");
+    let commands = stage.witness("commands", "ORDER_COMMANDS/*");
     stage.sweep().await.run().await.unwrap();
     // Only now is there anybody to take the commands: the first, and the sweep's.
     stage.start().await;

@@ -34,6 +34,8 @@ pub enum Fault {
     Refuse,
     /// It is done, but the answer is lost.
     Lose,
+    /// An answer that nobody expects: nothing is done.
+    Blame,
 }
 
 /// An RPC that can fail, and knows who calls it.
@@ -77,8 +79,10 @@ impl Rpc {
         let verified = self.verifier.verify(token.to_str().unwrap_or_default()).await;
         let caller = verified.map_err(|error| Status::unauthenticated(error.to_string()))?;
         let fault = self.faults.lock().unwrap().pop_front();
-        if let Some(Fault::Refuse) = fault {
-            return Err(Status::unavailable("refused"));
+        match fault {
+            Some(Fault::Refuse) => return Err(Status::unavailable("refused")),
+            Some(Fault::Blame) => return Err(Status::invalid_argument("a secret of the callee's")),
+            Some(Fault::Lose) | None => {}
         }
         let answer = effect(caller.subject, request.into_inner())?;
         match fault {
@@ -88,7 +92,6 @@ impl Rpc {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's own error type")]
 fn only_order(caller: &str) -> Result<(), Status> {
     if caller == ORDER { Ok(()) } else { Err(Status::permission_denied(format!("{caller} is not {ORDER}"))) }
 }

@@ -50,7 +50,6 @@ impl Product {
 }
 
 impl Shelf {
-    #[expect(clippy::result_large_err, reason = "tonic's own error type")]
     fn reserve(&mut self, request: pb::ReserveStockRequest) -> Result<pb::ReserveStockResponse, Status> {
         let pb::ReserveStockRequest { order_id, lines } = request;
         if self.released.contains(&order_id) {
