@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+use tonic::Status;
+
+use crate::status::{invalid, summary};
 
 /// Bad fields, all of them: pairs of the field's path in the request (`product.price.currency`) and what it must be.
 /// Becomes INVALID_ARGUMENT with google.rpc.BadRequest; `?` does so in an RPC.
@@ -33,11 +34,7 @@ impl Violations {
 
 impl fmt::Display for Violations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, (field, description)) in self.0.iter().enumerate() {
-            let separator = if n == 0 { "" } else { "; " };
-            write!(f, "{separator}{field} {description}")?;
-        }
-        Ok(())
+        f.write_str(&summary(&self.0))
     }
 }
 
@@ -45,16 +42,15 @@ impl std::error::Error for Violations {}
 
 impl From<Violations> for Status {
     fn from(violations: Violations) -> Self {
-        let message = violations.to_string();
-        let fields = violations.0.into_iter().map(|(field, description)| FieldViolation::new(field, description));
-        let details = ErrorDetails::with_bad_request(fields.collect::<Vec<_>>());
-        Self::with_error_details(Code::InvalidArgument, message, details)
+        invalid(violations.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tonic::Code;
+    use tonic_types::StatusExt as _;
 
     #[test]
     fn every_field_is_named_in_the_message_and_in_the_details() {
