@@ -1,0 +1,53 @@
+//! C3: an id is recorded once.
+
+use std::time::Duration;
+
+use super::{Lab, event, publish, seconds};
+
+pub(crate) async fn a_repeated_id_answers_the_original_position(lab: impl Lab) {
+    let bus = lab.bus();
+    let original = publish(&bus, &[("a", "k"), ("b", "k")]).await[0];
+    let again = publish(&bus, &[("a", "k")]).await[0];
+    assert_eq!((again.position, again.duplicate), (original.position, true));
+    assert_eq!(again.lineage, original.lineage);
+    let within = publish(&bus, &[("c", "k"), ("c", "k")]).await;
+    assert_eq!((within[1].position, within[1].duplicate), (within[0].position, true));
+    let mut other = event("a", "k");
+    other.source = "/clients/alice".into();
+    let other = bus.publish(vec![other]).await.unwrap().remove(0).unwrap();
+    assert!(!other.duplicate, "another source's ids are its own");
+}
+
+pub(crate) async fn racing_publishers_record_an_id_once(lab: impl Lab) {
+    let bus = lab.bus();
+    let racers: Vec<_> = (0..20)
+        .map(|_| {
+            let bus = bus.clone();
+            tokio::spawn(async move { publish(&bus, &[("one", "k")]).await[0] })
+        })
+        .collect();
+    let mut first = 0;
+    for racer in racers {
+        let recorded = racer.await.unwrap();
+        assert_eq!(recorded.position, Some(1));
+        first += usize::from(!recorded.duplicate);
+    }
+    assert_eq!(first, 1);
+}
+
+pub(crate) async fn the_window_ends_after_two_hours(lab: impl Lab) {
+    let bus = lab.bus();
+    publish(&bus, &[("a", "k")]).await;
+    lab.advance(seconds(7199)).await;
+    assert!(publish(&bus, &[("a", "k")]).await[0].duplicate);
+    lab.advance(Duration::from_secs(2)).await;
+    let late = publish(&bus, &[("a", "k")]).await[0];
+    assert_eq!((late.position, late.duplicate), (Some(2), false));
+}
+
+pub(crate) async fn the_window_survives_a_kill(mut lab: impl Lab) {
+    publish(&lab.bus(), &[("a", "k"), ("b", "k")]).await;
+    lab.kill_and_reopen().await;
+    let again = publish(&lab.bus(), &[("b", "k")]).await[0];
+    assert_eq!((again.position, again.duplicate), (Some(2), true));
+}

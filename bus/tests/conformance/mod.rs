@@ -1,0 +1,171 @@
+//! What every backend must do, as scenarios over a [`Lab`]. Nothing here knows a backend: to run it on one more, write
+//! its lab and invoke `suite!`.
+
+pub(crate) mod consumer;
+pub(crate) mod dead_letter;
+pub(crate) mod dedupe;
+pub(crate) mod history;
+pub(crate) mod lease;
+pub(crate) mod mode;
+pub(crate) mod model;
+pub(crate) mod producer;
+pub(crate) mod publish;
+pub(crate) mod reopen;
+pub(crate) mod retention;
+pub(crate) mod retry;
+pub(crate) mod seek;
+pub(crate) mod tail;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bus::{Bus, Claim, Claimed, Group, GroupStatus, LeaseLost, Leased, Mode, Recorded, Settlement, Token, Verb};
+use events::{Envelope, Name};
+
+/// A backend of one's own, fresh and empty, and its surroundings.
+#[async_trait]
+pub(crate) trait Lab: Send + Sync {
+    fn bus(&self) -> Bus;
+    /// Moves the backend's clock, and has it notice.
+    async fn advance(&self, by: Duration);
+    /// Kills the backend where it stands and opens what is left.
+    async fn kill_and_reopen(&mut self);
+}
+
+/// Runs every scenario on labs that `$open` makes.
+macro_rules! suite {
+    ($open:path) => { $crate::conformance::suite! { @ $open;
+        publish: positions_are_dense_and_in_the_order_of_publishing, events_of_one_key_share_a_partition,
+            what_breaks_a_rule_is_refused_by_name, a_refused_event_takes_its_batch_along,
+            fsynced_is_confirmed, partitions_are_fixed_once_there_are_events, every_group_gets_every_event;
+        dedupe: a_repeated_id_answers_the_original_position, racing_publishers_record_an_id_once,
+            the_window_ends_after_two_hours, the_window_survives_a_kill;
+        producer: a_repeated_number_is_harmless, a_gap_in_the_numbers_is_refused, any_first_number_is_taken,
+            numbers_survive_a_kill, an_unexpected_lineage_is_refused, numbers_belong_to_one_partition;
+        lease: an_expired_lease_comes_again_and_its_token_is_stale, an_extended_lease_outlives_its_first_end,
+            a_settled_delivery_can_not_be_settled_again, released_events_come_again_uncharged,
+            a_member_that_dies_with_several_charges_none, suspects_are_leased_alone,
+            three_expiries_alone_are_a_crash_loop, a_claim_keeps_to_its_limits, at_most_a_thousand_are_in_flight;
+        retry: the_schedule_is_kept_with_jitter, a_handler_may_choose_the_delay_up_to_a_day,
+            a_due_retry_wakes_the_group;
+        mode: a_key_has_one_unsettled_delivery, a_key_keeps_its_order_across_retries,
+            other_keys_go_on_while_one_waits, a_dead_letter_frees_its_key, parallel_takes_all_at_once,
+            exclusive_is_one_member_in_order, a_filter_passes_over_the_others, an_expired_event_is_not_delivered,
+            a_stuck_key_blocks_the_group_at_ten_thousand;
+        dead_letter: a_non_retryable_failure_is_dead_at_once, the_ninth_failure_exhausts,
+            redrive_reaches_the_failing_group_only, a_redriven_letter_that_fails_again_is_dead_again,
+            redrive_is_paced, discarded_letters_are_gone;
+        seek: a_group_declared_later_starts_from_earliest, latest_gets_what_comes_after, a_time_and_a_position,
+            seeking_back_brings_events_again_and_drops_leases, a_dry_run_changes_nothing;
+        tail: it_replays_then_follows, a_cursor_goes_on_where_it_was, a_filter_is_kept_and_the_cursor_moves,
+            trimmed_events_are_told_as_a_gap, several_partitions_are_all_followed, latest_begins_now;
+        retention: old_events_are_trimmed, what_a_group_needs_is_kept, a_trimmed_letter_can_be_redriven;
+        reopen: what_was_confirmed_is_kept, a_lineage_begins_with_its_parent, groups_go_on_where_they_were,
+            leases_end_and_come_again;
+        consumer: it_handles_and_acks, a_failing_handler_is_retried, a_panic_is_a_failure,
+            drain_releases_what_is_not_started, drain_waits_for_what_is_started, drop_ends_what_still_runs,
+            a_handler_that_takes_too_long_is_cancelled, a_lost_lease_cancels_the_handler,
+            a_handler_outlives_its_first_lease, contradicting_settings_are_refused;
+        history: keyed_order_holds_under_random_members_and_failures;
+        model: random_claims_and_settlements_match_the_model;
+    } };
+    (@ $open:path; $($module:ident: $($scenario:ident),+;)+) => { $(mod $module { $(
+        #[tokio::test]
+        async fn $scenario() {
+            $crate::conformance::$module::$scenario($open().await).await;
+        }
+    )+ })+ };
+}
+pub(crate) use suite;
+
+pub(crate) const QUEUE: &str = "DB";
+
+pub(crate) fn queue() -> Name {
+    Name::new(QUEUE).unwrap()
+}
+
+/// An event of the queue DB.
+pub(crate) fn event(id: &str, key: &str) -> Envelope {
+    Envelope::new("/services/product", queue(), Name::new("CREATE").unwrap()).id(id).subject(key)
+}
+
+/// Publishes events one after another, by id and key.
+pub(crate) async fn publish(bus: &Bus, events: &[(&str, &str)]) -> Vec<Recorded> {
+    let events = events.iter().map(|(id, key)| event(id, key)).collect();
+    bus.publish(events).await.unwrap().into_iter().map(Result::unwrap).collect()
+}
+
+/// Publishes so many events, `0`, `1`, …, each with its own key.
+pub(crate) async fn publish_many(bus: &Bus, ids: std::ops::Range<usize>) {
+    let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+    for chunk in ids.chunks(250) {
+        let events = chunk.iter().map(|id| event(id, id)).collect();
+        bus.publish(events).await.unwrap().into_iter().for_each(|outcome| assert!(outcome.is_ok()));
+    }
+}
+
+/// Declares a group on DB/* with a lease of 30 s.
+pub(crate) async fn declare(bus: &Bus, name: &str, mode: Mode) -> Group {
+    let group = Group::new(name, "DB/*".parse().unwrap(), mode);
+    bus.declare_group(group.clone()).await.unwrap();
+    group
+}
+
+pub(crate) async fn claim_all(bus: &Bus, group: &str, member: &str, max: usize) -> Claimed {
+    let claim = Claim { group: group.to_owned(), member: member.to_owned(), max, bytes: 1 << 20 };
+    bus.claim(claim).await.unwrap()
+}
+
+pub(crate) async fn claim(bus: &Bus, group: &str, max: usize) -> Vec<Leased> {
+    claim_all(bus, group, "member", max).await.leased
+}
+
+/// Claims the one event there must be.
+pub(crate) async fn claim_one(bus: &Bus, group: &str) -> Leased {
+    let mut leased = claim(bus, group, 1).await;
+    assert_eq!(leased.len(), 1, "one event can be claimed");
+    leased.remove(0)
+}
+
+pub(crate) fn ids(leased: &[Leased]) -> Vec<&str> {
+    leased.iter().map(|leased| leased.envelope.id.as_str()).collect()
+}
+
+pub(crate) async fn settle(bus: &Bus, group: &str, token: Token, verb: Verb) -> Result<(), LeaseLost> {
+    bus.settle(group, vec![Settlement { token, verb }]).await.unwrap().remove(0)
+}
+
+pub(crate) async fn ack(bus: &Bus, group: &str, leased: &[Leased]) {
+    for leased in leased {
+        settle(bus, group, leased.token, Verb::Ack).await.unwrap();
+    }
+}
+
+pub(crate) fn nack() -> Verb {
+    Verb::Nack { delay: None, reason: "no".into(), retryable: true }
+}
+
+pub(crate) fn nack_after(delay: Duration) -> Verb {
+    Verb::Nack { delay: Some(delay), reason: "later".into(), retryable: true }
+}
+
+pub(crate) fn refuse() -> Verb {
+    Verb::Nack { delay: None, reason: "never".into(), retryable: false }
+}
+
+pub(crate) async fn status(bus: &Bus, group: &str) -> GroupStatus {
+    bus.groups().await.unwrap().into_iter().find(|status| status.name == group).unwrap()
+}
+
+pub(crate) const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Waits until something holds; at most ten seconds.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
+    let give_up = tokio::time::Instant::now() + seconds(10);
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < give_up, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,61 @@
+//! C4: when a failed delivery comes again.
+
+use std::time::Duration;
+
+use bus::Mode;
+
+use super::{Lab, claim, claim_one, declare, nack, nack_after, publish, publish_many, seconds, settle, status};
+
+const SCHEDULE: [u64; 8] = [1, 5, 30, 120, 600, 1800, 3600, 10_800];
+
+pub(crate) async fn the_schedule_is_kept_with_jitter(lab: impl Lab) {
+    let bus = lab.bus();
+    declare(&bus, "g", Mode::Parallel).await;
+    publish_many(&bus, 0..20).await;
+    for (failed, scheduled) in SCHEDULE.iter().enumerate() {
+        let leased = claim(&bus, "g", 100).await;
+        assert_eq!(leased.len(), 20, "attempt {}", failed + 1);
+        for leased in leased {
+            assert_eq!(leased.attempt as usize, failed + 1);
+            settle(&bus, "g", leased.token, nack()).await.unwrap();
+        }
+        lab.advance(seconds(*scheduled).mul_f64(0.8) - Duration::from_millis(1)).await;
+        let early = status(&bus, "g").await;
+        assert_eq!((early.retrying, early.in_flight), (20, 0), "none before 80 % of {scheduled} s");
+        lab.advance(seconds(*scheduled).mul_f64(0.2)).await;
+        let waiting = status(&bus, "g").await.retrying;
+        assert!((1..20).contains(&waiting), "jitter spreads them: {waiting} of 20 wait after {scheduled} s");
+        lab.advance(seconds(*scheduled).mul_f64(0.2) + Duration::from_millis(1)).await;
+        assert_eq!(status(&bus, "g").await.retrying, 0, "all by 120 % of {scheduled} s");
+    }
+}
+
+pub(crate) async fn a_handler_may_choose_the_delay_up_to_a_day(lab: impl Lab) {
+    let bus = lab.bus();
+    declare(&bus, "g", Mode::Parallel).await;
+    publish(&bus, &[("a", "k")]).await;
+    let leased = claim_one(&bus, "g").await;
+    settle(&bus, "g", leased.token, nack_after(seconds(7))).await.unwrap();
+    lab.advance(Duration::from_millis(6999)).await;
+    assert!(claim(&bus, "g", 1).await.is_empty());
+    lab.advance(Duration::from_millis(1)).await;
+    let leased = claim_one(&bus, "g").await;
+    settle(&bus, "g", leased.token, nack_after(seconds(100 * 86_400))).await.unwrap();
+    lab.advance(seconds(86_399)).await;
+    assert!(claim(&bus, "g", 1).await.is_empty());
+    lab.advance(seconds(1)).await;
+    assert_eq!(claim_one(&bus, "g").await.attempt, 3);
+}
+
+pub(crate) async fn a_due_retry_wakes_the_group(lab: impl Lab) {
+    let bus = lab.bus();
+    declare(&bus, "g", Mode::Parallel).await;
+    publish(&bus, &[("a", "k")]).await;
+    let leased = claim_one(&bus, "g").await;
+    settle(&bus, "g", leased.token, nack_after(seconds(60))).await.unwrap();
+    let woken = bus.claimable("g");
+    lab.advance(seconds(59)).await;
+    assert!(!woken.has_changed().unwrap());
+    lab.advance(seconds(1)).await;
+    assert!(woken.has_changed().unwrap());
+}

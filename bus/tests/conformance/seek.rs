@@ -1,0 +1,84 @@
+//! C8: where a group starts, and moving it.
+
+use bus::{Error, Group, LeaseLost, Mode, Sought, Start, Verb};
+use time::OffsetDateTime;
+
+use super::{Lab, ack, claim, declare, ids, nack, publish, publish_many, seconds, settle, status};
+
+async fn declare_from(bus: &bus::Bus, name: &str, start: Start) {
+    let group = Group { start, ..Group::new(name, "DB/*".parse().unwrap(), Mode::Parallel) };
+    bus.declare_group(group).await.unwrap();
+}
+
+pub(crate) async fn a_group_declared_later_starts_from_earliest(lab: impl Lab) {
+    let bus = lab.bus();
+    publish_many(&bus, 0..3).await;
+    declare(&bus, "g", Mode::Parallel).await;
+    assert_eq!(ids(&claim(&bus, "g", 10).await), ["0", "1", "2"]);
+    declare_from(&bus, "g", Start::Latest).await;
+    assert_eq!(status(&bus, "g").await.in_flight, 3, "declaring it again doesn't move it");
+    let other = Group::new("g", "ORDERS/*".parse().unwrap(), Mode::Parallel);
+    assert!(matches!(bus.declare_group(other).await, Err(Error::Conflict(_))));
+}
+
+pub(crate) async fn latest_gets_what_comes_after(lab: impl Lab) {
+    let bus = lab.bus();
+    publish_many(&bus, 0..3).await;
+    declare_from(&bus, "g", Start::Latest).await;
+    assert!(claim(&bus, "g", 10).await.is_empty());
+    publish_many(&bus, 3..4).await;
+    assert_eq!(ids(&claim(&bus, "g", 10).await), ["3"]);
+}
+
+pub(crate) async fn a_time_and_a_position(lab: impl Lab) {
+    let bus = lab.bus();
+    publish_many(&bus, 0..3).await;
+    lab.advance(seconds(60)).await;
+    publish_many(&bus, 3..5).await;
+    let recorded = {
+        declare_from(&bus, "position", Start::Position(4)).await;
+        let leased = claim(&bus, "position", 10).await;
+        assert_eq!(ids(&leased), ["3", "4"]);
+        leased[0].envelope.recordedtime.unwrap()
+    };
+    declare_from(&bus, "then", Start::Time(recorded)).await;
+    assert_eq!(ids(&claim(&bus, "then", 10).await), ["3", "4"]);
+    declare_from(&bus, "before", Start::Time(recorded - seconds(30))).await;
+    assert_eq!(ids(&claim(&bus, "before", 10).await), ["3", "4"]);
+    declare_from(&bus, "ever", Start::Time(OffsetDateTime::UNIX_EPOCH)).await;
+    assert_eq!(claim(&bus, "ever", 10).await.len(), 5);
+    declare_from(&bus, "future", Start::Time(recorded + seconds(3600))).await;
+    assert!(claim(&bus, "future", 10).await.is_empty());
+}
+
+pub(crate) async fn seeking_back_brings_events_again_and_drops_leases(lab: impl Lab) {
+    let bus = lab.bus();
+    declare(&bus, "g", Mode::Keyed).await;
+    publish(&bus, &[("a", "k"), ("b", "l"), ("c", "m")]).await;
+    let leased = claim(&bus, "g", 10).await;
+    ack(&bus, "g", &leased[..1]).await;
+    settle(&bus, "g", leased[1].token, nack()).await.unwrap();
+    let sought = bus.seek("g", Start::Position(1), false).await.unwrap();
+    assert_eq!(sought, Sought { again: 3, skipped: 0, leases: 1 });
+    assert_eq!(settle(&bus, "g", leased[2].token, Verb::Ack).await, Err(LeaseLost));
+    let again = claim(&bus, "g", 10).await;
+    assert_eq!(ids(&again), ["a", "b", "c"]);
+    assert!(again.iter().all(|leased| leased.attempt == 1));
+    let sought = bus.seek("g", Start::Latest, false).await.unwrap();
+    assert_eq!(sought, Sought { again: 0, skipped: 3, leases: 3 });
+    assert!(claim(&bus, "g", 10).await.is_empty());
+    assert_eq!(status(&bus, "g").await.lag, 0);
+}
+
+pub(crate) async fn a_dry_run_changes_nothing(lab: impl Lab) {
+    let bus = lab.bus();
+    declare(&bus, "g", Mode::Parallel).await;
+    publish_many(&bus, 0..5).await;
+    let leased = claim(&bus, "g", 2).await;
+    ack(&bus, "g", &leased[..1]).await;
+    let sought = bus.seek("g", Start::Latest, true).await.unwrap();
+    assert_eq!(sought, Sought { again: 0, skipped: 4, leases: 1 });
+    settle(&bus, "g", leased[1].token, Verb::Ack).await.unwrap();
+    assert_eq!(ids(&claim(&bus, "g", 10).await), ["2", "3", "4"]);
+    assert!(matches!(bus.seek("nobody", Start::Latest, true).await, Err(Error::NoGroup(_))));
+}

@@ -1,0 +1,106 @@
+//! The suite on the SQLite backend, and what only that promises.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bus::{
+    Bus,
+    sqlite::{Options, Sqlite},
+};
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use time::OffsetDateTime;
+
+use crate::conformance::{self, Lab, event};
+
+conformance::suite!(crate::sqlite::SqliteLab::open);
+
+/// A clock that moves when told.
+#[derive(Clone)]
+struct Manual(Arc<Mutex<OffsetDateTime>>);
+
+impl bus::Clock for Manual {
+    fn now(&self) -> OffsetDateTime {
+        *self.0.lock()
+    }
+}
+
+struct SqliteLab {
+    folder: TempDir,
+    clock: Manual,
+    bus: Bus,
+}
+
+impl SqliteLab {
+    async fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Manual(Arc::new(Mutex::new(OffsetDateTime::now_utc())));
+        let bus = open(&folder.path().join("bus.db"), &clock).await;
+        Self { folder, clock, bus }
+    }
+}
+
+async fn open(path: &Path, clock: &Manual) -> Bus {
+    let options = Options { clock: Arc::new(clock.clone()), ..Options::default() };
+    Bus::new(Sqlite::open(path, options).await.unwrap())
+}
+
+#[async_trait]
+impl Lab for SqliteLab {
+    fn bus(&self) -> Bus {
+        self.bus.clone()
+    }
+
+    async fn advance(&self, by: Duration) {
+        *self.clock.0.lock() += by;
+        // Whatever is asked, the writer first does what is due.
+        self.bus.groups().await.unwrap();
+    }
+
+    /// What a kill leaves behind is the files as they are: a copy of them is opened.
+    async fn kill_and_reopen(&mut self) {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["bus.db", "bus.db-wal"] {
+            std::fs::copy(self.folder.path().join(file), folder.path().join(file)).unwrap();
+        }
+        self.bus = open(&folder.path().join("bus.db"), &self.clock).await;
+        self.folder = folder;
+    }
+}
+
+#[tokio::test]
+async fn a_second_opener_is_refused() {
+    let lab = SqliteLab::open().await;
+    let Err(error) = bus::sqlite::open(&lab.folder.path().join("bus.db")).await else { panic!("opened twice") };
+    assert!(error.to_string().contains("open in another process"), "{error:#}");
+}
+
+#[tokio::test]
+async fn a_closed_file_is_opened_again_at_once() {
+    let lab = SqliteLab::open().await;
+    lab.bus.publish(vec![event("a", "k")]).await.unwrap()[0].as_ref().unwrap();
+    let SqliteLab { folder, clock, bus } = lab;
+    drop(bus);
+    let bus = open(&folder.path().join("bus.db"), &clock).await;
+    assert_eq!(bus.queues().await.unwrap()[0].partitions[0].next, 2);
+}
+
+#[tokio::test]
+async fn the_dedupe_window_says_when_it_is_cut_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { dedupe_events: 2, ..Options::default() };
+    let bus = Bus::new(Sqlite::open(&folder.path().join("bus.db"), options).await.unwrap());
+    for id in ["a", "b", "c"] {
+        bus.publish(vec![event(id, "k")]).await.unwrap();
+    }
+    assert!(bus.queues().await.unwrap()[0].partitions[0].dedupe_cut_short);
+}
+
+#[tokio::test]
+async fn a_file_of_another_version_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bus.db");
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    let Err(error) = bus::sqlite::open(&path).await else { panic!("opened") };
+    assert!(format!("{error:#}").contains("version 7"), "{error:#}");
+}
