@@ -1,5 +1,7 @@
 //! Who may do what.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use principal::{Principal, RootSecret, Signer};
 use proto::shop::product::v1::{
     CreateProductRequest, GetProductRequest, ListProductsRequest, ReleaseStockRequest, ReserveStockRequest, StockLine,
