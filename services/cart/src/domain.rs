@@ -8,6 +8,7 @@ const REQUEST_QUANTITY: i64 = 1_000;
 const LINE_QUANTITY: i64 = 10_000;
 const LINES: usize = 100;
 const ID_BYTES: usize = 64;
+const OWNER_BYTES: usize = 256;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cart {
@@ -176,8 +177,8 @@ impl Order {
     /// Every field that is refused.
     pub fn new(owner: String, id: String, version: i64, items: Vec<Item>) -> Result<Self, Violations> {
         let mut violations = Violations::default();
-        if owner.is_empty() || owner.chars().any(char::is_control) {
-            violations.add("owner", "must be the subject of a principal");
+        if !(1..=OWNER_BYTES).contains(&owner.len()) || owner.chars().any(char::is_control) {
+            violations.add("owner", "must be the subject of a principal, of at most 256 bytes");
         }
         check_id("order_id", &id, &mut violations);
         if version < 1 {
