@@ -1,8 +1,17 @@
 //! What the pipeline has learnt of a request so far; travels in its extensions.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use principal::Principal;
+
+use crate::{
+    error::{Error, ErrorKind},
+    route::Route,
+};
 
 /// Set by the first layers, read by the later ones and by the action.
 #[derive(Clone)]
@@ -15,6 +24,21 @@ pub struct RequestContext {
     pub principal: Option<Arc<Authenticated>>,
     /// Variables of the matched path template, decoded: (`product_id`, `42`).
     pub variables: Arc<[(Arc<str>, String)]>,
+    /// It came in by a listener that is bound to a loopback address.
+    pub(crate) loopback: bool,
+    /// The id of the API key the request was authenticated with.
+    pub(crate) api_key: Option<Arc<str>>,
+    /// The matched route; set by the route layer.
+    pub(crate) route: Option<Arc<Route>>,
+    /// What the outer layers read when the answer passes them on its way out.
+    pub(crate) outcome: Arc<Outcome>,
+}
+
+/// What inner layers found out, for the layers around them: the request itself is gone when its answer comes.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub route: OnceLock<Arc<Route>>,
+    pub principal: OnceLock<Arc<Authenticated>>,
 }
 
 /// A principal with its signed token for upstreams (made once, reused while it is fresh).
@@ -23,4 +47,46 @@ pub struct Authenticated {
     pub principal: Principal,
     /// The JWS for the `turnpike-principal` metadata.
     pub token: http::HeaderValue,
+}
+
+impl RequestContext {
+    /// The context of a request that has just arrived: nobody is authenticated, nothing is matched.
+    pub fn new(request_id: Arc<str>, trace: telemetry::TraceContext, client: SocketAddr) -> Self {
+        Self {
+            request_id,
+            trace,
+            client,
+            deadline: Instant::now() + Duration::from_secs(15),
+            principal: None,
+            variables: Arc::default(),
+            loopback: false,
+            api_key: None,
+            route: None,
+            outcome: Arc::default(),
+        }
+    }
+
+    /// The context that travels with a request.
+    ///
+    /// # Errors
+    /// If the request did not come through the pipeline, which sets it first of all.
+    pub(crate) fn of<B>(request: &http::Request<B>) -> Result<&Self, Error> {
+        request.extensions().get().ok_or_else(missing)
+    }
+
+    pub(crate) fn of_mut<B>(request: &mut http::Request<B>) -> Result<&mut Self, Error> {
+        request.extensions_mut().get_mut().ok_or_else(missing)
+    }
+
+    /// The matched route.
+    ///
+    /// # Errors
+    /// Outside the route layer.
+    pub(crate) fn route(&self) -> Result<&Arc<Route>, Error> {
+        self.route.as_ref().ok_or_else(missing)
+    }
+}
+
+fn missing() -> Error {
+    Error::new(ErrorKind::Internal, "the gateway made a mistake").cause("a layer ran outside its place in the pipeline")
 }

@@ -13,7 +13,7 @@ pub struct Error {
     /// Field violations, for `errors[]`.
     pub violations: Vec<Violation>,
     /// Header fields that belong to the answer: `Allow`, `Retry-After`, `WWW-Authenticate`.
-    pub headers: http::HeaderMap,
+    pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
 }
 
 /// One bad field of a request: `{"field": "quantity", "reason": "must be at least 1"}`.
@@ -51,7 +51,7 @@ pub enum ErrorKind {
 
 impl Error {
     pub fn new(kind: ErrorKind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), cause: None, violations: Vec::new(), headers: http::HeaderMap::new() }
+        Self { kind, detail: detail.into(), cause: None, violations: Vec::new(), headers: Vec::new() }
     }
     #[must_use]
     pub fn cause(mut self, cause: impl std::fmt::Display) -> Self {
@@ -65,7 +65,7 @@ impl Error {
     }
     #[must_use]
     pub fn header(mut self, name: http::HeaderName, value: http::HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 }

@@ -1,11 +1,32 @@
 //! The API gateway: HTTP in; gRPC, HTTP and WebSocket out. Knows no shop: everything it does follows from its
 //! configuration and from descriptors.
+//!
+//! [`check`] tells whether a configuration is good, [`build`] makes a [`Gateway`] of it, which runs as a
+//! [`lifecycle::Role`]. The order of what happens to a request stands in `pipeline`.
 
+mod access_log;
 pub mod action;
+mod auth;
+mod compile;
+pub mod config;
 pub mod context;
 pub mod descriptors;
 pub mod error;
+mod gateway;
+mod layers;
+mod limit;
+mod metrics;
+mod ops;
+mod pipeline;
 mod problem;
+mod recent;
+mod reload;
+mod route;
+mod server;
+mod snapshot;
 pub mod worker;
 
+pub use auth::keys;
+pub use config::{Config, ConfigError, Properties};
+pub use gateway::{ConfigSource, Gateway, Options, build, check};
 pub use upstream::{Body, BoxError};

@@ -1,0 +1,161 @@
+//! The API keys that are accepted, compiled from their file.
+
+use std::{collections::HashMap, path::Path, sync::Arc};
+
+use anyhow::Context as _;
+use http::HeaderMap;
+use principal::Principal;
+use subtle::ConstantTimeEq as _;
+use time::OffsetDateTime;
+
+use super::{
+    Credential,
+    keys::{self, Key},
+};
+
+pub const X_API_KEY: &str = "x-api-key";
+
+/// Keys by id.
+#[derive(Default)]
+pub struct KeyRing(HashMap<Box<str>, Entry>);
+
+struct Entry {
+    id: Arc<str>,
+    hash: [u8; 32],
+    expires: Option<OffsetDateTime>,
+    revoked: bool,
+    loopback_only: bool,
+    credential: Credential,
+}
+
+/// A key that is good.
+pub struct Accepted<'a> {
+    pub id: &'a Arc<str>,
+    pub credential: &'a Credential,
+}
+
+impl KeyRing {
+    /// # Errors
+    /// If the file is missing or doesn't parse, or a key in it makes no sense.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        anyhow::ensure!(path.exists(), "{}: no such file", path.display());
+        Self::new(keys::list(path)?).with_context(|| path.display().to_string())
+    }
+
+    fn new(keys: Vec<Key>) -> anyhow::Result<Self> {
+        let mut ring = HashMap::new();
+        for (at, key) in keys.into_iter().enumerate() {
+            anyhow::ensure!(
+                !key.id.is_empty() && key.id.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+                "keys[{at}].id: must be letters and digits"
+            );
+            let hash = unhex(&key.hash).with_context(|| format!("keys[{at}].hash: must be 64 hexadecimal digits"))?;
+            let entry = Entry {
+                id: key.id.as_str().into(),
+                hash,
+                expires: key.expires,
+                revoked: key.revoked.is_some(),
+                loopback_only: key.loopback_only,
+                credential: Credential::new(Principal { subject: key.subject, scopes: key.scopes, claims: key.claims }),
+            };
+            anyhow::ensure!(ring.insert(key.id.into(), entry).is_none(), "keys[{at}].id: is there twice");
+        }
+        Ok(Self(ring))
+    }
+
+    /// Looks a key up. The answer is the same, and takes as long, whether the id or the secret is wrong.
+    pub fn accept(&self, text: &str, loopback: bool) -> Option<Accepted<'_>> {
+        let (id, secret) = keys::parse(text)?;
+        let digest = keys::digest(secret.as_bytes());
+        let entry = self.0.get(id);
+        let same = digest.ct_eq(entry.map_or(&[0; 32], |entry| &entry.hash));
+        let entry = entry.filter(|_| bool::from(same))?;
+        let good = !entry.revoked
+            && (loopback || !entry.loopback_only)
+            && entry.expires.is_none_or(|expires| expires > OffsetDateTime::now_utc());
+        good.then_some(Accepted { id: &entry.id, credential: &entry.credential })
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// What a request presents as its key, if anything: `X-Api-Key`, or `Authorization: Bearer`.
+pub fn presented(headers: &HeaderMap) -> Option<&[u8]> {
+    if let Some(key) = headers.get(X_API_KEY) {
+        return Some(key.as_bytes());
+    }
+    let value = headers.get(http::header::AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut out = [0; 32];
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (at, byte) in out.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use time::Duration;
+
+    use super::*;
+
+    fn ring(change: impl FnOnce(&mut Key)) -> (KeyRing, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.yaml");
+        let text = keys::new(&path, "operators/1", &[], None).unwrap();
+        let mut key = keys::list(&path).unwrap().remove(0);
+        change(&mut key);
+        (KeyRing::new(vec![key]).unwrap(), text)
+    }
+
+    #[test]
+    fn only_the_whole_key_is_accepted() {
+        let (ring, text) = ring(|_| {});
+        assert_eq!(ring.accept(&text, false).unwrap().credential.principal.subject, "operators/1");
+        let (head, secret) = text.rsplit_once('_').unwrap();
+        for wrong in
+            [String::new(), head.to_owned(), format!("{head}_"), format!("{head}_x{secret}"), format!("tk_0_{secret}")]
+        {
+            assert!(ring.accept(&wrong, true).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_revoked_expired_or_elsewhere_is_not_accepted() {
+        let now = OffsetDateTime::now_utc();
+        let (revoked, text) = ring(|key| key.revoked = Some(now));
+        assert!(revoked.accept(&text, true).is_none());
+        let (expired, text) = ring(|key| key.expires = Some(now - Duration::seconds(1)));
+        assert!(expired.accept(&text, true).is_none());
+        let (demo, text) = ring(|key| key.loopback_only = true);
+        assert!(demo.accept(&text, false).is_none());
+        assert!(demo.accept(&text, true).is_some());
+    }
+
+    #[test]
+    fn a_key_file_with_a_mistake_says_where() {
+        let key = Key {
+            id: "a".to_owned(),
+            hash: "00".to_owned(),
+            subject: "x".to_owned(),
+            scopes: Vec::new(),
+            claims: Default::default(),
+            created: OffsetDateTime::UNIX_EPOCH,
+            expires: None,
+            revoked: None,
+            loopback_only: false,
+        };
+        let twice = Key { hash: "0".repeat(64), ..key.clone() };
+        assert!(KeyRing::new(vec![key]).err().unwrap().to_string().starts_with("keys[0].hash"));
+        assert!(KeyRing::new(vec![twice.clone(), twice]).err().unwrap().to_string().starts_with("keys[1].id"));
+    }
+}

@@ -1,0 +1,251 @@
+//! Sessions: a cookie that names what the gateway keeps. The cookie holds 256 random bits and means nothing without the
+//! store; the store holds only its SHA-256, so that what it holds opens nothing.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{HeaderMap, HeaderValue, header};
+use parking_lot::Mutex;
+use principal::Principal;
+use time::OffsetDateTime;
+
+use super::{Credential, keys::digest};
+use crate::{
+    action::session::{Found, Opened},
+    error::{Error, ErrorKind},
+    recent::Recent,
+};
+
+/// The prefix has browsers insist on Secure, Path=/ and no Domain (RFC 6265bis §4.1.3.2).
+pub const COOKIE: &str = "__Host-session";
+/// The most sessions kept in process; the one idle for longest goes first.
+const SESSIONS: usize = 100_000;
+
+/// How long a session lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Without a request.
+    pub idle: Duration,
+    /// Altogether.
+    pub absolute: Duration,
+}
+
+impl Default for Lifetime {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(30 * 60), absolute: Duration::from_secs(12 * 3600) }
+    }
+}
+
+/// The SHA-256 of a cookie's value.
+pub type Id = [u8; 32];
+
+/// A session in the store.
+pub struct Session {
+    pub credential: Credential,
+    pub opened: SystemTime,
+    used: Mutex<SystemTime>,
+}
+
+/// Where sessions are kept.
+#[async_trait]
+pub trait SessionStore: Send + Sync {
+    async fn put(&self, id: Id, session: Arc<Session>) -> Result<(), Error>;
+    async fn get(&self, id: &Id) -> Result<Option<Arc<Session>>, Error>;
+    async fn remove(&self, id: &Id) -> Result<(), Error>;
+}
+
+/// Sessions of one process, gone with it.
+pub struct InProcess(Recent<Id, Arc<Session>>);
+
+/// Opens, finds and closes sessions.
+pub struct Sessions {
+    store: Box<dyn SessionStore>,
+    lifetime: Mutex<Lifetime>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { store: Box::new(InProcess(Recent::new(SESSIONS))), lifetime: Mutex::default() }
+    }
+}
+
+impl Sessions {
+    /// Changes how long sessions live, those already open included.
+    pub fn set_lifetime(&self, lifetime: Lifetime) {
+        *self.lifetime.lock() = lifetime;
+    }
+
+    /// The live session that a request's cookie names; it is in use from now.
+    ///
+    /// # Errors
+    /// If the store can't be asked.
+    pub async fn session(&self, headers: &HeaderMap, now: SystemTime) -> Result<Option<Arc<Session>>, Error> {
+        let Some(id) = cookie(headers) else { return Ok(None) };
+        let Some(session) = self.store.get(&id).await? else { return Ok(None) };
+        let Lifetime { idle, absolute } = *self.lifetime.lock();
+        if !session.touch(now, idle, absolute) {
+            self.store.remove(&id).await?;
+            return Ok(None);
+        }
+        Ok(Some(session))
+    }
+
+    fn expires(&self, session: &Session) -> OffsetDateTime {
+        OffsetDateTime::from(session.opened + self.lifetime.lock().absolute)
+    }
+}
+
+impl Session {
+    fn new(principal: Principal, now: SystemTime) -> Self {
+        Self { credential: Credential::new(principal), opened: now, used: Mutex::new(now) }
+    }
+
+    /// Whether it still lives; if so it is in use from now.
+    fn touch(&self, now: SystemTime, idle: Duration, absolute: Duration) -> bool {
+        let since = |then: SystemTime| now.duration_since(then).unwrap_or_default();
+        let mut used = self.used.lock();
+        let lives = since(*used) < idle && since(self.opened) < absolute;
+        if lives {
+            *used = now.max(*used);
+        }
+        lives
+    }
+}
+
+#[async_trait]
+impl crate::action::session::Sessions for Sessions {
+    async fn open(&self, principal: Principal, headers: &HeaderMap) -> Result<Opened, Error> {
+        // A new name at every log-in: one that was planted before leads nowhere.
+        if let Some(old) = cookie(headers) {
+            self.store.remove(&old).await?;
+        }
+        let value = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let session = Arc::new(Session::new(principal, SystemTime::now()));
+        let expires = self.expires(&session);
+        self.store.put(digest(value.as_bytes()), session).await?;
+        let seconds = self.lifetime.lock().absolute.as_secs();
+        Ok(Opened { set_cookie: set_cookie(&value, seconds)?, expires })
+    }
+
+    async fn find(&self, headers: &HeaderMap) -> Result<Option<Found>, Error> {
+        let session = self.session(headers, SystemTime::now()).await?;
+        Ok(session
+            .map(|session| Found { principal: session.credential.principal.clone(), expires: self.expires(&session) }))
+    }
+
+    async fn close(&self, headers: &HeaderMap) -> Result<HeaderValue, Error> {
+        if let Some(id) = cookie(headers) {
+            self.store.remove(&id).await?;
+        }
+        set_cookie("", 0)
+    }
+}
+
+#[async_trait]
+impl SessionStore for InProcess {
+    async fn put(&self, id: Id, session: Arc<Session>) -> Result<(), Error> {
+        self.0.insert(id, session);
+        Ok(())
+    }
+    async fn get(&self, id: &Id) -> Result<Option<Arc<Session>>, Error> {
+        Ok(self.0.get(id, |session| Arc::clone(session)))
+    }
+    async fn remove(&self, id: &Id) -> Result<(), Error> {
+        self.0.remove(id);
+        Ok(())
+    }
+}
+
+/// Whether a request brings a session cookie, good or not.
+pub fn presented(headers: &HeaderMap) -> bool {
+    value(headers).is_some()
+}
+
+fn cookie(headers: &HeaderMap) -> Option<Id> {
+    value(headers).map(|value| digest(value.as_bytes()))
+}
+
+fn value(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, value)| *name == COOKIE && !value.is_empty())
+        .map(|(_, value)| value)
+}
+
+fn set_cookie(value: &str, seconds: u64) -> Result<HeaderValue, Error> {
+    let text = format!("{COOKIE}={value}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={seconds}");
+    let mut value = HeaderValue::try_from(text)
+        .map_err(|error| Error::new(ErrorKind::Internal, "the session could not be opened").cause(error))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::session::Sessions as _;
+
+    fn carrying(set_cookie: &HeaderValue) -> HeaderMap {
+        let pair = set_cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
+        let line = format!("a=b; {pair}; c=d");
+        HeaderMap::from_iter([(header::COOKIE, HeaderValue::try_from(line).unwrap())])
+    }
+
+    fn alice() -> Principal {
+        Principal { subject: "customers/alice".to_owned(), ..Principal::default() }
+    }
+
+    async fn subject(sessions: &Sessions, headers: &HeaderMap, now: SystemTime) -> Option<String> {
+        let session = sessions.session(headers, now).await.unwrap_or_else(|_| panic!("the store answers"));
+        session.map(|session| session.credential.principal.subject.clone())
+    }
+
+    #[tokio::test]
+    async fn a_session_ends_at_log_out() {
+        let sessions = Sessions::default();
+        let opened = sessions.open(alice(), &HeaderMap::new()).await.unwrap_or_else(|_| panic!("opens"));
+        let text = opened.set_cookie.to_str().unwrap().to_owned();
+        assert!(text.contains("; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=43200"), "{text}");
+        let headers = carrying(&opened.set_cookie);
+        assert_eq!(subject(&sessions, &headers, SystemTime::now()).await.as_deref(), Some("customers/alice"));
+        let cleared = sessions.close(&headers).await.unwrap_or_else(|_| panic!("closes"));
+        assert!(cleared.to_str().unwrap().contains("Max-Age=0"));
+        assert_eq!(subject(&sessions, &headers, SystemTime::now()).await, None);
+    }
+
+    #[tokio::test]
+    async fn logging_in_again_ends_the_session_before() {
+        let sessions = Sessions::default();
+        let first = sessions.open(alice(), &HeaderMap::new()).await.unwrap_or_else(|_| panic!("opens"));
+        let headers = carrying(&first.set_cookie);
+        let second = sessions.open(alice(), &headers).await.unwrap_or_else(|_| panic!("opens"));
+        assert_eq!(subject(&sessions, &headers, SystemTime::now()).await, None);
+        assert!(subject(&sessions, &carrying(&second.set_cookie), SystemTime::now()).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_session_ends_idle_and_at_the_latest_after_its_time() {
+        let sessions = Sessions::default();
+        let minute = Duration::from_secs(60);
+        let idle = sessions.open(alice(), &HeaderMap::new()).await.unwrap_or_else(|_| panic!("opens"));
+        let busy = sessions.open(alice(), &HeaderMap::new()).await.unwrap_or_else(|_| panic!("opens"));
+        let (idle, busy) = (carrying(&idle.set_cookie), carrying(&busy.set_cookie));
+        let start = SystemTime::now();
+        let mut last = 0;
+        for minutes in (0..800).step_by(20) {
+            if subject(&sessions, &busy, start + minutes * minute).await.is_some() {
+                last = minutes;
+            }
+        }
+        assert_eq!(last, 700, "twelve hours are over before minute 720");
+        assert_eq!(subject(&sessions, &idle, start + 31 * minute).await, None);
+    }
+}

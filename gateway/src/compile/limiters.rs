@@ -1,0 +1,82 @@
+//! Rate limits by where they stand. One that stands where it stood, unchanged, keeps what it has counted.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use crate::{
+    config::ConfigError,
+    limit::{Config, Key, Limiter, Policies},
+    snapshot::Snapshot,
+};
+
+pub struct Limiters<'a> {
+    previous: Option<&'a HashMap<String, Arc<Limiter>>>,
+    made: HashMap<String, Arc<Limiter>>,
+    /// Those that hold for every route, except the ones asked before the route is known.
+    everywhere: Vec<Arc<Limiter>>,
+}
+
+impl<'a> Limiters<'a> {
+    pub fn new(previous: Option<&'a Snapshot>) -> Self {
+        let previous = previous.map(|snapshot| &snapshot.limiters);
+        Self { previous, made: HashMap::new(), everywhere: Vec::new() }
+    }
+
+    /// The section `rate_limit:` of the file. Returns the limits that are asked first of all.
+    pub fn global(&mut self, configs: &[Config], errors: &mut Vec<ConfigError>) -> Policies {
+        let all = self.section("", "rate_limit", "", configs, errors);
+        let (first, later): (Vec<_>, Vec<_>) = all.into_iter().partition(|limiter| limiter.key == Key::ClientAddress);
+        self.everywhere = later;
+        Policies::new(first)
+    }
+
+    /// A section `rate_limit:` of a route. `owner` is what it is recognised by in the next file, `path` where it stands.
+    pub fn section(
+        &mut self,
+        owner: &str,
+        path: &str,
+        prefix: &str,
+        configs: &[Config],
+        errors: &mut Vec<ConfigError>,
+    ) -> Vec<Arc<Limiter>> {
+        let mut names = HashSet::new();
+        let mut limiters = Vec::new();
+        for (at, config) in configs.iter().enumerate() {
+            let name = match &config.name {
+                Some(name) => name.clone(),
+                None => default_name(prefix, &config.key, &names),
+            };
+            if !names.insert(name.clone()) {
+                errors.push(ConfigError::new(format!("{path}[{at}].name"), format!("`{name}` is there already")));
+            }
+            limiters.push(self.limiter(format!("{owner}/{name}"), &name, config));
+        }
+        limiters
+    }
+
+    /// All that a route asks: what holds everywhere, and its own.
+    pub fn policies(&self, own: &[Arc<Limiter>]) -> Policies {
+        Policies::new(self.everywhere.iter().chain(own).cloned())
+    }
+
+    fn limiter(&mut self, place: String, name: &str, config: &Config) -> Arc<Limiter> {
+        let kept = self.previous.and_then(|previous| previous.get(&place)).filter(|limiter| limiter.config == *config);
+        let limiter = kept.cloned().unwrap_or_else(|| Arc::new(Limiter::new(name, config)));
+        self.made.insert(place, Arc::clone(&limiter));
+        limiter
+    }
+
+    pub fn done(self) -> HashMap<String, Arc<Limiter>> {
+        self.made
+    }
+}
+
+fn default_name(prefix: &str, key: &Key, taken: &HashSet<String>) -> String {
+    let name = format!("{prefix}{}", key.to_string().replace(':', "-"));
+    if !taken.contains(&name) {
+        return name;
+    }
+    (2..).map(|number| format!("{name}-{number}")).find(|name| !taken.contains(name)).unwrap_or(name)
+}

@@ -1,0 +1,179 @@
+//! From a configuration to a snapshot. Finds every mistake, not only the first, and says where each stands.
+
+mod limiters;
+mod policy;
+mod routes;
+mod upstreams;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    action,
+    auth::session::Sessions,
+    config::{Config, ConfigError, Size},
+    descriptors::Directory,
+    layers::{cors, security_headers},
+    route::{Route, Table},
+    snapshot::{Edge, Listed, Running, Snapshot},
+};
+use limiters::Limiters;
+
+/// What a configuration refers to, and what it is compiled for.
+pub struct Sources<'a> {
+    /// Built-in descriptor sets, by name.
+    pub descriptors: &'a BTreeMap<String, Bytes>,
+    /// Where relative paths begin.
+    pub folder: &'a Path,
+    pub sessions: &'a Arc<Sessions>,
+    /// The snapshot whose place it takes: what is unchanged goes on with its state.
+    pub previous: Option<&'a Snapshot>,
+}
+
+/// Compiles a configuration.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn compile(config: &Config, sources: &Sources<'_>) -> Result<Snapshot, Vec<ConfigError>> {
+    let mut compiler = Compiler {
+        config,
+        sources,
+        errors: Vec::new(),
+        notes: Vec::new(),
+        directory: Directory::default(),
+        pools: HashMap::new(),
+        upstreams: Vec::new(),
+        limiters: Limiters::new(sources.previous),
+        table: Table::default(),
+        routes: Vec::new(),
+    };
+    compiler.listeners();
+    compiler.limits();
+    compiler.upstreams();
+    let edge = compiler.edge();
+    compiler.routes();
+    compiler.finish(edge)
+}
+
+struct Compiler<'a> {
+    config: &'a Config,
+    sources: &'a Sources<'a>,
+    errors: Vec<ConfigError>,
+    notes: Vec<String>,
+    directory: Directory,
+    /// Descriptor sets that were read, by the text that names them.
+    pools: HashMap<&'a str, Option<prost_reflect::DescriptorPool>>,
+    upstreams: Vec<Arc<Running>>,
+    limiters: Limiters<'a>,
+    table: Table<Route>,
+    routes: Vec<Listed>,
+}
+
+impl Compiler<'_> {
+    fn fault(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.errors.push(ConfigError::new(path, message));
+    }
+
+    /// Takes over what an action found in its section.
+    fn faults(&mut self, section: &str, errors: Vec<action::ConfigError>) {
+        for error in errors {
+            let separator = if error.path.is_empty() || error.path.starts_with('[') { "" } else { "." };
+            self.fault(format!("{section}{separator}{}", error.path), error.message);
+        }
+    }
+
+    fn listeners(&mut self) {
+        if self.config.listeners.is_empty() {
+            self.fault("listeners", "there must be at least one");
+        }
+        for (at, listener) in self.config.listeners.iter().enumerate() {
+            let address = listener.address;
+            if address.port() != 0 && self.config.listeners[..at].iter().any(|other| other.address == address) {
+                self.fault(format!("listeners[{at}].address"), format!("{address} is there already"));
+            }
+        }
+    }
+
+    fn limits(&mut self) {
+        let limits = &self.config.limits;
+        for (name, zero) in [
+            ("connections", limits.connections == 0),
+            ("in_flight", limits.in_flight == 0),
+            ("header_count", limits.header_count == 0),
+            ("headers", limits.headers == Size(0)),
+            ("header", limits.header == Size(0)),
+            ("uri", limits.uri == Size(0)),
+        ] {
+            if zero {
+                self.fault(format!("limits.{name}"), "must be above 0");
+            }
+        }
+        // What the HTTP codec reads before anything of ours is asked.
+        if limits.headers > Size::kib(256) {
+            self.fault("limits.headers", "must be at most 256KiB");
+        }
+        if limits.header_count > 100 {
+            self.fault("limits.header_count", "must be at most 100");
+        }
+        if limits.uri > Size::kib(63) {
+            self.fault("limits.uri", "must be at most 63KiB");
+        }
+        if limits.header > limits.headers {
+            self.fault("limits.header", "one header can't be larger than `headers`, all of them together");
+        }
+        if self.config.timeout.is_zero() {
+            self.fault("timeout", "must be above 0");
+        }
+        if let Some(session) = &self.config.authentication.session
+            && (session.idle.is_zero() || session.idle > session.absolute)
+        {
+            self.fault("authentication.session.idle", "must be above 0 and not longer than `absolute`");
+        }
+    }
+
+    fn edge(&mut self) -> Option<Edge> {
+        let cors = match self.config.cors.as_ref().map(cors::Config::new).transpose() {
+            Ok(cors) => Some(cors.map(Arc::new)),
+            Err(errors) => {
+                self.errors.extend(errors);
+                None
+            }
+        };
+        let security_headers =
+            security_headers::Config::new(&self.config.security_headers).map_err(|errors| self.errors.extend(errors));
+        let limiters = self.limiters.global(&self.config.rate_limit.0, &mut self.errors);
+        Some(Edge {
+            cors: cors?,
+            security_headers: security_headers.ok()?,
+            client_limits: limiters,
+            limits: Arc::new(self.config.limits.clone()),
+            access_log: self.config.access_log,
+        })
+    }
+
+    fn finish(self, edge: Option<Edge>) -> Result<Snapshot, Vec<ConfigError>> {
+        match edge {
+            Some(edge) if self.errors.is_empty() => Ok(Snapshot {
+                generation: self.sources.previous.map_or(1, |previous| previous.generation + 1),
+                listeners: self.config.listeners.clone(),
+                authentication: self.config.authentication.clone(),
+                table: Arc::new(self.table),
+                routes: self.routes,
+                upstreams: self.upstreams,
+                limiters: self.limiters.done(),
+                edge,
+                notes: self.notes,
+            }),
+            _ => Err(self.errors),
+        }
+    }
+
+    fn path(&self, path: &Path) -> PathBuf {
+        self.sources.folder.join(path)
+    }
+}

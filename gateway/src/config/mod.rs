@@ -1,0 +1,138 @@
+//! The configuration as it is written, section by section. Unknown keys are refused, durations and sizes carry their unit,
+//! and every default stands here. What only makes sense together is checked by `compile`.
+
+mod authentication;
+mod edge;
+mod one_or_many;
+mod route;
+mod size;
+mod suggest;
+mod upstream;
+
+pub use authentication::{Authentication, Session};
+pub use edge::{Cors, Limits};
+pub use one_or_many::OneOrMany;
+pub use route::{Match, Override, Route, Scopes};
+pub use size::Size;
+pub use suggest::did_you_mean;
+pub use upstream::Upstream;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::SocketAddr,
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use crate::{action::duration, limit, route::Authenticate};
+
+/// Values for `${NAME}` and `${NAME:-default}` in plain scalars; usually the environment.
+pub type Properties = HashMap<String, String>;
+
+/// A configuration file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub listeners: Vec<Listener>,
+    #[serde(default)]
+    pub authentication: Authentication,
+    #[serde(default)]
+    pub upstreams: BTreeMap<String, Upstream>,
+    #[serde(default)]
+    pub routes: Vec<Route>,
+    /// Whether routes ask who is calling, unless they say so themselves; default `optional`.
+    #[serde(default)]
+    pub authenticate: Authenticate,
+    /// How long a request may take until its answer begins, unless its route says so; default 15 s.
+    #[serde(default = "timeout", deserialize_with = "duration::deserialize")]
+    pub timeout: Duration,
+    /// Limits that hold for every route. Those keyed by `client_address` come before all else.
+    #[serde(default)]
+    pub rate_limit: OneOrMany<limit::Config>,
+    #[serde(default)]
+    pub limits: Limits,
+    /// Which other origins' pages may call; none by default.
+    #[serde(default)]
+    pub cors: Option<Cors>,
+    /// Response headers beside the default ones; an empty value takes a default one away.
+    #[serde(default)]
+    pub security_headers: BTreeMap<String, String>,
+    /// A JSON line on stdout for each request.
+    #[serde(default = "yes")]
+    pub access_log: bool,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Port 0 takes a free one.
+    pub address: SocketAddr,
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// `routes[3].aggregate[0].call`; empty if the file as a whole doesn't parse.
+    pub path: String,
+    pub message: String,
+}
+
+impl Config {
+    /// Reads a configuration. What is right in itself may still not fit together: see [`crate::check`].
+    ///
+    /// # Errors
+    /// The place where it doesn't parse.
+    pub fn parse(text: &str, properties: &Properties) -> Result<Self, Vec<ConfigError>> {
+        let options = serde_saphyr::options! {}.with_properties(properties.clone());
+        serde_saphyr::from_str_with_options(text, options)
+            .map_err(|error| vec![ConfigError { path: String::new(), message: error.to_string() }])
+    }
+}
+
+impl ConfigError {
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+fn timeout() -> Duration {
+    Duration::from_secs(15)
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_refused_where_it_stands() {
+        let errors = Config::parse("listeners: []\nroutes:\n  - macth: {path: /}\n", &Properties::new()).unwrap_err();
+        assert!(errors[0].message.contains("macth"), "{}", errors[0]);
+    }
+
+    #[test]
+    fn values_come_from_properties_or_their_default() {
+        let text =
+            "listeners: [{address: '127.0.0.1:0'}]\nupstreams:\n  a: {endpoints: [\"x:1\"]}\ntimeout: ${WAIT:-3s}\n";
+        assert_eq!(Config::parse(text, &Properties::new()).unwrap().timeout, Duration::from_secs(3));
+        let given = Properties::from([("WAIT".to_owned(), "300ms".to_owned())]);
+        assert_eq!(Config::parse(text, &given).unwrap().timeout, Duration::from_millis(300));
+    }
+}

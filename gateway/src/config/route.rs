@@ -1,0 +1,161 @@
+//! `routes:` what requests there are, and what is done with them.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+use super::{OneOrMany, Size};
+use crate::{
+    action::{aggregate, duration, proxy, redirect, respond, transcode::ResponseConfig},
+    limit,
+    route::{self, Authenticate},
+};
+
+/// Either `grpc`, which makes a route of every annotated method of a service, or `match` with one action.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// How metrics and logs call it; default `GET /products/{id}`.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// `package.Service`, served by `upstream`.
+    #[serde(default)]
+    pub grpc: Option<String>,
+    #[serde(default, rename = "match")]
+    pub matches: Option<Match>,
+    /// Of `grpc` and `transcode`.
+    #[serde(default)]
+    pub upstream: Option<String>,
+    /// `package.Service/Method`
+    #[serde(default)]
+    pub transcode: Option<String>,
+    #[serde(default)]
+    pub aggregate: Option<aggregate::Config>,
+    #[serde(default, deserialize_with = "name_or_section")]
+    pub proxy: Option<proxy::Config>,
+    #[serde(default)]
+    pub respond: Option<respond::Config>,
+    #[serde(default)]
+    pub redirect: Option<redirect::Config>,
+
+    #[serde(default)]
+    pub authenticate: Option<Authenticate>,
+    #[serde(default)]
+    pub scopes: Option<Scopes>,
+    #[serde(default, deserialize_with = "duration::option")]
+    pub timeout: Option<Duration>,
+    #[serde(default)]
+    pub rate_limit: OneOrMany<limit::Config>,
+    #[serde(default)]
+    pub body_limit: Option<Size>,
+    /// Of `grpc` and `transcode`: request headers that become metadata.
+    #[serde(default)]
+    pub forward_headers: Option<Vec<String>>,
+    /// Of `transcode`.
+    #[serde(default)]
+    pub response: Option<ResponseConfig>,
+    /// Of `grpc`: what differs for a method, by its name.
+    #[serde(default)]
+    pub methods: BTreeMap<String, Override>,
+}
+
+/// What a request must be. `match: { path: "/products/{id}", method: GET }`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Match {
+    pub path: String,
+    /// Default: any; GET for an aggregate.
+    #[serde(default)]
+    pub method: OneOrMany<String>,
+    /// `shop.example` or `*.shop.example`.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Headers with the value they must have; an empty one asks only that the header is there.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Decides between routes that are equal otherwise; the greater wins. Default 0.
+    #[serde(default)]
+    pub priority: i32,
+}
+
+/// What differs for one method of a `grpc` route.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Override {
+    pub authenticate: Option<Authenticate>,
+    pub scopes: Option<Scopes>,
+    #[serde(deserialize_with = "duration::option")]
+    pub timeout: Option<Duration>,
+    /// Beside those of the route.
+    pub rate_limit: OneOrMany<limit::Config>,
+    pub body_limit: Option<Size>,
+    pub forward_headers: Option<Vec<String>>,
+    pub response: Option<ResponseConfig>,
+}
+
+/// `scopes: { all: [catalog:write] }` or `{ any: [a, b] }`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Scopes {
+    All(Vec<String>),
+    Any(Vec<String>),
+}
+
+impl From<&Scopes> for route::Scopes {
+    fn from(scopes: &Scopes) -> Self {
+        match scopes {
+            Scopes::All(scopes) => Self::All(scopes.clone()),
+            Scopes::Any(scopes) => Self::Any(scopes.clone()),
+        }
+    }
+}
+
+/// `proxy: broker` says the same as `proxy: { upstream: broker }`.
+fn name_or_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<proxy::Config>, D::Error> {
+    struct Either;
+
+    impl<'de> Visitor<'de> for Either {
+        type Value = proxy::Config;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the name of an upstream, or a section with it")
+        }
+        fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
+            let map = serde::de::value::MapDeserializer::new(std::iter::once(("upstream", name)));
+            proxy::Config::deserialize(map)
+        }
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            proxy::Config::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_any(Either).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Route, String> {
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_proxy_is_a_name_or_a_section() {
+        assert_eq!(read("{match: {path: /ws}, proxy: broker}").unwrap().proxy.unwrap().upstream, "broker");
+        let section = read("{match: {path: /ws}, proxy: {upstream: broker, rewrite: {prefix: /v1}}}").unwrap();
+        assert!(section.proxy.unwrap().rewrite.is_some());
+        assert!(read("{match: {path: /ws}, proxy: {upstraem: broker}}").unwrap_err().contains("upstraem"));
+    }
+
+    #[test]
+    fn methods_of_a_grpc_route_may_differ() {
+        let text = "{grpc: a.B, upstream: c, methods: {Create: {scopes: {all: [x]}, authenticate: required, response: {status: 201, location: '/b/{id}'}}}}";
+        let route = read(text).unwrap();
+        assert_eq!(route.methods["Create"].authenticate, Some(Authenticate::Required));
+        assert_eq!(route.methods["Create"].scopes, Some(Scopes::All(vec!["x".to_owned()])));
+    }
+}

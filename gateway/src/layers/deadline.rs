@@ -1,0 +1,90 @@
+//! Gives a request the moment by which its answer must have begun. The upstream keeps to it by itself; this is the end of
+//! patience for whatever doesn't. The answer's body may take longer: streams do.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep_until};
+
+use super::{Checked, Request, Response, refuse};
+use crate::{
+    context::RequestContext,
+    error::{Error, ErrorKind},
+};
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Layer;
+
+#[derive(Clone)]
+pub struct Deadline<S> {
+    inner: S,
+}
+
+impl<S> tower::Layer<S> for Layer {
+    type Service = Deadline<S>;
+    fn layer(&self, inner: S) -> Deadline<S> {
+        Deadline { inner }
+    }
+}
+
+impl<S> tower::Service<Request> for Deadline<S>
+where
+    S: tower::Service<Request, Response = Response, Error = Error>,
+{
+    type Response = Response;
+    type Error = Error;
+    type Future = Checked<Waiting<S::Future>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        match set(&mut request) {
+            Ok(deadline) => Checked::Right(Waiting { inner: self.inner.call(request), deadline, alarm: None }),
+            Err(error) => refuse(error),
+        }
+    }
+}
+
+fn set(request: &mut Request) -> Result<Instant, Error> {
+    let context = RequestContext::of_mut(request)?;
+    context.deadline = Instant::now() + context.route()?.policy.timeout;
+    Ok(context.deadline)
+}
+
+pin_project! {
+    pub struct Waiting<F> {
+        #[pin]
+        inner: F,
+        deadline: Instant,
+        // Made when there is something to wait for.
+        #[pin]
+        alarm: Option<Sleep>,
+    }
+}
+
+impl<F> Future for Waiting<F>
+where
+    F: Future<Output = Result<Response, Error>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Poll::Ready(result) = this.inner.poll(context) {
+            return Poll::Ready(result);
+        }
+        if this.alarm.is_none() {
+            this.alarm.set(Some(sleep_until((*this.deadline).into())));
+        }
+        match this.alarm.as_pin_mut().map(|alarm| alarm.poll(context)) {
+            Some(Poll::Ready(())) => Poll::Ready(Err(Error::new(ErrorKind::Timeout, "the answer took too long"))),
+            _ => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Tells how each request went: metrics always, an access log line if configured, a span if the request is sampled. A
+//! request that is not sampled costs two reads of the clock and two additions.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use http::{Method, StatusCode, Uri};
+use pin_project_lite::pin_project;
+use tracing::{Span, field};
+
+use super::{Request, Response};
+use crate::{
+    access_log::{AccessLog, Line},
+    context::{Outcome, RequestContext},
+    metrics::{METRICS, RouteMetrics},
+};
+
+/// What is counted where no route was found.
+pub const UNMATCHED: &str = "none";
+
+#[derive(Clone)]
+pub struct Layer {
+    pub access_log: Option<AccessLog>,
+    /// The metrics of requests that found no route.
+    pub unmatched: Arc<RouteMetrics>,
+}
+
+#[derive(Clone)]
+pub struct Observe<S> {
+    inner: S,
+    config: Layer,
+}
+
+impl<S> tower::Layer<S> for Layer {
+    type Service = Observe<S>;
+    fn layer(&self, inner: S) -> Observe<S> {
+        Observe { inner, config: self.clone() }
+    }
+}
+
+impl<S> tower::Service<Request> for Observe<S>
+where
+    S: tower::Service<Request, Response = Response>,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Observing<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let started = Instant::now();
+        let span = span(&mut request);
+        let method = request.method().clone();
+        let outcome = request.extensions().get().map(|context: &RequestContext| Arc::clone(&context.outcome));
+        let line = self.config.access_log.as_ref().map(|log| (log.clone(), Logged::of(&request)));
+        METRICS.in_flight.add(1);
+        let observation = Observation {
+            started,
+            method,
+            outcome: outcome.unwrap_or_default(),
+            unmatched: Arc::clone(&self.config.unmatched),
+            line,
+            answered: false,
+        };
+        let entered = span.as_ref().map(Span::enter);
+        let inner = self.inner.call(request);
+        drop(entered);
+        Observing { inner, span, observation }
+    }
+}
+
+pin_project! {
+    pub struct Observing<F> {
+        #[pin]
+        inner: F,
+        span: Option<Span>,
+        observation: Observation,
+    }
+}
+
+impl<F, E> Future for Observing<F>
+where
+    F: Future<Output = Result<Response, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let entered = this.span.as_ref().map(Span::enter);
+        let result = ready!(this.inner.poll(context));
+        drop(entered);
+        if let Ok(response) = &result {
+            this.observation.record(response.status());
+            if let Some(span) = this.span {
+                let route = this.observation.outcome.route.get().map_or(UNMATCHED, |route| &route.id);
+                span.record("otel.name", route);
+                span.record("http.route", route);
+                span.record("http.response.status_code", response.status().as_u16());
+                if response.status().is_server_error() {
+                    span.record("otel.status_code", "ERROR");
+                }
+            }
+        }
+        Poll::Ready(result)
+    }
+}
+
+/// One request under way. Dropped without an answer, it counts as closed by the client.
+struct Observation {
+    started: Instant,
+    method: Method,
+    outcome: Arc<Outcome>,
+    unmatched: Arc<RouteMetrics>,
+    line: Option<(AccessLog, Logged)>,
+    answered: bool,
+}
+
+/// What the access log needs of a request that is gone when the line is written.
+struct Logged {
+    uri: Uri,
+    context: Option<RequestContext>,
+}
+
+impl Logged {
+    fn of(request: &Request) -> Self {
+        Self { uri: request.uri().clone(), context: request.extensions().get().cloned() }
+    }
+}
+
+impl Observation {
+    fn record(&mut self, status: StatusCode) {
+        self.answered = true;
+        let elapsed = self.started.elapsed();
+        let route = self.outcome.route.get();
+        route.map_or(&*self.unmatched, |route| &route.metrics).record(&self.method, status, elapsed.as_secs_f64());
+        if let Some((log, Logged { uri, context: Some(context) })) = self.line.take() {
+            log.write(&Line {
+                method: self.method.as_str(),
+                path: uri.path(),
+                status: status.as_u16(),
+                elapsed,
+                route: route.map_or(UNMATCHED, |route| &route.id),
+                upstream: route.and_then(|route| route.upstream.as_deref()),
+                principal: self.outcome.principal.get().map(|caller| caller.principal.subject.as_str()),
+                context: &context,
+            });
+        }
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        METRICS.in_flight.add(-1);
+        if !self.answered {
+            // 499 is nobody's standard, but what every gateway calls it.
+            self.record(StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST));
+        }
+    }
+}
+
+/// The span of a sampled request; its place in the trace becomes what the upstream is told. Any other request is only a
+/// step further in the caller's trace.
+fn span(request: &mut Request) -> Option<Span> {
+    let (method, path) = (request.method().clone(), request.uri().clone());
+    let context = request.extensions_mut().get_mut::<RequestContext>()?;
+    if !context.trace.sampled {
+        context.trace = context.trace.child();
+        return None;
+    }
+    let span = tracing::info_span!(
+        "request",
+        otel.name = field::Empty,
+        otel.kind = "server",
+        otel.status_code = field::Empty,
+        http.request.method = %method,
+        http.response.status_code = field::Empty,
+        http.route = field::Empty,
+        url.path = path.path(),
+        client.address = %context.client.ip(),
+        request.id = &*context.request_id,
+    );
+    telemetry::set_parent(&span, &context.trace);
+    context.trace = span.in_scope(telemetry::current).unwrap_or_else(|| context.trace.child());
+    Some(span)
+}

@@ -1,0 +1,144 @@
+//! Gives every request its id and its [`RequestContext`], and tells the client and the upstream the id.
+
+use std::{
+    fmt::Write as _,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pin_project_lite::pin_project;
+use telemetry::TraceContext;
+
+use super::{Request, Response};
+use crate::context::RequestContext;
+
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Where a request came in: set by the server on each.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    pub address: SocketAddr,
+    /// The listener is bound to a loopback address.
+    pub loopback: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Layer;
+
+#[derive(Clone)]
+pub struct RequestId<S> {
+    inner: S,
+}
+
+impl<S> tower::Layer<S> for Layer {
+    type Service = RequestId<S>;
+    fn layer(&self, inner: S) -> RequestId<S> {
+        RequestId { inner }
+    }
+}
+
+impl<S> tower::Service<Request> for RequestId<S>
+where
+    S: tower::Service<Request, Response = Response>,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Naming<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let peer = request.extensions().get().copied().unwrap_or(NOWHERE);
+        let (id, header) = accepted(request.headers()).unwrap_or_else(generate);
+        request.headers_mut().insert(X_REQUEST_ID, header.clone());
+        let trace = telemetry::extract(request.headers()).unwrap_or_else(TraceContext::unsampled);
+        let mut context = RequestContext::new(id, trace, peer.address);
+        context.loopback = peer.loopback;
+        request.extensions_mut().insert(context);
+        Naming { inner: self.inner.call(request), header: Some(header) }
+    }
+}
+
+pin_project! {
+    pub struct Naming<F> {
+        #[pin]
+        inner: F,
+        header: Option<HeaderValue>,
+    }
+}
+
+impl<F, E> Future for Naming<F>
+where
+    F: Future<Output = Result<Response, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.inner.poll(context))?;
+        if let Some(header) = this.header.take() {
+            response.headers_mut().insert(X_REQUEST_ID, header);
+        }
+        Poll::Ready(Ok(response))
+    }
+}
+
+/// A request that no server of ours took in is trusted with nothing.
+const NOWHERE: Peer =
+    Peer { address: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0), loopback: false };
+
+/// The caller's own id, if it can stand in a log line as it is.
+fn accepted(headers: &HeaderMap) -> Option<(Arc<str>, HeaderValue)> {
+    let header = headers.get(X_REQUEST_ID)?;
+    let sane =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'/' | b'=' | b'+');
+    let text =
+        header.to_str().ok().filter(|text| (1..=128).contains(&text.len()) && text.as_bytes().iter().all(sane))?;
+    Some((text.into(), header.clone()))
+}
+
+fn generate() -> (Arc<str>, HeaderValue) {
+    let mut text = String::with_capacity(32);
+    _ = write!(text, "{:032x}", rand::random::<u128>());
+    let id: Arc<str> = text.as_str().into();
+    let header = HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("-"));
+    (id, header)
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::{Layer as _, ServiceExt as _, service_fn};
+    use upstream::Body;
+
+    use super::*;
+
+    async fn answer(id: Option<&str>) -> (String, String) {
+        let service = Layer.layer(service_fn(|request: Request| async move {
+            let seen = RequestContext::of(&request).map(|context| context.request_id.to_string()).unwrap_or_default();
+            Ok::<_, std::convert::Infallible>(Response::new(Body::from(seen)))
+        }));
+        let mut request = Request::new(Body::empty());
+        if let Some(id) = id {
+            request.headers_mut().insert(X_REQUEST_ID, id.parse().unwrap());
+        }
+        let response = service.oneshot(request).await.unwrap();
+        let echoed = response.headers()[X_REQUEST_ID].to_str().unwrap().to_owned();
+        let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+        (echoed, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_sane_id_is_kept_and_any_other_is_replaced() {
+        assert_eq!(answer(Some("abc-123")).await, ("abc-123".to_owned(), "abc-123".to_owned()));
+        for other in [None, Some(""), Some("a b"), Some("a\"b"), Some(&*"x".repeat(129))] {
+            let (echoed, seen) = answer(other).await;
+            assert_eq!(echoed, seen);
+            assert_eq!(echoed.len(), 32, "{other:?}");
+        }
+    }
+}

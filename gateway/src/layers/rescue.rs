@@ -1,0 +1,95 @@
+//! Turns every error into its answer: a problem document, or a gRPC status. Nothing further out ever sees an error.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::header;
+use pin_project_lite::pin_project;
+
+use super::{Request, Response};
+use crate::{
+    error::Error,
+    problem::{self, Occurrence},
+};
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Layer;
+
+#[derive(Clone)]
+pub struct Rescue<S> {
+    inner: S,
+}
+
+impl<S> tower::Layer<S> for Layer {
+    type Service = Rescue<S>;
+    fn layer(&self, inner: S) -> Rescue<S> {
+        Rescue { inner }
+    }
+}
+
+impl<S> tower::Service<Request> for Rescue<S>
+where
+    S: tower::Service<Request, Response = Response, Error = Error>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Rescuing<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Readiness is a formality here (see `layers`); an error would come again from `call`.
+        self.inner.poll_ready(context).map(|_| Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let grpc = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
+            kind.as_bytes().starts_with(b"application/grpc") && !kind.as_bytes().starts_with(b"application/grpc-web")
+        });
+        let occurrence = Occurrence::of(&request);
+        Rescuing { inner: self.inner.call(request), occurrence, grpc }
+    }
+}
+
+pin_project! {
+    pub struct Rescuing<F> {
+        #[pin]
+        inner: F,
+        occurrence: Occurrence,
+        grpc: bool,
+    }
+}
+
+impl<F> Future for Rescuing<F>
+where
+    F: Future<Output = Result<Response, Error>>,
+{
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        Poll::Ready(Ok(match ready!(this.inner.poll(context)) {
+            Ok(response) => response,
+            Err(error) => {
+                log(&error, this.occurrence);
+                if *this.grpc { problem::respond_grpc(&error) } else { problem::respond(&error, this.occurrence) }
+            }
+        }))
+    }
+}
+
+/// What is the client's fault is counted, not logged; what is ours is an error, what is an upstream's a warning.
+fn log(error: &Error, occurrence: &Occurrence) {
+    let status = problem::status(error.kind).http;
+    if !status.is_server_error() {
+        return;
+    }
+    let cause = error.cause.as_deref().unwrap_or_default();
+    let (request, trace) = (&*occurrence.request_id, occurrence.trace_id());
+    if status == http::StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(request.id = request, trace.id = trace, cause, "{}", error.detail);
+    } else {
+        tracing::warn!(request.id = request, trace.id = trace, cause, "{}", error.detail);
+    }
+}

@@ -1,0 +1,152 @@
+//! Finds the route. The path is brought into its normal form first, and goes on in it: what was matched is what is
+//! forwarded. Answers OPTIONS itself; a HEAD that a GET route answers goes out without its body.
+
+use std::{
+    future::ready,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Context, Poll},
+};
+
+use http::{HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery};
+use http_body::Body as _;
+use pin_project_lite::pin_project;
+use upstream::Body;
+
+use super::{Checked, Request, Response};
+use crate::{
+    context::RequestContext,
+    error::{Error, ErrorKind},
+    route::{self, Match, Route, Table},
+};
+
+#[derive(Clone)]
+pub struct Layer(pub Arc<Table<Route>>);
+
+#[derive(Clone)]
+pub struct RouteMatch<S> {
+    inner: S,
+    table: Arc<Table<Route>>,
+}
+
+impl<S> tower::Layer<S> for Layer {
+    type Service = RouteMatch<S>;
+    fn layer(&self, inner: S) -> RouteMatch<S> {
+        RouteMatch { inner, table: Arc::clone(&self.0) }
+    }
+}
+
+impl<S> tower::Service<Request> for RouteMatch<S>
+where
+    S: tower::Service<Request, Response = Response, Error = Error>,
+{
+    type Response = Response;
+    type Error = Error;
+    type Future = Checked<Heading<S::Future>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let head = request.method() == Method::HEAD;
+        match route(&self.table, request) {
+            Ok(Routed::On(request)) => Checked::Right(Heading { inner: self.inner.call(request), head }),
+            Ok(Routed::Answered(response)) => Checked::Left(ready(Ok(response))),
+            Err(error) => Checked::Left(ready(Err(error))),
+        }
+    }
+}
+
+enum Routed {
+    On(Request),
+    Answered(Response),
+}
+
+fn route(table: &Table<Route>, request: Request) -> Result<Routed, Error> {
+    let (mut parts, body) = request.into_parts();
+    if parts.uri.path() == "*" && parts.method == Method::OPTIONS {
+        return Ok(Routed::Answered(options(None)));
+    }
+    let normal = match route::normalise(parts.uri.path()) {
+        Ok(std::borrow::Cow::Borrowed(_)) => None,
+        Ok(std::borrow::Cow::Owned(path)) => Some(path),
+        Err(why) => return Err(Error::new(ErrorKind::BadRequest, why.to_string())),
+    };
+    if let Some(path) = normal {
+        parts.uri = with_path(&parts.uri, &path)?;
+    }
+    match table.find(parts.uri.path(), &parts) {
+        Match::Found { value, template } => {
+            let variables = template.variables(parts.uri.path())?;
+            let mut request = Request::from_parts(parts, body);
+            let context = RequestContext::of_mut(&mut request)?;
+            _ = context.outcome.route.set(Arc::clone(value));
+            context.variables = variables;
+            context.route = Some(Arc::clone(value));
+            Ok(Routed::On(request))
+        }
+        Match::MethodNotAllowed(allowed) if parts.method == Method::OPTIONS => {
+            Ok(Routed::Answered(options(Some(&allowed))))
+        }
+        Match::MethodNotAllowed(allowed) => {
+            let detail = format!("this path can't be asked for with {}", parts.method);
+            Err(Error::new(ErrorKind::MethodNotAllowed, detail).header(header::ALLOW, list(&allowed)))
+        }
+        Match::NotFound => Err(Error::new(ErrorKind::NotFound, "nothing is to be had at this path")),
+    }
+}
+
+fn with_path(uri: &Uri, path: &str) -> Result<Uri, Error> {
+    let bad =
+        |error: &dyn std::fmt::Display| Error::new(ErrorKind::BadRequest, "the path is not well formed").cause(error);
+    let path_and_query = match uri.query() {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+        None => PathAndQuery::try_from(path),
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path_and_query.map_err(|error| bad(&error))?);
+    Uri::from_parts(parts).map_err(|error| bad(&error))
+}
+
+fn options(allowed: Option<&[Method]>) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    if let Some(allowed) = allowed {
+        response.headers_mut().insert(header::ALLOW, list(allowed));
+    }
+    response
+}
+
+fn list(methods: &[Method]) -> HeaderValue {
+    let names: Vec<_> = methods.iter().map(Method::as_str).collect();
+    HeaderValue::try_from(names.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+pin_project! {
+    pub struct Heading<F> {
+        #[pin]
+        inner: F,
+        head: bool,
+    }
+}
+
+impl<F> Future for Heading<F>
+where
+    F: Future<Output = Result<Response, Error>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = task::ready!(this.inner.poll(context))?;
+        if *this.head {
+            let length = response.body().size_hint().exact().filter(|length| *length > 0);
+            *response.body_mut() = Body::empty();
+            if let Some(length) = length {
+                response.headers_mut().entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+            }
+        }
+        Poll::Ready(Ok(response))
+    }
+}

@@ -1,0 +1,118 @@
+//! `rate_limit: { requests: 100, per: 1m, key: principal }`, `{ rate: 10/s, burst: 20, key: client_address }`.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::Key;
+use crate::action::duration;
+
+/// One limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How `RateLimit` fields and metrics call it; by default after its key.
+    pub name: Option<String>,
+    pub quota: Quota,
+    pub key: Key,
+    pub mode: Mode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quota {
+    /// Never more than `requests` in any span of `per`.
+    Window { requests: NonZeroU32, per: Duration },
+    /// On average `per_second`, with up to `burst` at once.
+    Rate { per_second: NonZeroU32, burst: NonZeroU32 },
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    #[default]
+    Enforce,
+    /// Counts what it would refuse, and refuses nothing.
+    Shadow,
+}
+
+/// The section as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    name: Option<String>,
+    requests: Option<u32>,
+    #[serde(default, deserialize_with = "duration::option")]
+    per: Option<Duration>,
+    rate: Option<String>,
+    burst: Option<u32>,
+    key: Key,
+    #[serde(default)]
+    mode: Mode,
+}
+
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Written::deserialize(deserializer)?;
+        let quota = written.quota().map_err(D::Error::custom)?;
+        if let Some(name) = &written.name
+            && (name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
+        {
+            return Err(D::Error::custom("the name of a rate limit is made of letters, digits, `-`, `_` and `.`"));
+        }
+        Ok(Self { name: written.name, quota, key: written.key, mode: written.mode })
+    }
+}
+
+impl Written {
+    fn quota(&self) -> Result<Quota, String> {
+        match (self.requests, self.per, &self.rate, self.burst) {
+            (Some(requests), Some(per), None, None) => {
+                // The window is kept in 64 parts; below that a part is too short to mean anything.
+                if !(Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&per) {
+                    return Err("`per` must be within 1s to 24h".to_owned());
+                }
+                Ok(Quota::Window { requests: positive(requests, "requests")?, per })
+            }
+            (None, None, Some(rate), burst) => {
+                let per_second = rate.strip_suffix("/s").and_then(|number| number.trim().parse().ok());
+                let per_second = per_second.ok_or_else(|| format!("`{rate}` is not a rate such as 10/s"))?;
+                let per_second = positive(per_second, "rate")?;
+                Ok(Quota::Rate { per_second, burst: burst.map_or(Ok(per_second), |burst| positive(burst, "burst"))? })
+            }
+            _ => Err("a rate limit has either `requests` and `per`, or `rate` and `burst`".to_owned()),
+        }
+    }
+}
+
+fn positive(number: u32, field: &str) -> Result<NonZeroU32, String> {
+    NonZeroU32::new(number).ok_or_else(|| format!("`{field}` must be at least 1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, String> {
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_limit_is_a_window_or_a_rate() {
+        let window = read("{requests: 100, per: 1m, key: principal}").unwrap();
+        let requests = NonZeroU32::new(100).unwrap();
+        assert_eq!(window.quota, Quota::Window { requests, per: Duration::from_secs(60) });
+        let rate = read("{rate: 10/s, burst: 20, key: 'header:x-tenant', mode: shadow}").unwrap();
+        assert_eq!(rate.mode, Mode::Shadow);
+        for wrong in [
+            "{requests: 100, key: route}",
+            "{requests: 0, per: 1m, key: route}",
+            "{requests: 1, per: 10ms, key: route}",
+            "{requests: 1, per: 1m, rate: 1/s, key: route}",
+            "{rate: 10, key: route}",
+            "{rate: 10/s, key: nobody}",
+            "{rate: 10/s}",
+            "{rate: 10/s, key: route, name: 'a\"b'}",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+}

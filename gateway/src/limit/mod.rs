@@ -1,0 +1,108 @@
+//! Rate limits: how many requests a key may make. `window` means exactly what it says, `gcra` allows a rate with bursts.
+//! State is shared by all cores and bounded; the clock is the caller's.
+
+mod config;
+mod gcra;
+mod key;
+mod policies;
+mod window;
+
+pub use config::{Config, Mode, Quota};
+pub use key::Key;
+pub use policies::{Policies, Verdict};
+
+use std::{
+    fmt::Write as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use gcra::Gcra;
+use window::Window;
+
+/// The most keys a limit remembers; the one idle for longest goes first.
+const KEYS: usize = 100_000;
+
+/// One configured limit and its state.
+pub struct Limiter {
+    /// How `RateLimit` fields and metrics call it.
+    pub name: Arc<str>,
+    pub key: Key,
+    /// Counts and reports, but refuses nobody.
+    pub shadow: bool,
+    /// Its item of `RateLimit-Policy`: `"principal";q=100;w=60`.
+    pub policy: String,
+    /// What it was made from: a reload that leaves it alone keeps its state.
+    pub config: Config,
+    meter: Meter,
+}
+
+enum Meter {
+    Window(Window),
+    Gcra(Gcra),
+}
+
+/// What a limit says of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub allowed: bool,
+    /// How many more would be allowed now.
+    pub remaining: u32,
+    /// Until more are allowed than now.
+    pub wait: Duration,
+}
+
+impl Limiter {
+    pub fn new(name: &str, config: &Config) -> Self {
+        let (meter, quota, window) = match config.quota {
+            Quota::Window { requests, per } => (Meter::Window(Window::new(requests, per, KEYS)), requests, per),
+            Quota::Rate { per_second, burst } => {
+                let refill = Duration::from_secs_f64(f64::from(burst.get()) / f64::from(per_second.get()));
+                (Meter::Gcra(Gcra::new(per_second, burst, KEYS)), burst, refill)
+            }
+        };
+        let mut policy = String::new();
+        // Structured Fields (RFC 9651): the name is a quoted string; the configuration allows only what needs no escape.
+        _ = write!(policy, "\"{name}\";q={quota};w={}", seconds(window));
+        Self {
+            name: name.into(),
+            key: config.key.clone(),
+            shadow: config.mode == Mode::Shadow,
+            policy,
+            config: config.clone(),
+            meter,
+        }
+    }
+
+    /// Counts a request, if it is allowed.
+    pub fn check(&self, key: u128, now: Instant) -> Decision {
+        match &self.meter {
+            Meter::Window(window) => window.check(key, now),
+            Meter::Gcra(gcra) => gcra.check(key),
+        }
+    }
+
+    /// Takes back what `check` counted a moment ago: another limit refused the request. Only windows can.
+    pub fn give_back(&self, key: u128) {
+        if let Meter::Window(window) = &self.meter {
+            window.give_back(key);
+        }
+    }
+
+    /// How many keys it remembers.
+    pub fn keys(&self) -> usize {
+        match &self.meter {
+            Meter::Window(window) => window.keys(),
+            Meter::Gcra(gcra) => gcra.keys(),
+        }
+    }
+
+    fn can_give_back(&self) -> bool {
+        matches!(self.meter, Meter::Window(_))
+    }
+}
+
+/// Whole seconds, rounded up: who waits that long has waited long enough.
+pub fn seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}

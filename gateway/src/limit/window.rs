@@ -1,0 +1,177 @@
+//! A sliding window that keeps its promise: in no span of the period, wherever it begins, are there more requests than
+//! allowed.
+//!
+//! The period is divided into 64 parts. A key has a ring of 65 counters, because a span of the period touches up to 65
+//! parts; the oldest is counted whole though only some of it may lie within. The error is on the strict side and at most
+//! one part, 1/64 of the period.
+
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
+
+use super::Decision;
+use crate::recent::Recent;
+
+const PARTS: u64 = 64;
+const RING: u64 = PARTS + 1;
+
+pub struct Window {
+    quota: u32,
+    /// Nanoseconds of a part, rounded up: the parts cover the period.
+    part: u64,
+    epoch: Instant,
+    rings: Recent<u128, Ring>,
+}
+
+/// One key's counters; that of part `p` is at `p % 65`.
+struct Ring {
+    counts: Box<[u32; RING as usize]>,
+    total: u32,
+    /// The latest part seen.
+    head: u64,
+}
+
+impl Window {
+    pub fn new(quota: NonZeroU32, period: Duration, keys: usize) -> Self {
+        let part = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).div_ceil(PARTS).max(1);
+        Self { quota: quota.get(), part, epoch: Instant::now(), rings: Recent::new(keys) }
+    }
+
+    pub fn check(&self, key: u128, now: Instant) -> Decision {
+        let elapsed = u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX);
+        self.rings.with(key, Ring::default, |ring| {
+            ring.advance(elapsed / self.part);
+            let allowed = ring.total < self.quota;
+            if allowed {
+                ring.count();
+            }
+            let leaves = ring.oldest().saturating_add(RING).saturating_mul(self.part);
+            Decision {
+                allowed,
+                remaining: self.quota - ring.total,
+                wait: Duration::from_nanos(leaves.saturating_sub(elapsed)),
+            }
+        })
+    }
+
+    pub fn give_back(&self, key: u128) {
+        self.rings.get(&key, Ring::give_back);
+    }
+
+    pub fn keys(&self) -> usize {
+        self.rings.len()
+    }
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Self { counts: Box::new([0; RING as usize]), total: 0, head: 0 }
+    }
+}
+
+impl Ring {
+    /// Forgets what lies further back than the ring reaches. A core whose clock reading is a little older than another's
+    /// counts into the later part: again the strict side.
+    fn advance(&mut self, part: u64) {
+        let steps = part.saturating_sub(self.head).min(RING);
+        for step in 1..=steps {
+            let slot = &mut self.counts[((self.head + step) % RING) as usize];
+            self.total -= *slot;
+            *slot = 0;
+        }
+        if steps == RING {
+            self.total = 0;
+            self.counts.fill(0);
+        }
+        self.head = self.head.max(part);
+    }
+
+    fn count(&mut self) {
+        self.counts[(self.head % RING) as usize] += 1;
+        self.total += 1;
+    }
+
+    fn give_back(&mut self) {
+        let slot = &mut self.counts[(self.head % RING) as usize];
+        if *slot > 0 {
+            *slot -= 1;
+            self.total -= 1;
+        }
+    }
+
+    /// The oldest part that still counts.
+    fn oldest(&self) -> u64 {
+        let first = self.head.saturating_sub(PARTS);
+        (first..=self.head).find(|part| self.counts[(part % RING) as usize] > 0).unwrap_or(self.head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn window(quota: u32) -> Window {
+        Window::new(NonZeroU32::new(quota).unwrap(), MINUTE, 100)
+    }
+
+    #[test]
+    fn the_101st_waits_until_the_first_has_left_the_window() {
+        let window = window(100);
+        let start = window.epoch + Duration::from_millis(100);
+        for sent in 1..=100 {
+            let decision = window.check(1, start);
+            assert!(decision.allowed);
+            assert_eq!(decision.remaining, 100 - sent);
+        }
+        let refused = window.check(1, start);
+        assert!(!refused.allowed);
+        assert!(refused.wait >= MINUTE - Duration::from_millis(100), "{:?}", refused.wait);
+        assert!(refused.wait <= MINUTE + MINUTE / 64, "{:?}", refused.wait);
+        // What was refused was not counted, so that asking does not put the end off.
+        assert!(!window.check(1, start + refused.wait - Duration::from_millis(1)).allowed);
+        assert!(window.check(1, start + refused.wait).allowed);
+    }
+
+    #[test]
+    fn keys_do_not_share() {
+        let window = window(1);
+        assert!(window.check(1, window.epoch).allowed);
+        assert!(window.check(2, window.epoch).allowed);
+        assert!(!window.check(1, window.epoch).allowed);
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_used() {
+        let window = window(1);
+        assert!(window.check(1, window.epoch).allowed);
+        window.give_back(1);
+        assert!(window.check(1, window.epoch).allowed);
+        assert!(!window.check(1, window.epoch).allowed);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_span_of_the_period_ever_holds_more_than_the_quota(
+            quota in 1_u32..20,
+            gaps in proptest::collection::vec(proptest::prop_oneof![0_u64..50, 0_u64..4_000, 0_u64..90_000], 1..300),
+        ) {
+            let window = window(quota);
+            // The exact log: every admitted moment, in milliseconds.
+            let (mut log, mut now) = (Vec::<u64>::new(), 0);
+            for gap in gaps {
+                now += gap;
+                let allowed = window.check(7, window.epoch + Duration::from_millis(now)).allowed;
+                let within = |span: u64| log.iter().filter(|at| **at + span > now).count();
+                if allowed {
+                    proptest::prop_assert!(within(60_000) < quota as usize, "one too many at {}", now);
+                    log.push(now);
+                } else {
+                    proptest::prop_assert!(within(60_000 + 60_000 / 64 + 1) >= quota as usize, "too strict at {}", now);
+                }
+            }
+        }
+    }
+}

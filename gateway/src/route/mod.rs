@@ -1,0 +1,73 @@
+//! Which route a request takes: its path brought into one form (`path`), compared with templates (`template`) in a trie
+//! (`table`).
+
+mod condition;
+mod path;
+mod table;
+mod template;
+
+pub use condition::Conditions;
+pub use path::normalise;
+pub use table::{Conflict, Match, Table};
+pub use template::{Segment, Template};
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{action::Action, limit::Policies, metrics::RouteMetrics};
+
+/// A route, compiled: what a request that takes it must be, and what is done with it.
+pub struct Route {
+    /// How metrics, logs and operators call it: `GET /products/{id}` unless it has a name of its own.
+    pub id: Arc<str>,
+    pub policy: Policy,
+    pub action: Action,
+    /// The upstream of an action that calls only one.
+    pub upstream: Option<Arc<str>>,
+    /// For the ops listener: `transcode`, `proxy`, …
+    pub kind: &'static str,
+    /// Comes from an annotation in a descriptor, not from the file.
+    pub derived: bool,
+    pub metrics: RouteMetrics,
+}
+
+/// What a request must be and have before the action sees it.
+pub struct Policy {
+    pub authenticate: Authenticate,
+    pub scopes: Scopes,
+    pub timeout: Duration,
+    /// The most bytes a request body may have.
+    pub body: u64,
+    pub rate_limits: Policies,
+}
+
+/// Whether a route asks who is calling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Authenticate {
+    /// 401 without a credential.
+    Required,
+    /// Whoever brings a credential is known by it; nobody has to.
+    #[default]
+    Optional,
+    /// Credentials are not looked at.
+    None,
+}
+
+/// Scopes a principal must have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Scopes {
+    #[default]
+    None,
+    All(Vec<String>),
+    Any(Vec<String>),
+}
+
+impl Scopes {
+    pub fn allow(&self, principal: &principal::Principal) -> bool {
+        match self {
+            Self::None => true,
+            Self::All(scopes) => scopes.iter().all(|scope| principal.has_scope(scope)),
+            Self::Any(scopes) => scopes.iter().any(|scope| principal.has_scope(scope)),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! One client connection: HTTP/1.1 or HTTP/2, told apart by its first bytes.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::Service,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep, timeout_at},
+};
+
+use super::watchdog::{Activity, HEAD, Watched};
+use crate::{config::Limits, layers::Response};
+
+/// What the codec itself reads before the pipeline judges: above the pipeline's limits, so that what is a little too much
+/// gets a problem document, and what is far too much a bare refusal.
+const SLACK: u64 = 8 << 10;
+const STREAMS: u32 = 100;
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// A silent peer is asked whether it is still there.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Serves a connection until it ends. Errors are the client's affair: it went away, or spoke no HTTP.
+pub async fn serve<S>(socket: TcpStream, service: S, activity: Arc<Activity>, limits: &Limits)
+where
+    S: Service<http::Request<Incoming>, Response = Response, Error = Infallible> + Send,
+    S::Future: Send + 'static,
+{
+    // Answers are written whole; waiting for more to send only delays them.
+    _ = socket.set_nodelay(true);
+    let Ok(is_http2) = is_http2(&socket).await else { return };
+    let io = TokioIo::new(Watched { socket, activity: Arc::clone(&activity) });
+    let head = limits.headers.0.saturating_mul(2) + limits.uri.0 + SLACK;
+    let head = usize::try_from(head).unwrap_or(usize::MAX);
+    let served = if is_http2 {
+        activity.multiplexed();
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .serve_connection(io, service);
+        drive(connection, |connection| connection.graceful_shutdown(), &activity).await
+    } else {
+        // The watchdog keeps the time of heads, for less than hyper's timer a request.
+        let connection = http1::Builder::new()
+            .header_read_timeout(None)
+            .half_close(false)
+            .max_buf_size(head)
+            .serve_connection(io, service)
+            .with_upgrades();
+        drive(connection, |connection| connection.graceful_shutdown(), &activity).await
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// Runs a connection to its end, which begins with the drain.
+async fn drive<C: Future>(connection: C, finish: impl Fn(Pin<&mut C>), activity: &Activity) -> C::Output {
+    let mut connection = pin!(connection);
+    let mut finishing = false;
+    poll_fn(|context| {
+        if !finishing && activity.is_draining(context) {
+            finishing = true;
+            finish(connection.as_mut());
+        }
+        connection.as_mut().poll(context)
+    })
+    .await
+}
+
+/// Whether the client begins with HTTP/2's preface. No method of HTTP/1.1 begins like it.
+async fn is_http2(socket: &TcpStream) -> io::Result<bool> {
+    const PREFACE: &[u8] = b"PRI ";
+    let deadline = Instant::now() + HEAD;
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let read = timeout_at(deadline, socket.peek(&mut first)).await??;
+        match &first[..read] {
+            [] => return Err(io::ErrorKind::UnexpectedEof.into()),
+            PREFACE => return Ok(true),
+            // `P` could become POST as well: bytes that were only looked at wake nobody when more come.
+            begun if PREFACE.starts_with(begun) && Instant::now() < deadline => sleep(Duration::from_millis(2)).await,
+            _ => return Ok(false),
+        }
+    }
+}

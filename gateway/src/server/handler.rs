@@ -1,0 +1,123 @@
+//! A core's requests on their way into its pipeline.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use pin_project_lite::pin_project;
+use tower::Service;
+use upstream::{Body, Client};
+
+use super::{Shared, watchdog::Activity};
+use crate::{
+    layers::{Request, Response, request_id::Peer},
+    snapshot::Snapshot,
+    worker::Worker,
+};
+
+/// One core's pipeline, rebuilt when the configuration changes.
+pub struct Handler<P, B> {
+    shared: Arc<Shared>,
+    build: B,
+    // Only this core ever takes the lock: it stands in for `&mut`.
+    live: Mutex<Live<P>>,
+}
+
+struct Live<P> {
+    snapshot: Arc<Snapshot>,
+    worker: Arc<Worker>,
+    pipeline: P,
+}
+
+impl<P, B> Handler<P, B>
+where
+    P: Service<Request, Response = Response, Error = Infallible>,
+    B: Fn(&Snapshot, &Arc<Worker>) -> P,
+{
+    pub fn new(shared: Arc<Shared>, build: B) -> Self {
+        let snapshot = shared.snapshot();
+        let worker = Arc::new(Worker { clients: clients::<P>(&snapshot, None) });
+        let pipeline = build(&snapshot, &worker);
+        Self { shared, build, live: Mutex::new(Live { snapshot, worker, pipeline }) }
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.live.lock().snapshot)
+    }
+
+    fn call(&self, request: Request) -> P::Future {
+        let mut live = self.live.lock();
+        if live.snapshot.generation != self.shared.generation() {
+            self.renew(&mut live);
+        }
+        live.pipeline.call(request)
+    }
+
+    #[cold]
+    fn renew(&self, live: &mut Live<P>) {
+        let snapshot = self.shared.snapshot();
+        let worker = Arc::new(Worker { clients: clients(&snapshot, Some(live)) });
+        live.pipeline = (self.build)(&snapshot, &worker);
+        live.snapshot = snapshot;
+        live.worker = worker;
+    }
+}
+
+/// A client of each upstream. One that is unchanged keeps its client, and so its connections.
+fn clients<P>(snapshot: &Snapshot, live: Option<&Live<P>>) -> Vec<Client> {
+    let kept = |wanted| {
+        let live = live?;
+        let at = live.snapshot.upstreams.iter().position(|own| Arc::ptr_eq(own, wanted))?;
+        live.worker.clients.get(at).cloned()
+    };
+    snapshot.upstreams.iter().map(|wanted| kept(wanted).unwrap_or_else(|| wanted.upstream.client())).collect()
+}
+
+/// The requests of one connection.
+pub struct Requests<P, B> {
+    pub handler: Arc<Handler<P, B>>,
+    pub peer: Peer,
+    pub activity: Arc<Activity>,
+}
+
+impl<P, B> hyper::service::Service<http::Request<Incoming>> for Requests<P, B>
+where
+    P: Service<Request, Response = Response, Error = Infallible>,
+    B: Fn(&Snapshot, &Arc<Worker>) -> P,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Answering<P::Future>;
+
+    fn call(&self, request: http::Request<Incoming>) -> Self::Future {
+        self.activity.request();
+        let mut request = request.map(Body::from);
+        request.extensions_mut().insert(self.peer);
+        Answering { inner: self.handler.call(request), activity: Arc::clone(&self.activity) }
+    }
+}
+
+pin_project! {
+    /// Notes when the answer begins.
+    pub struct Answering<F> {
+        #[pin]
+        inner: F,
+        activity: Arc<Activity>,
+    }
+}
+
+impl<F: Future> Future for Answering<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = ready!(this.inner.poll(context));
+        this.activity.answered();
+        Poll::Ready(answer)
+    }
+}

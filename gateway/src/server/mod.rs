@@ -1,0 +1,52 @@
+//! The data plane: a thread with a single-threaded runtime for each core, each with its own listeners (SO_REUSEPORT), its
+//! own pipeline and its own connections to upstreams. On a request's way cores share only what must be shared.
+
+mod bind;
+mod connection;
+mod core;
+mod handler;
+mod watchdog;
+
+pub use bind::{Bound, bind};
+pub use core::{Core, run};
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{access_log::AccessLog, auth::Authority, snapshot::Snapshot};
+
+/// What all cores share.
+pub struct Shared {
+    snapshot: ArcSwap<Snapshot>,
+    /// That of the snapshot: one load tells a core whether it must look.
+    generation: AtomicU64,
+    pub authority: Arc<Authority>,
+    pub access_log: Option<AccessLog>,
+    pub cores: usize,
+}
+
+impl Shared {
+    pub fn new(snapshot: Snapshot, authority: Arc<Authority>, access_log: Option<AccessLog>, cores: usize) -> Self {
+        let generation = AtomicU64::new(snapshot.generation);
+        Self { snapshot: ArcSwap::from_pointee(snapshot), generation, authority, access_log, cores }
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Swaps the whole configuration. Cores take it up with their next request.
+    pub fn replace(&self, snapshot: Arc<Snapshot>) {
+        let generation = snapshot.generation;
+        self.snapshot.store(snapshot);
+        self.generation.store(generation, Ordering::Release);
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+}
