@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use order::domain::{Event, Status};
 
-use crate::stage::{CONFIRMED, Stage, on_both, rejected};
+use crate::stage::{BOUND, CONFIRMED, Stage, on_both, rejected};
 
 on_both!(
     what_stays_pending_is_rejected_and_released,
@@ -103,25 +103,29 @@ async fn a_stalled_order_is_commanded_once_a_while(stage: Stage) {
 async fn a_race_with_placement_has_one_winner(stage: Stage) {
     stage.product.restock("tea", 100);
     let mut confirmed = 0;
-    for version in 0..20 {
-        let order = stage.placed(version, 1).await;
-        let (placement, sweep) = (stage.placement().await, stage.sweep().await);
+    for round in 0..20 {
+        let order = stage.placed(round, 1).await;
+        let placement = stage.placement().await;
         let id = order.id.clone();
         let placing = tokio::spawn(async move { placement.finish(&id, None).await });
-        let sweeping = tokio::spawn(async move {
-            // Later and later, to meet placement at each of its steps.
-            for _ in 0..version {
-                tokio::task::yield_now().await;
-            }
-            sweep.run().await
-        });
+        let sweeping = sweep_from(&stage, &order.id, round % 4);
+        sweeping.await;
         placing.await.unwrap().unwrap();
-        sweeping.await.unwrap().unwrap();
         let order = stage.finished(&order.id).await;
         confirmed += i64::from(order.status() == Status::Confirmed);
         let history = stage.store().await.history(&order.id).await.unwrap();
         let invoiced = history.iter().any(|recorded| recorded.event == Event::InvoiceRequested {});
         assert_eq!(invoiced, order.status() == Status::Confirmed);
     }
+    assert!(confirmed >= 5, "{confirmed}: beyond the point of no return the sweep comes too late");
     assert_eq!(stage.product.stock("tea"), 100 - confirmed);
+}
+
+/// Sweeps as soon as so many events happened to an order.
+async fn sweep_from(stage: &Stage, id: &str, events: i64) {
+    let (store, sweep) = (stage.store().await, stage.sweep().await);
+    let met = async || store.find(id).await.unwrap().filter(|order| order.version >= events);
+    // No pause between the looks: it would miss placement at work.
+    tokio::time::timeout(BOUND, async { while met().await.is_none() {} }).await.unwrap();
+    sweep.run().await.unwrap();
 }
