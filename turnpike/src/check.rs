@@ -13,12 +13,12 @@ pub fn main(options: &cli::Check) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let checked = if up::Settings::looks_like(&text) {
-        up::Settings::parse(&text).map(|_| Vec::new())
+    let checked: Result<Vec<String>, Vec<String>> = if up::Settings::looks_like(&text) {
+        up::Settings::parse(&text).map(|_| Vec::new()).map_err(|faults| lines(&faults))
     } else {
-        let mut properties: HashMap<String, String> = up::example_properties();
-        properties.extend(std::env::vars());
-        gateway::check(&text, &properties, options.file.parent(), &up::built_in_descriptors())
+        let environment: HashMap<String, String> = std::env::vars().collect();
+        gateway::check(&text, &environment, options.file.parent(), &up::built_in_descriptors())
+            .map_err(|errors| lines(&errors))
     };
     match checked {
         Ok(notes) => {
@@ -36,4 +36,8 @@ pub fn main(options: &cli::Check) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn lines<T: ToString>(errors: &[T]) -> Vec<String> {
+    errors.iter().map(T::to_string).collect()
 }

@@ -4,13 +4,23 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-/// An API gateway and an event bus, with a shop behind it to try them on.
+/// An API gateway and an event bus, with a shop behind it to try them on. Without a command: `up`.
 #[derive(Parser)]
 #[command(version, max_term_width = 120)]
 pub struct Cli {
-    /// Without a command: `up`.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Command,
+}
+
+impl Cli {
+    /// The command line; without an argument it is `turnpike up`.
+    pub fn read() -> Self {
+        let mut arguments: Vec<_> = std::env::args_os().collect();
+        if arguments.len() < 2 {
+            arguments.push("up".into());
+        }
+        Self::parse_from(arguments)
+    }
 }
 
 #[derive(Subcommand)]
@@ -42,13 +52,7 @@ pub enum Command {
     Traffic(Traffic),
 }
 
-impl Default for Command {
-    fn default() -> Self {
-        Self::Up(Up::parse_from(["up"]))
-    }
-}
-
-#[derive(Args, Parser)]
+#[derive(Args)]
 pub struct Up {
     /// The gateway's port on 127.0.0.1; 0 takes a free one.
     #[arg(long, default_value_t = 8080, env = "TURNPIKE__PORT")]

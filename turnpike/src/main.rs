@@ -9,15 +9,13 @@ mod up;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use crate::cli::{Cli, Command};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command.unwrap_or_default() {
+    let done = match Cli::read().command {
         Command::Up(options) => up::main(options),
         Command::Gateway(options) => lone::gateway(options),
         Command::Product(options)

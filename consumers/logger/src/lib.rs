@@ -31,6 +31,7 @@ const CONCURRENCY: usize = 8;
 const TRIM_EVERY: Duration = Duration::from_secs(600);
 
 /// What to log, and where.
+#[derive(Clone)]
 pub struct Config {
     pub database: Url,
     pub bus: Bus,

@@ -18,10 +18,7 @@ use lifecycle::{Ops, Shutdown};
 use tempfile::TempDir;
 
 use self::{demo::Credentials, supervisor::Supervisor};
-pub use self::{
-    plan::{built_in_descriptors, example_properties},
-    settings::Settings,
-};
+pub use self::{plan::built_in_descriptors, settings::Settings};
 use crate::{cli, lone};
 
 /// From Ctrl-C to the end of the process, at most: half for the gateway to finish what is open, half for the rest.

@@ -41,11 +41,6 @@ pub fn built_in_descriptors() -> BTreeMap<String, Bytes> {
     BTreeMap::from([("shop".to_owned(), Bytes::from_static(proto::DESCRIPTORS))])
 }
 
-/// Values for the names that `up` fills in, so that a file which uses them can be checked without it.
-pub fn example_properties() -> HashMap<String, String> {
-    HashMap::new()
-}
-
 impl Plan {
     /// Starts what is called before what calls it, the gateway last.
     pub async fn start(&self, supervisor: &Supervisor, gateway: SocketAddr) -> anyhow::Result<Started> {
@@ -146,7 +141,7 @@ impl Plan {
 
     fn order(&self, endpoints: &HashMap<&'static str, Vec<String>>) -> order::Config {
         let of = |role: &str| endpoints.get(role).cloned().unwrap_or_default();
-        let mut config = order::Config::new(self.service("order"), of("product"), of("cart"), of("invoice"));
+        let mut config = order::Config::new(self.service("order"), of("cart"), of("product"), of("invoice"));
         config.pending_limit = self.settings.orders.pending_limit;
         config
     }
