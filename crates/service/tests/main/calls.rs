@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use hyper_util::rt::TokioExecutor;
+use opentelemetry::trace::TracerProvider as _;
 use principal::{RootSecret, Signer};
 use proto::shop::customer::v1::customer_service_client::CustomerServiceClient;
 use tokio::task::JoinSet;
 use tonic::Code;
+use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::shell::{ask, ask_as, start};
 
@@ -139,4 +141,21 @@ async fn calls_are_counted_by_method_and_code_and_made_up_methods_are_not() {
     assert!(counted("unknown", "UNIMPLEMENTED"), "{metrics}");
     assert!(!metrics.contains("MadeUp"));
     assert!(metrics.contains("turnpike_grpc_request_seconds_bucket{"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_call_and_the_calls_it_makes_belong_to_the_caller_s_trace() {
+    let tracer = opentelemetry_sdk::trace::SdkTracerProvider::default();
+    let layer = tracing_opentelemetry::layer().with_tracer(tracer.tracer("test"));
+    tracing_subscriber::registry().with(layer).init();
+    let shell = start().await;
+    let mut client = shell.client().await;
+    for what in ["trace", "forward"] {
+        let mut request = ask(what);
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        request.metadata_mut().insert("traceparent", parent.parse().unwrap());
+        let here = client.create_account(request).await.unwrap().into_inner().name;
+        assert_eq!(here[..36], parent[..36], "{what}");
+        assert_ne!(here, parent, "{what} is a span of its own");
+    }
 }

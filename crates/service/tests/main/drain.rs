@@ -76,3 +76,25 @@ async fn a_service_starts_again_on_the_port_it_had() {
     let (_, service) = build(again).await.unwrap();
     assert_eq!(service.address(), Some(shell.address));
 }
+
+#[tokio::test]
+async fn a_part_that_fails_takes_the_service_along_and_says_why() {
+    struct Nothing;
+    #[tonic::async_trait]
+    impl bus::Handler for Nothing {
+        async fn handle(&self, _: &bus::Delivery) -> Result<(), bus::Failure> {
+            Ok(())
+        }
+    }
+    let (folder, root) = (tempfile::tempdir().unwrap(), principal::RootSecret::generate());
+    let group = bus::Group {
+        lease: Duration::from_secs(60),
+        max_processing: Duration::from_secs(30),
+        ..bus::Group::new("contradiction", "DB/*".parse().unwrap(), bus::Mode::Keyed)
+    };
+    let builder = service::Builder::new("desk", config(&folder, &root).await, &[]).await.unwrap();
+    let service = builder.consumer(group, std::sync::Arc::new(Nothing)).build();
+    let ended = timeout(SOON, Box::new(service).run(lifecycle::Shutdown::new())).await.unwrap();
+    let error = format!("{:#}", ended.unwrap_err());
+    assert!(error.starts_with("desk stopped: lease: "), "{error}");
+}

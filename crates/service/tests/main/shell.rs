@@ -58,6 +58,11 @@ impl CustomerService for Desk {
                 let left = service::deadline(&request).unwrap() - std::time::Instant::now();
                 left.as_millis().to_string()
             }
+            "trace" => telemetry::current().map(|here| here.to_string()).unwrap_or_default(),
+            "forward" => {
+                let onward = service::Forward::from(&request).request(());
+                onward.metadata().get("traceparent").unwrap().to_str().unwrap().to_owned()
+            }
             other => other.to_owned(),
         };
         Ok(Response::new(Customer { name, ..Customer::default() }))
