@@ -6,7 +6,7 @@ use events::Envelope;
 use time::{Duration, OffsetDateTime};
 
 /// How long an event is remembered: the outbox may send it again for seven days, the log deliver it for seven more.
-pub const REMEMBERED: Duration = Duration::days(14);
+const REMEMBERED: Duration = Duration::days(14);
 
 /// The most rows one [`Inbox::trim`] removes.
 const TRIM_STEP: i64 = 1_000;
@@ -53,8 +53,8 @@ impl Inbox {
         Ok(inserted == 1)
     }
 
-    /// Forgets, in all groups of the database, some of what is older than [`REMEMBERED`] at `now`; how many. Call it now
-    /// and then: at most a thousand a call, so that it doesn't hold up writers.
+    /// Forgets, in all groups of the database, some of what is older than 14 days at `now`; how many. Call it now and
+    /// then: at most a thousand a call, so that it doesn't hold up writers.
     ///
     /// # Errors
     /// As a transaction's.

@@ -17,7 +17,7 @@ use crate::{
     lease::{self, Lease},
     metrics::Metrics,
     row::Stream,
-    store::{Store, Written},
+    store::{Store, TRIM_STEP, Written},
 };
 
 /// What is committed is looked for this often, should the commit's signal be missed.
@@ -25,6 +25,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// The bus is asked this often whether it still holds what it recorded.
 const VERIFY_EVERY: Duration = Duration::from_secs(1);
 const TRIM_EVERY: Duration = Duration::from_secs(60);
+/// The patience of a drain.
+const FINISH: Duration = Duration::from_secs(2);
 /// The wait after a failure; it doubles up to the longest.
 const SHORTEST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
@@ -115,7 +117,9 @@ impl Relay {
                 }
             }
         }
-        self.finish().await;
+        if tokio::time::timeout(FINISH, self.finish()).await.is_err() {
+            tracing::warn!("what is left in the outbox is published at the next start");
+        }
         Ok(())
     }
 
@@ -140,7 +144,10 @@ impl Relay {
         if oldest.is_none() && changed.is_empty() {
             return Ok(Step::Idle);
         }
-        self.lease = lease::acquire(&self.store.database, &self.owner, (self.now)()).await?;
+        // One that is held is proved, and so prolonged, by each write.
+        if self.lease.is_none() {
+            self.lease = lease::acquire(&self.store.database, &self.owner, (self.now)()).await?;
+        }
         for stream in changed {
             self.verify(&stream).await?;
         }
@@ -166,8 +173,8 @@ impl Relay {
 
     async fn trim(&mut self) -> Result<(), Trouble> {
         if Instant::now() >= self.trim_at {
-            self.store.trim((self.now)()).await?;
-            self.trim_at = Instant::now() + TRIM_EVERY;
+            let whole_step = self.store.trim((self.now)()).await? >= TRIM_STEP;
+            self.trim_at = Instant::now() + if whole_step { TICK } else { TRIM_EVERY };
         }
         Ok(())
     }
@@ -211,7 +218,7 @@ impl Relay {
         match written {
             Written::Done(value) => Some(value),
             Written::LeaseLost => {
-                tracing::warn!("another relay has taken the lease over");
+                tracing::debug!("another relay has taken the lease over");
                 self.lease = None;
                 None
             }

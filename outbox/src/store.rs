@@ -19,7 +19,7 @@ pub(crate) const BATCH: i64 = 256;
 const KEPT: Duration = Duration::days(7);
 
 /// The most rows one [`Store::trim`] removes.
-const TRIM_STEP: i64 = 1_000;
+pub(crate) const TRIM_STEP: u64 = 1_000;
 
 #[must_use]
 pub(crate) enum Written<T> {
@@ -207,7 +207,7 @@ impl Store {
         let trimmed = tx
             .execute(
                 "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE sent_at < $1 ORDER BY sent_at LIMIT $2)",
-                params![now - KEPT, TRIM_STEP],
+                params![now - KEPT, TRIM_STEP.cast_signed()],
             )
             .await?;
         tx.execute("DELETE FROM outbox_lineage WHERE last_sent_at < $1", params![now - KEPT]).await?;
