@@ -3,14 +3,14 @@
 //! The annotations are read dynamically, by field name, so descriptors compiled against any copy of Google's public
 //! `http.proto` will do.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
 
 use crate::worker::UpstreamId;
 
 /// One way to reach a method over HTTP: an annotation or one of its `additional_bindings`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Binding {
     pub method: MethodDescriptor,
     pub http_method: http::Method,
@@ -36,6 +36,13 @@ pub enum BodyRule {
 pub struct Directory {
     upstreams: HashMap<String, (UpstreamId, Option<DescriptorPool>)>,
     services: HashMap<String, String>,
+}
+
+// The derived one would print the method's messages, which never ends where one may hold itself.
+impl fmt::Debug for Binding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {} → {}", self.http_method, self.template, self.method.full_name())
+    }
 }
 
 /// Reads an encoded `FileDescriptorSet`.

@@ -14,7 +14,7 @@ use upstream::{Body, Options};
 use super::{ConfigError, body, metadata::Forward, status};
 use crate::{
     context::RequestContext,
-    error::{Error, ErrorKind},
+    error::{Error, ErrorKind, Violation},
     worker::{UpstreamId, Worker},
 };
 
@@ -65,8 +65,6 @@ pub struct Session {
 }
 
 /// What `POST` takes. Its password must not be shown, hence no `Debug`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Credentials {
     email: String,
     password: String,
@@ -125,10 +123,7 @@ impl Session {
         body: &[u8],
         context: &RequestContext,
     ) -> Result<Response<Body>, Error> {
-        let credentials: Credentials = serde_json::from_slice(body).map_err(|error| {
-            // Data errors name a member; none of them repeats a value of a string member.
-            Error::new(ErrorKind::Invalid, format!("the body must be {{\"email\", \"password\"}}: {error}"))
-        })?;
+        let credentials = Credentials::read(body)?;
         let message = AuthenticateRequest { email: credentials.email, password: credentials.password }.encode_to_vec();
         let metadata = self.forward.metadata(headers, context);
         let options = Options { deadline: Some(context.deadline), idempotent: false };
@@ -164,6 +159,36 @@ impl Session {
         *response.status_mut() = StatusCode::NO_CONTENT;
         response.headers_mut().insert(header::SET_COOKIE, cleared);
         Ok(response)
+    }
+}
+
+impl Credentials {
+    /// Reads `{"email": …, "password": …}`. No error repeats what was sent: it may be a password.
+    fn read(body: &[u8]) -> Result<Self, Error> {
+        let mut members: BTreeMap<String, serde_json::Value> = serde_json::from_slice(body).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            Error::new(ErrorKind::BadRequest, format!("the body is no JSON object at line {line} column {column}"))
+        })?;
+        let mut violations = Vec::new();
+        let mut violation = |field: &str, reason: &str| {
+            violations.push(Violation { field: field.to_owned(), reason: reason.to_owned() });
+        };
+        let mut text = |field: &str| match members.remove(field) {
+            Some(serde_json::Value::String(text)) => text,
+            _ => {
+                violation(field, "must be a string");
+                String::new()
+            }
+        };
+        let credentials = Self { email: text("email"), password: text("password") };
+        for unknown in members.keys().take(16) {
+            violation(&unknown.chars().take(64).collect::<String>(), "is not a known field");
+        }
+        if violations.is_empty() {
+            Ok(credentials)
+        } else {
+            Err(Error::new(ErrorKind::Invalid, "the request is not valid").violations(violations))
+        }
     }
 }
 

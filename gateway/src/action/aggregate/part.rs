@@ -232,6 +232,9 @@ fn source(value: &serde_json::Value, variables: &[&str], path: &FieldPath) -> Re
             None => Ok(Source::Text(template)),
         };
     }
+    if has_template(value) {
+        return Err("variables can stand in a string of a field only, not deeper".to_owned());
+    }
     match read::field(path.leaf(), value.to_string().as_bytes()) {
         Ok(read) => read.value.map(Source::Literal).ok_or_else(|| "must not be null".to_owned()),
         Err(read::Fault::Syntax(reason)) => Err(reason),
@@ -240,6 +243,15 @@ fn source(value: &serde_json::Value, variables: &[&str], path: &FieldPath) -> Re
             .map(|one| format!("{} {}", one.field, one.reason).trim().to_owned())
             .collect::<Vec<_>>()
             .join(", ")),
+    }
+}
+
+fn has_template(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::String(text) => text.contains(['{', '}']),
+        serde_json::Value::Array(values) => values.iter().any(has_template),
+        serde_json::Value::Object(members) => members.values().any(has_template),
+        _ => false,
     }
 }
 

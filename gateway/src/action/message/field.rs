@@ -7,7 +7,7 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Va
 use super::text;
 
 /// A path from a message to a field in it, through singular messages only. Shown as the original names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct FieldPath {
     parents: Vec<FieldDescriptor>,
     leaf: FieldDescriptor,

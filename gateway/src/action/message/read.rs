@@ -32,7 +32,6 @@ pub enum Fault {
 }
 
 /// A message that was read.
-#[derive(Debug)]
 pub struct Read<T> {
     pub value: T,
     /// Fields of the outermost object that were given, null or not, by their original names and in their order.
