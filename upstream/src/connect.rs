@@ -75,3 +75,36 @@ async fn connect(address: &str) -> io::Result<TcpStream> {
     }
     Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connector(limits: &Arc<Limits>) -> Connector {
+        let endpoint = Arc::new(Shared::new("test", "127.0.0.1:1").unwrap());
+        Connector { endpoint, limits: Arc::clone(limits), timeout: Duration::from_secs(1) }
+    }
+
+    #[test]
+    fn one_waiter_too_many_is_refused_at_once() {
+        let limits = Arc::default();
+        let connector = connector(&limits);
+        let waiting: Vec<_> = (0..MAX_PENDING).map(|_| connector.wait().unwrap()).collect();
+        assert_eq!(connector.wait().unwrap_err().cause, Cause::Limit);
+        drop(waiting);
+        assert!(connector.wait().is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_is_refused_at_once_and_casts_no_suspicion() {
+        let limits = Arc::default();
+        let connector = connector(&limits);
+        let open = Arc::clone(&limits.connections).acquire_many_owned(u32::try_from(MAX_CONNECTIONS).unwrap());
+        let open = open.await.unwrap();
+        assert_eq!(connector.connect().await.unwrap_err().cause, Cause::Limit);
+        assert!(!connector.endpoint.is_suspect(std::time::Instant::now()));
+        drop(open);
+        assert_eq!(connector.connect().await.unwrap_err().cause, Cause::Connect, "nobody listens there");
+        assert!(connector.endpoint.is_suspect(std::time::Instant::now()));
+    }
+}

@@ -93,7 +93,8 @@ async fn ask(client: &Client, options: Options) -> Finding {
     let question = HealthCheckRequest { service: String::new() }.encode_to_vec();
     let reply = match client.unary(CHECK, HeaderMap::new(), Bytes::from(question), options).await {
         Ok(reply) => reply,
-        Err(status) => return Finding::Bad(status.message),
+        Err(status) if status.local.is_some() => return Finding::Bad(status.message),
+        Err(status) => return Finding::Bad(status.to_string()),
     };
     match HealthCheckResponse::decode(reply.message).map(|response| response.status()) {
         Ok(ServingStatus::Serving) => Finding::Good("serving"),

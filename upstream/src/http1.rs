@@ -38,16 +38,16 @@ struct Idle {
 
 /// One try.
 pub(crate) async fn send(
-    lane: &Arc<Lane>,
+    mut under_way: UnderWay,
     pool: &Pool,
     slot: &mut Option<Request<Body>>,
 ) -> Result<Response<Body>, Failure> {
-    let mut under_way = UnderWay::begin(lane);
     loop {
-        let (mut sender, is_reused) = match pool.take() {
+        let (mut sender, is_reused) = match pool.take(under_way.started) {
             Some(sender) => (sender, true),
             None => {
-                let sender = open(lane).await?;
+                // Boxed, so that requests that find a connection needn't carry its state.
+                let sender = Box::pin(open(&under_way.lane)).await?;
                 under_way.connected();
                 (sender, false)
             }
@@ -55,7 +55,7 @@ pub(crate) async fn send(
         let Some(mut request) = slot.take() else {
             return Err(Failure::new(Cause::RequestBody, "the request can't be sent again"));
         };
-        forward::to_http1(&mut request, &lane.endpoint);
+        forward::to_http1(&mut request, &under_way.lane.endpoint);
         match sender.try_send_request(request.map(Outgoing)).await {
             Ok(response) => {
                 under_way.answered();
@@ -119,10 +119,10 @@ fn why(error: &hyper::Error) -> Failure {
 }
 
 impl Pool {
-    fn take(&self) -> Option<Sender> {
+    fn take(&self, now: Instant) -> Option<Sender> {
         let mut idle = self.idle.lock();
         while let Some(Idle { sender, since }) = idle.pop() {
-            if since.elapsed() > IDLE {
+            if now.saturating_duration_since(since) > IDLE {
                 // Those below have been idle for longer.
                 idle.clear();
                 return None;

@@ -43,10 +43,15 @@ impl Lane {
 
     /// One try. The request leaves `slot` when it is handed to a connection, and is back in it where the connection
     /// gave it back unsent.
-    pub async fn send(self: &Arc<Self>, slot: &mut Option<Request<Body>>) -> Result<Response<Body>, Failure> {
+    pub async fn send(
+        self: &Arc<Self>,
+        slot: &mut Option<Request<Body>>,
+        now: Instant,
+    ) -> Result<Response<Body>, Failure> {
+        let under_way = UnderWay::begin(self, now);
         match &self.pool {
-            Pool::Http1(pool) => http1::send(self, pool, slot).await,
-            Pool::Http2(pool) => http2::send(self, pool, slot).await,
+            Pool::Http1(pool) => http1::send(under_way, pool, slot).await,
+            Pool::Http2(pool) => http2::send(under_way, pool, slot).await,
         }
     }
 
@@ -87,14 +92,14 @@ impl Lane {
 /// A request under way in a lane, until its response's body has ended.
 pub(crate) struct UnderWay {
     pub lane: Arc<Lane>,
-    started: Instant,
+    pub started: Instant,
     is_answered: bool,
 }
 
 impl UnderWay {
-    pub fn begin(lane: &Arc<Lane>) -> Self {
+    fn begin(lane: &Arc<Lane>, now: Instant) -> Self {
         lane.load.begin();
-        Self { lane: Arc::clone(lane), started: Instant::now(), is_answered: false }
+        Self { lane: Arc::clone(lane), started: now, is_answered: false }
     }
 
     /// The time it took to connect is no latency of the service's.

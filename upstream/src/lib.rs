@@ -1,8 +1,8 @@
 //! Calling a service: where it is, which endpoint is fit, which connection is free, how long it may take, whether to try
-//! again. Speaks HTTP/1.1, HTTP/2 and gRPC; knows nothing of routes or of who asks. [`stack`] shows the order.
+//! again. Speaks HTTP/1.1, HTTP/2 and gRPC; knows nothing of routes or of who asks. `stack.rs` shows the order.
 //!
 //! An [`Upstream`] is shared by all cores; a [`Client`] is one core's own, with its connections and its view of the load,
-//! so that a request takes no lock and touches no counter that another core waits for.
+//! so that no request waits for a lock that another core holds.
 
 mod balance;
 mod body;

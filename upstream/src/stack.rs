@@ -34,9 +34,12 @@ pub(crate) async fn send(
     }
     forward::prepare(&mut request, upstream.config.protocol, upstream.host.as_ref());
 
-    let tries = with_retries(client, request, deadline, options.idempotent);
+    let tries = with_retries(client, request, deadline, options.idempotent, started);
     let answer = match deadline {
         None => tries.await.map_err(|failure| upstream.error(failure.cause.kind(), failure.detail)),
+        Some(deadline) if deadline <= started => {
+            Err(upstream.error(ErrorKind::Deadline, "the deadline had passed before the request was sent"))
+        }
         Some(deadline) => match timeout_at(deadline.into(), tries).await {
             Ok(answer) => answer.map_err(|failure| upstream.error(failure.cause.kind(), failure.detail)),
             Err(_) => Err(upstream.error(ErrorKind::Deadline, "no answer within the deadline")),
@@ -53,9 +56,10 @@ async fn with_retries(
     request: Request<Body>,
     deadline: Option<Instant>,
     idempotent: bool,
+    mut now: Instant,
 ) -> Result<Response<Body>, Failure> {
     let config = &client.upstream.config;
-    client.budget.deposit(Instant::now());
+    client.budget.deposit(now);
     let mut request = Some(request);
     let mut failed_at = None;
     let mut retries = 0;
@@ -65,8 +69,8 @@ async fn with_retries(
         let needs_copy = may_retry && (idempotent || config.protocol != Protocol::Http1);
         let copy = needs_copy.then(|| request.as_ref().and_then(retry::repeat)).flatten();
 
-        let lane = balance(client, failed_at);
-        let answer = attempt(client, lane, &mut request, deadline).await;
+        let lane = balance(client, failed_at, now);
+        let answer = attempt(client, lane, &mut request, deadline, now).await;
         let cause = match &answer {
             Ok(response) if config.protocol == Protocol::Grpc && is_unavailable(response.headers()) => {
                 Cause::Unavailable
@@ -78,7 +82,8 @@ async fn with_retries(
         if !may_retry || request.is_none() || !cause.allows_retry(idempotent) {
             return answer;
         }
-        if !cause.cost_nothing() && !client.budget.withdraw(Instant::now()) {
+        now = Instant::now();
+        if !cause.cost_nothing() && !client.budget.withdraw(now) {
             count_retry(client, "budget");
             return answer;
         }
@@ -87,10 +92,13 @@ async fn with_retries(
         retries += 1;
         failed_at = Some(lane);
         count_retry(client, cause.label());
+        let endpoint = &client.lanes[lane].endpoint.address;
+        tracing::debug!(upstream = config.name, endpoint, cause = cause.label(), "trying again");
         // Another endpoint is free to be asked at once if this one did nothing; the same one needs a moment.
         if !cause.cost_nothing() || client.lanes.len() == 1 {
             let wait = retry::backoff(retries, &mut *client.random.lock());
             sleep(wait).await;
+            now = Instant::now();
         }
     }
 }
@@ -101,8 +109,8 @@ fn count_retry(client: &Shared, reason: &'static str) {
     }
 }
 
-fn balance(client: &Shared, avoid: Option<usize>) -> usize {
-    balance::pick(&client.lanes, avoid, Instant::now(), &mut *client.random.lock())
+fn balance(client: &Shared, avoid: Option<usize>, now: Instant) -> usize {
+    balance::pick(&client.lanes, avoid, now, &mut *client.random.lock())
 }
 
 async fn attempt(
@@ -110,13 +118,14 @@ async fn attempt(
     lane: usize,
     request: &mut Option<Request<Body>>,
     deadline: Option<Instant>,
+    now: Instant,
 ) -> Result<Response<Body>, Failure> {
     if client.upstream.config.protocol == Protocol::Grpc
         && let (Some(deadline), Some(request)) = (deadline, &mut *request)
     {
-        grpc::set_timeout(request.headers_mut(), deadline.saturating_duration_since(Instant::now()));
+        grpc::set_timeout(request.headers_mut(), deadline.saturating_duration_since(now));
     }
-    client.lanes[lane].send(request).await
+    client.lanes[lane].send(request, now).await
 }
 
 /// A gRPC response that is UNAVAILABLE and nothing else (trailers only): no message has been seen by anyone.

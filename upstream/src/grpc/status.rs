@@ -122,7 +122,7 @@ impl Status {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        Self::local(error.kind, error.to_string())
+        Self::local(error.kind, error.detail)
     }
 }
 

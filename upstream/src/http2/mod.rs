@@ -17,21 +17,20 @@ use crate::{
     Body,
     error::{Cause, Failure},
     forward,
-    lane::{Lane, UnderWay},
+    lane::UnderWay,
 };
 
 /// One try.
 pub(crate) async fn send(
-    lane: &Arc<Lane>,
+    mut under_way: UnderWay,
     pool: &Arc<Pool>,
     slot: &mut Option<Request<Body>>,
 ) -> Result<Response<Body>, Failure> {
-    let mut under_way = UnderWay::begin(lane);
     let (mut sender, mut stream) = pool.open_stream(&mut under_way).await?;
     let Some(mut request) = slot.take() else {
         return Err(Failure::new(Cause::RequestBody, "the request can't be sent again"));
     };
-    forward::to_http2(&mut request, &lane.endpoint);
+    forward::to_http2(&mut request, &under_way.lane.endpoint);
     let (head, body) = request.into_parts();
     let is_end = http_body::Body::is_end_stream(&body);
     let (mut response, upload) = sender

@@ -102,7 +102,8 @@ async fn a_connection_seen_to_be_stale_costs_not_even_a_post() {
 async fn a_connection_that_goes_stale_under_a_request_costs_no_get() {
     let (address, _) = closing();
     let client = client(Protocol::Http1, &[address]);
-    for _ in 0..10 {
+    // No more than the budget covers, should every one of them be hit.
+    for _ in 0..4 {
         assert_eq!(text(client.send(get("/"), SAFE).await.unwrap()).await, "hello");
         let_it_end();
     }

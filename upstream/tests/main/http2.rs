@@ -118,3 +118,78 @@ async fn a_connection_that_ended_is_replaced() {
     });
     client.send(get("/"), UNSAFE).await.unwrap();
 }
+
+/// Serves HTTP/2 until told to freeze: then it reads and writes nothing more, and its connections stay open.
+async fn freezing() -> (std::net::SocketAddr, Arc<tokio::sync::Notify>, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (freeze, accepted) = (Arc::new(tokio::sync::Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (frozen, counted) = (Arc::clone(&freeze), Arc::clone(&accepted));
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, SeqCst);
+            let frozen = Arc::clone(&frozen);
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                loop {
+                    tokio::select! {
+                        request = connection.accept() => {
+                            let Some(Ok((_, mut respond))) = request else { return };
+                            respond.send_response(Response::new(()), true).unwrap();
+                        }
+                        () = frozen.notified() => std::future::pending::<()>().await,
+                    }
+                }
+            });
+        }
+    });
+    (address, freeze, accepted)
+}
+
+#[tokio::test]
+async fn a_connection_that_fell_silent_is_found_out_and_replaced() {
+    let (address, freeze, accepted) = freezing().await;
+    let client = client(Protocol::Http2, &[address]);
+    client.send(get("/"), SAFE).await.unwrap();
+    freeze.notify_one();
+    let late = client.send(get("/"), upstream::Options::within(Duration::from_millis(50))).await.unwrap_err();
+    assert_eq!(late.kind, ErrorKind::Deadline);
+    // Passes the time that the ping has.
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    tokio::time::resume();
+    // tokio's clock is now ahead of the one deadlines are in.
+    tokio::time::timeout(Duration::from_secs(5), client.send(get("/"), SAFE)).await.unwrap().unwrap();
+    assert_eq!(accepted.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_connection_told_to_go_away_finishes_what_it_has_and_takes_nothing_new() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&accepted);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, SeqCst);
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    // Goes away upon its first request, and answers it a little later.
+                    connection.graceful_shutdown();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(Duration::from_millis(30)).await;
+                        respond.send_response(Response::new(()), true).unwrap();
+                    });
+                }
+            });
+        }
+    });
+    let client = client(Protocol::Http2, &[address]);
+    for _ in 0..3 {
+        client.send(post("/", "order"), UNSAFE).await.unwrap();
+    }
+    assert_eq!(accepted.load(SeqCst), 3, "each had to have a connection of its own");
+}

@@ -9,6 +9,7 @@ mod health;
 mod http1;
 mod http2;
 mod kill;
+mod metrics;
 mod proxy;
 mod retry;
 mod service;
