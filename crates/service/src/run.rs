@@ -15,6 +15,8 @@ use tonic::service::Routes;
 
 use crate::{health::Health, listener, periodic::Periodic, stack::stack};
 
+/// How long the drain may take that a failing part began; any other has its end from who began it.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the database's connections may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A service, built and bound.
@@ -79,12 +81,16 @@ impl Role for Service {
         tracing::info!(role = name, "serving");
 
         let failed = tokio::select! {
+            // First: once it was told to, a part may well have ended.
+            biased;
             () = own.draining().cancelled() => Ok(()),
             Some(ended) = work.join_next() => early(ended),
             Some(ended) = publishing.join_next() => early(ended),
         };
         readiness.not_ready("role", "draining");
-        own.draining().cancel();
+        if failed.is_err() {
+            own.begin(PATIENCE);
+        }
         let drained = drain(&mut work, own.dropping()).await;
         drain_relay.cancel();
         let published = drain(&mut publishing, own.dropping()).await;
