@@ -146,6 +146,11 @@ impl Ledger {
         self.records.get(&position)
     }
 
+    /// Whether an event is still to be settled: unsettled, or not yet looked at.
+    pub(crate) fn holds(&self, position: u64) -> bool {
+        position >= self.next || self.records.contains_key(&position)
+    }
+
     /// What must be stored: for each position its record, None where it is settled; and `next` if it moved.
     pub(crate) fn take_changes(&mut self) -> (Vec<(u64, Option<&Record>)>, Option<u64>) {
         let moved = std::mem::take(&mut self.moved).then_some(self.next);

@@ -152,6 +152,10 @@ impl Core {
             if ledger.is_full() {
                 break;
             }
+            // A seek brought it back already.
+            if ledger.holds(position) {
+                continue;
+            }
             let Some(entry) = envelope(&self.conn, group.id, partition.log.id, position)? else { continue };
             let redrive: u32 = self
                 .conn

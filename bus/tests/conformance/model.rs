@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use bus::{Mode, Start, Token, Verb, Which};
+use bus::{Bus, Mode, Start, Token, Verb, Which};
 use proptest::{
     prelude::*,
     strategy::ValueTree as _,
@@ -44,7 +44,10 @@ struct Model {
     leases: BTreeMap<u64, (Token, Duration)>,
     stale: Vec<Token>,
     acked: BTreeSet<u64>,
+    /// Dead, and not brought again by a seek.
     dead: BTreeSet<u64>,
+    /// Dead letters, whether a seek brings their event again or not.
+    letters: BTreeSet<u64>,
 }
 
 impl Model {
@@ -109,7 +112,10 @@ pub(crate) async fn random_claims_and_settlements_match_the_model(lab: impl Lab)
                     model.stale.push(token);
                     match how {
                         0 | 1 => {}
-                        2 => _ = model.dead.insert(position),
+                        2 => {
+                            model.dead.insert(position);
+                            model.letters.insert(position);
+                        }
                         _ => _ = model.acked.insert(position),
                     }
                 }
@@ -120,7 +126,7 @@ pub(crate) async fn random_claims_and_settlements_match_the_model(lab: impl Lab)
                 model.expire();
                 // Dead letters of expiries alone are the bus's to tell.
                 for letter in bus.dead_letters("g", (0, 0), 1000).await.unwrap() {
-                    if !model.dead.contains(&letter.position) {
+                    if model.letters.insert(letter.position) {
                         assert!(matches!(letter.reason.as_str(), "crash_loop" | "exhausted"), "{context}");
                         model.dead.insert(letter.position);
                     }
@@ -132,14 +138,21 @@ pub(crate) async fn random_claims_and_settlements_match_the_model(lab: impl Lab)
                 model.acked.retain(|position| *position < to);
                 // What comes again may be acked although it is a dead letter.
                 model.dead.retain(|position| *position < to);
+                // A letter that was with its group again is one anew.
+                model.letters.extend(letters(&bus).await);
             }
             Step::Redrive => {
                 // After a seek a letter's event may have been acked as well: now it comes once more.
-                for letter in bus.dead_letters("g", (0, 0), 1000).await.unwrap() {
-                    model.dead.remove(&letter.position);
-                    model.acked.remove(&letter.position);
+                let before = letters(&bus).await;
+                let redriven = bus.redrive("g", Which::All).await.unwrap();
+                let after = letters(&bus).await;
+                assert_eq!(before.len() - after.len(), usize::try_from(redriven).unwrap(), "{context}");
+                for position in before.difference(&after) {
+                    assert!(!model.leases.contains_key(position), "redriven while it is leased: {context}");
+                    model.letters.remove(position);
+                    model.dead.remove(position);
+                    model.acked.remove(position);
                 }
-                bus.redrive("g", Which::All).await.unwrap();
             }
         }
         let status = status(&bus, "g").await;
@@ -147,6 +160,10 @@ pub(crate) async fn random_claims_and_settlements_match_the_model(lab: impl Lab)
         assert!(status.lag <= model.published, "{context}");
     }
     finish(&lab, &mut model, seed).await;
+}
+
+async fn letters(bus: &Bus) -> BTreeSet<u64> {
+    bus.dead_letters("g", (0, 0), 1000).await.unwrap().iter().map(|letter| letter.position).collect()
 }
 
 /// Everything that is left ends when it is acked.
