@@ -54,8 +54,8 @@ pub(crate) async fn unary(
     message: Bytes,
     options: Options,
 ) -> Result<Reply, Status> {
-    let call = async {
-        let Streaming { metadata, mut answers, .. } = streaming(client, path, metadata, message, options).await?;
+    let Streaming { metadata, mut answers, deadline } = streaming(client, path, metadata, message, options).await?;
+    let rest = async {
         let message = match answers.next().await {
             Some(message) => message?,
             None => return Err(Status::new(Code::Internal, "the service answered OK without a message")),
@@ -66,9 +66,10 @@ pub(crate) async fn unary(
             Some(Ok(_)) => Err(Status::new(Code::Internal, "the service answered a unary call more than once")),
         }
     };
-    match options.deadline {
-        None => call.await,
-        Some(deadline) => timeout_at(deadline.into(), call).await.unwrap_or_else(|_| Err(Status::deadline())),
+    // Usually all of it is there with the head, and no timer is set.
+    match deadline {
+        None => rest.await,
+        Some(deadline) => timeout_at(deadline.into(), rest).await.unwrap_or_else(|_| Err(Status::deadline())),
     }
 }
 

@@ -94,6 +94,20 @@ async fn a_call_past_it_is_a_status() {
 }
 
 #[tokio::test]
+async fn it_holds_within_the_answer_to_a_call() {
+    let service = Service::http2(|_| async {
+        let mut response = grpc(&[b"one"], &[]);
+        let first = std::mem::take(response.body_mut());
+        *response.body_mut() = crate::stream::then(first, std::future::pending());
+        response
+    })
+    .await;
+    let client = client(Protocol::Grpc, &[service.address]);
+    let status = client.unary("/a.B/C", HeaderMap::new(), Default::default(), soon()).await.unwrap_err();
+    assert_eq!((status.code, status.local), (4, Some(ErrorKind::Deadline)));
+}
+
+#[tokio::test]
 async fn it_holds_between_the_messages_of_a_stream() {
     let service = Service::http2(|_| async {
         let mut response = grpc(&[b"one"], &[]);
