@@ -23,7 +23,7 @@ pub struct RequestContext {
     pub deadline: Instant,
     pub principal: Option<Arc<Authenticated>>,
     /// Variables of the matched path template, decoded: (`product_id`, `42`).
-    pub variables: Arc<[(Arc<str>, String)]>,
+    pub variables: Variables,
     /// It came in by a listener that is bound to a loopback address.
     pub(crate) loopback: bool,
     /// The id of the API key the request was authenticated with.
@@ -33,6 +33,9 @@ pub struct RequestContext {
     /// What the outer layers read when the answer passes them on its way out.
     pub(crate) outcome: Arc<Outcome>,
 }
+
+/// Variables with their values.
+pub type Variables = Arc<[(Arc<str>, String)]>;
 
 /// What inner layers found out, for the layers around them: the request itself is gone when its answer comes.
 #[derive(Default)]

@@ -89,11 +89,11 @@ pub async fn build(options: Options) -> anyhow::Result<Gateway> {
     };
     let sessions = Arc::new(Sessions::default());
     let loader = Loader { source: options.source, descriptors: options.descriptors, sessions: Arc::clone(&sessions) };
-    let snapshot = loader.load(None).map_err(|errors| {
+    let loaded = loader.load(None).map_err(|errors| {
         let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("the configuration of the gateway is not good:\n{}", errors.join("\n"))
     })?;
-    let keys = loader.keys(&snapshot)?;
+    let snapshot = &loaded.snapshot;
     let mut listeners = Vec::new();
     for listener in &snapshot.listeners {
         listeners.push(server::bind(listener.address, cores)?);
@@ -102,11 +102,12 @@ pub async fn build(options: Options) -> anyhow::Result<Gateway> {
         tracing::info!("{note}");
     }
     let signer = Signer::new(ISSUER, &options.root);
-    let authority = Arc::new(Authority { signer, keys: ArcSwap::from_pointee(keys), sessions });
     let access_log = AccessLog::start().context("access log")?;
-    let shared = Arc::new(Shared::new(snapshot, authority, Some(access_log), cores));
-    let reloader = Arc::new(Reloader::new(shared, loader));
-    Ok(Gateway { reloader, listeners, readiness: Readiness::default() })
+    let reloader = Reloader::new(loader, loaded, |snapshot, keys| {
+        let authority = Arc::new(Authority { signer, keys: ArcSwap::from_pointee(keys), sessions });
+        Shared::new(snapshot, authority, access_log, cores)
+    });
+    Ok(Gateway { reloader: Arc::new(reloader), listeners, readiness: Readiness::default() })
 }
 
 /// A gateway, built and bound.

@@ -76,7 +76,7 @@ async fn limits(State(reloader): State<Arc<Reloader>>) -> Json<Value> {
 }
 
 async fn config(State(reloader): State<Arc<Reloader>>) -> Json<Value> {
-    let status = reloader.status.lock().clone();
+    let status = reloader.status();
     Json(json!({
         "generation": reloader.shared.generation(),
         "last_reload": status,

@@ -22,7 +22,7 @@ use crate::{
 /// What a pipeline needs beside the snapshot: what outlives it.
 pub struct Surroundings {
     pub authority: Arc<Authority>,
-    pub access_log: Option<AccessLog>,
+    pub access_log: AccessLog,
     /// This core's share of the requests in flight.
     pub in_flight: Arc<AtomicUsize>,
     pub cores: usize,
@@ -35,7 +35,7 @@ pub fn pipeline(
     around: &Surroundings,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send + 'static> + Send + 'static + use<> {
     let edge = &snapshot.edge;
-    let access_log = around.access_log.clone().filter(|_| edge.access_log);
+    let access_log = edge.access_log.then(|| around.access_log.clone());
     let unmatched = Arc::new(RouteMetrics::new(observe::UNMATCHED));
     let bound = edge.limits.in_flight.div_ceil(around.cores);
     ServiceBuilder::new()

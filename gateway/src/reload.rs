@@ -50,43 +50,56 @@ pub struct Status {
     pub errors: Vec<String>,
 }
 
+/// What was read, and what came of it.
+pub struct Loaded {
+    pub snapshot: Snapshot,
+    pub keys: KeyRing,
+    contents: Contents,
+}
+
+/// The files as they were read; None for one that could not be.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Contents {
+    config: Option<String>,
+    keys: Option<String>,
+}
+
 impl Loader {
+    /// Reads everything.
+    ///
     /// # Errors
-    /// Everything that is wrong with the configuration.
-    pub fn load(&self, previous: Option<&Snapshot>) -> Result<Snapshot, Vec<ConfigError>> {
-        let text = self.text().map_err(|error| vec![ConfigError::new("", format!("{error:#}"))])?;
+    /// Everything that is wrong with it.
+    pub fn load(&self, previous: Option<&Snapshot>) -> Result<Loaded, Vec<ConfigError>> {
+        let whole = |error: anyhow::Error| vec![ConfigError::new("", format!("{error:#}"))];
+        let text = match &self.source {
+            ConfigSource::Text { text, .. } => text.clone(),
+            ConfigSource::File { path, .. } => read(path).map_err(whole)?,
+        };
         let config = Config::parse(&text, self.source.properties())?;
         let folder = self.folder();
         let sources = Sources { descriptors: &self.descriptors, folder: &folder, sessions: &self.sessions, previous };
         let snapshot = compile(&config, &sources)?;
-        if let Some(previous) = previous
-            && previous.listeners != snapshot.listeners
-        {
+        if previous.is_some_and(|previous| previous.listeners != snapshot.listeners) {
             return Err(vec![ConfigError::new("listeners", "can't change while the gateway runs")]);
         }
-        Ok(snapshot)
+        let place = "authentication.api_keys.file";
+        let fault = |error: anyhow::Error| vec![ConfigError::new(place, format!("{error:#}"))];
+        let keys = self.key_file(&snapshot).map(|file| read(&file)).transpose().map_err(fault)?;
+        let ring = keys.as_deref().map(KeyRing::parse).transpose().map_err(fault)?.unwrap_or_default();
+        Ok(Loaded { snapshot, keys: ring, contents: Contents { config: Some(text), keys } })
     }
 
-    /// The API keys a snapshot asks for.
-    ///
-    /// # Errors
-    /// If their file is missing or makes no sense.
-    pub fn keys(&self, snapshot: &Snapshot) -> anyhow::Result<KeyRing> {
-        match self.key_file(snapshot) {
-            Some(file) => KeyRing::load(&file).context("authentication.api_keys.file"),
-            None => Ok(KeyRing::default()),
-        }
+    /// The files as they are now.
+    fn contents(&self, snapshot: &Snapshot) -> Contents {
+        let config = match &self.source {
+            ConfigSource::Text { text, .. } => Some(text.clone()),
+            ConfigSource::File { path, .. } => read(path).ok(),
+        };
+        Contents { config, keys: self.key_file(snapshot).and_then(|file| read(&file).ok()) }
     }
 
     fn key_file(&self, snapshot: &Snapshot) -> Option<PathBuf> {
         snapshot.authentication.api_keys.as_ref().map(|section| self.folder().join(&section.file))
-    }
-
-    fn text(&self) -> anyhow::Result<String> {
-        match &self.source {
-            ConfigSource::Text { text, .. } => Ok(text.clone()),
-            ConfigSource::File { path, .. } => fs::read_to_string(path).with_context(|| path.display().to_string()),
-        }
     }
 
     /// Where relative paths begin: beside the file.
@@ -97,7 +110,7 @@ impl Loader {
         }
     }
 
-    /// Files that are read, beside the descriptors.
+    /// Files that may change.
     fn files(&self, snapshot: &Snapshot) -> Vec<PathBuf> {
         let config = match &self.source {
             ConfigSource::File { path, .. } => Some(path.clone()),
@@ -107,36 +120,46 @@ impl Loader {
     }
 }
 
+fn read(file: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(file).with_context(|| file.display().to_string())
+}
+
 /// Takes changes over into the running gateway.
 pub struct Reloader {
     pub shared: Arc<Shared>,
-    pub loader: Loader,
-    pub status: Mutex<Status>,
+    loader: Loader,
+    status: Mutex<Status>,
+    /// What was last read, good or not.
+    seen: Mutex<Contents>,
 }
 
 impl Reloader {
-    pub fn new(shared: Arc<Shared>, loader: Loader) -> Self {
+    /// Sets the first configuration going.
+    pub fn new(loader: Loader, loaded: Loaded, start: impl FnOnce(Snapshot, KeyRing) -> Shared) -> Self {
+        let Loaded { snapshot, keys, contents } = loaded;
         let status = Status { at: OffsetDateTime::now_utc(), ok: true, errors: Vec::new() };
-        Self { shared, loader, status: Mutex::new(status) }
+        let shared = Arc::new(start(snapshot, keys));
+        Self { shared, loader, status: Mutex::new(status), seen: Mutex::new(contents) }
+    }
+
+    pub fn status(&self) -> Status {
+        self.status.lock().clone()
     }
 
     /// Waits for changes until `stop`.
     pub async fn run(&self, stop: &CancellationToken) {
         let changed = Arc::new(Notify::new());
         let mut hangup = signal(SignalKind::hangup()).inspect_err(|error| tracing::warn!(%error, "no SIGHUP")).ok();
-        let mut seen = self.contents();
         loop {
             // Again each time: another file may be named now.
             let watcher = self.watch(&changed);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = changed.notified() => sleep(SETTLE).await,
-                () = hung_up(&mut hangup) => seen.clear(),
+                () = hung_up(&mut hangup) => self.reload(),
             }
             drop(watcher);
-            let contents = self.contents();
-            if contents != seen {
-                seen = contents;
+            if self.loader.contents(&self.shared.snapshot()) != *self.seen.lock() {
                 self.reload();
             }
         }
@@ -144,30 +167,33 @@ impl Reloader {
 
     /// Reads everything again and takes it over if it is good.
     pub fn reload(&self) {
-        let result = self.replace();
-        METRICS.reloaded(result.is_ok());
-        let errors: Vec<_> = result.err().unwrap_or_default().iter().map(ToString::to_string).collect();
-        let generation = self.shared.generation();
-        if errors.is_empty() {
+        let previous = self.shared.snapshot();
+        // Before it is read: what changes meanwhile is seen as another change.
+        *self.seen.lock() = self.loader.contents(&previous);
+        let errors = match self.loader.load(Some(&previous)) {
+            Ok(loaded) => {
+                self.take_over(loaded, &previous);
+                Vec::new()
+            }
+            Err(errors) => errors.iter().map(ToString::to_string).collect(),
+        };
+        let (generation, ok) = (self.shared.generation(), errors.is_empty());
+        METRICS.reloaded(ok);
+        if ok {
             tracing::info!(generation, "configuration taken over");
         } else {
             tracing::error!(generation, ?errors, "the configuration is not good: the last one stays");
         }
-        *self.status.lock() = Status { at: OffsetDateTime::now_utc(), ok: errors.is_empty(), errors };
+        *self.status.lock() = Status { at: OffsetDateTime::now_utc(), ok, errors };
     }
 
-    fn replace(&self) -> Result<(), Vec<ConfigError>> {
-        let previous = self.shared.snapshot();
-        let snapshot = Arc::new(self.loader.load(Some(&previous))?);
-        let keys = self.loader.keys(&snapshot).map_err(|error| vec![ConfigError::new("", format!("{error:#}"))])?;
-        adopt(&snapshot, Some(&previous), &self.loader.sessions);
+    fn take_over(&self, loaded: Loaded, previous: &Snapshot) {
+        let Loaded { snapshot, keys, contents } = loaded;
+        let snapshot = Arc::new(snapshot);
+        adopt(&snapshot, Some(previous), &self.loader.sessions);
         self.shared.authority.keys.store(Arc::new(keys));
         self.shared.replace(snapshot);
-        Ok(())
-    }
-
-    fn contents(&self) -> Vec<Option<Vec<u8>>> {
-        self.loader.files(&self.shared.snapshot()).iter().map(|file| fs::read(file).ok()).collect()
+        *self.seen.lock() = contents;
     }
 
     /// Watches folders, not files: a file that is replaced by another would be lost.

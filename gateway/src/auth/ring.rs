@@ -1,6 +1,6 @@
 //! The API keys that are accepted, compiled from their file.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use anyhow::Context as _;
 use http::HeaderMap;
@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use super::{
     Credential,
-    keys::{self, Key},
+    keys::{self, Key, KeyFile},
 };
 
 pub const X_API_KEY: &str = "x-api-key";
@@ -35,11 +35,13 @@ pub struct Accepted<'a> {
 }
 
 impl KeyRing {
+    /// Reads the text of a key file.
+    ///
     /// # Errors
-    /// If the file is missing or doesn't parse, or a key in it makes no sense.
-    pub fn load(path: &Path) -> anyhow::Result<Self> {
-        anyhow::ensure!(path.exists(), "{}: no such file", path.display());
-        Self::new(keys::list(path)?).with_context(|| path.display().to_string())
+    /// If it doesn't parse, or a key in it makes no sense.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        let file: KeyFile = serde_saphyr::from_str(text)?;
+        Self::new(file.keys)
     }
 
     fn new(keys: Vec<Key>) -> anyhow::Result<Self> {

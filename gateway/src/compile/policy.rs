@@ -63,10 +63,10 @@ impl Compiler<'_> {
                 Authenticate::Required
             }
         };
-        let timeout = level.timeout.unwrap_or(self.config.timeout);
-        if timeout.is_zero() {
+        if level.timeout.is_some_and(|timeout| timeout.is_zero()) {
             self.fault(format!("{path}.timeout"), "must be above 0");
         }
+        let timeout = level.timeout.unwrap_or(self.config.timeout);
         let limits = &self.config.limits;
         let body = level.body_limit.unwrap_or(if json { limits.json_body } else { limits.body }).0;
         Policy { authenticate, scopes, timeout, body, rate_limits: self.limiters.policies(&level.rate_limits) }

@@ -113,7 +113,7 @@ impl Compiler<'_> {
                 return Some((action, "transcode", Some(upstream)));
             }
             (None, Some(parts), None, None, None) => {
-                let parts = self.parts(path, parts, route.upstream.as_deref(), policy);
+                let parts = self.parts(path, parts, route.upstream.as_deref(), policy)?;
                 let made = Aggregate::new(&parts, &variables, &self.directory);
                 ("aggregate", made.map(Action::Aggregate), None)
             }
@@ -144,15 +144,17 @@ impl Compiler<'_> {
         }
     }
 
-    /// Parts with the route's upstream where they name none, checked against the route's timeout.
+    /// Parts with the route's upstream where they name none, checked against the route's timeout. None if an upstream is
+    /// not known: that is reported once.
     fn parts(
         &mut self,
         path: &str,
         parts: &[aggregate::PartConfig],
         upstream: Option<&str>,
         policy: &Policy,
-    ) -> Vec<aggregate::PartConfig> {
+    ) -> Option<Vec<aggregate::PartConfig>> {
         let mut parts = parts.to_vec();
+        let mut known = upstream.is_none_or(|name| self.upstream_id(&format!("{path}.upstream"), name).is_some());
         for (at, part) in parts.iter_mut().enumerate() {
             let place = format!("{path}.aggregate[{at}]");
             if let Some(timeout) = part.timeout
@@ -161,14 +163,11 @@ impl Compiler<'_> {
                 self.fault(format!("{place}.timeout"), format!("is longer than the route's, {:?}", policy.timeout));
             }
             if let Some(name) = &part.upstream {
-                self.upstream_id(&format!("{place}.upstream"), name);
+                known &= self.upstream_id(&format!("{place}.upstream"), name).is_some();
             }
             part.upstream = part.upstream.take().or_else(|| upstream.map(str::to_owned));
         }
-        if let Some(name) = upstream {
-            self.upstream_id(&format!("{path}.upstream"), name);
-        }
-        parts
+        known.then_some(parts)
     }
 
     fn transcode(

@@ -87,10 +87,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_becomes_an_error() {
-        #[expect(clippy::panic, reason = "it is what is tested")]
         let at_once =
             Layer.layer(service_fn(|_: Request| -> std::future::Ready<Result<Response, Error>> { panic!("at once") }));
-        #[expect(clippy::panic, reason = "it is what is tested")]
         let later = Layer.layer(service_fn(|_: Request| async {
             tokio::task::yield_now().await;
             if true {

@@ -93,3 +93,28 @@ fn log(error: &Error, occurrence: &Occurrence) {
         tracing::warn!(request.id = request, trace.id = trace, cause, "{}", error.detail);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use tower::{Layer as _, ServiceExt as _, service_fn};
+    use upstream::Body;
+
+    use super::*;
+    use crate::layers::{panic_guard, request_id};
+
+    #[tokio::test]
+    async fn a_panic_in_an_action_is_a_problem_document() {
+        let action = service_fn(|_: Request| -> std::future::Ready<Result<Response, Error>> { panic!("secret") });
+        let service = request_id::Layer.layer(Layer.layer(panic_guard::Layer.layer(action)));
+        let request = http::Request::builder().uri("/things/42?token=secret").body(Body::empty()).unwrap();
+        let response = service.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 500);
+        let id = response.headers()["x-request-id"].clone();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["request_id"], id.to_str().unwrap());
+        assert_eq!(problem["instance"], "/things/42");
+        assert!(!String::from_utf8_lossy(&body).contains("secret"), "what went wrong inside is for the log");
+    }
+}

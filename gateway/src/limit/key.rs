@@ -18,7 +18,8 @@ pub enum Key {
     /// An IPv4 address, or the /64 network of an IPv6 address: one client has all of it.
     ClientAddress,
     Principal,
-    ApiKey,
+    /// The API key, not whom it speaks for.
+    Credential,
     /// All requests of the route together.
     Route,
     Header(HeaderName),
@@ -33,7 +34,7 @@ impl Key {
         match self {
             Self::ClientAddress => Some(address(context.client.ip())),
             Self::Principal => context.principal.as_ref().map(|caller| hash(caller.principal.subject.as_bytes())),
-            Self::ApiKey => context.api_key.as_ref().map(|id| hash(id.as_bytes())),
+            Self::Credential => context.api_key.as_ref().map(|id| hash(id.as_bytes())),
             Self::Route => Some(0),
             Self::Header(name) => headers.get(name).map(|value| hash(value.as_bytes())),
         }
@@ -57,7 +58,7 @@ impl fmt::Display for Key {
         match self {
             Self::ClientAddress => f.write_str("client_address"),
             Self::Principal => f.write_str("principal"),
-            Self::ApiKey => f.write_str("api_key"),
+            Self::Credential => f.write_str("api_key"),
             Self::Route => f.write_str("route"),
             Self::Header(name) => write!(f, "header:{name}"),
         }
@@ -70,7 +71,7 @@ impl<'de> Deserialize<'de> for Key {
         match text.as_str() {
             "client_address" => Ok(Self::ClientAddress),
             "principal" => Ok(Self::Principal),
-            "api_key" => Ok(Self::ApiKey),
+            "api_key" => Ok(Self::Credential),
             "route" => Ok(Self::Route),
             other => other
                 .strip_prefix("header:")

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    context::Variables,
+    error::{Error, ErrorKind},
+};
 
 /// A path template, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,9 +90,9 @@ impl Template {
     ///
     /// # Errors
     /// If a variable doesn't decode to UTF-8.
-    pub fn variables(&self, path: &str) -> Result<Arc<[(Arc<str>, String)]>, Error> {
+    pub fn variables(&self, path: &str) -> Result<Variables, Error> {
         if self.variables.is_empty() {
-            return Ok(Arc::default());
+            return Ok(Variables::default());
         }
         let path = self.without_verb(path);
         self.variables

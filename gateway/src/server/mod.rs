@@ -25,12 +25,12 @@ pub struct Shared {
     /// That of the snapshot: one load tells a core whether it must look.
     generation: AtomicU64,
     pub authority: Arc<Authority>,
-    pub access_log: Option<AccessLog>,
+    pub access_log: AccessLog,
     pub cores: usize,
 }
 
 impl Shared {
-    pub fn new(snapshot: Snapshot, authority: Arc<Authority>, access_log: Option<AccessLog>, cores: usize) -> Self {
+    pub fn new(snapshot: Snapshot, authority: Arc<Authority>, access_log: AccessLog, cores: usize) -> Self {
         let generation = AtomicU64::new(snapshot.generation);
         Self { snapshot: ArcSwap::from_pointee(snapshot), generation, authority, access_log, cores }
     }

@@ -1,6 +1,17 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod aggregate;
+mod authentication;
+mod checking;
+mod edge;
 mod library;
+mod proxy;
+mod rate_limit;
+mod reload;
+mod routing;
+mod running;
+mod session;
+mod transcode_properties;
 mod transcode_request;
 mod transcode_response;
 mod transcode_stream;

@@ -1,0 +1,153 @@
+//! What a configuration can get wrong, each mistake with its place.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use gateway::Properties;
+
+/// What most of these configurations begin with.
+const HEAD: &str = "
+listeners: [{address: '127.0.0.1:0'}]
+upstreams:
+  catalogue: {endpoints: ['127.0.0.1:1'], protocol: grpc, descriptors: catalogue}
+";
+
+fn check(sections: &str) -> Result<Vec<String>, Vec<String>> {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let mut compiler =
+        protox::Compiler::new([format!("{root}/tests/proto"), format!("{root}/../proto/proto")]).unwrap();
+    compiler.include_imports(true).open_file("catalogue.proto").unwrap();
+    let descriptors = BTreeMap::from([("catalogue".to_owned(), Bytes::from(compiler.encode_file_descriptor_set()))]);
+    gateway::check(&format!("{HEAD}{sections}"), &Properties::new(), None, &descriptors)
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+#[track_caller]
+fn refused(sections: &str, expected: &[&str]) {
+    let errors = check(sections).unwrap_err();
+    assert_eq!(errors, expected, "{sections}");
+}
+
+#[test]
+fn every_mistake_is_reported_with_its_place_and_not_only_the_first() {
+    refused(
+        "
+timeout: 2s
+limits: {uri: 1MiB, connections: 0}
+cors: {origins: [nowhere]}
+routes:
+  - { match: { path: /a }, proxy: catalog }
+  - { match: { path: 'b' }, respond: { status: 200 } }
+  - { match: { path: /c, method: [get] }, respond: { status: 99 } }
+  - { match: { path: /d } }
+  - { upstream: catalogue }
+  - match: { path: '/e/{id}' }
+    aggregate: [{ part: item, call: catalogue.v1.Catalogue/GetItem, timeout: 1m, upstream: catalgoue }]
+",
+        &[
+            "limits.connections: must be above 0",
+            "limits.uri: must be at most 63KiB",
+            "cors.origins[0]: `nowhere` is not an origin such as https://app.example",
+            "routes[0].proxy: no upstream \"catalog\"; did you mean \"catalogue\"?",
+            "routes[1].match.path: a path template begins with a slash",
+            "routes[2].match.method[0]: `get` is not a method such as GET",
+            "routes[2].respond.status: must be within 200 to 599",
+            "routes[3]: a route has exactly one of `transcode`, `aggregate`, `proxy`, `respond` and `redirect`",
+            "routes[4]: a route has either `grpc` or `match`",
+            "routes[5].aggregate[0].timeout: is longer than the route's, 2s",
+            "routes[5].aggregate[0].upstream: no upstream \"catalgoue\"; did you mean \"catalogue\"?",
+        ],
+    );
+}
+
+#[test]
+fn routes_that_no_request_can_tell_apart_clash() {
+    refused(
+        "
+routes:
+  - { match: { path: '/items/{id}', method: GET }, respond: { status: 200 } }
+  - { match: { path: '/items/{name}', method: [POST, GET] }, respond: { status: 200 } }
+",
+        &["routes[1]: no request can tell it from the route `GET /items/{id}`"],
+    );
+    assert!(
+        check(
+            "
+routes:
+  - { match: { path: '/items/{id}', method: GET }, respond: { status: 200 } }
+  - { match: { path: '/items/{id}', method: GET, host: a.test }, respond: { status: 200 } }
+  - { match: { path: '/items/{id}', method: GET, priority: 1 }, respond: { status: 200 } }
+"
+        )
+        .is_ok()
+    );
+}
+
+#[test]
+fn an_explicit_route_hides_a_derived_one_and_says_so() {
+    let notes = check(
+        "
+routes:
+  - { grpc: catalogue.v1.Catalogue, upstream: catalogue }
+  - { match: { path: '/items/{id}', method: GET }, respond: { status: 200 } }
+",
+    )
+    .unwrap();
+    assert_eq!(notes, ["routes[0].grpc (GetItem): `GET /items/{id}` is hidden by the route `GET /items/{id}`"],);
+}
+
+#[test]
+fn a_service_or_method_that_is_not_there_is_found() {
+    let errors = check(
+        "
+routes:
+  - { grpc: catalogue.v1.Catalog, upstream: catalogue }
+  - { grpc: catalogue.v1.Catalogue, upstream: catalogue, methods: { CreateItm: { timeout: 1s } } }
+  - { match: { path: /x, method: GET }, transcode: catalogue.v1.Catalogue/FindItem, upstream: catalogue }
+",
+    )
+    .unwrap_err();
+    assert!(errors[0].starts_with("routes[2].transcode: "), "{errors:?}");
+    assert!(errors[1].starts_with("routes[0].grpc: ") && errors[1].contains("did you mean"), "{errors:?}");
+    assert_eq!(
+        errors[2],
+        "routes[1].methods.CreateItm: catalogue.v1.Catalogue has no annotated method \"CreateItm\"; \
+         did you mean \"CreateItem\"?"
+    );
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    refused(
+        "
+authentication: { session: { upstream: catalogue, idle: 2h, absolute: 1h } }
+routes:
+  - { match: { path: /a }, authenticate: none, scopes: { all: [x] }, respond: { status: 200 } }
+  - { match: { path: /b }, timeout: 300ms, proxy: catalogue }
+  - { match: { path: /c }, rate_limit: [{ name: a, rate: 1/s, key: route }, { name: a, rate: 2/s, key: route }], respond: { status: 200 } }
+",
+        &[
+            "authentication.session.idle: must be above 0 and not longer than `absolute`",
+            "routes[0].scopes: only a caller who must be known can have scopes: authenticate: required",
+            "routes[1].timeout: 300ms is over before the connect timeout of \"catalogue\", 1s",
+            "routes[2].rate_limit[1].name: `a` is there already",
+        ],
+    );
+}
+
+#[test]
+fn an_upstream_is_checked_too() {
+    let text = "
+listeners: []
+upstreams:
+  a: { endpoints: ['nowhere'] }
+  b: { endpoints: ['127.0.0.1:1'], descriptors: missing.binpb }
+  c: { endpoints: ['127.0.0.1:1'], health: { path: /ready, interval: 1s, timeout: 2s } }
+";
+    let errors = gateway::check(text, &Properties::new(), None, &BTreeMap::new()).unwrap_err();
+    let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(errors[0], "listeners: there must be at least one");
+    assert!(errors[1].starts_with("upstreams.a.endpoints[0]: "), "{errors:?}");
+    assert!(errors[2].starts_with("upstreams.b.descriptors: neither a built-in set nor a file"), "{errors:?}");
+    assert_eq!(errors[3], "upstreams.c.health.timeout: must not be longer than `interval`");
+}
