@@ -45,6 +45,9 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
 
 /// Events of a publish: `recorded`, `duplicate`, `refused`.
 pub(crate) fn published(queue: &Name, result: &'static str, events: u64) {
+    if events == 0 {
+        return;
+    }
     let labels = [KeyValue::new("queue", queue.as_str().to_owned()), KeyValue::new("result", result)];
     METRICS.publish.add(events, &labels);
     if result == "duplicate" {

@@ -6,7 +6,7 @@ use rand::{Rng as _, rngs::StdRng};
 use rusqlite::Connection;
 
 use super::{
-    core::{Core, PartitionState},
+    core::{Answer, Core, PartitionState},
     dead,
     log::Entry,
 };
@@ -42,7 +42,7 @@ struct Claiming<'a> {
 }
 
 impl Core {
-    pub(super) fn claim(&mut self, claim: &Claim, now: i64) -> rusqlite::Result<Result<Claimed, Error>> {
+    pub(super) fn claim(&mut self, claim: &Claim, now: i64) -> Answer<Claimed> {
         let Some(group) = self.groups.get_mut(&claim.group) else {
             return Ok(Err(Error::NoGroup(claim.group.clone())));
         };

@@ -52,6 +52,9 @@ pub(super) struct GroupState {
     pub(super) labels: metrics::GroupLabels,
 }
 
+/// What a job comes to: the transaction failed, the caller is refused, or this.
+pub(super) type Answer<T> = rusqlite::Result<Result<T, Error>>;
+
 /// Answers a job once its transaction is over.
 pub(super) type Reply = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
@@ -163,8 +166,10 @@ impl Core {
         self.until_due() == 0 || self.stale || self.clock.now() >= self.housekeeping_due
     }
 
-    pub(super) fn close(self) -> Result<(), (Connection, rusqlite::Error)> {
-        self.conn.close()
+    pub(super) fn close(self) {
+        if let Err((_, error)) = self.conn.close() {
+            tracing::warn!(%error, "the bus's file was not closed");
+        }
     }
 
     /// Until something ends by itself, in milliseconds; at most a second, so that a clock that jumps is noticed.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 
 use super::{
-    core::{Core, GroupState, QueueState},
+    core::{Answer, Core, GroupState, QueueState},
     log::{self, Entry, Log, signed, unsigned},
 };
 use crate::{DeadLetter, Error, Which, clock::moment, ledger::Record, publish};
@@ -101,12 +101,7 @@ pub(super) fn forget_old(conn: &Connection, now: i64) -> rusqlite::Result<()> {
 }
 
 impl Core {
-    pub(super) fn dead_letters(
-        &mut self,
-        name: &str,
-        after: (u32, u64),
-        limit: usize,
-    ) -> rusqlite::Result<Result<Vec<DeadLetter>, Error>> {
+    pub(super) fn dead_letters(&mut self, name: &str, after: (u32, u64), limit: usize) -> Answer<Vec<DeadLetter>> {
         let Some((group, queue)) = self.group_and_queue(name) else {
             return Ok(Err(Error::NoGroup(name.to_owned())));
         };
@@ -139,7 +134,7 @@ impl Core {
         Ok(Ok(letters))
     }
 
-    pub(super) fn redrive(&mut self, name: &str, which: &Which, now: i64) -> rusqlite::Result<Result<u64, Error>> {
+    pub(super) fn redrive(&mut self, name: &str, which: &Which, now: i64) -> Answer<u64> {
         let chosen = match self.chosen(name, which)? {
             Ok(chosen) => chosen,
             Err(error) => return Ok(Err(error)),
@@ -172,7 +167,7 @@ impl Core {
         Ok(Ok(unsigned(redriven)))
     }
 
-    pub(super) fn discard(&mut self, name: &str, which: &Which) -> rusqlite::Result<Result<u64, Error>> {
+    pub(super) fn discard(&mut self, name: &str, which: &Which) -> Answer<u64> {
         let chosen = match self.chosen(name, which)? {
             Ok(chosen) => chosen,
             Err(error) => return Ok(Err(error)),
@@ -187,11 +182,7 @@ impl Core {
     }
 
     /// The letters meant, as (partition, position): those that are there and not with their group again.
-    #[expect(
-        clippy::type_complexity,
-        reason = "a job's answer: the transaction's error, the caller's error, the letters"
-    )]
-    fn chosen(&self, name: &str, which: &Which) -> rusqlite::Result<Result<Vec<(usize, u64)>, Error>> {
+    fn chosen(&self, name: &str, which: &Which) -> Answer<Vec<(usize, u64)>> {
         let Some((group, queue)) = self.group_and_queue(name) else {
             return Ok(Err(Error::NoGroup(name.to_owned())));
         };

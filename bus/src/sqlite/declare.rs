@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use super::{
-    core::{self, Core},
+    core::{self, Answer, Core},
     load,
     log::signed,
     store,
@@ -13,7 +13,7 @@ use crate::{Error, Group, Queue, ledger::Ledger};
 /// The most partitions of a queue.
 const PARTITIONS: u32 = 256;
 
-pub(super) fn queue(state: &mut Core, settings: Queue, now: i64) -> rusqlite::Result<Result<(), Error>> {
+pub(super) fn queue(state: &mut Core, settings: Queue, now: i64) -> Answer<()> {
     let name = settings.name.clone();
     if !(1..=PARTITIONS).contains(&settings.partitions) {
         return Ok(Err(Error::Invalid(format!("partitions: {} is not within 1 to {PARTITIONS}", settings.partitions))));
@@ -62,7 +62,7 @@ pub(super) fn queue(state: &mut Core, settings: Queue, now: i64) -> rusqlite::Re
     Ok(Ok(()))
 }
 
-pub(super) fn group(state: &mut Core, group: Group, now: i64) -> rusqlite::Result<Result<(), Error>> {
+pub(super) fn group(state: &mut Core, group: Group, now: i64) -> Answer<()> {
     if let Err(error) = group.validate() {
         return Ok(Err(error));
     }

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Options,
-    core::{Core, Job, Reply},
+    core::{Answer, Core, Job, Reply},
     declare, log, publish, seek,
     shared::Shared,
     writer,
@@ -51,7 +51,7 @@ impl Sqlite {
     async fn write<T: Send + 'static>(
         &self,
         fsync: bool,
-        work: impl FnOnce(&mut Core, i64) -> rusqlite::Result<Result<T, Error>> + Send + 'static,
+        work: impl FnOnce(&mut Core, i64) -> Answer<T> + Send + 'static,
     ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
         let work = move |core: &mut Core, now: i64| -> rusqlite::Result<Reply> {

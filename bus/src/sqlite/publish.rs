@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use events::{Envelope, Name};
 
 use super::{
-    core::{Core, PartitionState},
+    core::{Answer, Core, PartitionState},
     declare,
 };
 use crate::{Error, Outcome, Partition, Producer, PublishOptions, Queue, Recorded, Refused, metrics};
@@ -20,6 +20,14 @@ const EVENT_BYTES: usize = Envelope::MAX_DATA_BYTES / 3 * 4 + (16 << 10);
 pub(super) struct Prepared {
     envelope: Envelope,
     json: Result<Vec<u8>, Refused>,
+}
+
+/// The events of a publish that fall into one queue and partition, with their places in the publish.
+struct Batch {
+    queue: Name,
+    partition: u32,
+    indexes: Vec<usize>,
+    events: Vec<Prepared>,
 }
 
 /// What becomes of an event that is not refused.
@@ -71,32 +79,38 @@ impl Core {
         events: Vec<Prepared>,
         options: &PublishOptions,
         now: i64,
-    ) -> rusqlite::Result<Result<Vec<Outcome>, Error>> {
+    ) -> Answer<Vec<Outcome>> {
         let mut outcomes: Vec<Outcome> = vec![Err(Refused::Batch); events.len()];
-        // Which events go to which partition, in the order of each one's first.
-        let mut batches: Vec<((Name, u32), Vec<(usize, Prepared)>)> = Vec::new();
-        let mut places: HashMap<(Name, u32), usize> = HashMap::new();
-        for (index, event) in events.into_iter().enumerate() {
-            let count = self.queues.get(&event.envelope.queue).map_or(1, |queue| queue.settings.partitions);
-            let place = (event.envelope.queue.clone(), Partition::of(event.envelope.key(), count).index);
-            let at = *places.entry(place.clone()).or_insert(batches.len());
-            if at == batches.len() {
-                batches.push((place, Vec::new()));
-            }
-            batches[at].1.push((index, event));
-        }
+        let batches = self.divide(events);
         if options.producer.is_some() && batches.len() > 1 {
             outcomes.fill(Err(Refused::SeveralPartitions));
             return Ok(Ok(outcomes));
         }
-        for ((queue, number), events) in batches {
-            let (indexes, events): (Vec<usize>, Vec<Prepared>) = events.into_iter().unzip();
-            let batch = self.publish_batch(&queue, number, events, options, now)?;
+        for Batch { queue, partition, indexes, events } in batches {
+            let batch = self.publish_batch(&queue, partition, events, options, now)?;
             for (index, outcome) in indexes.into_iter().zip(batch) {
                 outcomes[index] = outcome;
             }
         }
         Ok(Ok(outcomes))
+    }
+
+    /// By partition, in the order of each one's first event.
+    fn divide(&self, events: Vec<Prepared>) -> Vec<Batch> {
+        let mut batches: Vec<Batch> = Vec::new();
+        let mut places: HashMap<(Name, u32), usize> = HashMap::new();
+        for (index, event) in events.into_iter().enumerate() {
+            let queue = event.envelope.queue.clone();
+            let count = self.queues.get(&queue).map_or(1, |queue| queue.settings.partitions);
+            let partition = Partition::of(event.envelope.key(), count).index;
+            let at = *places.entry((queue.clone(), partition)).or_insert(batches.len());
+            if at == batches.len() {
+                batches.push(Batch { queue, partition, indexes: Vec::new(), events: Vec::new() });
+            }
+            batches[at].indexes.push(index);
+            batches[at].events.push(event);
+        }
+        batches
     }
 
     /// Publishes into one partition.
@@ -138,6 +152,7 @@ impl Core {
             Err(refused) => return Ok(refuse(queue, events.len(), |_| refused.clone())),
         };
         let mut outcomes = Vec::with_capacity(events.len());
+        let mut duplicates = 0;
         let mut publish_no = options.producer.as_ref().map(|producer| producer.first_publish_no);
         for (event, verdict) in events.into_iter().zip(verdicts) {
             let (position, duplicate) = match verdict {
@@ -162,7 +177,7 @@ impl Core {
             publish_no = publish_no.map(|no| no + 1);
             let lineages = &partition.log.lineages;
             let lineage = position.and_then(|position| lineages.of(position)).or(lineages.current());
-            metrics::published(queue, if duplicate { "duplicate" } else { "recorded" }, 1);
+            duplicates += u64::from(duplicate);
             outcomes.push(Ok(Recorded {
                 partition: number,
                 lineage: lineage.map_or(0, |lineage| lineage.id),
@@ -170,6 +185,8 @@ impl Core {
                 duplicate,
             }));
         }
+        metrics::published(queue, "duplicate", duplicates);
+        metrics::published(queue, "recorded", outcomes.len() as u64 - duplicates);
         Ok(outcomes)
     }
 }

@@ -2,7 +2,10 @@
 
 use rusqlite::{Connection, params};
 
-use super::{core::Core, log::Log};
+use super::{
+    core::{Answer, Core},
+    log::Log,
+};
 use crate::{Error, Sought, Start, clock::millis, ledger::Ledger};
 
 /// Where a group that starts so begins in a partition.
@@ -16,7 +19,7 @@ pub(super) fn position(conn: &Connection, log: &Log, start: Start) -> rusqlite::
 }
 
 impl Core {
-    pub(super) fn seek(&mut self, name: &str, to: Start, dry_run: bool) -> rusqlite::Result<Result<Sought, Error>> {
+    pub(super) fn seek(&mut self, name: &str, to: Start, dry_run: bool) -> Answer<Sought> {
         let Some(group) = self.groups.get_mut(name) else {
             return Ok(Err(Error::NoGroup(name.to_owned())));
         };

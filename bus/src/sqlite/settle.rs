@@ -6,22 +6,18 @@ use rusqlite::Connection;
 use std::collections::HashMap;
 
 use super::{
-    core::{Core, GroupState, PartitionState},
+    core::{Answer, Core, GroupState, PartitionState},
     dead,
 };
 use crate::{Error, LeaseLost, Settlement, Verb, ledger::Fate};
 
 impl Core {
-    #[expect(
-        clippy::type_complexity,
-        reason = "a job's answer: the transaction's error, the caller's error, the outcomes"
-    )]
     pub(super) fn settle(
         &mut self,
         name: &str,
         settlements: Vec<Settlement>,
         now: i64,
-    ) -> rusqlite::Result<Result<Vec<Result<(), LeaseLost>>, Error>> {
+    ) -> Answer<Vec<Result<(), LeaseLost>>> {
         let Some(group) = self.groups.get_mut(name) else {
             return Ok(Err(Error::NoGroup(name.to_owned())));
         };
@@ -102,8 +98,7 @@ fn conclude(
         Fate::Dead { reason, error, record } => {
             tracing::warn!(
                 group = group.group.name,
-                partition = partition.log.id,
-                position,
+                queue = %group.group.filter.queue, position,
                 reason,
                 error,
                 "dead letter"

@@ -63,8 +63,6 @@ fn run(mut core: Core, mut jobs: mpsc::Receiver<Job>, runtime: &tokio::runtime::
             core.run(batch);
         }
     }
-    if let Err((_, error)) = core.close() {
-        tracing::warn!(%error, "the bus's file was not closed");
-    }
+    core.close();
     drop(lock);
 }
