@@ -22,8 +22,8 @@ use crate::{
 const MAX_CONNECTIONS: usize = 4;
 /// Streams that any service is expected to allow (RFC 9113, 6.5.2, recommends no fewer).
 const MAX_STREAMS: usize = 100;
-/// Connections that a request may see closed between their opening and its turn.
-const MAX_WAITS: usize = 3;
+/// How often a request waits for a connection that others then fill, or that is closed before its turn.
+const MAX_WAITS: usize = 2 * MAX_CONNECTIONS;
 
 #[derive(Default)]
 pub(crate) struct Pool {
@@ -65,7 +65,7 @@ impl Pool {
             opening.await?;
             under_way.connected();
         }
-        Err(Failure::new(Cause::Closed, "connections are closed as soon as they are made"))
+        Err(Failure::new(Cause::Closed, "connections are full or closed as soon as they are made"))
     }
 
     /// Opens a connection for whoever waits. A task, so that it doesn't depend on the request that came first.

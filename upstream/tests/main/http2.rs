@@ -11,9 +11,9 @@ use std::{
 use futures_util::future::join_all;
 use http::Response;
 use tokio::net::TcpListener;
-use upstream::{Body, ErrorKind, Protocol};
+use upstream::{Body, Config, ErrorKind, Protocol, Upstream};
 
-use crate::service::{SAFE, Service, UNSAFE, client, get, hello, hello_slowly, post, text};
+use crate::service::{SAFE, Service, UNSAFE, client, config, get, hello, hello_slowly, post, text};
 
 #[tokio::test]
 async fn all_who_come_at_once_share_one_connection() {
@@ -26,7 +26,8 @@ async fn all_who_come_at_once_share_one_connection() {
 #[tokio::test]
 async fn connections_are_added_where_streams_are_used_up() {
     let service = Service::http2_of(5, hello_slowly).await;
-    let client = client(Protocol::Http2, &[service.address]);
+    let once = Config { retries: 0, ..config(Protocol::Http2, &[service.address]) };
+    let client = Upstream::new(once).unwrap().client();
     // Its settings are known after the first answer.
     text(client.send(get("/"), SAFE).await.unwrap()).await;
     join_all((0..60).map(|_| async { text(client.send(get("/"), SAFE).await.unwrap()).await })).await;
