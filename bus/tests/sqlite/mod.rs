@@ -1,15 +1,23 @@
 //! The suite on the SQLite backend, and what only that promises.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bus::{
-    Bus,
+    Bus, Consumer, Delivery, Error, Failure, Group, Handler, Mode,
     sqlite::{Options, Sqlite},
 };
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 
 use crate::conformance::{self, Lab, event};
 
@@ -103,4 +111,56 @@ async fn a_file_of_another_version_is_refused() {
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
     let Err(error) = bus::sqlite::open(&path).await else { panic!("opened") };
     assert!(format!("{error:#}").contains("version 7"), "{error:#}");
+}
+
+#[tokio::test]
+async fn a_failed_transaction_changes_nothing() {
+    let lab = SqliteLab::open().await;
+    let bus = &lab.bus;
+    conformance::declare(bus, "g", Mode::Keyed).await;
+    conformance::publish(bus, &[("a", "k")]).await;
+    let leased = conformance::claim_one(bus, "g").await;
+    let saboteur = rusqlite::Connection::open(lab.folder.path().join("bus.db")).unwrap();
+    saboteur.execute_batch("ALTER TABLE log RENAME TO away").unwrap();
+    let failed = bus.publish(vec![event("b", "k")]).await;
+    assert!(matches!(failed, Err(Error::Unavailable(_))), "{failed:?}");
+    let failed = bus.groups().await;
+    assert!(matches!(failed, Err(Error::Unavailable(_))), "it says so until its state is whole again");
+    saboteur.execute_batch("ALTER TABLE away RENAME TO log").unwrap();
+    let recorded = conformance::publish(bus, &[("b", "k")]).await[0];
+    assert_eq!((recorded.position, recorded.duplicate), (Some(2), false), "the failed one left no trace");
+    conformance::ack(bus, "g", &[leased]).await;
+    assert_eq!(conformance::claim_one(bus, "g").await.envelope.id, "b");
+}
+
+struct Count(AtomicUsize);
+
+#[async_trait]
+impl Handler for Count {
+    async fn handle(&self, _: &Delivery) -> Result<(), Failure> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_outlives_a_bus_that_is_away() {
+    let lab = SqliteLab::open().await;
+    let handler = Arc::new(Count(AtomicUsize::new(0)));
+    let group = Group::new("g", "DB/*".parse().unwrap(), Mode::Parallel);
+    let drain = CancellationToken::new();
+    let consumer = Consumer::new(lab.bus.clone(), group, handler.clone());
+    let running = tokio::spawn(consumer.run(drain.clone(), CancellationToken::new()));
+    conformance::publish_many(&lab.bus, 0..1).await;
+    conformance::eventually("the first is handled", async || handler.0.load(Ordering::Relaxed) == 1).await;
+    let saboteur = rusqlite::Connection::open(lab.folder.path().join("bus.db")).unwrap();
+    saboteur.execute_batch("ALTER TABLE unsettled RENAME TO away").unwrap();
+    // Recorded, but nothing can be claimed.
+    let _ = lab.bus.publish(vec![event("1", "k")]).await;
+    conformance::eventually("the bus is away", async || lab.bus.groups().await.is_err()).await;
+    saboteur.execute_batch("ALTER TABLE away RENAME TO unsettled").unwrap();
+    conformance::publish_many(&lab.bus, 1..2).await;
+    conformance::eventually("the second is handled", async || handler.0.load(Ordering::Relaxed) == 2).await;
+    drain.cancel();
+    running.await.unwrap().unwrap();
 }
