@@ -236,10 +236,12 @@ async fn a_patch_without_a_mask_changes_what_its_body_has() {
     route.send("/", &id, &[], body).await.unwrap();
     assert_eq!(
         library.calls()[0].json(),
-        json!({"book": {"id": "1", "title": "x", "shelf": {"number": 2}}, "updateMask": "title,pages,shelf"})
+        json!({"book": {"id": "1", "title": "x", "shelf": {"number": 2}}, "updateMask": "pages,shelf.number,title"})
     );
+    route.send("/", &id, &[], r#"{"shelf": {}, "tags": ["a"]}"#).await.unwrap();
+    assert_eq!(library.calls()[1].json()["updateMask"], json!("shelf,tags"));
     route.send("/?updateMask=tags,shelf.number", &id, &[], body).await.unwrap();
-    assert_eq!(library.calls()[1].json()["updateMask"], json!("tags,shelf.number"));
+    assert_eq!(library.calls()[2].json()["updateMask"], json!("tags,shelf.number"));
 }
 
 #[tokio::test]

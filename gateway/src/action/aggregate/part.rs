@@ -236,7 +236,7 @@ fn source(value: &serde_json::Value, variables: &[&str], path: &FieldPath) -> Re
         return Err("variables can stand in a string of a field only, not deeper".to_owned());
     }
     match read::field(path.leaf(), value.to_string().as_bytes()) {
-        Ok(read) => read.value.map(Source::Literal).ok_or_else(|| "must not be null".to_owned()),
+        Ok(value) => value.map(Source::Literal).ok_or_else(|| "must not be null".to_owned()),
         Err(read::Fault::Syntax(reason)) => Err(reason),
         Err(read::Fault::Violations(found)) => Err(found
             .into_iter()

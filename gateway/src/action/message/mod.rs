@@ -5,5 +5,5 @@ pub mod read;
 mod text;
 mod write;
 
-pub use field::FieldPath;
+pub use field::{FieldPath, named};
 pub use write::{write_field, write_message};

@@ -141,8 +141,10 @@ fn integer<T: FromStr + TryFrom<i64>>(kind: &Kind, text: &str) -> Result<T, Stri
     if let Ok(value) = whole(text) {
         return Ok(value);
     }
-    let float = text.contains(['.', 'e', 'E']).then(|| float(kind, text)).unwrap_or_else(|| Err(expected(kind)))?;
-    from_float(kind, float)
+    if !text.contains(['.', 'e', 'E']) {
+        return Err(expected(kind));
+    }
+    from_float(kind, float(kind, text)?)
 }
 
 /// `FromStr` of Rust takes a plus sign, which neither JSON nor protobuf does.

@@ -6,6 +6,7 @@
 
 mod accept;
 mod etag;
+mod mask;
 mod request;
 mod response;
 mod stream;

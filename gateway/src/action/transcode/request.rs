@@ -15,6 +15,7 @@ use super::{
         query, variable,
     },
     etag::{self, IfMatch},
+    mask,
 };
 use crate::{
     context::RequestContext,
@@ -94,7 +95,7 @@ impl Plan {
         context: &RequestContext,
     ) -> Result<DynamicMessage, Error> {
         let mut violations = Vec::new();
-        let (mut message, given) = self.read_body(body, &mut violations)?;
+        let mut message = self.read_body(body, &mut violations)?;
         for (name, path) in &self.variables {
             let value = variable(context, name).unwrap_or_default();
             if let Err(reason) = set_variable(&mut message, path, value) {
@@ -104,7 +105,7 @@ impl Plan {
         self.set_query(&mut message, query.unwrap_or_default(), &mut violations);
         self.set_etag(&mut message, headers)?;
         if let Some(mask) = self.mask.as_ref().filter(|mask| !mask.is_set(&message)) {
-            self.set_mask(&mut message, mask, given);
+            self.set_mask(&mut message, mask, body);
         }
         if violations.is_empty() {
             Ok(message)
@@ -113,38 +114,28 @@ impl Plan {
         }
     }
 
-    fn read_body(&self, body: &[u8], violations: &mut Vec<Violation>) -> Result<(DynamicMessage, Vec<String>), Error> {
-        let empty = || DynamicMessage::new(self.message.clone());
-        let fault = match &self.body {
-            Body::None if body.is_empty() => return Ok((empty(), Vec::new())),
+    fn read_body(&self, body: &[u8], violations: &mut Vec<Violation>) -> Result<DynamicMessage, Error> {
+        let mut message = DynamicMessage::new(self.message.clone());
+        if body.is_empty() {
+            return Ok(message);
+        }
+        let read = match &self.body {
             Body::None => return Err(Error::new(ErrorKind::BadRequest, "this request takes no body")),
-            _ if body.is_empty() => return Ok((empty(), Vec::new())),
-            Body::All => match read::message(&self.message, body) {
-                Ok(read) => return Ok((read.value, read.given)),
-                Err(fault) => fault,
-            },
-            Body::Field(path) => match read::field(path.leaf(), body) {
-                Ok(read) => {
-                    let mut message = empty();
-                    if let Some(value) = read.value
-                        && let Err(reason) = path.set(&mut message, value)
-                    {
-                        violations.push(Violation { field: path.leaf().json_name().to_owned(), reason });
-                    }
-                    return Ok((message, read.given));
+            Body::All => read::message(&self.message, body).map(|read| message = read),
+            Body::Field(path) => read::field(path.leaf(), body).map(|value| {
+                if let Some(Err(reason)) = value.map(|value| path.set(&mut message, value)) {
+                    violations.push(Violation { field: path.leaf().json_name().to_owned(), reason });
                 }
-                Err(fault) => fault,
-            },
+            }),
         };
-        match fault {
-            Fault::Syntax(reason) => {
-                Err(Error::new(ErrorKind::BadRequest, format!("the body is not valid JSON: {reason}")))
-            }
-            Fault::Violations(found) => {
-                violations.extend(found);
-                Ok((empty(), Vec::new()))
+        match read {
+            Ok(()) => {}
+            Err(Fault::Violations(found)) => violations.extend(found),
+            Err(Fault::Syntax(reason)) => {
+                return Err(Error::new(ErrorKind::BadRequest, format!("the body is not valid JSON: {reason}")));
             }
         }
+        Ok(message)
     }
 
     fn set_query(&self, message: &mut DynamicMessage, query: &str, violations: &mut Vec<Violation>) {
@@ -205,18 +196,16 @@ impl Plan {
         path.set(message, Value::String(tag)).map_err(|reason| Error::new(ErrorKind::BadRequest, reason))
     }
 
-    /// A PATCH without a mask changes what its body has. Whole members are named, not what is in them, and not what the
-    /// path has said already.
-    fn set_mask(&self, message: &mut DynamicMessage, mask: &FieldPath, given: Vec<String>) {
-        let Body::Field(body) = &self.body else { return };
-        let named_by_path = |name: &String| {
+    /// A PATCH without a mask changes what its body has, but for what the path has said already.
+    fn set_mask(&self, message: &mut DynamicMessage, mask: &FieldPath, json: &[u8]) {
+        let (Body::Field(body), Kind::Message(descriptor)) = (&self.body, mask.leaf().kind()) else { return };
+        let named_by_path = |name: &str| {
             self.variables.iter().any(|(_, path)| path.to_string() == format!("{}.{name}", body.leaf().name()))
         };
-        let paths = given.into_iter().filter(|name| !named_by_path(name)).map(Value::String).collect();
-        let Kind::Message(descriptor) = mask.leaf().kind() else { return };
+        let paths = mask::paths(body.leaf(), json).into_iter().filter(|path| !named_by_path(path)).map(Value::String);
         let mut value = DynamicMessage::new(descriptor);
-        // Field and kinds were checked when the plan was made.
-        let _ = value.try_set_field_by_name("paths", Value::List(paths));
+        // That the fields are of these kinds was checked when the plan was made.
+        let _ = value.try_set_field_by_name("paths", Value::List(paths.collect()));
         let _ = mask.set(message, Value::Message(value));
     }
 }

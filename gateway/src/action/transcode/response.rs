@@ -132,7 +132,7 @@ impl Location {
         let template = Template::parse(text)?;
         let mut fields = Vec::new();
         for name in template.variables() {
-            let path = FieldPath::resolve(message, name).filter(|path| is_nameable(path));
+            let path = FieldPath::resolve(message, name).filter(is_nameable);
             let path = path.ok_or_else(|| format!("`{{{name}}}` names no single field of {}", message.full_name()))?;
             fields.push((name.to_owned(), path));
         }

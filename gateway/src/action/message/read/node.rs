@@ -1,8 +1,4 @@
-//! JSON into messages, strictly, with every fault found named by its path.
-//!
-//! One pass over the text by the descriptor. Unknown members, members given twice, two members of a oneof, nulls in
-//! arrays, numbers out of range or not exact: each is a violation, and reading goes on to find the next. Text that isn't
-//! JSON ends it at once. Nesting deeper than [`DEPTH`] is refused before anything is built.
+//! One value of a JSON text on its way into a message.
 
 use std::{borrow::Cow, cell::RefCell, collections::HashMap, fmt};
 
@@ -12,130 +8,19 @@ use serde::de::{
     value::{Error as ScalarError, MapAccessDeserializer, SeqAccessDeserializer},
 };
 
-use super::{field, text};
+use super::{
+    super::{field, text},
+    number::Number,
+    path::Path,
+};
 use crate::error::Violation;
 
-/// How deep arrays and objects may nest.
-pub const DEPTH: usize = 64;
 /// How many violations are named; the others are the same mistake most of the time.
 const VIOLATIONS: usize = 100;
-/// How much of a client's own words is repeated to it, in characters.
-const ECHO: usize = 64;
 
-/// Why a JSON text is not the message.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Fault {
-    /// It isn't JSON, or nests too deep: a sentence.
-    Syntax(String),
-    /// It is JSON of another shape.
-    Violations(Vec<Violation>),
-}
-
-/// A message that was read.
-pub struct Read<T> {
-    pub value: T,
-    /// Fields of the outermost object that were given, null or not, by their original names and in their order.
-    pub given: Vec<String>,
-}
-
-/// Reads a whole message.
-///
-/// # Errors
-/// As [`Fault`] has them.
-pub fn message(descriptor: &MessageDescriptor, json: &[u8]) -> Result<Read<DynamicMessage>, Fault> {
-    let kind = Kind::Message(descriptor.clone());
-    let Read { value, given } = read(Shape::One(&kind), json)?;
-    match value {
-        Some(Value::Message(value)) => Ok(Read { value, given }),
-        _ => Err(fault("", text::expected(&kind))),
-    }
-}
-
-/// Reads what belongs into a field; none for null.
-///
-/// # Errors
-/// As [`Fault`] has them; paths start below the field.
-pub fn field(field: &FieldDescriptor, json: &[u8]) -> Result<Read<Option<Value>>, Fault> {
-    let kind = field.kind();
-    read(Shape::of(field, &kind), json)
-}
-
-fn read(shape: Shape<'_>, json: &[u8]) -> Result<Read<Option<Value>>, Fault> {
-    if nests_too_deep(json) {
-        return Err(Fault::Syntax(format!("nested deeper than {DEPTH}")));
-    }
-    let findings = Findings::default();
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let node = Node { shape, element: false, path: &Path::Root, findings: &findings };
-    let value = node.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
-    let violations = findings.violations.into_inner();
-    match value {
-        _ if !violations.is_empty() => Err(Fault::Violations(violations)),
-        Ok(value) => Ok(Read { value, given: findings.given.into_inner() }),
-        Err(error) => Err(Fault::Syntax(error.to_string())),
-    }
-}
-
-fn fault(field: &str, reason: String) -> Fault {
-    Fault::Violations(vec![Violation { field: field.to_owned(), reason }])
-}
-
-/// Counts brackets outside strings; whether the text is JSON at all is not asked.
-fn nests_too_deep(json: &[u8]) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                if depth > DEPTH {
-                    return true;
-                }
-            }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    false
-}
-
-#[derive(Default)]
-struct Findings {
-    violations: RefCell<Vec<Violation>>,
-    given: RefCell<Vec<String>>,
-}
-
-/// Where in the text something stands; rendered only for a violation.
-enum Path<'a> {
-    Root,
-    Field(&'a Path<'a>, &'a str),
-    Index(&'a Path<'a>, usize),
-    Key(&'a Path<'a>, &'a str),
-}
-
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Root => Ok(()),
-            Self::Field(Self::Root, name) => formatter.write_str(&echo(name)),
-            Self::Field(parent, name) => write!(formatter, "{parent}.{}", echo(name)),
-            Self::Index(parent, index) => write!(formatter, "{parent}[{index}]"),
-            Self::Key(parent, key) => write!(formatter, "{parent}[\"{}\"]", echo(key)),
-        }
-    }
-}
-
-fn echo(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(ECHO) {
-        Some((end, _)) => format!("{}…", &text[..end]).into(),
-        None => text.into(),
-    }
-}
-
+/// What a value is to become.
 #[derive(Clone, Copy)]
-enum Shape<'a> {
+pub enum Shape<'a> {
     One(&'a Kind),
     List(&'a Kind),
     /// The map's entry message.
@@ -143,7 +28,7 @@ enum Shape<'a> {
 }
 
 impl<'a> Shape<'a> {
-    fn of(field: &FieldDescriptor, kind: &'a Kind) -> Self {
+    pub fn of(field: &FieldDescriptor, kind: &'a Kind) -> Self {
         match kind {
             Kind::Message(entry) if field.is_map() => Self::Map(entry),
             kind if field.is_list() => Self::List(kind),
@@ -153,17 +38,18 @@ impl<'a> Shape<'a> {
 }
 
 /// One value of the text, with what it is to become. Yields none for null and for what is at fault.
-struct Node<'a> {
-    shape: Shape<'a>,
+pub struct Node<'a> {
+    pub shape: Shape<'a>,
     /// Of an array or a map, where null is not the same as absent.
-    element: bool,
-    path: &'a Path<'a>,
-    findings: &'a Findings,
+    pub element: bool,
+    pub path: &'a Path<'a>,
+    /// What was found so far.
+    pub violations: &'a RefCell<Vec<Violation>>,
 }
 
 impl Node<'_> {
     fn violation(&self, reason: impl Into<String>) -> Option<Value> {
-        let mut violations = self.findings.violations.borrow_mut();
+        let mut violations = self.violations.borrow_mut();
         if violations.len() < VIOLATIONS {
             violations.push(Violation { field: self.path.to_string(), reason: reason.into() });
         }
@@ -224,9 +110,6 @@ impl Node<'_> {
                 continue;
             }
             seen.push(field.number());
-            if matches!(self.path, Path::Root) {
-                self.findings.given.borrow_mut().push(field.name().to_owned());
-            }
             let kind = field.kind();
             let node = Node { shape: Shape::of(&field, &kind), element: false, ..self.at(&path) };
             if let Some(value) = map.next_value_seed(node)? {
@@ -262,7 +145,7 @@ impl Node<'_> {
     }
 
     fn at<'b>(&'b self, path: &'b Path<'b>) -> Node<'b> {
-        Node { shape: self.shape, element: self.element, path, findings: self.findings }
+        Node { shape: self.shape, element: self.element, path, violations: self.violations }
     }
 }
 
@@ -329,7 +212,8 @@ impl<'de> Visitor<'de> for Node<'_> {
                 let mut values = Vec::new();
                 loop {
                     let path = Path::Index(self.path, values.len());
-                    let node = Node { shape: Shape::One(kind), element: true, path: &path, findings: self.findings };
+                    let node =
+                        Node { shape: Shape::One(kind), element: true, path: &path, violations: self.violations };
                     match seq.next_element_seed(node)? {
                         Some(Some(value)) => values.push(value),
                         // A fault is on record; its default keeps the places of those that follow.
@@ -377,33 +261,6 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 }
 
-/// A JSON number as serde_json tells them apart: without a fraction or exponent it is whole, unless 64 bits can't hold it.
-#[derive(Clone, Copy)]
-enum Number {
-    Signed(i64),
-    Unsigned(u64),
-    Float(f64),
-}
-
-impl Number {
-    fn whole<T: TryFrom<i64> + TryFrom<u64>>(self, kind: &Kind) -> Result<T, String> {
-        match self {
-            Self::Signed(value) => T::try_from(value).map_err(|_| text::expected(kind)),
-            Self::Unsigned(value) => T::try_from(value).map_err(|_| text::expected(kind)),
-            Self::Float(value) => text::from_float(kind, value),
-        }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a float field takes the nearest float")]
-    fn float(self) -> f64 {
-        match self {
-            Self::Signed(value) => value as f64,
-            Self::Unsigned(value) => value as f64,
-            Self::Float(value) => value,
-        }
-    }
-}
-
 fn is_any_json(descriptor: &MessageDescriptor) -> bool {
     descriptor.full_name() == "google.protobuf.Value"
 }
@@ -416,18 +273,4 @@ fn dynamic<'de>(
     DynamicMessage::deserialize(descriptor.clone(), value.into_deserializer())
         .map(Value::Message)
         .map_err(|error| error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nesting_is_counted_outside_strings_only() {
-        assert!(!nests_too_deep("[".repeat(DEPTH).as_bytes()));
-        assert!(nests_too_deep("[".repeat(DEPTH + 1).as_bytes()));
-        let text = format!(r#"{{"a": "{}\"{}"}}"#, "[".repeat(100), "{".repeat(100));
-        assert!(!nests_too_deep(text.as_bytes()));
-        assert!(!nests_too_deep("[]".repeat(100).as_bytes()));
-    }
 }
