@@ -16,8 +16,8 @@ use crate::{Error, Row, Value, connect::ACQUIRE_TIMEOUT, signal::Signal};
 
 const CONNECTIONS: u32 = 8;
 /// A database's channel; the payload is the schema.
-const CHANNEL: &str = "turnpike_outbox";
-pub(crate) const NOTIFY: &str = "SELECT CAST(pg_notify('turnpike_outbox', current_schema()) AS TEXT)";
+const CHANNEL: &str = "outbox_appended";
+pub(crate) const NOTIFY: &str = "SELECT CAST(pg_notify('outbox_appended', current_schema()) AS TEXT)";
 
 pub(crate) async fn open(url: &str, schema: &str) -> Result<PgPool, Error> {
     let name = schema.as_bytes();

@@ -2,7 +2,8 @@ use std::{future::Future, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-/// Polls `condition` until it gives something, at most for `bound`.
+/// Polls `condition` until it gives something, at most for `bound`: every 10 ms first, later every second, since what is
+/// asked may count how often.
 ///
 /// # Panics
 /// After `bound`, with `what` was waited for.
@@ -12,11 +13,13 @@ where
     Fut: Future<Output = Option<T>>,
 {
     let end = Instant::now() + bound;
+    let mut pause = Duration::from_millis(10);
     loop {
         if let Some(value) = condition().await {
             return value;
         }
         assert!(Instant::now() < end, "not within {bound:?}: {what}");
-        sleep(Duration::from_millis(10)).await;
+        sleep(pause).await;
+        pause = (pause * 3 / 2).min(Duration::from_secs(1));
     }
 }

@@ -114,7 +114,7 @@ async fn every_event_is_logged_once(system: &System, orders: usize, invoices: us
         let summaries = system.ops().get("/logger/summaries?queue=DB&event=CREATE").await.expect(200).json();
         let of = |source: &str| -> usize {
             let rows = summaries["summaries"].as_array().into_iter().flatten();
-            rows.filter(|row| row["source"] == source).filter_map(|row| row["count"].as_u64()).sum::<u64>() as usize
+            rows.filter(|row| row["source"] == source).filter_map(|row| row["events"].as_u64()).sum::<u64>() as usize
         };
         let seen = (of("/services/order"), of("/services/invoice"));
         assert!(seen.0 <= orders && seen.1 <= invoices, "logged twice: {summaries}");

@@ -45,8 +45,9 @@ async fn one_of_two_product_instances_is_stopped_under_load() {
     more(between).await;
     testkit::eventually("the instance gets traffic again", Duration::from_secs(20), || async {
         let upstreams = system.ops().get("/upstreams").await.expect(200).json();
-        let text = upstreams["product"]["endpoints"].as_array().unwrap().clone();
-        text.iter().all(|endpoint| endpoint["healthy"] == true).then_some(())
+        let endpoints = upstreams["upstreams"]["product"].as_array().unwrap();
+        assert_eq!(endpoints.len(), 2);
+        endpoints.iter().all(|endpoint| endpoint["healthy"] == true).then_some(())
     })
     .await;
 

@@ -10,7 +10,8 @@ async fn a_hundred_requests_pass_in_a_minute_and_the_next_waits() {
     }
     let refused = demo.get("/cart").await;
     let wait: u64 = refused.header("retry-after").expect("Retry-After").parse().unwrap();
-    assert!((1..=60).contains(&wait), "{wait}");
+    // The window errs by at most a 64th, on the strict side.
+    assert!((1..=61).contains(&wait), "{wait}");
     refused.problem(429);
 
     // Another principal has a hundred of its own.

@@ -190,7 +190,7 @@ async fn everything_was_logged(system: &System) {
         let total = |event: &str, source: &str| -> u64 {
             let rows = summaries["summaries"].as_array().into_iter().flatten();
             let of = rows.filter(|row| row["event"] == event && row["source"] == source);
-            of.filter_map(|row| row["count"].as_u64()).sum()
+            of.filter_map(|row| row["events"].as_u64()).sum()
         };
         // Demo and operator; walker and greedy.
         let accounts = total("CREATE", "/services/customer");
