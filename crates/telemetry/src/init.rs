@@ -10,6 +10,8 @@ use opentelemetry_sdk::{
 use serde::Deserialize;
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
+use crate::sample::Roots;
+
 /// What a process reports of itself, and where to.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -51,7 +53,7 @@ pub fn init(config: &Config) -> anyhow::Result<Telemetry> {
             Some(
                 SdkTracerProvider::builder()
                     .with_resource(resource())
-                    .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.sample_ratio))))
+                    .with_sampler(Sampler::ParentBased(Box::new(Roots::install(config.sample_ratio))))
                     .with_batch_exporter(exporter)
                     .build(),
             )
