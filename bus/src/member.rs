@@ -118,9 +118,9 @@ impl Member {
         self.running.is_empty() && self.claiming.is_none() && self.settling.is_none() && self.unsettled.is_empty()
     }
 
-    /// How many more events it may hold.
+    /// How many more events it may hold. What can't be settled counts, so that a bus that only takes claims fills nothing.
     fn room(&self) -> usize {
-        self.group.concurrency.saturating_sub(self.running.len() + self.waiting.len())
+        self.group.concurrency.saturating_sub(self.running.len() + self.waiting.len() + self.unsettled.len())
     }
 
     fn claim(&mut self) {
