@@ -30,7 +30,7 @@ pub use clock::{Clock, SystemClock};
 pub use consumer::{Consumer, Failure, Handler};
 pub use cursor::{Cursor, CursorError};
 pub use error::{Error, LeaseLost, Refused};
-pub use group::{Delivery, Group, Mode, Start};
+pub use group::{Delivery, Group, Mode, Pace, Start};
 pub use inbox::Inbox;
 pub use lease::{Claim, Claimed, Leased, Settlement, Token, Verb};
 pub use publish::{Confirm, Lineage, Lineages, Outcome, Partition, Producer, PublishOptions, Queue, Recorded};

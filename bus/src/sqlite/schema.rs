@@ -97,6 +97,9 @@ CREATE TABLE dead (
     redriven INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (consumer_group, partition, position)
 ) WITHOUT ROWID;
+-- Counting and forgetting must not read envelopes.
+CREATE INDEX dead_by_group ON dead (consumer_group) WHERE redriven = 0;
+CREATE INDEX dead_by_age ON dead (died) WHERE redriven = 0;
 ";
 
 /// Makes the tables if they aren't there.
