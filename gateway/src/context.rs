@@ -10,7 +10,7 @@ use principal::Principal;
 
 use crate::{
     error::{Error, ErrorKind},
-    route::Route,
+    route::Local,
 };
 
 /// Set by the first layers, read by the later ones and by the action.
@@ -29,7 +29,7 @@ pub struct RequestContext {
     /// The id of the API key the request was authenticated with.
     pub(crate) api_key: Option<Arc<str>>,
     /// The matched route; set by the route layer.
-    pub(crate) route: Option<Arc<Route>>,
+    pub(crate) route: Option<Arc<Local>>,
     /// What the outer layers read when the answer passes them on its way out.
     pub(crate) outcome: Arc<Outcome>,
 }
@@ -40,7 +40,7 @@ pub type Variables = Arc<[(Arc<str>, String)]>;
 /// What inner layers found out, for the layers around them: the request itself is gone when its answer comes.
 #[derive(Default)]
 pub(crate) struct Outcome {
-    pub route: OnceLock<Arc<Route>>,
+    pub route: OnceLock<Arc<Local>>,
     pub principal: OnceLock<Arc<Authenticated>>,
 }
 
@@ -85,7 +85,7 @@ impl RequestContext {
     ///
     /// # Errors
     /// Outside the route layer.
-    pub(crate) fn route(&self) -> Result<&Arc<Route>, Error> {
+    pub(crate) fn route(&self) -> Result<&Arc<Local>, Error> {
         self.route.as_ref().ok_or_else(missing)
     }
 }

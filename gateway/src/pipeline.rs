@@ -15,6 +15,7 @@ use crate::{
         rate_limit, request_id, rescue, route_match, security_headers,
     },
     metrics::RouteMetrics,
+    route::Local,
     snapshot::Snapshot,
     worker::Worker,
 };
@@ -38,6 +39,7 @@ pub fn pipeline(
     let access_log = edge.access_log.then(|| around.access_log.clone());
     let unmatched = Arc::new(RouteMetrics::new(observe::UNMATCHED));
     let bound = edge.limits.in_flight.div_ceil(around.cores);
+    let table = Arc::new(snapshot.table.map(&|route| Arc::new(Local(Arc::clone(route)))));
     ServiceBuilder::new()
         // Everything after it, errors and log lines included, names the request by its id.
         .layer(request_id::Layer)
@@ -46,7 +48,7 @@ pub fn pipeline(
         // A page of another origin must be able to read errors too; and a preflight carries no credentials to check.
         .layer(cors::Layer(edge.cors.clone()))
         // On every answer, errors included.
-        .layer(security_headers::Layer(edge.security_headers.clone()))
+        .layer(security_headers::Layer(edge.security_headers.own()))
         // Below here is failure, above only answers.
         .layer(rescue::Layer)
         // Around all that could panic and still be told to the client.
@@ -56,7 +58,7 @@ pub fn pipeline(
         // Before any work, so that refusing stays cheap when there is too much of it.
         .layer(load_shed::Layer { bound, in_flight: Arc::clone(&around.in_flight) })
         // What follows depends on the route.
-        .layer(route_match::Layer(Arc::clone(&snapshot.table)))
+        .layer(route_match::Layer(table))
         // The route says how large a body may be; nothing has been read of it yet.
         .layer(limits::Layer(Arc::clone(&edge.limits)))
         // From here on something may wait.

@@ -17,7 +17,7 @@ pub struct Snapshot {
     pub generation: u64,
     pub listeners: Vec<Listener>,
     pub authentication: Authentication,
-    pub table: Arc<Table<Route>>,
+    pub table: Table<Route>,
     /// Every route that can be taken, explicit ones first, for operators.
     pub routes: Vec<Listed>,
     /// By [`crate::worker::UpstreamId`].

@@ -162,7 +162,7 @@ impl Compiler<'_> {
                 generation: self.sources.previous.map_or(1, |previous| previous.generation + 1),
                 listeners: self.config.listeners.clone(),
                 authentication: self.config.authentication.clone(),
-                table: Arc::new(self.table),
+                table: self.table,
                 routes: self.routes,
                 upstreams: self.upstreams,
                 limiters: self.limiters.done(),

@@ -168,25 +168,33 @@ impl Drop for Observation {
 /// The span of a sampled request; its place in the trace becomes what the upstream is told. Any other request is only a
 /// step further in the caller's trace.
 fn span(request: &mut Request) -> Option<Span> {
-    let (method, path) = (request.method().clone(), request.uri().clone());
-    let context = request.extensions_mut().get_mut::<RequestContext>()?;
-    if !context.trace.sampled {
+    let begins = telemetry::extract(request.headers()).is_none();
+    let sampled =
+        if begins { telemetry::sample() } else { RequestContext::of(request).is_ok_and(|own| own.trace.sampled) };
+    if !sampled {
+        let context = RequestContext::of_mut(request).ok()?;
         context.trace = context.trace.child();
         return None;
     }
+    let context = RequestContext::of(request).ok()?;
     let span = tracing::info_span!(
         "request",
+        turnpike.sampled = true,
         otel.name = field::Empty,
         otel.kind = "server",
         otel.status_code = field::Empty,
-        http.request.method = %method,
+        http.request.method = %request.method(),
         http.response.status_code = field::Empty,
         http.route = field::Empty,
-        url.path = path.path(),
+        url.path = request.uri().path(),
         client.address = %context.client.ip(),
         request.id = &*context.request_id,
     );
-    telemetry::set_parent(&span, &context.trace);
-    context.trace = span.in_scope(telemetry::current).unwrap_or_else(|| context.trace.child());
+    if !begins {
+        telemetry::set_parent(&span, &context.trace);
+    }
+    let own = span.in_scope(telemetry::current);
+    let context = RequestContext::of_mut(request).ok()?;
+    context.trace = own.unwrap_or_else(|| context.trace.child());
     Some(span)
 }

@@ -3,11 +3,13 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     task::{Context, Poll, ready},
 };
 
 use http::header;
 use pin_project_lite::pin_project;
+use time::OffsetDateTime;
 
 use super::{Request, Response};
 use crate::{
@@ -79,10 +81,12 @@ where
     }
 }
 
-/// What is the client's fault is counted, not logged; what is ours is an error, what is an upstream's a warning.
+/// What is the client's fault is counted, not logged; what is ours is an error, what is an upstream's a warning. At most so
+/// many a second: an outage must not turn into one of the log.
 fn log(error: &Error, occurrence: &Occurrence) {
+    static LINES: Lines = Lines(AtomicU64::new(0));
     let status = problem::status(error.kind).http;
-    if !status.is_server_error() {
+    if !status.is_server_error() || !LINES.may_write(OffsetDateTime::now_utc().unix_timestamp()) {
         return;
     }
     let cause = error.cause.as_deref().unwrap_or_default();
@@ -94,6 +98,25 @@ fn log(error: &Error, occurrence: &Occurrence) {
     }
 }
 
+/// Counts the lines of the current second: the second above, the count in the lowest byte.
+struct Lines(AtomicU64);
+
+impl Lines {
+    const PER_SECOND: u64 = 20;
+
+    fn may_write(&self, second: i64) -> bool {
+        let second = second.unsigned_abs() << 8;
+        let before = self.0.load(Relaxed);
+        let next = if before & !0xff == second { before + 1 } else { second + 1 };
+        // A line more or less where cores meet doesn't matter.
+        let allowed = next & 0xff <= Self::PER_SECOND;
+        if allowed {
+            self.0.store(next, Relaxed);
+        }
+        allowed
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
@@ -102,6 +125,13 @@ mod tests {
 
     use super::*;
     use crate::layers::{panic_guard, request_id};
+
+    #[test]
+    fn an_outage_writes_only_so_many_lines_a_second() {
+        let lines = Lines(AtomicU64::new(0));
+        let written = |second| (0..100).filter(|_| lines.may_write(second)).count();
+        assert_eq!((written(7), written(7), written(8)), (20, 0, 20));
+    }
 
     #[tokio::test]
     async fn a_panic_in_an_action_is_a_problem_document() {

@@ -17,16 +17,16 @@ use super::{Checked, Request, Response};
 use crate::{
     context::RequestContext,
     error::{Error, ErrorKind},
-    route::{self, Match, Route, Table},
+    route::{self, Local, Match, Table},
 };
 
 #[derive(Clone)]
-pub struct Layer(pub Arc<Table<Route>>);
+pub struct Layer(pub Arc<Table<Local>>);
 
 #[derive(Clone)]
 pub struct RouteMatch<S> {
     inner: S,
-    table: Arc<Table<Route>>,
+    table: Arc<Table<Local>>,
 }
 
 impl<S> tower::Layer<S> for Layer {
@@ -63,7 +63,7 @@ enum Routed {
     Answered(Response),
 }
 
-fn route(table: &Table<Route>, request: Request) -> Result<Routed, Error> {
+fn route(table: &Table<Local>, request: Request) -> Result<Routed, Error> {
     let (mut parts, body) = request.into_parts();
     if parts.uri.path() == "*" && parts.method == Method::OPTIONS {
         return Ok(Routed::Answered(options(None)));

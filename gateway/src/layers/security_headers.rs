@@ -38,6 +38,11 @@ impl Config {
         }
         if errors.is_empty() { Ok(Self(headers.into())) } else { Err(errors) }
     }
+
+    /// A copy for one core: each answer counts a reference to it.
+    pub fn own(&self) -> Self {
+        Self(self.0.iter().cloned().collect())
+    }
 }
 
 #[derive(Clone)]

@@ -30,6 +30,18 @@ pub struct Route {
     pub metrics: RouteMetrics,
 }
 
+/// A core's own handle of a route. Every request counts references to it, and a counter that cores share costs them more
+/// than finding the route.
+pub struct Local(pub Arc<Route>);
+
+impl std::ops::Deref for Local {
+    type Target = Route;
+
+    fn deref(&self) -> &Route {
+        &self.0
+    }
+}
+
 /// What a request must be and have before the action sees it.
 pub struct Policy {
     pub authenticate: Authenticate,

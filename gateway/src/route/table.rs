@@ -92,6 +92,11 @@ impl<T> Table<T> {
         Ok(())
     }
 
+    /// The same table with other values.
+    pub fn map<U>(&self, make: &impl Fn(&Arc<T>) -> Arc<U>) -> Table<U> {
+        Table { root: self.root.map(make), verbs: self.verbs }
+    }
+
     /// Finds the route of a normalised path.
     pub fn find(&self, path: &str, parts: &Parts) -> Match<'_, T> {
         let mut search = Search { parts, verb: None, allowed: Vec::new() };
@@ -113,7 +118,23 @@ impl<T> Table<T> {
     }
 }
 
+impl<T> Node<T> {
+    fn map<U>(&self, make: &impl Fn(&Arc<T>) -> Arc<U>) -> Node<U> {
+        let entries = |entries: &[Entry<T>]| entries.iter().map(|entry| entry.map(make)).collect();
+        Node {
+            literals: self.literals.iter().map(|(literal, node)| (literal.clone(), node.map(make))).collect(),
+            any: self.any.as_ref().map(|node| Box::new(node.map(make))),
+            ends: entries(&self.ends),
+            rests: entries(&self.rests),
+        }
+    }
+}
+
 impl<T> Entry<T> {
+    fn map<U>(&self, make: &impl Fn(&Arc<T>) -> Arc<U>) -> Entry<U> {
+        Entry { template: Arc::clone(&self.template), conditions: self.conditions.clone(), value: make(&self.value) }
+    }
+
     fn found(&self) -> Match<'_, T> {
         Match::Found { value: &self.value, template: &self.template }
     }
