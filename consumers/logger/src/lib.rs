@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use async_trait::async_trait;
-use bus::{Bus, Consumer, Group, Mode};
+use bus::{Bus, Consumer, Group, Mode, Pace};
 use database::Url;
 use events::Filter;
 use lifecycle::{Readiness, Role, Shutdown};
@@ -37,12 +37,15 @@ pub struct Config {
     pub bus: Bus,
     /// At most one a queue. The group of the first is `logger`, of the others `logger-<QUEUE>`.
     pub filters: Vec<Filter>,
+    /// How it works; None: 8 events at once, as many as its database has connections.
+    pub pace: Option<Pace>,
 }
 
 /// The role. See [`build`].
 pub struct Logger {
     bus: Bus,
     filters: Vec<Filter>,
+    pace: Option<Pace>,
     store: Store,
     readiness: Readiness,
 }
@@ -56,7 +59,7 @@ pub async fn build(config: Config) -> anyhow::Result<Logger> {
     let queues: BTreeSet<&str> = config.filters.iter().map(|filter| filter.queue.as_str()).collect();
     ensure!(queues.len() == config.filters.len(), "logger.filters: two are on the same queue; write QUEUE/{{A,B}}");
     let store = Store::open(&config.database).await.context("logger.database")?;
-    Ok(Logger { bus: config.bus, filters: config.filters, store, readiness: Readiness::default() })
+    Ok(Logger { bus: config.bus, filters: config.filters, pace: config.pace, store, readiness: Readiness::default() })
 }
 
 impl Logger {
@@ -67,6 +70,10 @@ impl Logger {
             // Each event stands alone: their order is in the log, and in each event's time.
             let mut group = Group::new(&name, filter.clone(), Mode::Parallel);
             group.concurrency = CONCURRENCY;
+            let group = match self.pace {
+                Some(pace) => group.at(pace),
+                None => group,
+            };
             Consumer::new(self.bus.clone(), group, recorder.clone())
         })
     }

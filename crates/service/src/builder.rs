@@ -26,6 +26,8 @@ pub struct Config {
     pub root: principal::RootSecret,
     /// Puts demo data into an empty database.
     pub seed: bool,
+    /// How its consumers work; None: as their groups declare.
+    pub pace: Option<bus::Pace>,
 }
 
 /// Puts a service together: database first (migrated), then listener, RPCs, consumers, tasks.
@@ -33,6 +35,7 @@ pub struct Builder {
     name: &'static str,
     database: Database,
     bus: bus::Bus,
+    pace: Option<bus::Pace>,
     listener: TcpListener,
     address: SocketAddr,
     signer: Signer,
@@ -64,6 +67,7 @@ impl Builder {
             name,
             database,
             bus: config.bus,
+            pace: config.pace,
             listener,
             address,
             signer: Signer::new(&format!("/services/{name}"), &config.root),
@@ -116,6 +120,10 @@ impl Builder {
     /// Runs a member of a group beside the server.
     #[must_use]
     pub fn consumer(mut self, group: bus::Group, handler: Arc<dyn bus::Handler>) -> Self {
+        let group = match self.pace {
+            Some(pace) => group.at(pace),
+            None => group,
+        };
         self.consumers.push(bus::Consumer::new(self.bus.clone(), group, handler));
         self
     }

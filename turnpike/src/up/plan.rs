@@ -136,6 +136,7 @@ impl Plan {
                 .to_vec(),
             root: self.root.clone(),
             seed: true,
+            pace: self.settings.consumers.of(role),
         }
     }
 
@@ -151,6 +152,7 @@ impl Plan {
             database: self.database("logger"),
             bus: self.bus.clone(),
             filters: vec!["DB/*".parse()?, "INVOICES/*".parse()?],
+            pace: self.settings.consumers.of("logger"),
         })
     }
 

@@ -16,7 +16,7 @@ pub struct Settings {
 }
 
 /// How each group of consumers works.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Consumers {
     pub placement: Group,
@@ -68,6 +68,15 @@ impl Default for Settings {
     }
 }
 
+impl Default for Consumers {
+    fn default() -> Self {
+        // Somebody waits for what a killed process held: an order is lent for less time.
+        let awaited = Group { lease: Duration::from_secs(10), handling: Duration::from_secs(10), ..Group::default() };
+        let logger = Group { concurrency: 8, ..Group::default() };
+        Self { placement: awaited, invoice: awaited, catalogue: Group::default(), logger }
+    }
+}
+
 impl Default for Group {
     fn default() -> Self {
         Self { lease: Duration::from_secs(30), handling: Duration::from_secs(20), concurrency: 64 }
@@ -77,6 +86,20 @@ impl Default for Group {
 impl Default for Orders {
     fn default() -> Self {
         Self { pending_limit: Duration::from_secs(120) }
+    }
+}
+
+impl Consumers {
+    /// The pace of a role's consumers, if it has any.
+    pub fn of(&self, role: &str) -> Option<bus::Pace> {
+        let group = match role {
+            "order" => self.placement,
+            "invoice" => self.invoice,
+            "cart" => self.catalogue,
+            "logger" => self.logger,
+            _ => return None,
+        };
+        Some(bus::Pace { lease: group.lease, max_processing: group.handling, concurrency: group.concurrency })
     }
 }
 

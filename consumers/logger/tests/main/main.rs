@@ -51,7 +51,7 @@ impl Site {
 
     fn config(&self, filters: &[&str]) -> Config {
         let filters = filters.iter().map(|filter| filter.parse::<Filter>().unwrap()).collect();
-        Config { database: self.url(), bus: self.bus.clone(), filters }
+        Config { database: self.url(), bus: self.bus.clone(), filters, pace: None }
     }
 
     async fn start(&self) -> Running {

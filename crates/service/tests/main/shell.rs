@@ -92,6 +92,7 @@ pub async fn config(folder: &TempDir, root: &RootSecret) -> Config {
         ],
         root: root.clone(),
         seed: false,
+        pace: None,
     }
 }
 

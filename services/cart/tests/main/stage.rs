@@ -93,6 +93,7 @@ impl Stage {
             issuers: issuers.to_vec(),
             root: self.root.clone(),
             seed: false,
+            pace: None,
         };
         let service = cart::build(config).await?;
         let address = service.address().unwrap();

@@ -88,6 +88,7 @@ impl Stage {
             issuers: issuers.to_vec(),
             root: self.root.clone(),
             seed: false,
+            pace: None,
         };
         let service = customer::build(customer::Config { service: config, demo }).await?;
         let address = service.address().unwrap();

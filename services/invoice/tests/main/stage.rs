@@ -91,6 +91,7 @@ impl Stage {
             issuers: issuers.to_vec(),
             root: self.root.clone(),
             seed: false,
+            pace: None,
         };
         let service = invoice::build(config).await.unwrap();
         let address = service.address().unwrap();

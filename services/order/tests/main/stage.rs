@@ -136,6 +136,7 @@ impl Stage {
             issuers: issuers(&self.root),
             root: self.root.clone(),
             seed: false,
+            pace: None,
         };
         let [cart, product, invoice] = self.endpoints();
         let mut config = Config::new(service, cart, product, invoice);

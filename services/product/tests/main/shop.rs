@@ -137,6 +137,7 @@ async fn config(database: String, folder: &Path) -> service::Config {
         issuers: vec![issuer("gateway"), issuer("/services/order")],
         root: root.clone(),
         seed: false,
+        pace: None,
     }
 }
 

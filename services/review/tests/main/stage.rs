@@ -92,6 +92,7 @@ impl Stage {
             issuers: issuers.to_vec(),
             root: self.root.clone(),
             seed: true,
+            pace: None,
         };
         let service = review::build(config).await?;
         let address = service.address().unwrap();
