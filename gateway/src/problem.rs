@@ -26,11 +26,15 @@ pub struct Occurrence {
 
 impl Occurrence {
     pub fn of<B>(request: &http::Request<B>) -> Self {
-        let (request_id, trace_id) = match request.extensions().get::<RequestContext>() {
-            Some(context) => (Arc::clone(&context.request_id), context.trace.trace_id),
-            None => (Arc::from(""), 0),
-        };
-        Self { request_id, trace_id, uri: request.uri().clone() }
+        let uri = request.uri().clone();
+        match request.extensions().get::<RequestContext>() {
+            Some(context) => Self::new(context, uri),
+            None => Self { request_id: Arc::from(""), trace_id: 0, uri },
+        }
+    }
+
+    pub fn new(context: &RequestContext, uri: Uri) -> Self {
+        Self { request_id: Arc::clone(&context.request_id), trace_id: context.trace.trace_id, uri }
     }
 
     pub fn trace_id(&self) -> String {

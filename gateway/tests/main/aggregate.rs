@@ -1,6 +1,9 @@
 //! Several calls, one answer, and what it says when some of them fail.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use gateway::{
     Body,
@@ -142,6 +145,27 @@ async fn a_part_that_is_not_the_message_is_a_failed_part() {
         answer["_meta"]["parts"]["reviews"],
         json!({"status": "fallback", "reason": "internal", "http_status": 502})
     );
+}
+
+#[tokio::test]
+async fn a_part_of_a_read_that_breaks_off_is_asked_for_again_and_one_of_a_write_is_not() {
+    let config = json!([{"part": "book", "call": "library.v1.Library/GetBook", "required": true}]);
+    let breaks_off_once = || {
+        let first = AtomicBool::new(true);
+        Library::start(move |_| match first.swap(false, Ordering::Relaxed) {
+            true => Answer::Abort,
+            false => Answer::Message(message("Book", json!({"id": "1"}))),
+        })
+    };
+    let library = breaks_off_once().await;
+    get(&library, &library, config.clone(), "/books/1").await.unwrap();
+    assert_eq!(library.calls().len(), 2);
+    let library = breaks_off_once().await;
+    let request = Request::builder().method("POST").body(Body::empty()).unwrap();
+    let action = compile(config).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let answer = action.call(&worker(&[library.address]), request, &context(&[("id", "1")])).await;
+    assert_eq!(answer.unwrap_err().kind, ErrorKind::BadGateway);
+    assert_eq!(library.calls().len(), 1);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::{Duration, Instant},
 };
 
@@ -28,17 +28,26 @@ use tokio::sync::mpsc;
 
 pub const SERVICE: &str = "library.v1.Library";
 
+static ENCODED: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let mut compiler =
+        protox::Compiler::new([format!("{root}/tests/proto"), format!("{root}/../proto/proto")]).unwrap();
+    compiler.include_imports(true);
+    compiler.open_file("library.proto").unwrap();
+    compiler.encode_file_descriptor_set()
+});
+
 /// The descriptors of `proto/library.proto`.
 pub fn pool() -> DescriptorPool {
-    static ENCODED: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| {
-        let root = env!("CARGO_MANIFEST_DIR");
-        let mut compiler =
-            protox::Compiler::new([format!("{root}/tests/proto"), format!("{root}/../proto/proto")]).unwrap();
-        compiler.include_imports(true);
-        compiler.open_file("library.proto").unwrap();
-        compiler.encode_file_descriptor_set()
-    });
-    descriptors::decode(&ENCODED).unwrap()
+    static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| descriptors::decode(&ENCODED).unwrap());
+    POOL.clone()
+}
+
+/// The same as a file.
+pub fn descriptors_file() -> tempfile::TempPath {
+    let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    std::fs::write(&file, &*ENCODED).unwrap();
+    file
 }
 
 /// A message of `library.v1` from JSON.
@@ -75,6 +84,8 @@ pub enum Answer {
     Status(i32, &'static str, Vec<u8>),
     /// Nothing, ever.
     Silence,
+    /// The stream breaks off.
+    Abort,
 }
 
 type Handler = dyn Fn(&Call) -> Answer + Send + Sync;
@@ -131,9 +142,12 @@ async fn serve(
     request: Request<Incoming>,
     handler: Arc<Handler>,
     calls: Arc<Mutex<Vec<Call>>>,
-) -> Result<Response<Body>, std::convert::Infallible> {
+) -> Result<Response<Body>, &'static str> {
     let (head, body) = request.into_parts();
     let message = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    if head.uri.path().starts_with("/grpc.health.") {
+        return Ok(trailers_only(12, "no health service here", &[]));
+    }
     let call = Call { path: head.uri.path().to_owned(), metadata: head.headers, message: message.slice(5..) };
     calls.lock().unwrap().push(call.clone());
     let (sender, receiver) = mpsc::channel(1);
@@ -141,6 +155,7 @@ async fn serve(
         Answer::Message(message) => one(&sender, message.encode_to_vec().into()),
         Answer::Raw(message) => one(&sender, message),
         Answer::Silence => std::future::pending().await,
+        Answer::Abort => return Err("aborted"),
         Answer::Status(code, message, details) => return Ok(trailers_only(code, message, &details)),
         Answer::Stream(mut messages) => {
             _ = tokio::spawn(async move {

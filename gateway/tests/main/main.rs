@@ -15,3 +15,4 @@ mod transcode_properties;
 mod transcode_request;
 mod transcode_response;
 mod transcode_stream;
+mod transcode_whole;

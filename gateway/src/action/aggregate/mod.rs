@@ -14,7 +14,7 @@ use futures_util::future::try_join_all;
 use http::{Request, Response};
 use part::Part;
 use serde::Deserialize;
-use upstream::Body;
+use upstream::{Body, Options};
 
 use super::{ConfigError, duration, metadata::Forward, query, transcode::FORWARD_HEADERS};
 use crate::{
@@ -105,11 +105,12 @@ impl Aggregate {
         context: &RequestContext,
     ) -> Result<Response<Body>, Error> {
         let (head, _) = request.into_parts();
+        let options = Options { deadline: Some(context.deadline), idempotent: head.method.is_safe() };
         let requests = self.requests(head.uri.query().unwrap_or_default(), context)?;
         let calls = self.parts.iter().zip(requests).map(|(part, message)| {
             let metadata = self.forward.metadata(&head.headers, context);
             async move {
-                match part.call(worker, metadata, message, context.deadline).await {
+                match part.call(worker, metadata, message, options).await {
                     // Nothing else is worth waiting for.
                     Err(error) if part.required => Err(error.error),
                     Err(error) => Ok(Outcome::Failed(error)),

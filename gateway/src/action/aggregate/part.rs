@@ -157,16 +157,17 @@ impl Part {
         if violations.is_empty() { Ok(message.encode_to_vec().into()) } else { Err(violations) }
     }
 
-    /// The part of the answer, as JSON.
+    /// The part of the answer, as JSON. `options` are those of the whole request.
     pub async fn call(
         &self,
         worker: &Worker,
         metadata: HeaderMap,
         message: Bytes,
-        deadline: Instant,
+        options: Options,
     ) -> Result<Vec<u8>, Failure> {
-        let deadline = deadline.min(Instant::now() + self.timeout);
-        let options = Options { deadline: Some(deadline), idempotent: self.idempotent };
+        let own = Instant::now() + self.timeout;
+        let deadline = options.deadline.map_or(own, |deadline| deadline.min(own));
+        let options = Options { deadline: Some(deadline), idempotent: options.idempotent || self.idempotent };
         let reply = worker.client(self.upstream).unary(&self.path, metadata, message, options).await;
         let reply =
             reply.map_err(|failed| Failure { reason: status::name(failed.code), error: status::error(&failed) })?;

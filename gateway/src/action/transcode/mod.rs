@@ -109,14 +109,14 @@ impl Transcode {
         let formats: &[Format] =
             if self.is_streaming { &[Format::Json, Format::NdJson, Format::Sse] } else { &[Format::Json] };
         let format = accept::negotiate(request.headers(), formats)?;
-        let occurrence = self.is_streaming.then(|| Occurrence::of(&request));
         let (head, body) = request.into_parts();
         let body = body::json(&head.headers, body, context.deadline).await?;
         let message = self.request.message(&head.headers, head.uri.query(), &body, context)?;
         let message = message.encode_to_vec().into();
         let metadata = self.forward.metadata(&head.headers, context);
         let client = worker.client(self.upstream);
-        if let Some(occurrence) = occurrence {
+        if self.is_streaming {
+            let occurrence = Occurrence::new(context, head.uri);
             return stream::open(self, client, metadata, message, format, context.deadline, occurrence).await;
         }
         let options = Options { deadline: Some(context.deadline), idempotent: self.idempotent };
