@@ -6,9 +6,9 @@ use rand::{Rng as _, rngs::StdRng};
 use rusqlite::Connection;
 
 use super::{
-    core::{Answer, Core, PartitionState},
     dead,
     log::Entry,
+    owned::{Answer, Owned, PartitionState},
 };
 use crate::{
     Claim, Claimed, Error, Leased, Token,
@@ -41,7 +41,7 @@ struct Claiming<'a> {
     claimed: Claimed,
 }
 
-impl Core {
+impl Owned {
     pub(super) fn claim(&mut self, claim: &Claim, now: i64) -> Answer<Claimed> {
         let Some(group) = self.groups.get_mut(&claim.group) else {
             return Ok(Err(Error::NoGroup(claim.group.clone())));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 
 use super::{
-    core::{Answer, Core, GroupState, QueueState},
     log::{self, Entry, Log, signed, unsigned},
+    owned::{Answer, GroupState, Owned, QueueState},
 };
 use crate::{DeadLetter, Error, Which, clock::moment, ledger::Record, publish};
 
@@ -100,7 +100,7 @@ pub(super) fn forget_old(conn: &Connection, now: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-impl Core {
+impl Owned {
     pub(super) fn dead_letters(&mut self, name: &str, after: (u32, u64), limit: usize) -> Answer<Vec<DeadLetter>> {
         let Some((group, queue)) = self.group_and_queue(name) else {
             return Ok(Err(Error::NoGroup(name.to_owned())));

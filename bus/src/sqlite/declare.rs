@@ -3,9 +3,9 @@
 use rusqlite::params;
 
 use super::{
-    core::{self, Answer, Core},
     load,
     log::signed,
+    owned::{self, Answer, Owned},
     store,
 };
 use crate::{Error, Group, Queue, ledger::Ledger};
@@ -13,7 +13,7 @@ use crate::{Error, Group, Queue, ledger::Ledger};
 /// The most partitions of a queue.
 const PARTITIONS: u32 = 256;
 
-pub(super) fn queue(state: &mut Core, settings: Queue, now: i64) -> Answer<()> {
+pub(super) fn queue(state: &mut Owned, settings: Queue, now: i64) -> Answer<()> {
     let name = settings.name.clone();
     if !(1..=PARTITIONS).contains(&settings.partitions) {
         return Ok(Err(Error::Invalid(format!("partitions: {} is not within 1 to {PARTITIONS}", settings.partitions))));
@@ -51,7 +51,7 @@ pub(super) fn queue(state: &mut Core, settings: Queue, now: i64) -> Answer<()> {
     }
     let mut queue = load::queue(&state.conn, settings, state.dedupe_capacity, now)?;
     for partition in queue.partitions.iter_mut().filter(|partition| partition.log.lineages.current().is_none()) {
-        load::new_lineage(&state.conn, &mut partition.log, core::random_id(&mut state.rng))?;
+        load::new_lineage(&state.conn, &mut partition.log, owned::random_id(&mut state.rng))?;
     }
     for group in state.groups.values_mut().filter(|group| group.group.filter.queue == name) {
         let mode = group.group.mode;
@@ -62,7 +62,7 @@ pub(super) fn queue(state: &mut Core, settings: Queue, now: i64) -> Answer<()> {
     Ok(Ok(()))
 }
 
-pub(super) fn group(state: &mut Core, group: Group, now: i64) -> Answer<()> {
+pub(super) fn group(state: &mut Owned, group: Group, now: i64) -> Answer<()> {
     if let Err(error) = group.validate() {
         return Ok(Err(error));
     }

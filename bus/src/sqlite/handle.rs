@@ -9,9 +9,9 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Options,
-    core::{Answer, Core, Job, Reply},
-    declare, log, publish, seek,
+    Options, declare, log,
+    owned::{Answer, Job, Owned, Reply},
+    publish, seek,
     shared::Shared,
     writer,
 };
@@ -51,10 +51,10 @@ impl Sqlite {
     async fn write<T: Send + 'static>(
         &self,
         fsync: bool,
-        work: impl FnOnce(&mut Core, i64) -> Answer<T> + Send + 'static,
+        work: impl FnOnce(&mut Owned, i64) -> Answer<T> + Send + 'static,
     ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
-        let work = move |core: &mut Core, now: i64| -> rusqlite::Result<Reply> {
+        let work = move |core: &mut Owned, now: i64| -> rusqlite::Result<Reply> {
             let result = work(core, now)?;
             Ok(Box::new(move |committed: Result<(), Error>| {
                 // Whoever asked may have gone meanwhile.

@@ -1,6 +1,6 @@
 //! What is done from time to time, a bounded piece at a time: trimming the log, forgetting old dead letters, gauges.
 
-use super::{core::Core, dead};
+use super::{dead, owned::Owned};
 
 /// Milliseconds between passes, and between passes while one left something to do.
 const PAUSE: i64 = 15_000;
@@ -8,7 +8,7 @@ const PAUSE_WHILE_BUSY: i64 = 50;
 /// Events trimmed a pass and partition.
 const TRIM: u64 = 1000;
 
-impl Core {
+impl Owned {
     pub(super) fn housekeep(&mut self, now: i64) -> rusqlite::Result<()> {
         if now < self.housekeeping_due {
             return Ok(());

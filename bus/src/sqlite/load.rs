@@ -10,9 +10,9 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Deserialize;
 
 use super::{
-    core::{GroupState, PartitionState, QueueState},
     dedupe::{self, Window},
     log::{Log, position, row, signed, unsigned},
+    owned::{GroupState, PartitionState, QueueState},
     producer::Producers,
     store,
 };

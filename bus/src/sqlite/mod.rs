@@ -7,7 +7,6 @@
 //! leases of the last one: their holders were this file's process.
 
 mod claim;
-mod core;
 mod dead;
 mod declare;
 mod dedupe;
@@ -16,6 +15,7 @@ mod housekeep;
 mod load;
 mod lock;
 mod log;
+mod owned;
 mod producer;
 mod publish;
 mod schema;

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use events::{Envelope, Name};
 
 use super::{
-    core::{Answer, Core, PartitionState},
     declare,
+    owned::{Answer, Owned, PartitionState},
 };
 use crate::{Error, Outcome, Partition, Producer, PublishOptions, Queue, Recorded, Refused, metrics};
 
@@ -73,7 +73,7 @@ fn check(envelope: &Envelope) -> Result<Vec<u8>, Refused> {
     Ok(json)
 }
 
-impl Core {
+impl Owned {
     pub(super) fn publish(
         &mut self,
         events: Vec<Prepared>,

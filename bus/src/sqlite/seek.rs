@@ -3,8 +3,8 @@
 use rusqlite::{Connection, params};
 
 use super::{
-    core::{Answer, Core},
     log::Log,
+    owned::{Answer, Owned},
 };
 use crate::{Error, Sought, Start, clock::millis, ledger::Ledger};
 
@@ -18,7 +18,7 @@ pub(super) fn position(conn: &Connection, log: &Log, start: Start) -> rusqlite::
     }
 }
 
-impl Core {
+impl Owned {
     pub(super) fn seek(&mut self, name: &str, to: Start, dry_run: bool) -> Answer<Sought> {
         let Some(group) = self.groups.get_mut(name) else {
             return Ok(Err(Error::NoGroup(name.to_owned())));

@@ -6,12 +6,12 @@ use rusqlite::Connection;
 use std::collections::HashMap;
 
 use super::{
-    core::{Answer, Core, GroupState, PartitionState},
     dead,
+    owned::{Answer, GroupState, Owned, PartitionState},
 };
 use crate::{Error, LeaseLost, Settlement, Verb, ledger::Fate};
 
-impl Core {
+impl Owned {
     pub(super) fn settle(
         &mut self,
         name: &str,

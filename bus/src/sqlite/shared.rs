@@ -6,7 +6,7 @@ use events::Name;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use super::{core::QueueState, log::View};
+use super::{log::View, owned::QueueState};
 
 /// A partition as readers know it.
 #[derive(Clone)]

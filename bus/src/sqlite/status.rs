@@ -1,12 +1,12 @@
 //! What the bus tells of its queues and groups.
 
 use super::{
-    core::{Core, GroupState},
     dead,
+    owned::{GroupState, Owned},
 };
 use crate::{GroupStatus, PartitionStatus, QueueStatus, clock::moment};
 
-impl Core {
+impl Owned {
     pub(super) fn queue_statuses(&self) -> Vec<QueueStatus> {
         let mut statuses: Vec<QueueStatus> = self
             .queues

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, params};
 
 use super::{
-    core::Core,
     log::{signed, unsigned},
+    owned::Owned,
 };
 use crate::ledger::{Ledger, Record, State};
 
@@ -13,7 +13,7 @@ const UPSERT: &str =
     key, failures, expiries, suspect, first_delivered, redrive, history)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
-pub(super) fn ledgers(core: &mut Core) -> rusqlite::Result<()> {
+pub(super) fn ledgers(core: &mut Owned) -> rusqlite::Result<()> {
     for group in core.groups.values_mut() {
         let Some(queue) = core.queues.get(&group.group.filter.queue) else { continue };
         for (ledger, partition) in group.ledgers.iter_mut().zip(&queue.partitions) {

@@ -8,9 +8,9 @@ use rusqlite::Connection;
 use tokio::sync::mpsc;
 
 use super::{
-    Options,
-    core::{Core, Job},
-    lock, schema,
+    Options, lock,
+    owned::{Job, Owned},
+    schema,
     shared::Shared,
 };
 use crate::clock::Forward;
@@ -32,11 +32,11 @@ pub(super) fn start(
     Ok(())
 }
 
-fn open(path: &Path, options: Options, shared: Arc<Shared>) -> anyhow::Result<Core> {
+fn open(path: &Path, options: Options, shared: Arc<Shared>) -> anyhow::Result<Owned> {
     let conn = Connection::open(path)?;
     schema::prepare(&conn)?;
     let rng = options.seed.map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64);
-    let mut core = Core {
+    let mut core = Owned {
         conn,
         clock: Forward::new(options.clock),
         rng,
@@ -51,7 +51,7 @@ fn open(path: &Path, options: Options, shared: Arc<Shared>) -> anyhow::Result<Co
     Ok(core)
 }
 
-fn run(mut core: Core, mut jobs: mpsc::Receiver<Job>, runtime: &tokio::runtime::Runtime, lock: File) {
+fn run(mut core: Owned, mut jobs: mpsc::Receiver<Job>, runtime: &tokio::runtime::Runtime, lock: File) {
     loop {
         let mut batch = Vec::new();
         let wait = Duration::from_millis(core.until_due());

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use super::{dedupe::Window, load, log::Log, producer::Producers, shared::Shared, store};
 use crate::{Error, Group, Queue, clock::Forward, ledger::Ledger, metrics};
 
-pub(super) struct Core {
+pub(super) struct Owned {
     pub(super) conn: Connection,
     pub(super) clock: Forward,
     pub(super) rng: StdRng,
@@ -58,7 +58,7 @@ pub(super) type Answer<T> = rusqlite::Result<Result<T, Error>>;
 /// Answers a job once its transaction is over.
 pub(super) type Reply = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
-type Work = Box<dyn FnOnce(&mut Core, i64) -> rusqlite::Result<Reply> + Send>;
+type Work = Box<dyn FnOnce(&mut Owned, i64) -> rusqlite::Result<Reply> + Send>;
 
 pub(super) struct Job {
     /// Its transaction must be on disk before it is answered.
@@ -66,7 +66,7 @@ pub(super) struct Job {
     pub(super) work: Work,
 }
 
-impl Core {
+impl Owned {
     /// Does the jobs in one transaction, then answers them.
     pub(super) fn run(&mut self, jobs: Vec<Job>) {
         let fsync = jobs.iter().any(|job| job.fsync);
