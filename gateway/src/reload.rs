@@ -150,18 +150,30 @@ impl Reloader {
     pub async fn run(&self, stop: &CancellationToken) {
         let changed = Arc::new(Notify::new());
         let mut hangup = signal(SignalKind::hangup()).inspect_err(|error| tracing::warn!(%error, "no SIGHUP")).ok();
+        let (mut files, mut _watcher) = (Vec::new(), None);
         loop {
-            // Again each time: another file may be named now.
-            let watcher = self.watch(&changed);
+            let named = self.loader.files(&self.shared.snapshot());
+            if named != files {
+                _watcher = watch(&named, &changed);
+                files = named;
+                // What changed before it was watched.
+                self.reload_if_changed();
+                continue;
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = changed.notified() => sleep(SETTLE).await,
+                () = changed.notified() => {
+                    sleep(SETTLE).await;
+                    self.reload_if_changed();
+                }
                 () = hung_up(&mut hangup) => self.reload(),
             }
-            drop(watcher);
-            if self.loader.contents(&self.shared.snapshot()) != *self.seen.lock() {
-                self.reload();
-            }
+        }
+    }
+
+    fn reload_if_changed(&self) {
+        if self.loader.contents(&self.shared.snapshot()) != *self.seen.lock() {
+            self.reload();
         }
     }
 
@@ -195,27 +207,25 @@ impl Reloader {
         self.shared.replace(snapshot);
         *self.seen.lock() = contents;
     }
+}
 
-    /// Watches folders, not files: a file that is replaced by another would be lost.
-    fn watch(&self, changed: &Arc<Notify>) -> Option<RecommendedWatcher> {
-        let notify = Arc::clone(changed);
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access()) {
-                notify.notify_one();
-            }
-        })
-        .inspect_err(|error| tracing::warn!(%error, "files are not watched: send SIGHUP instead"))
-        .ok()?;
-        for file in self.loader.files(&self.shared.snapshot()) {
-            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-                tracing::warn!(%error, folder = %folder.display(), "not watched: send SIGHUP instead");
-            }
+/// Watches folders, not files: a file that is replaced by another would be lost.
+fn watch(files: &[PathBuf], changed: &Arc<Notify>) -> Option<RecommendedWatcher> {
+    let notify = Arc::clone(changed);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            notify.notify_one();
         }
-        // What changed before the folders were watched.
-        changed.notify_one();
-        Some(watcher)
+    })
+    .inspect_err(|error| tracing::warn!(%error, "files are not watched: send SIGHUP instead"))
+    .ok()?;
+    for file in files {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+            tracing::warn!(%error, folder = %folder.display(), "not watched: send SIGHUP instead");
+        }
     }
+    Some(watcher)
 }
 
 /// What a snapshot sets going: health checks of upstreams that are new, and how long sessions live.
