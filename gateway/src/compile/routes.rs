@@ -415,7 +415,7 @@ impl Compiler<'_> {
         if let Some(host) = &matches.host
             && (host.is_empty() || host.contains(['/', ':', ' ']) || host.trim_start_matches("*.").contains('*'))
         {
-            self.fault(format!("{path}.match.host"), "must be a name such as shop.example or *.shop.example");
+            self.fault(format!("{path}.match.host"), "must be a name such as api.example or *.api.example");
         }
         Conditions { method: None, host: matches.host.clone(), headers, priority: matches.priority, derived: false }
     }

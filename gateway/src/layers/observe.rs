@@ -16,7 +16,9 @@ use super::{Request, Response};
 use crate::{
     access_log::{AccessLog, Line},
     context::{Outcome, RequestContext},
+    error::ErrorKind,
     metrics::{METRICS, RouteMetrics},
+    problem,
 };
 
 /// What is counted where no route was found.
@@ -159,8 +161,7 @@ impl Drop for Observation {
     fn drop(&mut self) {
         METRICS.in_flight.add(-1);
         if !self.answered {
-            // 499 is nobody's standard, but what every gateway calls it.
-            self.record(StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST));
+            self.record(problem::status(ErrorKind::ClientClosed).http);
         }
     }
 }

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 
 use super::{Request, Response};
 use crate::{
-    error::Error,
+    error::{Error, ErrorKind},
     problem::{self, Occurrence},
 };
 
@@ -91,7 +91,7 @@ fn log(error: &Error, occurrence: &Occurrence) {
     }
     let cause = error.cause.as_deref().unwrap_or_default();
     let (request, trace) = (&*occurrence.request_id, occurrence.trace_id());
-    if status == http::StatusCode::INTERNAL_SERVER_ERROR {
+    if error.kind == ErrorKind::Internal {
         tracing::error!(request.id = request, trace.id = trace, cause, "{}", error.detail);
     } else {
         tracing::warn!(request.id = request, trace.id = trace, cause, "{}", error.detail);

@@ -3,12 +3,12 @@
 
 mod bind;
 mod connection;
-mod core;
+mod runtime;
 mod handler;
 mod watchdog;
 
 pub use bind::{Bound, bind};
-pub use core::{Core, run};
+pub use runtime::{Core, run};
 
 use std::sync::{
     Arc,
