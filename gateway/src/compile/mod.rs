@@ -1,8 +1,10 @@
 //! From a configuration to a snapshot. Finds every mistake, not only the first, and says where each stands.
 
+mod actions;
 mod limiters;
 mod policy;
 mod routes;
+mod services;
 mod upstreams;
 
 use std::{

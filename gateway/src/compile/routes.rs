@@ -1,5 +1,4 @@
-//! The section `routes:`, and the routes that come from annotations. Explicit routes go into the table first: they hide
-//! derived ones.
+//! The section `routes:`. Explicit routes go into the table first: they hide derived ones.
 
 use std::sync::Arc;
 
@@ -7,27 +6,26 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::{Compiler, policy::Level};
 use crate::{
-    action::{Action, Aggregate, Proxy, Redirect, Respond, Session, Transcode, aggregate, session, transcode},
-    config::{self, Match, Override, did_you_mean},
-    descriptors::{self, Binding, BodyRule},
+    action::Action,
+    config::{self, Match},
     metrics::RouteMetrics,
-    route::{Authenticate, Conditions, Conflict, Policy, Route, Template},
+    route::{Conditions, Conflict, Policy, Route, Template},
     snapshot::Listed,
 };
 
 /// A route that is about to go into the table.
-struct Draft {
+pub(super) struct Draft {
     /// Where it stands in the file.
-    path: String,
-    name: Option<String>,
-    template: String,
+    pub path: String,
+    pub name: Option<String>,
+    pub template: String,
     /// None: any.
-    methods: Vec<Method>,
-    conditions: Conditions,
-    policy: Policy,
-    action: Action,
-    kind: &'static str,
-    upstream: Option<String>,
+    pub methods: Vec<Method>,
+    pub conditions: Conditions,
+    pub policy: Policy,
+    pub action: Action,
+    pub kind: &'static str,
+    pub upstream: Option<String>,
 }
 
 impl Compiler<'_> {
@@ -76,10 +74,8 @@ impl Compiler<'_> {
         };
         let methods = self.methods(path, matches);
         let conditions = self.conditions(path, matches);
-        let owner =
-            format!("{:?}", (&matches.path, &matches.method.0, &matches.host, &matches.headers, matches.priority));
         let limits = self.limiters.section(
-            &owner,
+            &place(matches),
             &format!("{path}.rate_limit"),
             "route-",
             &route.rate_limit.0,
@@ -97,259 +93,7 @@ impl Compiler<'_> {
         self.add(Draft { path: path.to_owned(), name, template, methods, conditions, policy, action, kind, upstream });
     }
 
-    /// The action of an explicit route, with its kind and, if there is only one, its upstream.
-    fn action(
-        &mut self,
-        path: &str,
-        route: &config::Route,
-        template: &Template,
-        methods: &[Method],
-        policy: &Policy,
-    ) -> Option<(Action, &'static str, Option<String>)> {
-        let variables: Vec<&str> = template.variables.iter().map(|variable| &*variable.name).collect();
-        let made = match (&route.transcode, &route.aggregate, &route.proxy, &route.respond, &route.redirect) {
-            (Some(call), None, None, None, None) => {
-                let (action, upstream) = self.transcode(path, route, call, template, methods)?;
-                return Some((action, "transcode", Some(upstream)));
-            }
-            (None, Some(parts), None, None, None) => {
-                let parts = self.parts(path, parts, route.upstream.as_deref(), policy)?;
-                let made = Aggregate::new(&parts, &variables, &self.directory);
-                ("aggregate", made.map(Action::Aggregate), None)
-            }
-            (None, None, Some(section), None, None) => {
-                let id = self.upstream_id(&format!("{path}.proxy"), &section.upstream)?;
-                let made = Proxy::new(section, id, &template.text, &variables);
-                ("proxy", made.map(Action::Proxy), Some(section.upstream.clone()))
-            }
-            (None, None, None, Some(section), None) => ("respond", Respond::new(section).map(Action::Respond), None),
-            (None, None, None, None, Some(section)) => {
-                ("redirect", Redirect::new(section, &variables).map(Action::Redirect), None)
-            }
-            _ => {
-                self.fault(
-                    path,
-                    "a route has exactly one of `transcode`, `aggregate`, `proxy`, `respond` and `redirect`",
-                );
-                return None;
-            }
-        };
-        let (kind, made, upstream) = made;
-        match made {
-            Ok(action) => Some((action, kind, upstream)),
-            Err(errors) => {
-                self.faults(&format!("{path}.{kind}"), errors);
-                None
-            }
-        }
-    }
-
-    /// Parts with the route's upstream where they name none, checked against the route's timeout. None if an upstream is
-    /// not known: that is reported once.
-    fn parts(
-        &mut self,
-        path: &str,
-        parts: &[aggregate::PartConfig],
-        upstream: Option<&str>,
-        policy: &Policy,
-    ) -> Option<Vec<aggregate::PartConfig>> {
-        let mut parts = parts.to_vec();
-        let mut known = upstream.is_none_or(|name| self.upstream_id(&format!("{path}.upstream"), name).is_some());
-        for (at, part) in parts.iter_mut().enumerate() {
-            let place = format!("{path}.aggregate[{at}]");
-            if let Some(timeout) = part.timeout
-                && timeout > policy.timeout
-            {
-                self.fault(format!("{place}.timeout"), format!("is longer than the route's, {:?}", policy.timeout));
-            }
-            if let Some(name) = &part.upstream {
-                known &= self.upstream_id(&format!("{place}.upstream"), name).is_some();
-            }
-            part.upstream = part.upstream.take().or_else(|| upstream.map(str::to_owned));
-        }
-        known.then_some(parts)
-    }
-
-    fn transcode(
-        &mut self,
-        path: &str,
-        route: &config::Route,
-        call: &str,
-        template: &Template,
-        methods: &[Method],
-    ) -> Option<(Action, String)> {
-        let [http_method] = methods else {
-            self.fault(format!("{path}.match.method"), "a transcoded route has exactly one method");
-            return None;
-        };
-        if let Some(name) = &route.upstream {
-            self.upstream_id(&format!("{path}.upstream"), name)?;
-        }
-        let (upstream, method) = match self.directory.method(call, route.upstream.as_deref()) {
-            Ok(found) => found,
-            Err(message) => {
-                self.fault(format!("{path}.transcode"), message);
-                return None;
-            }
-        };
-        let has_body = matches!(*http_method, Method::POST | Method::PUT | Method::PATCH);
-        let binding = Binding {
-            method,
-            http_method: http_method.clone(),
-            template: template.text.clone(),
-            body: if has_body { BodyRule::All } else { BodyRule::None },
-            response_body: None,
-        };
-        let section = transcoding(route, &Override::default());
-        match Transcode::new(&binding, upstream, &section) {
-            Ok(action) => Some((Action::Transcode(action), self.upstreams.get(upstream.0)?.config.name.clone())),
-            Err(errors) => {
-                self.faults(path, errors);
-                None
-            }
-        }
-    }
-
-    /// A route with `grpc`: one for each annotation of the service.
-    fn service(&mut self, path: &str, route: &config::Route, service: &str) {
-        let strays = [
-            ("match", route.matches.is_some()),
-            ("transcode", route.transcode.is_some()),
-            ("aggregate", route.aggregate.is_some()),
-            ("proxy", route.proxy.is_some()),
-            ("respond", route.respond.is_some()),
-            ("redirect", route.redirect.is_some()),
-            ("response", route.response.is_some()),
-        ];
-        for (name, _) in strays.into_iter().filter(|(_, stray)| *stray) {
-            self.fault(format!("{path}.{name}"), "does not go with `grpc`");
-        }
-        let Some(upstream) = &route.upstream else {
-            self.fault(format!("{path}.upstream"), "must say who serves it");
-            return;
-        };
-        let Some(id) = self.upstream_id(&format!("{path}.upstream"), upstream) else { return };
-        let source = self.config.upstreams.get(upstream).and_then(|section| section.descriptors.as_deref());
-        let Some(source) = source else {
-            self.fault(format!("upstreams.{upstream}.descriptors"), format!("must say what {service} is"));
-            return;
-        };
-        // What can't be read was reported where it stands.
-        let Some(Some(pool)) = self.pools.get(source).cloned() else { return };
-        let bindings = match descriptors::bindings(&pool, service) {
-            Ok(bindings) => bindings,
-            Err(messages) => {
-                let near = did_you_mean(
-                    service,
-                    pool.services()
-                        .map(|known| known.full_name().to_owned())
-                        .collect::<Vec<_>>()
-                        .iter()
-                        .map(String::as_str),
-                );
-                messages.into_iter().for_each(|message| self.fault(format!("{path}.grpc"), format!("{message}{near}")));
-                return;
-            }
-        };
-        if bindings.is_empty() {
-            self.notes.push(format!("{path}.grpc: no method of {service} is annotated with google.api.http"));
-        }
-        for name in route.methods.keys() {
-            if !bindings.iter().any(|binding| binding.method.name() == name) {
-                let near = did_you_mean(name, bindings.iter().map(|binding| binding.method.name()));
-                self.fault(
-                    format!("{path}.methods.{name}"),
-                    format!("{service} has no annotated method \"{name}\"{near}"),
-                );
-            }
-        }
-        let limits = self.limiters.section(
-            service,
-            &format!("{path}.rate_limit"),
-            "route-",
-            &route.rate_limit.0,
-            &mut self.errors,
-        );
-        let level = Level::of_route(route, limits);
-        for binding in bindings {
-            self.binding(path, route, &level, upstream, id, &binding);
-        }
-    }
-
-    fn binding(
-        &mut self,
-        path: &str,
-        route: &config::Route,
-        level: &Level<'_>,
-        upstream: &str,
-        id: crate::worker::UpstreamId,
-        binding: &Binding,
-    ) {
-        let name = binding.method.name();
-        let plain = Override::default();
-        let (own, place) = match route.methods.get(name) {
-            Some(own) => (own, format!("{path}.methods.{name}")),
-            None => (&plain, path.to_owned()),
-        };
-        let limits = self.limiters.section(
-            binding.method.full_name(),
-            &format!("{place}.rate_limit"),
-            "method-",
-            &own.rate_limit.0,
-            &mut self.errors,
-        );
-        let policy = self.policy(&place, &level.with(own, limits), true);
-        self.check_timeout(&place, policy.timeout, upstream);
-        let action = match Transcode::new(binding, id, &transcoding(route, own)) {
-            Ok(action) => Action::Transcode(action),
-            Err(errors) => {
-                self.faults(&place, errors);
-                return;
-            }
-        };
-        self.add(Draft {
-            path: format!("{path}.grpc ({name})"),
-            name: None,
-            template: binding.template.clone(),
-            methods: vec![binding.http_method.clone()],
-            conditions: Conditions { derived: true, ..Conditions::default() },
-            policy,
-            action,
-            kind: "transcode",
-            upstream: Some(upstream.to_owned()),
-        });
-    }
-
-    /// The endpoints of `authentication.session`.
-    fn session(&mut self) {
-        let Some(section) = &self.config.authentication.session else { return };
-        let path = "authentication.session";
-        let Some(id) = self.upstream_id(&format!("{path}.upstream"), &section.upstream) else { return };
-        let action = session::Config { upstream: section.upstream.clone(), login: section.login.clone() };
-        for method in [Method::POST, Method::GET, Method::DELETE] {
-            // Who logs in is not known yet; what else it carries doesn't matter.
-            let authenticate = if method == Method::POST { Authenticate::None } else { Authenticate::Optional };
-            let level = Level { authenticate: Some(authenticate), ..Level::default() };
-            let policy = self.policy(path, &level, true);
-            let sessions = Arc::clone(self.sources.sessions) as Arc<dyn session::Sessions>;
-            match Session::new(&action, id, sessions) {
-                Ok(action) => self.add(Draft {
-                    path: format!("{path}.path"),
-                    name: None,
-                    template: section.path.clone(),
-                    methods: vec![method],
-                    conditions: Conditions::default(),
-                    policy,
-                    action: Action::Session(action),
-                    kind: "session",
-                    upstream: Some(section.upstream.clone()),
-                }),
-                Err(errors) => return self.faults(path, errors),
-            }
-        }
-    }
-
-    fn add(&mut self, draft: Draft) {
+    pub(super) fn add(&mut self, draft: Draft) {
         let template = match Template::parse(&draft.template) {
             Ok(template) => template,
             Err(message) => return self.fault(draft.path, format!("{}: {message}", draft.template)),
@@ -421,12 +165,17 @@ impl Compiler<'_> {
     }
 }
 
-/// The section of a transcoded route: the method's word goes before the route's.
-fn transcoding(route: &config::Route, method: &Override) -> transcode::Config {
-    let default = transcode::Config::default();
-    let forward = method.forward_headers.as_ref().or(route.forward_headers.as_ref());
-    transcode::Config {
-        forward_headers: forward.cloned().unwrap_or(default.forward_headers),
-        response: method.response.clone().or_else(|| route.response.clone()),
+/// What a route is recognised by in the next file: all that it matches.
+fn place(matches: &Match) -> String {
+    let mut place = format!("{} {}", matches.method.0.join("|"), matches.path).trim_start().to_owned();
+    if let Some(host) = &matches.host {
+        place = format!("{place} @{host}");
     }
+    for (name, value) in &matches.headers {
+        place = format!("{place} {name}={value}");
+    }
+    if matches.priority != 0 {
+        place = format!("{place} !{}", matches.priority);
+    }
+    place
 }

@@ -35,6 +35,19 @@ async fn a_problem_names_the_callers_trace() {
 }
 
 #[tokio::test]
+async fn the_callers_trace_and_the_requests_id_go_on_to_the_upstream() {
+    let gateway = Running::start(&passing_on(echo().await)).await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let traceparent = format!("00-{trace}-00f067aa0ba902b7-00");
+    let answer = gateway.send("GET", "/", &[("traceparent", &traceparent)], "").await;
+    let told: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    let passed = told["headers"]["traceparent"].as_str().unwrap();
+    assert!(passed.starts_with(&format!("00-{trace}-")) && passed != traceparent, "{passed}");
+    assert_eq!(told["headers"]["x-request-id"], answer.header("x-request-id"));
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn no_other_origin_may_call_unless_it_is_named() {
     let gateway = Running::start(ONE).await;
     let page = [("origin", "https://app.test")];

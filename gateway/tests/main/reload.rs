@@ -60,6 +60,26 @@ async fn a_bad_file_keeps_the_last_good_one_and_says_why() {
     gateway.stop().await;
 }
 
+#[tokio::test]
+async fn a_rate_limit_that_stays_goes_on_counting() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.yaml");
+    let limited = |body: &str| {
+        format!(
+            "routes:\n- match: {{path: /}}\n  respond: {{status: 200, body: {body}}}\n  \
+             rate_limit: {{requests: 2, per: 1h, key: client_address}}\n"
+        )
+    };
+    write(&path, &limited("old"));
+    let gateway = Running::watching(&path).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    write(&path, &limited("new"));
+    eventually("the reload", BOUND, async || (gateway.ops("/config").await["generation"] == 2).then_some(())).await;
+    assert_eq!(gateway.get("/").await.body, "new");
+    assert_eq!(gateway.get("/").await.status, 429);
+    gateway.stop().await;
+}
+
 /// An upstream that answers when it is told to.
 async fn held() -> (SocketAddr, Arc<Notify>, Arc<Notify>) {
     let (arrived, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));

@@ -1,0 +1,165 @@
+//! Routes that stand in no `match`: those of a service's annotations, and the session's endpoints.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{Compiler, policy::Level, routes::Draft};
+use crate::{
+    action::{Action, Session, Transcode, session, transcode},
+    config::{self, Override, did_you_mean},
+    descriptors::{self, Binding},
+    route::{Authenticate, Conditions},
+    worker::UpstreamId,
+};
+
+impl Compiler<'_> {
+    /// A route with `grpc`: one for each annotation of the service.
+    pub(super) fn service(&mut self, path: &str, route: &config::Route, service: &str) {
+        let strays = [
+            ("match", route.matches.is_some()),
+            ("transcode", route.transcode.is_some()),
+            ("aggregate", route.aggregate.is_some()),
+            ("proxy", route.proxy.is_some()),
+            ("respond", route.respond.is_some()),
+            ("redirect", route.redirect.is_some()),
+            ("response", route.response.is_some()),
+        ];
+        for (name, _) in strays.into_iter().filter(|(_, stray)| *stray) {
+            self.fault(format!("{path}.{name}"), "does not go with `grpc`");
+        }
+        let Some(upstream) = &route.upstream else {
+            self.fault(format!("{path}.upstream"), "must say who serves it");
+            return;
+        };
+        let Some(id) = self.upstream_id(&format!("{path}.upstream"), upstream) else { return };
+        let source = self.config.upstreams.get(upstream).and_then(|section| section.descriptors.as_deref());
+        let Some(source) = source else {
+            self.fault(format!("upstreams.{upstream}.descriptors"), format!("must say what {service} is"));
+            return;
+        };
+        // What can't be read was reported where it stands.
+        let Some(Some(pool)) = self.pools.get(source).cloned() else { return };
+        let bindings = match descriptors::bindings(&pool, service) {
+            Ok(bindings) => bindings,
+            Err(messages) => {
+                let near = did_you_mean(
+                    service,
+                    pool.services()
+                        .map(|known| known.full_name().to_owned())
+                        .collect::<Vec<_>>()
+                        .iter()
+                        .map(String::as_str),
+                );
+                messages.into_iter().for_each(|message| self.fault(format!("{path}.grpc"), format!("{message}{near}")));
+                return;
+            }
+        };
+        if bindings.is_empty() {
+            self.notes.push(format!("{path}.grpc: no method of {service} is annotated with google.api.http"));
+        }
+        for name in route.methods.keys() {
+            if !bindings.iter().any(|binding| binding.method.name() == name) {
+                let near = did_you_mean(name, bindings.iter().map(|binding| binding.method.name()));
+                self.fault(
+                    format!("{path}.methods.{name}"),
+                    format!("{service} has no annotated method \"{name}\"{near}"),
+                );
+            }
+        }
+        let limits = self.limiters.section(
+            service,
+            &format!("{path}.rate_limit"),
+            "route-",
+            &route.rate_limit.0,
+            &mut self.errors,
+        );
+        let level = Level::of_route(route, limits);
+        for binding in bindings {
+            self.binding(path, route, &level, upstream, id, &binding);
+        }
+    }
+
+    fn binding(
+        &mut self,
+        path: &str,
+        route: &config::Route,
+        level: &Level<'_>,
+        upstream: &str,
+        id: UpstreamId,
+        binding: &Binding,
+    ) {
+        let name = binding.method.name();
+        let plain = Override::default();
+        let (own, place) = match route.methods.get(name) {
+            Some(own) => (own, format!("{path}.methods.{name}")),
+            None => (&plain, path.to_owned()),
+        };
+        let limits = self.limiters.section(
+            binding.method.full_name(),
+            &format!("{place}.rate_limit"),
+            "method-",
+            &own.rate_limit.0,
+            &mut self.errors,
+        );
+        let policy = self.policy(&place, &level.with(own, limits), true);
+        self.check_timeout(&place, policy.timeout, upstream);
+        let action = match Transcode::new(binding, id, &transcoding(route, own)) {
+            Ok(action) => Action::Transcode(action),
+            Err(errors) => {
+                self.faults(&place, errors);
+                return;
+            }
+        };
+        self.add(Draft {
+            path: format!("{path}.grpc ({name})"),
+            name: None,
+            template: binding.template.clone(),
+            methods: vec![binding.http_method.clone()],
+            conditions: Conditions { derived: true, ..Conditions::default() },
+            policy,
+            action,
+            kind: "transcode",
+            upstream: Some(upstream.to_owned()),
+        });
+    }
+
+    /// The endpoints of `authentication.session`.
+    pub(super) fn session(&mut self) {
+        let Some(section) = &self.config.authentication.session else { return };
+        let path = "authentication.session";
+        let Some(id) = self.upstream_id(&format!("{path}.upstream"), &section.upstream) else { return };
+        let action = session::Config { upstream: section.upstream.clone(), login: section.login.clone() };
+        for method in [Method::POST, Method::GET, Method::DELETE] {
+            // Who logs in is not known yet; what else it carries doesn't matter.
+            let authenticate = if method == Method::POST { Authenticate::None } else { Authenticate::Optional };
+            let level = Level { authenticate: Some(authenticate), ..Level::default() };
+            let policy = self.policy(path, &level, true);
+            let sessions = Arc::clone(self.sources.sessions) as Arc<dyn session::Sessions>;
+            match Session::new(&action, id, sessions) {
+                Ok(action) => self.add(Draft {
+                    path: format!("{path}.path"),
+                    name: None,
+                    template: section.path.clone(),
+                    methods: vec![method],
+                    conditions: Conditions::default(),
+                    policy,
+                    action: Action::Session(action),
+                    kind: "session",
+                    upstream: Some(section.upstream.clone()),
+                }),
+                Err(errors) => return self.faults(path, errors),
+            }
+        }
+    }
+}
+
+/// The section of a transcoded route: the method's word goes before the route's.
+pub(super) fn transcoding(route: &config::Route, method: &Override) -> transcode::Config {
+    let default = transcode::Config::default();
+    let forward = method.forward_headers.as_ref().or(route.forward_headers.as_ref());
+    transcode::Config {
+        forward_headers: forward.cloned().unwrap_or(default.forward_headers),
+        response: method.response.clone().or_else(|| route.response.clone()),
+    }
+}
