@@ -7,7 +7,7 @@ use crate::{Event, row::Headers};
 ///
 /// `sent_lineage` and `sent_position` say where the bus recorded a row, `outbox_lineage` up to where each lineage got,
 /// so that a change of lineage is judged without reading every row. `outbox_relay` is the lease, and the name under which
-/// the bus knows the numbers.
+/// the bus knows the numbers. The indexes that the relay works by hold unsent rows only: those kept are many more.
 pub fn migration(version: i64) -> Migration {
     Migration {
         version,
@@ -29,7 +29,7 @@ pub fn migration(version: i64) -> Migration {
                   sent_at BIGINT
               );
               CREATE INDEX outbox_unsent ON outbox (seq) WHERE sent_at IS NULL;
-              CREATE INDEX outbox_numbered ON outbox (queue, sent_partition, publish_no);
+              CREATE INDEX outbox_waiting ON outbox (queue, sent_partition, publish_no) WHERE sent_at IS NULL;
               CREATE INDEX outbox_sent ON outbox (sent_at) WHERE sent_at IS NOT NULL;
               CREATE TABLE outbox_partition (
                   queue TEXT NOT NULL,

@@ -127,7 +127,7 @@ impl Store {
         for run in runs(sent) {
             tx.execute(
                 "UPDATE outbox SET sent_lineage = $1, sent_position = $2 + (publish_no - $3), sent_at = $4
-                 WHERE queue = $5 AND sent_partition = $6 AND publish_no BETWEEN $3 AND $7",
+                 WHERE queue = $5 AND sent_partition = $6 AND publish_no BETWEEN $3 AND $7 AND sent_at IS NULL",
                 params![run.lineage, run.position, run.first, now, queue, stream.partition, run.last],
             )
             .await?;

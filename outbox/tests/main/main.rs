@@ -4,6 +4,7 @@
 mod append;
 mod away;
 mod crash;
+mod growth;
 mod lease;
 mod lineage;
 mod order;
