@@ -8,6 +8,7 @@ mod growth;
 mod lease;
 mod lineage;
 mod order;
+mod restored;
 
 use std::{path::PathBuf, time::Duration};
 
