@@ -10,6 +10,9 @@ use uuid::Uuid;
 /// How long an idle, or dead, relay keeps the others waiting.
 pub(crate) const LEASE: Duration = Duration::seconds(5);
 
+/// How far clocks may be apart. A lease that lasts longer was taken by one that has been set back since.
+const SKEW: Duration = Duration::seconds(30);
+
 /// A held lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lease {
@@ -21,8 +24,9 @@ pub(crate) struct Lease {
 
 /// Takes the lease, or goes on with one's own. None: another relay has it.
 pub(crate) async fn acquire(database: &Database, owner: &str, now: OffsetDateTime) -> Result<Option<Lease>, Error> {
-    let held = "SELECT one FROM outbox_relay WHERE owner <> $1 AND until > $2";
-    if !database.query(held, params![owner, now]).await?.is_empty() {
+    let latest = now + LEASE + SKEW;
+    let held = "SELECT one FROM outbox_relay WHERE owner <> $1 AND until > $2 AND until <= $3";
+    if !database.query(held, params![owner, now, latest]).await?.is_empty() {
         return Ok(None);
     }
     let mut tx = database.begin().await?;
@@ -31,9 +35,9 @@ pub(crate) async fn acquire(database: &Database, owner: &str, now: OffsetDateTim
             "UPDATE outbox_relay
              SET token = CASE WHEN owner = $1 THEN token ELSE token + 1 END, owner = $1, until = $2,
                  outbox = CASE WHEN outbox = '' THEN $3 ELSE outbox END
-             WHERE owner = $1 OR until <= $4
+             WHERE owner = $1 OR until <= $4 OR until > $5
              RETURNING token, outbox",
-            params![owner, now + LEASE, Uuid::new_v4().to_string(), now],
+            params![owner, now + LEASE, Uuid::new_v4().to_string(), now, latest],
         )
         .await?;
     tx.commit().await?;

@@ -88,3 +88,21 @@ async fn a_drained_relay_leaves_nothing_behind_and_no_lease() {
         second.drain().await;
     }
 }
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_does_not_keep_a_dead_relays_lease_alive() {
+    for shop in Shop::every().await {
+        let (database, bus) = (shop.database().await, shop.bus().await);
+        let clock = Clock::at(2_000_000_000);
+        let dead = Working::start(Relay::new(database.clone(), bus.clone(), SOURCE).clock(clock.tells()));
+        update(&database, "lamp").await;
+        all_sent(&database).await;
+        dead.kill().await;
+
+        update(&database, "lamp").await;
+        clock.advance(-3600);
+        let heir = Working::start(Relay::new(database.clone(), bus.clone(), SOURCE).clock(clock.tells()));
+        logged(&bus, 2).await;
+        heir.drain().await;
+    }
+}
