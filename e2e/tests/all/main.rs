@@ -6,4 +6,5 @@ mod failure;
 mod layout;
 mod limits;
 mod readme;
+mod trace;
 mod walk;

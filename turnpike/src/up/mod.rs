@@ -116,7 +116,8 @@ impl Folder {
             .mode(0o700)
             .create(path)
             .with_context(|| format!("the data folder {} can't be made", path.display()))?;
-        Ok(Self::Kept(path.clone()))
+        // Whole, since the gateway reads paths relative to its configuration's folder.
+        Ok(Self::Kept(path.canonicalize()?))
     }
 
     fn path(&self) -> &Path {
