@@ -18,7 +18,6 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lifecycle", &["telemetry"]),
     ("database", &["telemetry"]),
     ("principal", &["telemetry"]),
-    ("testkit", &[]),
     // the request path
     ("upstream", &["telemetry", "lifecycle"]),
     ("gateway", &["proto", "principal", "upstream", "telemetry", "lifecycle"]),
@@ -26,6 +25,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bus", &["events", "database", "telemetry"]),
     ("outbox", &["bus", "events", "database", "telemetry", "lifecycle"]),
     ("logger", &["bus", "events", "database", "telemetry", "lifecycle"]),
+    // the tests
+    ("testkit", &[]),
+    ("stage", &["testkit", "service", "principal", "bus", "events", "database", "lifecycle"]),
     // the shop
     ("service", &["proto", "principal", "outbox", "bus", "events", "database", "telemetry", "lifecycle"]),
     ("product", SERVICE),
@@ -41,6 +43,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 const SERVICE: &[&str] =
     &["service", "proto", "principal", "outbox", "bus", "events", "database", "telemetry", "lifecycle"];
+
+/// For tests alone.
+const TEST_ONLY: [&str; 2] = ["testkit", "stage"];
 
 /// These stand on top: they may use everything, and nothing uses them.
 const TOPS: &[&str] = &["turnpike", "e2e", "bench"];
@@ -67,8 +72,8 @@ fn dependencies_run_one_way() {
             }
             if TOPS.contains(&other) {
                 faults.push(format!("{name} uses {other}, which nobody may"));
-            } else if other == "testkit" && !tops {
-                faults.push(format!("{name} uses testkit outside its tests"));
+            } else if TEST_ONLY.contains(&other) && !TEST_ONLY.contains(&name) && !tops {
+                faults.push(format!("{name} uses {other} outside its tests"));
             } else if !tops && !arrows.get(name).is_some_and(|may| may.contains(&other)) {
                 faults.push(format!("{name} may not depend on {other}"));
             }

@@ -1,21 +1,19 @@
 //! What the cart service tells the bus.
 
 use serde_json::json;
+use stage::on_both;
 
-use crate::{
-    add, remove,
-    stage::{Stage, on_both},
-};
+use crate::{add, remove, shop::Shop};
 
 on_both!(a_cart_is_announced_with_its_record, what_changes_nothing_is_not_announced);
 
-async fn a_cart_is_announced_with_its_record(stage: Stage) {
-    stage.catalogue(&[("teapot", 2_900, "EUR")]).await;
-    let mut ada = stage.shopper("customers/ada");
+async fn a_cart_is_announced_with_its_record(shop: Shop) {
+    shop.catalogue(&[("teapot", 2_900, "EUR")]).await;
+    let mut ada = shop.shopper("customers/ada");
     add(&mut ada, "teapot", 2).await.unwrap();
     remove(&mut ada, "teapot", 0).await.unwrap();
-    add(&mut stage.shopper("keys/7"), "teapot", 1).await.unwrap();
-    let events = stage.events();
+    add(&mut shop.shopper("keys/7"), "teapot", 1).await.unwrap();
+    let events = shop.stage.witness("DB/*");
     let created = events.find("carts/ada", |event| event.event.as_str() == "CREATE").await;
     assert_eq!((created.source.as_str(), created.owner.as_deref()), ("/services/cart", Some("customers/ada")));
     let mut data = created.json().unwrap().clone();
@@ -32,13 +30,13 @@ async fn a_cart_is_announced_with_its_record(stage: Stage) {
     events.find("carts/keys:7", |event| event.owner.as_deref() == Some("keys/7")).await;
 }
 
-async fn what_changes_nothing_is_not_announced(stage: Stage) {
-    stage.catalogue(&[("teapot", 2_900, "EUR")]).await;
-    let mut ada = stage.shopper("customers/ada");
+async fn what_changes_nothing_is_not_announced(shop: Shop) {
+    shop.catalogue(&[("teapot", 2_900, "EUR")]).await;
+    let mut ada = shop.shopper("customers/ada");
     assert!(add(&mut ada, "unicorn", 2).await.is_err());
     assert!(remove(&mut ada, "teapot", 1).await.is_err());
     add(&mut ada, "teapot", 1).await.unwrap();
-    let events = stage.events();
+    let events = shop.stage.witness("DB/*");
     // The outbox keeps the order of a cart's changes, so an earlier event would have come first.
     events.find("carts/ada", |_| true).await;
     let carts =

@@ -7,7 +7,7 @@ mod change;
 mod clear;
 mod events;
 mod race;
-mod stage;
+mod shop;
 
 use proto::shop::{
     cart::v1::{AddItemRequest, Cart, GetCartRequest, RemoveItemRequest},
@@ -15,7 +15,7 @@ use proto::shop::{
 };
 use tonic::{Response, Status};
 
-use crate::stage::Client;
+use crate::shop::Client;
 
 async fn get(client: &mut Client) -> Result<Cart, Status> {
     client.get_cart(GetCartRequest {}).await.map(Response::into_inner)

@@ -1,10 +1,12 @@
 //! The accounts of a demonstration.
 
 use customer::Demo;
+use stage::{BOUND, on_both};
 
 use crate::{
-    log_in, sign_up,
-    stage::{BOUND, Stage, demo, on_both},
+    log_in,
+    shop::{Shop, demo},
+    sign_up,
 };
 
 on_both!(
@@ -15,19 +17,19 @@ on_both!(
     instances_that_start_at_once_agree,
 );
 
-async fn both_accounts_log_in_with_their_scopes(stage: Stage) {
-    let customer = log_in(&stage, "demo@turnpike.test", "demo-password").await.unwrap();
+async fn both_accounts_log_in_with_their_scopes(shop: Shop) {
+    let customer = log_in(&shop, "demo@turnpike.test", "demo-password").await.unwrap();
     assert_eq!((customer.subject.as_str(), customer.scopes), ("customers/demo", vec!["shop".to_owned()]));
-    let operator = log_in(&stage, "operator@turnpike.test", "operator-password").await.unwrap();
+    let operator = log_in(&shop, "operator@turnpike.test", "operator-password").await.unwrap();
     assert_eq!(operator.subject, "customers/operator");
     assert_eq!(operator.scopes, ["shop", "catalog:write", "operator"]);
 }
 
-async fn a_start_with_the_same_credentials_writes_nothing(stage: Stage) {
-    stage.start(Some(demo())).await.unwrap();
-    stage.start(None).await.unwrap();
-    let ada = sign_up(&stage, "ada@example.org", "correct horse", "Ada").await.unwrap();
-    let events = stage.events();
+async fn a_start_with_the_same_credentials_writes_nothing(shop: Shop) {
+    shop.start(Some(demo())).await.unwrap();
+    shop.start(None).await.unwrap();
+    let ada = sign_up(&shop, "ada@example.org", "correct horse", "Ada").await.unwrap();
+    let events = shop.stage.witness("DB/*");
     events.find(&format!("customers/{}", ada.id), |_| true).await;
     // Its event is the last of the outbox.
     let all = events.all();
@@ -36,30 +38,30 @@ async fn a_start_with_the_same_credentials_writes_nothing(stage: Stage) {
     assert_eq!(subjects.len(), 3, "{subjects:?}");
 }
 
-async fn a_start_with_others_replaces_them(stage: Stage) {
+async fn a_start_with_others_replaces_them(shop: Shop) {
     let changed = Demo { password: "another-password".into(), operator_email: "chief@turnpike.test".into(), ..demo() };
-    stage.start(Some(changed)).await.unwrap();
-    assert!(log_in(&stage, "demo@turnpike.test", "demo-password").await.is_err());
-    assert!(log_in(&stage, "demo@turnpike.test", "another-password").await.is_ok());
-    assert!(log_in(&stage, "operator@turnpike.test", "operator-password").await.is_err());
-    assert!(log_in(&stage, "chief@turnpike.test", "operator-password").await.is_ok());
-    let update = stage.events().find("customers/demo", |event| event.event.as_str() == "UPDATE").await;
+    shop.start(Some(changed)).await.unwrap();
+    assert!(log_in(&shop, "demo@turnpike.test", "demo-password").await.is_err());
+    assert!(log_in(&shop, "demo@turnpike.test", "another-password").await.is_ok());
+    assert!(log_in(&shop, "operator@turnpike.test", "operator-password").await.is_err());
+    assert!(log_in(&shop, "chief@turnpike.test", "operator-password").await.is_ok());
+    let update = shop.stage.witness("DB/*").find("customers/demo", |event| event.event.as_str() == "UPDATE").await;
     assert_eq!(update.json().unwrap()["etag"], "2");
 }
 
-async fn an_email_that_has_another_account_stops_the_start(stage: Stage) {
-    sign_up(&stage, "ada@example.org", "correct horse", "Ada").await.unwrap();
-    let refused = stage.start(Some(Demo { email: "ada@example.org".into(), ..demo() })).await.unwrap_err();
+async fn an_email_that_has_another_account_stops_the_start(shop: Shop) {
+    sign_up(&shop, "ada@example.org", "correct horse", "Ada").await.unwrap();
+    let refused = shop.start(Some(Demo { email: "ada@example.org".into(), ..demo() })).await.unwrap_err();
     assert!(format!("{refused:#}").contains("ada@example.org"), "{refused:#}");
     assert!(!format!("{refused:?}").contains("demo-password"));
-    let refused = stage.start(Some(Demo { password: "short".into(), ..demo() })).await.unwrap_err();
+    let refused = shop.start(Some(Demo { password: "short".into(), ..demo() })).await.unwrap_err();
     assert!(format!("{refused:#}").contains("8 to 128"), "{refused:#}");
 }
 
-async fn instances_that_start_at_once_agree(stage: Stage) {
+async fn instances_that_start_at_once_agree(shop: Shop) {
     let changed = Demo { password: "another-password".into(), ..demo() };
-    let starts = async { tokio::join!(stage.start(Some(changed.clone())), stage.start(Some(changed.clone()))) };
+    let starts = async { tokio::join!(shop.start(Some(changed.clone())), shop.start(Some(changed.clone()))) };
     let (one, other) = tokio::time::timeout(BOUND, starts).await.unwrap();
     assert!(one.is_ok() && other.is_ok(), "{one:?} {other:?}");
-    assert!(log_in(&stage, "demo@turnpike.test", "another-password").await.is_ok());
+    assert!(log_in(&shop, "demo@turnpike.test", "another-password").await.is_ok());
 }

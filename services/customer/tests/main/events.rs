@@ -1,17 +1,15 @@
 //! What the customer service tells the bus.
 
 use serde_json::json;
+use stage::on_both;
 
-use crate::{
-    sign_up,
-    stage::{Stage, on_both},
-};
+use crate::{shop::Shop, sign_up};
 
 on_both!(an_account_is_announced_without_its_hash);
 
-async fn an_account_is_announced_without_its_hash(stage: Stage) {
-    let ada = sign_up(&stage, "ada@example.org", "correct horse", "Ada").await.unwrap();
-    let events = stage.events();
+async fn an_account_is_announced_without_its_hash(shop: Shop) {
+    let ada = sign_up(&shop, "ada@example.org", "correct horse", "Ada").await.unwrap();
+    let events = shop.stage.witness("DB/*");
     let event = events.find(&format!("customers/{}", ada.id), |_| true).await;
     assert_eq!((event.queue.as_str(), event.event.as_str()), ("DB", "CREATE"));
     assert_eq!(event.source, "/services/customer");

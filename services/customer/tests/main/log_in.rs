@@ -3,12 +3,10 @@
 use std::time::{Duration, Instant};
 
 use proto::turnpike::auth::v1::AuthenticateRequest;
+use stage::on_both;
 use tonic::Code;
 
-use crate::{
-    log_in, sign_up,
-    stage::{Stage, on_both},
-};
+use crate::{log_in, shop::Shop, sign_up};
 
 on_both!(
     the_right_password_gives_the_identity,
@@ -17,17 +15,17 @@ on_both!(
     a_storm_of_log_ins_is_refused_beyond_the_queue,
 );
 
-async fn the_right_password_gives_the_identity(stage: Stage) {
-    let ada = sign_up(&stage, "ada@example.org", "correct horse", "Ada").await.unwrap();
-    let identity = log_in(&stage, " ADA@example.org", "correct horse").await.unwrap();
+async fn the_right_password_gives_the_identity(shop: Shop) {
+    let ada = sign_up(&shop, "ada@example.org", "correct horse", "Ada").await.unwrap();
+    let identity = log_in(&shop, " ADA@example.org", "correct horse").await.unwrap();
     assert_eq!(identity.subject, format!("customers/{}", ada.id));
     assert_eq!(identity.scopes, ["shop"]);
     assert_eq!((identity.claims["email"].as_str(), identity.claims["name"].as_str()), ("ada@example.org", "Ada"));
     assert_eq!(identity.claims.len(), 2);
 }
 
-async fn every_wrong_pair_is_refused_alike(stage: Stage) {
-    sign_up(&stage, "ada@example.org", "correct horse", "Ada").await.unwrap();
+async fn every_wrong_pair_is_refused_alike(shop: Shop) {
+    sign_up(&shop, "ada@example.org", "correct horse", "Ada").await.unwrap();
     let endless = "x".repeat(1_000_000);
     for (email, password) in [
         ("ada@example.org", "battery staple"),
@@ -38,30 +36,30 @@ async fn every_wrong_pair_is_refused_alike(stage: Stage) {
         ("no e-mail\0", "correct horse"),
         ("", ""),
     ] {
-        let refused = log_in(&stage, email, password).await.unwrap_err();
+        let refused = log_in(&shop, email, password).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated, "{email:?}");
         assert_eq!(refused.message(), "unknown e-mail or wrong password", "{email:?}");
         assert!(refused.details().is_empty());
     }
 }
 
-async fn an_unknown_email_takes_as_long_as_a_wrong_password(stage: Stage) {
-    sign_up(&stage, "ada@example.org", "correct horse", "Ada").await.unwrap();
+async fn an_unknown_email_takes_as_long_as_a_wrong_password(shop: Shop) {
+    sign_up(&shop, "ada@example.org", "correct horse", "Ada").await.unwrap();
     let (mut unknown, mut wrong) = (Duration::MAX, Duration::MAX);
     // The quickest of several: what disturbs a measurement only adds to it.
     for _ in 0..10 {
         for (email, quickest) in [("eve@example.org", &mut unknown), ("ada@example.org", &mut wrong)] {
             let start = Instant::now();
-            assert!(log_in(&stage, email, "battery staple").await.is_err());
+            assert!(log_in(&shop, email, "battery staple").await.is_err());
             *quickest = start.elapsed().min(*quickest);
         }
     }
     assert!(unknown > wrong / 2 && wrong > unknown / 2, "unknown {unknown:?}, wrong {wrong:?}");
 }
 
-async fn a_storm_of_log_ins_is_refused_beyond_the_queue(stage: Stage) {
+async fn a_storm_of_log_ins_is_refused_beyond_the_queue(shop: Shop) {
     // One connection, so that the storm arrives at once.
-    let door = stage.door();
+    let door = shop.door();
     let storm = (0..150).map(|_| {
         let mut door = door.clone();
         let request =
@@ -77,5 +75,5 @@ async fn a_storm_of_log_ins_is_refused_beyond_the_queue(stage: Stage) {
         }
     }
     assert!(answered >= 66 && refused > 0, "answered {answered}, refused {refused}");
-    assert_eq!(log_in(&stage, "eve@example.org", "battery staple").await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(log_in(&shop, "eve@example.org", "battery staple").await.unwrap_err().code(), Code::Unauthenticated);
 }

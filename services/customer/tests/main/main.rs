@@ -5,8 +5,8 @@
 mod demo;
 mod events;
 mod log_in;
+mod shop;
 mod sign_up;
-mod stage;
 
 use proto::{
     shop::customer::v1::{CreateAccountRequest, Customer},
@@ -14,15 +14,15 @@ use proto::{
 };
 use tonic::{Response, Status};
 
-use crate::stage::Stage;
+use crate::shop::Shop;
 
-async fn sign_up(stage: &Stage, email: &str, password: &str, name: &str) -> Result<Customer, Status> {
+async fn sign_up(shop: &Shop, email: &str, password: &str, name: &str) -> Result<Customer, Status> {
     let request =
         CreateAccountRequest { email: email.to_owned(), password: password.to_owned(), name: name.to_owned() };
-    stage.accounts().create_account(request).await.map(Response::into_inner)
+    shop.accounts().create_account(request).await.map(Response::into_inner)
 }
 
-async fn log_in(stage: &Stage, email: &str, password: &str) -> Result<AuthenticateResponse, Status> {
+async fn log_in(shop: &Shop, email: &str, password: &str) -> Result<AuthenticateResponse, Status> {
     let request = AuthenticateRequest { email: email.to_owned(), password: password.to_owned() };
-    stage.door().authenticate(request).await.map(Response::into_inner)
+    shop.door().authenticate(request).await.map(Response::into_inner)
 }

@@ -5,4 +5,4 @@
 mod make;
 mod read;
 mod request;
-mod stage;
+mod shop;

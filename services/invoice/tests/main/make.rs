@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use events::{Data, Envelope};
+use stage::on_both;
 use tokio::task::JoinSet;
 
-use crate::stage::{Stage, on_both, wish};
+use crate::shop::{Shop, wish};
 
 on_both!(
     an_invoice_is_made_of_what_was_asked_for,
@@ -15,9 +16,9 @@ on_both!(
     an_invoice_is_announced_to_all_and_to_its_order,
 );
 
-async fn an_invoice_is_made_of_what_was_asked_for(stage: Stage) {
-    stage.order().request(wish("1")).await.unwrap();
-    let invoice = stage.caller("customers/ada", &["shop"]).made("1").await;
+async fn an_invoice_is_made_of_what_was_asked_for(shop: Shop) {
+    shop.order().request(wish("1")).await.unwrap();
+    let invoice = shop.caller("customers/ada", &["shop"]).made("1").await;
     let wished = wish("1");
     assert_eq!((invoice.number.as_str(), invoice.etag.as_str()), ("INV-000001", "1"));
     assert_eq!((invoice.order_id, invoice.customer), (wished.order_id, wished.customer));
@@ -25,22 +26,22 @@ async fn an_invoice_is_made_of_what_was_asked_for(stage: Stage) {
     assert!(!invoice.id.is_empty() && invoice.issued_at.is_some());
 }
 
-async fn an_order_gets_one_invoice_however_often_it_is_asked_for(stage: Stage) {
-    let commands = stage.witness("commands", "INVOICE_COMMANDS/*");
+async fn an_order_gets_one_invoice_however_often_it_is_asked_for(shop: Shop) {
+    let commands = shop.stage.witness("INVOICE_COMMANDS/*");
     let mut wishes = JoinSet::new();
     for _ in 0..10 {
-        let order = stage.order();
+        let order = shop.order();
         wishes.spawn(async move { order.request(wish("1")).await });
     }
     while let Some(answer) = wishes.join_next().await {
         assert_eq!(answer.unwrap().unwrap(), "1");
     }
-    let ada = stage.caller("customers/ada", &["shop"]);
+    let ada = shop.caller("customers/ada", &["shop"]);
     let first = ada.made("1").await;
     let mut other = wish("1");
     other.customer = "customers/grace".to_owned();
-    stage.order().request(other).await.unwrap();
-    stage.order().request(wish("2")).await.unwrap();
+    shop.order().request(other).await.unwrap();
+    shop.order().request(wish("2")).await.unwrap();
     assert_eq!(ada.made("2").await.number, "INV-000002");
     assert_eq!(ada.get("1").await.unwrap(), first);
     // The second order's command is the last: there was one for the first.
@@ -48,36 +49,36 @@ async fn an_order_gets_one_invoice_however_often_it_is_asked_for(stage: Stage) {
     assert_eq!(subjects, [Some("orders/1".to_owned()), Some("orders/2".to_owned())]);
 }
 
-async fn a_redelivered_command_makes_no_second_invoice(stage: Stage) {
-    let commands = stage.witness("commands", "INVOICE_COMMANDS/*");
-    let records = stage.witness("records", "DB/*");
-    stage.order().request(wish("1")).await.unwrap();
-    let ada = stage.caller("customers/ada", &["shop"]);
+async fn a_redelivered_command_makes_no_second_invoice(shop: Shop) {
+    let commands = shop.stage.witness("INVOICE_COMMANDS/*");
+    let records = shop.stage.witness("DB/*");
+    shop.order().request(wish("1")).await.unwrap();
+    let ada = shop.caller("customers/ada", &["shop"]);
     let first = ada.made("1").await;
     // As another event, so that neither the bus nor an inbox knows it; and on a second instance, to be taken at once.
-    stage.start().await;
+    shop.start().await;
     let mut again = Envelope::clone(&commands.at_least(1).await[0]);
     for n in 0..3 {
         again.id = format!("again-{n}");
-        stage.bus.publish(vec![again.clone()]).await.unwrap();
+        shop.stage.bus.publish(vec![again.clone()]).await.unwrap();
     }
     // A command that nobody asked for makes none either.
     again.id = "unasked".to_owned();
     again.subject = Some("orders/9".to_owned());
     again.partitionkey = None;
     again.data = Some(Data::Json(serde_json::json!({ "orderId": "9" })));
-    stage.bus.publish(vec![again]).await.unwrap();
-    stage.order().request(wish("2")).await.unwrap();
+    shop.stage.bus.publish(vec![again]).await.unwrap();
+    shop.order().request(wish("2")).await.unwrap();
     assert_eq!(ada.made("2").await.number, "INV-000002");
     assert_eq!(ada.get("1").await.unwrap(), first);
     assert_eq!(records.at_least(2).await.len(), 2);
 }
 
-async fn fifty_at_once_are_numbered_without_a_gap(stage: Stage) {
-    stage.start().await;
+async fn fifty_at_once_are_numbered_without_a_gap(shop: Shop) {
+    shop.start().await;
     let mut wishes = JoinSet::new();
     for n in 0..50 {
-        let (order, ada) = (stage.order(), stage.caller("customers/ada", &["shop"]));
+        let (order, ada) = (shop.order(), shop.caller("customers/ada", &["shop"]));
         wishes.spawn(async move {
             let order_id = format!("order-{n}");
             order.request(wish(&order_id)).await.unwrap();
@@ -89,12 +90,12 @@ async fn fifty_at_once_are_numbered_without_a_gap(stage: Stage) {
     assert_eq!(numbers, expected);
 }
 
-async fn an_invoice_is_announced_to_all_and_to_its_order(stage: Stage) {
-    let records = stage.witness("records", "DB/*");
-    let announced = stage.witness("announced", "INVOICES/*");
-    let commands = stage.witness("commands", "INVOICE_COMMANDS/*");
-    stage.order().request(wish("1")).await.unwrap();
-    let invoice = stage.caller("customers/ada", &["shop"]).made("1").await;
+async fn an_invoice_is_announced_to_all_and_to_its_order(shop: Shop) {
+    let records = shop.stage.witness("DB/*");
+    let announced = shop.stage.witness("INVOICES/*");
+    let commands = shop.stage.witness("INVOICE_COMMANDS/*");
+    shop.order().request(wish("1")).await.unwrap();
+    let invoice = shop.caller("customers/ada", &["shop"]).made("1").await;
     let record = &records.at_least(1).await[0];
     assert_eq!(record.event.as_str(), "CREATE");
     assert_eq!(record.subject.as_deref(), Some(format!("invoices/{}", invoice.id).as_str()));

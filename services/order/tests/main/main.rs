@@ -8,5 +8,5 @@ mod fake;
 mod place;
 mod placement;
 mod read;
-mod stage;
+mod shop;
 mod sweep;

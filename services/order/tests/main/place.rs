@@ -8,13 +8,14 @@ use std::{
 
 use order::domain::Status;
 use proto::shop::order::v1::Order;
+use stage::{BOUND, fields, on_both, preconditions};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::{
     customer::{Customer, Wish},
     fake::Fault,
-    stage::{BOUND, CONFIRMED, Stage, on_both, rejected},
+    shop::{CONFIRMED, Shop, rejected},
 };
 
 on_both!(
@@ -35,24 +36,24 @@ on_both!(
     every_change_is_announced_in_order,
 );
 
-async fn a_cart_becomes_a_confirmed_order(stage: Stage) {
-    let address = stage.start().await;
-    let ada = stage.customer("ada", address);
-    stage.product.restock("tea", 10);
-    stage.product.restock("cup", 1);
-    stage.cart.add("customers/ada", "tea", 3);
-    stage.cart.add("customers/ada", "cup", 1);
+async fn a_cart_becomes_a_confirmed_order(shop: Shop) {
+    let instance = shop.start().await;
+    let ada = shop.customer("ada", &instance);
+    shop.product.restock("tea", 10);
+    shop.product.restock("cup", 1);
+    shop.cart.add("customers/ada", "tea", 3);
+    shop.cart.add("customers/ada", "cup", 1);
     let placed = ada.place().await.unwrap();
     assert_eq!((placed.customer.as_str(), placed.status.as_str()), ("customers/ada", "pending"));
     assert_eq!((placed.cart_version, placed.etag.as_str()), (2, "1"));
     let total = placed.total.clone().unwrap();
     assert_eq!((total.minor_units, total.currency.as_str()), (1_200, "EUR"));
 
-    let finished = stage.finished(&placed.id).await;
+    let finished = shop.finished(&placed.id).await;
     assert_eq!(finished.status(), Status::Confirmed);
-    assert_eq!((stage.product.stock("tea"), stage.product.stock("cup")), (7, 0));
-    assert_eq!(stage.cart.items("customers/ada"), []);
-    let bill = stage.invoice.requested(&placed.id).unwrap();
+    assert_eq!((shop.product.stock("tea"), shop.product.stock("cup")), (7, 0));
+    assert_eq!(shop.cart.items("customers/ada"), []);
+    let bill = shop.invoice.requested(&placed.id).unwrap();
     assert_eq!(bill.customer, "customers/ada");
     let amounts: Vec<_> = bill.lines.iter().map(|line| line.amount.as_ref().unwrap().minor_units).collect();
     assert_eq!((amounts, bill.total), (vec![900, 300], placed.total.clone()));
@@ -69,99 +70,102 @@ async fn a_cart_becomes_a_confirmed_order(stage: Stage) {
     assert_eq!(detail["customer"], "customers/ada".to_owned().into());
 }
 
-async fn what_is_short_is_rejected_and_given_back(stage: Stage) {
-    let address = stage.start().await;
-    let ada = stage.customer("ada", address);
-    stage.product.restock("tea", 10);
-    stage.product.restock("cup", 1);
-    stage.cart.add("customers/ada", "tea", 3);
-    stage.cart.add("customers/ada", "cup", 2);
+async fn what_is_short_is_rejected_and_given_back(shop: Shop) {
+    let instance = shop.start().await;
+    let ada = shop.customer("ada", &instance);
+    shop.product.restock("tea", 10);
+    shop.product.restock("cup", 1);
+    shop.cart.add("customers/ada", "tea", 3);
+    shop.cart.add("customers/ada", "cup", 2);
     let order = ada.place_as(Wish { prefer: Some("wait=10"), ..Wish::default() }).await.unwrap();
     assert_eq!((order.status.as_str(), order.reason.as_str()), ("rejected", "products/cup is short"));
-    stage.finished(&order.id).await;
-    assert_eq!(stage.history(&order.id).await, ["OrderPlaced", "OrderRejected", "StockReleased"]);
-    assert_eq!((stage.product.stock("tea"), stage.product.stock("cup")), (10, 1));
-    assert_eq!(stage.cart.items("customers/ada").len(), 2, "the cart stays as it is");
+    shop.finished(&order.id).await;
+    assert_eq!(shop.history(&order.id).await, ["OrderPlaced", "OrderRejected", "StockReleased"]);
+    assert_eq!((shop.product.stock("tea"), shop.product.stock("cup")), (10, 1));
+    assert_eq!(shop.cart.items("customers/ada").len(), 2, "the cart stays as it is");
 }
 
-async fn an_empty_cart_is_refused(stage: Stage) {
-    let ada = stage.customer("ada", stage.start().await);
+async fn an_empty_cart_is_refused(shop: Shop) {
+    let ada = shop.customer("ada", &shop.start().await);
     let refused = ada.place().await.unwrap_err();
-    assert_eq!((refused.code(), violations(&refused)), (Code::FailedPrecondition, pairs(&[("CART", "cart")])));
+    assert_eq!((refused.code(), preconditions(&refused)), (Code::FailedPrecondition, pairs(&[("CART", "cart")])));
     assert!(ada.list(0, "").await.unwrap().orders.is_empty());
 }
 
-async fn a_line_that_is_gone_is_refused_by_its_name(stage: Stage) {
-    let ada = stage.customer("ada", stage.start().await);
-    stage.cart.add("customers/ada", "tea", 1);
-    stage.cart.add("customers/ada", "cup", 1);
-    stage.cart.change("customers/ada", |cart| cart.items[1].available = false);
+async fn a_line_that_is_gone_is_refused_by_its_name(shop: Shop) {
+    let ada = shop.customer("ada", &shop.start().await);
+    shop.cart.add("customers/ada", "tea", 1);
+    shop.cart.add("customers/ada", "cup", 1);
+    shop.cart.change("customers/ada", |cart| cart.items[1].available = false);
     let refused = ada.place().await.unwrap_err();
-    assert_eq!((refused.code(), violations(&refused)), (Code::FailedPrecondition, pairs(&[("CART", "products/cup")])));
+    assert_eq!(
+        (refused.code(), preconditions(&refused)),
+        (Code::FailedPrecondition, pairs(&[("CART", "products/cup")]))
+    );
 }
 
-async fn a_cart_that_is_away_is_unavailable(stage: Stage) {
-    let ada = stage.customer("ada", stage.start().await);
-    stage.cart.add("customers/ada", "tea", 1);
-    stage.cart.get.set_away(true);
+async fn a_cart_that_is_away_is_unavailable(shop: Shop) {
+    let ada = shop.customer("ada", &shop.start().await);
+    shop.cart.add("customers/ada", "tea", 1);
+    shop.cart.get.set_away(true);
     assert_eq!(ada.place().await.unwrap_err().code(), Code::Unavailable);
-    stage.cart.get.set_away(false);
+    shop.cart.get.set_away(false);
     ada.place().await.unwrap();
 }
 
-async fn a_cart_s_refusal_is_our_own_fault(stage: Stage) {
-    let ada = stage.customer("ada", stage.start().await);
-    stage.cart.get.fail_next(Fault::Blame);
+async fn a_cart_s_refusal_is_our_own_fault(shop: Shop) {
+    let ada = shop.customer("ada", &shop.start().await);
+    shop.cart.get.fail_next(Fault::Blame);
     let refused = ada.place().await.unwrap_err();
     assert_eq!((refused.code(), refused.message()), (Code::Internal, "internal error"));
     assert!(telemetry::render().contains("turnpike_order_callee_faults_total{callee=\"cart\"} 1"));
 }
 
-async fn a_repeated_key_answers_the_first_order(stage: Stage) {
-    let address = stage.start().await;
-    let ada = stage.customer("ada", address);
-    stage.product.restock("tea", 10);
-    stage.cart.add("customers/ada", "tea", 1);
+async fn a_repeated_key_answers_the_first_order(shop: Shop) {
+    let instance = shop.start().await;
+    let ada = shop.customer("ada", &instance);
+    shop.product.restock("tea", 10);
+    shop.cart.add("customers/ada", "tea", 1);
     let wish = Wish { key: Some("once"), ..Wish::default() };
     let first = ada.place_as(wish).await.unwrap();
     assert_eq!(ada.place_as(wish).await.unwrap().id, first.id);
     // Also when the cart was cleared, when it was filled again, and when it is away.
-    stage.finished(&first.id).await;
+    shop.finished(&first.id).await;
     assert_eq!(ada.place_as(wish).await.unwrap().id, first.id);
-    stage.cart.add("customers/ada", "tea", 2);
+    shop.cart.add("customers/ada", "tea", 2);
     assert_eq!(ada.place_as(wish).await.unwrap().id, first.id);
-    stage.cart.get.set_away(true);
+    shop.cart.get.set_away(true);
     let repeated = ada.place_as(wish).await.unwrap();
     assert_eq!((repeated.id, repeated.status.as_str()), (first.id.clone(), "confirmed"));
-    stage.cart.get.set_away(false);
+    shop.cart.get.set_away(false);
     // The key is the customer's own.
-    let grace = stage.customer("grace", address);
-    stage.cart.add("customers/grace", "tea", 1);
+    let grace = shop.customer("grace", &instance);
+    shop.cart.add("customers/grace", "tea", 1);
     assert_ne!(grace.place_as(wish).await.unwrap().id, first.id);
     assert_eq!(ada.list(0, "").await.unwrap().orders.len(), 1);
 }
 
-async fn a_raced_key_makes_one_order(stage: Stage) {
-    let ada = stage.customer("ada", stage.start().await);
-    stage.product.restock("tea", 100);
+async fn a_raced_key_makes_one_order(shop: Shop) {
+    let ada = shop.customer("ada", &shop.start().await);
+    shop.product.restock("tea", 100);
     for round in 0..5 {
-        stage.cart.add("customers/ada", "tea", 1);
+        shop.cart.add("customers/ada", "tea", 1);
         let key = format!("race {round}");
         let answers = race(&ada, 8, Some(key)).await;
         let ids: BTreeSet<_> = answers.iter().map(|answer| answer.as_ref().unwrap().id.clone()).collect();
         assert_eq!(ids.len(), 1, "{answers:?}");
         for id in ids {
-            stage.finished(&id).await;
+            shop.finished(&id).await;
         }
     }
-    assert_eq!((stage.product.stock("tea"), stage.invoice.count()), (95, 5));
+    assert_eq!((shop.product.stock("tea"), shop.invoice.count()), (95, 5));
 }
 
-async fn one_version_of_a_cart_makes_one_order(stage: Stage) {
-    let ada = stage.customer("ada", stage.start().await);
-    stage.cart.add("customers/ada", "tea", 1);
+async fn one_version_of_a_cart_makes_one_order(shop: Shop) {
+    let ada = shop.customer("ada", &shop.start().await);
+    shop.cart.add("customers/ada", "tea", 1);
     // So that the cart is not cleared meanwhile.
-    stage.product.reserve.set_away(true);
+    shop.product.reserve.set_away(true);
     let answers = race(&ada, 8, None).await;
     let made: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().ok()).collect();
     assert_eq!(made.len(), 1, "{answers:?}");
@@ -172,24 +176,24 @@ async fn one_version_of_a_cart_makes_one_order(stage: Stage) {
     }
     let other_key = ada.place_as(Wish { key: Some("another"), ..Wish::default() }).await;
     assert_eq!(other_key.unwrap_err().code(), Code::AlreadyExists);
-    stage.cart.add("customers/ada", "tea", 1);
+    shop.cart.add("customers/ada", "tea", 1);
     assert_ne!(ada.place().await.unwrap().id, made[0].id);
 }
 
-async fn whoever_prefers_to_wait_gets_the_settled_order(stage: Stage) {
-    let ada = stage.customer("ada", stage.start().await);
-    stage.product.restock("tea", 1);
-    stage.cart.add("customers/ada", "tea", 1);
+async fn whoever_prefers_to_wait_gets_the_settled_order(shop: Shop) {
+    let ada = shop.customer("ada", &shop.start().await);
+    shop.product.restock("tea", 1);
+    shop.cart.add("customers/ada", "tea", 1);
     let wish = Wish { key: Some("once"), prefer: Some("respond-async, wait=5"), ..Wish::default() };
     let order = ada.place_as(wish).await.unwrap();
     assert_eq!(order.status, "confirmed");
     assert_eq!(ada.place_as(wish).await.unwrap().id, order.id);
 }
 
-async fn a_wait_ends_in_time(stage: Stage) {
-    let ada = stage.customer("ada", stage.start().await);
-    stage.product.reserve.set_away(true);
-    stage.cart.add("customers/ada", "tea", 1);
+async fn a_wait_ends_in_time(shop: Shop) {
+    let ada = shop.customer("ada", &shop.start().await);
+    shop.product.reserve.set_away(true);
+    shop.cart.add("customers/ada", "tea", 1);
     let begun = Instant::now();
     let wish = Wish { key: Some("once"), prefer: Some("wait=1"), timeout: None };
     assert_eq!(ada.place_as(wish).await.unwrap().status, "pending");
@@ -200,10 +204,10 @@ async fn a_wait_ends_in_time(stage: Stage) {
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
-async fn a_wait_sees_what_another_process_does(stage: Stage) {
-    let order = stage.placed(1, 1).await;
+async fn a_wait_sees_what_another_process_does(shop: Shop) {
+    let order = shop.placed(1, 1).await;
     // Each store tells its own changes only, as that of a process does.
-    let (here, elsewhere) = (stage.store().await, stage.store().await);
+    let (here, elsewhere) = (shop.store().await, shop.store().await);
     let until = tokio::time::Instant::now() + BOUND;
     let (waited, appended) =
         tokio::join!(order::changes::settled(&here, order.clone(), until), elsewhere.append(&order, rejected(), None));
@@ -211,31 +215,30 @@ async fn a_wait_sees_what_another_process_does(stage: Stage) {
     assert!(tokio::time::Instant::now() < until);
 }
 
-async fn a_bad_key_is_refused(stage: Stage) {
-    let ada = stage.customer("ada", stage.start().await);
-    stage.cart.add("customers/ada", "tea", 1);
+async fn a_bad_key_is_refused(shop: Shop) {
+    let ada = shop.customer("ada", &shop.start().await);
+    shop.cart.add("customers/ada", "tea", 1);
     let long = "k".repeat(256);
     let refused = ada.place_as(Wish { key: Some(&long), ..Wish::default() }).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
-    let fields = refused.get_details_bad_request().unwrap().field_violations;
-    assert_eq!(fields.iter().map(|violation| violation.field.as_str()).collect::<Vec<_>>(), ["idempotency-key"]);
+    assert_eq!(fields(&refused), ["idempotency-key"]);
 }
 
-async fn only_customers_who_are_signed_in_place_orders(stage: Stage) {
-    let address = stage.start().await;
-    let nobody = stage.customer("ada", address).anonymous();
+async fn only_customers_who_are_signed_in_place_orders(shop: Shop) {
+    let instance = shop.start().await;
+    let nobody = Customer::new(instance.anyone());
     assert_eq!(nobody.place().await.unwrap_err().code(), Code::Unauthenticated);
-    let stranger = stage.caller("customers/ada", &["catalog:write"], address);
+    let stranger = Customer::new(instance.caller("customers/ada", &["catalog:write"]));
     assert_eq!(stranger.place().await.unwrap_err().code(), Code::PermissionDenied);
-    assert_eq!(stage.cart.get.calls(), 0);
+    assert_eq!(shop.cart.get.calls(), 0);
 }
 
-async fn every_change_is_announced_in_order(stage: Stage) {
-    let ada = stage.customer("ada", stage.start().await);
-    let records = stage.witness("records", "DB/*");
-    let commands = stage.witness("commands", "ORDER_COMMANDS/*");
-    stage.product.restock("tea", 1);
-    stage.cart.add("customers/ada", "tea", 1);
+async fn every_change_is_announced_in_order(shop: Shop) {
+    let ada = shop.customer("ada", &shop.start().await);
+    let records = shop.stage.witness("DB/*");
+    let commands = shop.stage.witness("ORDER_COMMANDS/*");
+    shop.product.restock("tea", 1);
+    shop.cart.add("customers/ada", "tea", 1);
     let order = ada.place().await.unwrap();
     let subject = format!("orders/{}", order.id);
     let records = records.of(&subject, 5).await;
@@ -276,11 +279,6 @@ async fn race(customer: &Customer, count: usize, key: Option<String>) -> Vec<Res
         answers.push(tokio::time::timeout(BOUND, racer).await.unwrap().unwrap());
     }
     answers
-}
-
-fn violations(status: &tonic::Status) -> Vec<(String, String)> {
-    let failed = status.get_details_precondition_failure().map(|failure| failure.violations);
-    failed.unwrap_or_default().into_iter().map(|violation| (violation.r#type, violation.subject)).collect()
 }
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {

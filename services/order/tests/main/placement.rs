@@ -5,10 +5,11 @@ use order::{
     placement::Setback,
     store,
 };
+use stage::on_both;
 
 use crate::{
     fake::{Fault, Rpc},
-    stage::{CONFIRMED, Stage, on_both, rejected},
+    shop::{CONFIRMED, Shop, rejected},
 };
 
 on_both!(
@@ -24,110 +25,110 @@ on_both!(
     what_was_added_to_the_cart_since_stays,
 );
 
-async fn an_order_waits_for_a_product_that_is_away(stage: Stage) {
-    let ada = stage.customer("ada", stage.start().await);
-    stage.product.restock("tea", 1);
-    stage.product.reserve.set_away(true);
-    stage.cart.add("customers/ada", "tea", 1);
+async fn an_order_waits_for_a_product_that_is_away(shop: Shop) {
+    let ada = shop.customer("ada", &shop.start().await);
+    shop.product.restock("tea", 1);
+    shop.product.reserve.set_away(true);
+    shop.cart.add("customers/ada", "tea", 1);
     let order = ada.place().await.unwrap();
-    called(&stage.product.reserve, 3).await;
+    called(&shop.product.reserve, 3).await;
     assert_eq!(ada.get(&order.id).await.unwrap().status, "pending");
-    stage.product.reserve.set_away(false);
-    assert_eq!(stage.finished(&order.id).await.status(), Status::Confirmed);
+    shop.product.reserve.set_away(false);
+    assert_eq!(shop.finished(&order.id).await.status(), Status::Confirmed);
 }
 
-async fn an_order_waits_for_a_product_that_is_not_there_at_all(mut stage: Stage) {
-    stage.close_product();
-    let ada = stage.customer("ada", stage.start().await);
-    stage.product.restock("tea", 1);
-    stage.cart.add("customers/ada", "tea", 1);
+async fn an_order_waits_for_a_product_that_is_not_there_at_all(mut shop: Shop) {
+    shop.close_product();
+    let ada = shop.customer("ada", &shop.start().await);
+    shop.product.restock("tea", 1);
+    shop.cart.add("customers/ada", "tea", 1);
     let order = ada.place_as(crate::customer::Wish { prefer: Some("wait=1"), ..Default::default() }).await.unwrap();
     assert_eq!(order.status, "pending");
-    stage.open_product().await;
-    assert_eq!(stage.finished(&order.id).await.status(), Status::Confirmed);
+    shop.open_product().await;
+    assert_eq!(shop.finished(&order.id).await.status(), Status::Confirmed);
 }
 
-async fn every_call_may_fail_and_every_answer_be_lost(stage: Stage) {
-    let ada = stage.customer("ada", stage.start().await);
-    stage.product.restock("tea", 100);
-    let calls = [&stage.product.reserve, &stage.invoice.request, &stage.cart.clear];
+async fn every_call_may_fail_and_every_answer_be_lost(shop: Shop) {
+    let ada = shop.customer("ada", &shop.start().await);
+    shop.product.restock("tea", 100);
+    let calls = [&shop.product.reserve, &shop.invoice.request, &shop.cart.clear];
     for fault in [Fault::Refuse, Fault::Lose, Fault::Blame] {
         for call in calls {
-            stage.cart.add("customers/ada", "tea", 1);
+            shop.cart.add("customers/ada", "tea", 1);
             call.fail_next(fault);
             let order = ada.place().await.unwrap();
-            stage.finished(&order.id).await;
-            assert_eq!(stage.history(&order.id).await, CONFIRMED);
+            shop.finished(&order.id).await;
+            assert_eq!(shop.history(&order.id).await, CONFIRMED);
         }
     }
-    assert_eq!((stage.product.stock("tea"), stage.invoice.count()), (91, 9));
+    assert_eq!((shop.product.stock("tea"), shop.invoice.count()), (91, 9));
 }
 
-async fn a_lost_refusal_is_refused_again(stage: Stage) {
-    let ada = stage.customer("ada", stage.start().await);
+async fn a_lost_refusal_is_refused_again(shop: Shop) {
+    let ada = shop.customer("ada", &shop.start().await);
     for fault in [Fault::Refuse, Fault::Lose] {
-        stage.cart.add("customers/ada", "tea", 1);
-        stage.product.release.fail_next(fault);
+        shop.cart.add("customers/ada", "tea", 1);
+        shop.product.release.fail_next(fault);
         let order = ada.place().await.unwrap();
-        assert_eq!(stage.finished(&order.id).await.status(), Status::Rejected);
-        assert_eq!(stage.history(&order.id).await, ["OrderPlaced", "OrderRejected", "StockReleased"]);
+        assert_eq!(shop.finished(&order.id).await.status(), Status::Rejected);
+        assert_eq!(shop.history(&order.id).await, ["OrderPlaced", "OrderRejected", "StockReleased"]);
     }
 }
 
-async fn a_placement_killed_after_any_step_is_continued(stage: Stage) {
-    stage.product.restock("tea", 100);
-    let placement = stage.placement().await;
+async fn a_placement_killed_after_any_step_is_continued(shop: Shop) {
+    shop.product.restock("tea", 100);
+    let placement = shop.placement().await;
     for steps in 0..=4 {
-        let mut order = stage.placed(steps, 1).await;
+        let mut order = shop.placed(steps, 1).await;
         for _ in 0..steps {
             order = placement.step(&order, None).await.unwrap();
         }
         placement.finish(&order.id, None).await.unwrap();
-        stage.finished(&order.id).await;
-        assert_eq!(stage.history(&order.id).await, CONFIRMED);
+        shop.finished(&order.id).await;
+        assert_eq!(shop.history(&order.id).await, CONFIRMED);
         // Again, as if the acknowledgement was lost.
         placement.finish(&order.id, None).await.unwrap();
-        assert_eq!(stage.history(&order.id).await, CONFIRMED);
+        assert_eq!(shop.history(&order.id).await, CONFIRMED);
     }
-    assert_eq!((stage.product.stock("tea"), stage.product.reservations(), stage.invoice.count()), (95, 5, 5));
+    assert_eq!((shop.product.stock("tea"), shop.product.reservations(), shop.invoice.count()), (95, 5, 5));
 }
 
-async fn a_rejection_killed_after_any_step_is_continued(stage: Stage) {
-    stage.product.restock("tea", 1);
-    let placement = stage.placement().await;
+async fn a_rejection_killed_after_any_step_is_continued(shop: Shop) {
+    shop.product.restock("tea", 1);
+    let placement = shop.placement().await;
     for steps in 0..=2 {
-        let mut order = stage.placed(steps, 2).await;
+        let mut order = shop.placed(steps, 2).await;
         for _ in 0..steps {
             order = placement.step(&order, None).await.unwrap();
         }
         placement.finish(&order.id, None).await.unwrap();
-        assert_eq!(stage.finished(&order.id).await.status(), Status::Rejected);
+        assert_eq!(shop.finished(&order.id).await.status(), Status::Rejected);
     }
-    assert_eq!((stage.product.stock("tea"), stage.invoice.count()), (1, 0));
+    assert_eq!((shop.product.stock("tea"), shop.invoice.count()), (1, 0));
 }
 
-async fn of_many_placements_at_once_each_step_is_made_once(stage: Stage) {
-    stage.product.restock("tea", 100);
+async fn of_many_placements_at_once_each_step_is_made_once(shop: Shop) {
+    shop.product.restock("tea", 100);
     for version in 0..10 {
-        let order = stage.placed(version, 1).await;
+        let order = shop.placed(version, 1).await;
         let mut racers = tokio::task::JoinSet::new();
         for _ in 0..4 {
-            let (placement, id) = (stage.placement().await, order.id.clone());
+            let (placement, id) = (shop.placement().await, order.id.clone());
             racers.spawn(async move { placement.finish(&id, None).await });
         }
         while let Some(raced) = racers.join_next().await {
             raced.unwrap().unwrap();
         }
-        stage.finished(&order.id).await;
-        assert_eq!(stage.history(&order.id).await, CONFIRMED);
+        shop.finished(&order.id).await;
+        assert_eq!(shop.history(&order.id).await, CONFIRMED);
     }
-    assert_eq!((stage.product.stock("tea"), stage.invoice.count()), (90, 10));
+    assert_eq!((shop.product.stock("tea"), shop.invoice.count()), (90, 10));
 }
 
-async fn a_stale_placement_is_overtaken_at_every_step(stage: Stage) {
-    stage.product.restock("tea", 100);
-    let placement = stage.placement().await;
-    let mut stale = vec![stage.placed(0, 1).await];
+async fn a_stale_placement_is_overtaken_at_every_step(shop: Shop) {
+    shop.product.restock("tea", 100);
+    let placement = shop.placement().await;
+    let mut stale = vec![shop.placed(0, 1).await];
     while let Some(order) = stale.last().filter(|order| !order.stage.is_finished()) {
         stale.push(placement.step(order, None).await.unwrap());
     }
@@ -137,48 +138,48 @@ async fn a_stale_placement_is_overtaken_at_every_step(stage: Stage) {
         let overtaken = placement.step(order, None).await.unwrap_err();
         assert!(matches!(overtaken, Setback::Store(store::Error::Conflict)), "{overtaken}");
     }
-    stage.finished(&stale[0].id).await;
-    assert_eq!(stage.history(&stale[0].id).await, CONFIRMED);
-    assert_eq!((stage.product.stock("tea"), stage.invoice.count()), (99, 1));
+    shop.finished(&stale[0].id).await;
+    assert_eq!(shop.history(&stale[0].id).await, CONFIRMED);
+    assert_eq!((shop.product.stock("tea"), shop.invoice.count()), (99, 1));
 }
 
-async fn a_stale_reservation_never_lands(stage: Stage) {
-    stage.product.restock("tea", 1);
-    let placement = stage.placement().await;
-    let placed = stage.placed(0, 1).await;
-    stage.store().await.append(&placed, rejected(), None).await.unwrap();
+async fn a_stale_reservation_never_lands(shop: Shop) {
+    shop.product.restock("tea", 1);
+    let placement = shop.placement().await;
+    let placed = shop.placed(0, 1).await;
+    shop.store().await.append(&placed, rejected(), None).await.unwrap();
     placement.finish(&placed.id, None).await.unwrap();
     let moved = placement.step(&placed, None).await.unwrap();
     assert_eq!(moved.stage, At::Released);
-    stage.finished(&placed.id).await;
-    assert_eq!(stage.product.stock("tea"), 1);
+    shop.finished(&placed.id).await;
+    assert_eq!(shop.product.stock("tea"), 1);
     // And between the rejection and the release, it is given back.
-    let placed = stage.placed(1, 1).await;
-    let store = stage.store().await;
+    let placed = shop.placed(1, 1).await;
+    let store = shop.store().await;
     store.append(&placed, rejected(), None).await.unwrap();
     assert!(matches!(placement.step(&placed, None).await, Err(Setback::Store(store::Error::Conflict))));
-    assert_eq!(stage.product.stock("tea"), 0);
+    assert_eq!(shop.product.stock("tea"), 0);
     placement.finish(&placed.id, None).await.unwrap();
-    stage.finished(&placed.id).await;
-    assert_eq!(stage.product.stock("tea"), 1);
+    shop.finished(&placed.id).await;
+    assert_eq!(shop.product.stock("tea"), 1);
     assert!(store.append(&placed, Event::StockReserved {}, None).await.is_err());
 }
 
-async fn what_was_added_to_the_cart_since_stays(stage: Stage) {
-    let ada = stage.customer("ada", stage.start().await);
-    stage.product.restock("tea", 10);
-    stage.cart.clear.set_away(true);
-    stage.cart.add("customers/ada", "tea", 2);
+async fn what_was_added_to_the_cart_since_stays(shop: Shop) {
+    let ada = shop.customer("ada", &shop.start().await);
+    shop.product.restock("tea", 10);
+    shop.cart.clear.set_away(true);
+    shop.cart.add("customers/ada", "tea", 2);
     let order = ada.place_as(crate::customer::Wish { prefer: Some("wait=10"), ..Default::default() }).await.unwrap();
     assert_eq!(order.status, "confirmed");
-    stage.cart.change("customers/ada", |cart| cart.items[0].quantity += 3);
-    stage.cart.clear.set_away(false);
-    stage.finished(&order.id).await;
-    assert_eq!(stage.cart.items("customers/ada"), [("tea".to_owned(), 3)]);
+    shop.cart.change("customers/ada", |cart| cart.items[0].quantity += 3);
+    shop.cart.clear.set_away(false);
+    shop.finished(&order.id).await;
+    assert_eq!(shop.cart.items("customers/ada"), [("tea".to_owned(), 3)]);
 }
 
 /// Waits until an RPC was called so often.
 async fn called(rpc: &Rpc, times: usize) {
     let called = async || (rpc.calls() >= times).then_some(());
-    testkit::eventually("the call", crate::stage::BOUND, called).await;
+    testkit::eventually("the call", stage::BOUND, called).await;
 }

@@ -1,21 +1,22 @@
 //! Reading one's orders.
 
+use stage::on_both;
 use tonic::Code;
 
-use crate::stage::{Stage, on_both};
+use crate::shop::Shop;
 
 on_both!(orders_are_listed_newest_first_page_by_page, the_orders_of_others_are_not_there, every_bad_field_is_named,);
 
-async fn orders_are_listed_newest_first_page_by_page(stage: Stage) {
-    let address = stage.start().await;
-    let ada = stage.customer("ada", address);
+async fn orders_are_listed_newest_first_page_by_page(shop: Shop) {
+    let instance = shop.start().await;
+    let ada = shop.customer("ada", &instance);
     let mut placed = Vec::new();
     for _ in 0..5 {
-        stage.cart.add("customers/ada", "tea", 1);
+        shop.cart.add("customers/ada", "tea", 1);
         placed.push(ada.place().await.unwrap().id);
     }
-    stage.cart.add("customers/grace", "tea", 1);
-    stage.customer("grace", address).place().await.unwrap();
+    shop.cart.add("customers/grace", "tea", 1);
+    shop.customer("grace", &instance).place().await.unwrap();
     let (mut listed, mut token) = (Vec::new(), String::new());
     loop {
         let page = ada.list(2, &token).await.unwrap();
@@ -30,13 +31,13 @@ async fn orders_are_listed_newest_first_page_by_page(stage: Stage) {
     assert_eq!(listed, placed);
 }
 
-async fn the_orders_of_others_are_not_there(stage: Stage) {
-    let address = stage.start().await;
-    let ada = stage.customer("ada", address);
-    stage.cart.add("customers/ada", "tea", 1);
-    stage.cart.add("customers/ada", "cup", 1);
+async fn the_orders_of_others_are_not_there(shop: Shop) {
+    let instance = shop.start().await;
+    let ada = shop.customer("ada", &instance);
+    shop.cart.add("customers/ada", "tea", 1);
+    shop.cart.add("customers/ada", "cup", 1);
     let order = ada.place().await.unwrap();
-    let grace = stage.customer("grace", address);
+    let grace = shop.customer("grace", &instance);
     for id in [order.id.as_str(), "01920000-0000-7000-8000-000000000000"] {
         assert_eq!(grace.get(id).await.unwrap_err().code(), Code::NotFound);
         assert_eq!(grace.history(id).await.unwrap_err().code(), Code::NotFound);
@@ -44,14 +45,14 @@ async fn the_orders_of_others_are_not_there(stage: Stage) {
     assert!(grace.list(0, "").await.unwrap().orders.is_empty());
     assert_eq!(ada.get(&order.id).await.unwrap().lines.len(), 2);
     // A page token of hers is none of his.
-    stage.cart.add("customers/ada", "pot", 1);
+    shop.cart.add("customers/ada", "pot", 1);
     ada.place().await.unwrap();
     let token = ada.list(1, "").await.unwrap().next_page_token;
     assert_eq!(grace.list(1, &token).await.unwrap_err().code(), Code::InvalidArgument);
 }
 
-async fn every_bad_field_is_named(stage: Stage) {
-    let ada = stage.customer("ada", stage.start().await);
+async fn every_bad_field_is_named(shop: Shop) {
+    let ada = shop.customer("ada", &shop.start().await);
     let refused = ada.list(-1, "no token").await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert!(refused.message().contains("page_size") && refused.message().contains("page_token"), "{refused}");

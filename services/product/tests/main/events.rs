@@ -1,24 +1,23 @@
 //! What the bus hears of it.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use proto::shop::product::v1::{DeleteProductRequest, RestockProductRequest};
 use serde_json::json;
+use stage::{BOUND, on_both};
 
-use crate::shop::{Instance, Shop, events};
+use crate::shop::Shop;
 
-on_both_engines![
+on_both!(
     an_event_is_the_product_as_proto3_json,
     events_come_in_the_order_of_each_product_s_commits,
     what_a_draining_instance_acknowledged_is_there_and_announced,
-];
+);
 
 async fn an_event_is_the_product_as_proto3_json(shop: Shop) {
     let created = shop.create("Teapot", 5).await;
-    let heard = events(&shop.config.bus, 1).await;
+    let heard = shop.stage.witness("DB/*").at_least(1).await;
     let event = &heard[0];
     assert_eq!((event.queue.as_str(), event.event.as_str()), ("DB", "CREATE"));
     assert_eq!(event.source, "/services/product");
@@ -37,11 +36,11 @@ async fn events_come_in_the_order_of_each_product_s_commits(shop: Shop) {
     let reservations = join_all(orders.iter().map(|order| shop.reserve(order, &lines)));
     let (restocked, reserved) = tokio::join!(restocks, reservations);
     assert!(restocked.iter().all(|&done| done) && reserved.iter().all(Result::is_ok));
-    let delete = shop.seller(DeleteProductRequest { id: b.clone(), etag: String::new() });
-    shop.client.clone().delete_product(delete).await.unwrap();
+    let delete = DeleteProductRequest { id: b.clone(), etag: String::new() };
+    shop.seller().delete_product(delete).await.unwrap();
 
     let mut heard: BTreeMap<String, Vec<(String, u64)>> = BTreeMap::new();
-    for event in events(&shop.config.bus, 31 + 22).await {
+    for event in shop.stage.witness("DB/*").at_least(31 + 22).await {
         let version = event.json().unwrap()["etag"].as_str().unwrap().parse().unwrap();
         heard.entry(event.subject.clone().unwrap()).or_default().push((event.event.to_string(), version));
     }
@@ -56,27 +55,23 @@ async fn what_a_draining_instance_acknowledged_is_there_and_announced(mut shop: 
     let pot = shop.create("Teapot", 0).await.id;
     let restocks = join_all((0..50).map(|_| restock(&shop, &pot)));
     let drain = async {
-        testkit::eventually("some of them are done", crate::shop::SOON, || async {
-            (shop.stock(&pot).await >= 5).then_some(())
-        })
-        .await;
-        shop.begin_stop();
+        testkit::eventually("some of them are done", BOUND, || async { (shop.stock(&pot).await >= 5).then_some(()) })
+            .await;
+        shop.instance.begin_stop();
     };
     let (outcomes, ()) = tokio::join!(restocks, drain);
-    shop.stop().await;
+    shop.instance.stop().await;
     let done = outcomes.iter().filter(|&&done| done).count();
 
     // The drained instance's relay has published all of it: no other has run since.
-    let heard = events(&shop.config.bus, 1 + done).await;
+    let heard = shop.stage.witness("DB/*").at_least(1 + done).await;
     assert_eq!(heard.len(), 1 + done);
-    let instance = Instance::start(shop.config.clone()).await;
-    shop.client = instance.client.clone();
+    shop.instance = shop.start().await;
     assert_eq!(shop.stock(&pot).await, i64::try_from(done).unwrap());
-    instance.stop().await;
 }
 
 /// Whether it was acknowledged.
 async fn restock(shop: &Shop, id: &str) -> bool {
-    let request = shop.seller(RestockProductRequest { id: id.to_owned(), quantity: 1 });
-    shop.client.clone().restock_product(request).await.is_ok()
+    let request = RestockProductRequest { id: id.to_owned(), quantity: 1 };
+    shop.seller().restock_product(request).await.is_ok()
 }

@@ -1,14 +1,13 @@
 //! Reserving and giving back.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use futures_util::future::join_all;
 use proto::shop::product::v1::{DeleteProductRequest, ReleaseStockRequest};
+use stage::{fields, on_both, preconditions};
 use tonic::Code;
 
-use crate::shop::{Instance, Shop, bad_fields, preconditions};
+use crate::shop::{Shop, reserve};
 
-on_both_engines![
+on_both!(
     an_order_takes_all_lines_or_none,
     an_order_takes_and_gives_back_once,
     an_order_that_was_released_before_it_reserved_never_will,
@@ -19,11 +18,11 @@ on_both_engines![
     one_order_that_comes_ten_times_at_once_takes_once,
     orders_with_their_lines_in_any_order_do_not_wait_for_each_other_for_ever,
     a_reservation_and_a_release_at_once_leave_nothing_taken,
-];
+);
 
 async fn release(shop: &Shop, order: &str) {
-    let request = shop.order(ReleaseStockRequest { order_id: order.to_owned() });
-    shop.client.clone().release_stock(request).await.unwrap();
+    let request = ReleaseStockRequest { order_id: order.to_owned() };
+    shop.order().release_stock(request).await.unwrap();
 }
 
 async fn an_order_takes_all_lines_or_none(shop: Shop) {
@@ -75,17 +74,17 @@ async fn an_order_refused_for_want_of_stock_may_come_again(shop: Shop) {
 
 async fn a_reservation_that_makes_no_sense_is_refused(shop: Shop) {
     let status = shop.reserve("", &[("a", 0), ("b c", 1)]).await.unwrap_err();
-    assert_eq!(bad_fields(&status), ["order_id", "lines[0].quantity", "lines[1].product_id"]);
-    assert_eq!(bad_fields(&shop.reserve("o-1", &[]).await.unwrap_err()), ["lines"]);
+    assert_eq!(fields(&status), ["order_id", "lines[0].quantity", "lines[1].product_id"]);
+    assert_eq!(fields(&shop.reserve("o-1", &[]).await.unwrap_err()), ["lines"]);
     let many = vec![("a", 1); 101];
-    assert_eq!(bad_fields(&shop.reserve("o-1", &many).await.unwrap_err()), ["lines"]);
+    assert_eq!(fields(&shop.reserve("o-1", &many).await.unwrap_err()), ["lines"]);
 }
 
 async fn stock_of_a_deleted_product_is_not_given_back(shop: Shop) {
     let (pot, cup) = (shop.create("Teapot", 5).await.id, shop.create("Cup", 5).await.id);
     shop.reserve("o-1", &[(&pot, 1), (&cup, 1)]).await.unwrap();
-    let delete = shop.seller(DeleteProductRequest { id: pot, etag: String::new() });
-    shop.client.clone().delete_product(delete).await.unwrap();
+    let delete = DeleteProductRequest { id: pot, etag: String::new() };
+    shop.seller().delete_product(delete).await.unwrap();
     release(&shop, "o-1").await;
     assert_eq!(shop.stock(&cup).await, 5);
 }
@@ -93,13 +92,12 @@ async fn stock_of_a_deleted_product_is_not_given_back(shop: Shop) {
 async fn twenty_orders_race_for_the_last_five_units(shop: Shop) {
     let pot = shop.create("Teapot", 5).await.id;
     // Through two instances on one database, as in production.
-    let other = Instance::start(shop.config.clone()).await;
+    let mut other = shop.start().await;
     let orders: Vec<_> = (0..20).map(|n| format!("o-{n}")).collect();
     let outcomes = join_all(orders.iter().enumerate().map(|(n, order)| {
-        let client = if n % 2 == 0 { &shop.client } else { &other.client };
-        let (lines, client) = ([(pot.as_str(), 1)], client.clone());
-        let shop = &shop;
-        async move { shop.reserve_through(client, order, &lines).await }
+        let instance = if n % 2 == 0 { &shop.instance } else { &other };
+        let lines = [(pot.as_str(), 1)];
+        async move { reserve(instance, order, &lines).await }
     }))
     .await;
     for refused in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {

@@ -4,10 +4,10 @@
 
 mod events;
 mod list;
-mod stage;
+mod shop;
 mod write;
 
-use crate::stage::Client;
+use crate::shop::Client;
 use proto::shop::review::v1::{CreateReviewRequest, ListReviewsRequest, ListReviewsResponse, Review};
 use tonic::Status;
 

@@ -16,6 +16,7 @@ use std::{
 
 use http::{Request as HttpRequest, Response as HttpResponse};
 use principal::{METADATA, Verifier};
+use stage::ORDER;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -24,8 +25,6 @@ use tonic::{Request, Response, Status, body::Body, server::NamedService, transpo
 pub use cart::Cart;
 pub use invoice::Invoice;
 pub use product::Product;
-
-pub const ORDER: &str = "/services/order";
 
 /// What goes wrong with a call.
 #[derive(Clone, Copy, Debug)]
