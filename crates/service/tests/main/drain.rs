@@ -87,14 +87,10 @@ async fn a_part_that_fails_takes_the_service_along_and_says_why() {
         }
     }
     let (folder, root) = (tempfile::tempdir().unwrap(), principal::RootSecret::generate());
-    let group = bus::Group {
-        lease: Duration::from_secs(60),
-        max_processing: Duration::from_secs(30),
-        ..bus::Group::new("contradiction", "DB/*".parse().unwrap(), bus::Mode::Keyed)
-    };
+    let group = bus::Group { concurrency: 0, ..bus::Group::new("idle", "DB/*".parse().unwrap(), bus::Mode::Keyed) };
     let builder = service::Builder::new("desk", config(&folder, &root).await, &[]).await.unwrap();
     let service = builder.consumer(group, std::sync::Arc::new(Nothing)).build();
     let ended = timeout(SOON, Box::new(service).run(lifecycle::Shutdown::new())).await.unwrap();
     let error = format!("{:#}", ended.unwrap_err());
-    assert!(error.starts_with("desk stopped: lease: "), "{error}");
+    assert!(error.starts_with("desk stopped: concurrency: "), "{error}");
 }
