@@ -6,6 +6,7 @@ mod caller;
 mod descriptor;
 mod forward;
 mod health;
+mod inbox;
 mod listener;
 mod metrics;
 mod page;

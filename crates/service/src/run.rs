@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::{health::Health, listener, periodic::Periodic, stack::stack};
+use crate::{health::Health, inbox, listener, periodic::Periodic, stack::stack};
 
 /// How long the drain may take that a failing part began; any other has its end from who began it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -71,6 +71,11 @@ impl Role for Service {
                 Ok(())
             });
         }
+        let trim = inbox::trim(database.clone(), own.draining().clone());
+        work.spawn(async move {
+            trim.await;
+            Ok(())
+        });
         let health = Health::new(&served).await;
         health.serving().await;
         work.spawn(serve(listener, stack(rpcs, verifier, own.dropping().clone()), health, own.clone()));

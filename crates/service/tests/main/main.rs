@@ -4,4 +4,5 @@ mod shell;
 
 mod calls;
 mod drain;
+mod inbox;
 mod listener;
