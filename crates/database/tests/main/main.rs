@@ -1,6 +1,7 @@
 //! The same scenarios on SQLite and PostgreSQL.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod abandoned;
 mod migration;
 mod notification;
 mod statement;
