@@ -160,17 +160,21 @@ impl Shop {
             0..40 => drop(self.send(Method::GET, "/products", Some(session), None).await),
             40..70 => drop(self.send(Method::GET, &format!("/products/{product}"), Some(session), None).await),
             70..75 => drop(self.send(Method::GET, "/orders", Some(session), None).await),
-            75..92 => {
-                let body = json!({"product_id": product, "quantity": 1});
-                drop(self.send(Method::POST, "/cart/add", Some(session), Some(body)).await);
-            }
+            75..90 => self.add(session, product).await,
             _ => {
+                // A cart version is ordered once: what is bought now makes it a new one.
+                self.add(session, product).await;
                 let placed = self.send(Method::POST, "/order/place", Some(session), Some(json!({}))).await;
                 if placed.is_ok_and(|(status, ..)| status == StatusCode::CREATED) {
                     self.tally.placed.fetch_add(1, Relaxed);
                 }
             }
         }
+    }
+
+    async fn add(&self, session: &str, product: &str) {
+        let body = json!({"product_id": product, "quantity": 1});
+        drop(self.send(Method::POST, "/cart/add", Some(session), Some(body)).await);
     }
 
     /// A new account and its session's cookie.

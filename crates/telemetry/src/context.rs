@@ -103,6 +103,11 @@ pub fn set_parent(span: &Span, parent: &TraceContext) {
     let _ = span.set_parent(Context::new().with_remote_span_context(parent.to_otel()));
 }
 
+/// Renames a span that is on its way: recording the field `otel.name` changes nothing once its context was asked for.
+pub fn rename(span: &Span, name: &str) {
+    span.context().span().update_name(name.to_owned());
+}
+
 fn hex(digits: &str) -> Option<u128> {
     // from_str_radix takes a sign and upper case, which the header may not hold.
     digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).then(|| u128::from_str_radix(digits, 16).ok())?

@@ -1,10 +1,12 @@
 #![expect(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod alone;
 mod configuration;
 mod crash;
 mod failure;
 mod layout;
 mod limits;
 mod readme;
+mod shoppers;
 mod trace;
 mod walk;

@@ -27,7 +27,7 @@ impl TraceService for Collector {
         let resources = request.into_inner().resource_spans.into_iter();
         let spans = resources.flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans);
         self.0.lock().await.extend(spans);
-        Ok(Response::default())
+        Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
@@ -82,15 +82,11 @@ async fn an_order_is_one_trace_from_the_request_to_the_invoice() {
         "INVOICE_COMMANDS process",
         "DB process",
     ];
-    let mut seen = BTreeSet::new();
-    for _ in 0..40 {
-        seen = collector.names(trace).await;
-        if expected.iter().all(|name| seen.contains(*name)) {
-            return;
-        }
+    for name in expected {
         // The exporter sends in batches, every few seconds.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        testkit::eventually(&format!("the trace holds {name}"), Duration::from_secs(30), || async {
+            collector.names(trace).await.contains(name).then_some(())
+        })
+        .await;
     }
-    let missing: Vec<_> = expected.iter().filter(|name| !seen.contains(**name)).collect();
-    panic!("missing {missing:?} among {seen:?}");
 }

@@ -102,7 +102,7 @@ where
             this.observation.record(response.status());
             if let Some(span) = this.span {
                 let route = this.observation.outcome.route.get().map_or(UNMATCHED, |route| &route.id);
-                span.record("otel.name", route);
+                telemetry::rename(span, route);
                 span.record("http.route", route);
                 span.record("http.response.status_code", response.status().as_u16());
                 if response.status().is_server_error() {
@@ -181,7 +181,6 @@ fn span(request: &mut Request) -> Option<Span> {
     let span = tracing::info_span!(
         "request",
         turnpike.sampled = true,
-        otel.name = field::Empty,
         otel.kind = "server",
         otel.status_code = field::Empty,
         http.request.method = %request.method(),
