@@ -90,14 +90,19 @@ async fn drive<C: Future>(connection: C, finish: impl Fn(Pin<&mut C>), activity:
 async fn is_http2(socket: &TcpStream) -> io::Result<bool> {
     const PREFACE: &[u8] = b"PRI ";
     let deadline = Instant::now() + HEAD;
+    let mut pause = Duration::from_millis(1);
     let mut first = [0; PREFACE.len()];
     loop {
         let read = timeout_at(deadline, socket.peek(&mut first)).await??;
         match &first[..read] {
             [] => return Err(io::ErrorKind::UnexpectedEof.into()),
             PREFACE => return Ok(true),
-            // `P` could become POST as well: bytes that were only looked at wake nobody when more come.
-            begun if PREFACE.starts_with(begun) && Instant::now() < deadline => sleep(Duration::from_millis(2)).await,
+            // `P` could become POST as well: bytes that were only looked at wake nobody when more come. Each wait is
+            // twice the one before, or many who stop here would keep the core busy.
+            begun if PREFACE.starts_with(begun) && Instant::now() < deadline => {
+                sleep(pause).await;
+                pause *= 2;
+            }
             _ => return Ok(false),
         }
     }

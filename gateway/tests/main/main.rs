@@ -4,6 +4,7 @@ mod aggregate;
 mod authentication;
 mod checking;
 mod edge;
+mod hostile;
 mod library;
 mod proxy;
 mod rate_limit;
