@@ -65,6 +65,7 @@ enum Routed {
 
 fn route(table: &Table<Local>, request: Request) -> Result<Routed, Error> {
     let (mut parts, body) = request.into_parts();
+    route::check_host(&parts).map_err(|why| Error::new(ErrorKind::BadRequest, why))?;
     if parts.uri.path() == "*" && parts.method == Method::OPTIONS {
         return Ok(Routed::Answered(options(None)));
     }

@@ -2,11 +2,13 @@
 //! (`table`).
 
 mod condition;
+mod host;
 mod path;
 mod table;
 mod template;
 
 pub use condition::Conditions;
+pub use host::check_host;
 pub use path::normalise;
 pub use table::{Conflict, Match, Table};
 pub use template::{Segment, Template};

@@ -31,3 +31,20 @@ async fn clients_that_stop_after_their_first_byte_cost_nothing() {
     drop(held);
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_request_without_one_good_host_is_refused() {
+    let gateway = Running::start(&passing_on(echo().await)).await;
+    for hosts in ["", "Host: a\r\nHost: b\r\n", "Host: a/b\r\n", "Host: a b\r\n", "Host: me@a\r\n", "Host: a?\r\n"] {
+        let request = format!("GET / HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+        let answer = gateway.raw(request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{hosts}: {answer}");
+        assert!(answer.contains("application/problem+json"), "{answer}");
+    }
+    for hosts in ["Host: \r\n", "Host: a.test:80\r\n", "Host: [::1]:80\r\n"] {
+        let request = format!("GET / HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+        assert!(gateway.raw(request.as_bytes()).await.starts_with("HTTP/1.1 200 "), "{hosts}");
+    }
+    assert!(gateway.raw(b"GET / HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.0 200 "), "which knows no Host");
+    gateway.stop().await;
+}
