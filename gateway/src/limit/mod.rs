@@ -82,10 +82,10 @@ impl Limiter {
         }
     }
 
-    /// Takes back what `check` counted a moment ago: another limit refused the request. Only windows can.
-    pub fn give_back(&self, key: u128) {
+    /// Takes back what `check` counted at `now`: another limit refused the request. Only windows can.
+    pub fn give_back(&self, key: u128, now: Instant) {
         if let Meter::Window(window) = &self.meter {
-            window.give_back(key);
+            window.give_back(key, now);
         }
     }
 

@@ -67,7 +67,7 @@ impl Policies {
                 (false, false) => {
                     verdict.refused = Some(Arc::clone(limiter));
                     verdict.retry_after = decision.wait;
-                    self.give_back(counted, headers, context);
+                    self.give_back(counted, headers, context, now);
                     break;
                 }
             }
@@ -75,12 +75,12 @@ impl Policies {
         verdict
     }
 
-    fn give_back(&self, counted: u64, headers: &HeaderMap, context: &RequestContext) {
+    fn give_back(&self, counted: u64, headers: &HeaderMap, context: &RequestContext, now: Instant) {
         for (at, limiter) in self.0.iter().enumerate().take(64) {
             if counted >> at & 1 == 1
                 && let Some(key) = limiter.key.of(headers, context)
             {
-                limiter.give_back(key);
+                limiter.give_back(key, now);
             }
         }
     }

@@ -39,7 +39,7 @@ impl Window {
     }
 
     pub fn check(&self, key: u128, now: Instant) -> Decision {
-        let elapsed = u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX);
+        let elapsed = self.elapsed(now);
         self.rings.with(key, Ring::default, |ring| {
             ring.advance(elapsed / self.part);
             let allowed = ring.total < self.quota;
@@ -55,8 +55,14 @@ impl Window {
         })
     }
 
-    pub fn give_back(&self, key: u128) {
-        self.rings.get(&key, Ring::give_back);
+    /// Takes back what `check` counted at `now`.
+    pub fn give_back(&self, key: u128, now: Instant) {
+        let part = self.elapsed(now) / self.part;
+        self.rings.get(&key, |ring| ring.give_back(part));
+    }
+
+    fn elapsed(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
     }
 
     pub fn keys(&self) -> usize {
@@ -92,9 +98,10 @@ impl Ring {
         self.total += 1;
     }
 
-    fn give_back(&mut self) {
-        let slot = &mut self.counts[(self.head % RING) as usize];
-        if *slot > 0 {
+    /// From the part it was counted in, or, if that was a later one, from what is older: never from what came after.
+    fn give_back(&mut self, part: u64) {
+        let slot = &mut self.counts[(part % RING) as usize];
+        if self.head.saturating_sub(part) < RING && *slot > 0 {
             *slot -= 1;
             self.total -= 1;
         }
@@ -147,9 +154,21 @@ mod tests {
     fn what_is_given_back_can_be_used() {
         let window = window(1);
         assert!(window.check(1, window.epoch).allowed);
-        window.give_back(1);
+        window.give_back(1, window.epoch);
         assert!(window.check(1, window.epoch).allowed);
         assert!(!window.check(1, window.epoch).allowed);
+    }
+
+    #[test]
+    fn what_is_given_back_is_not_taken_from_a_later_request() {
+        let window = window(2);
+        let (first, second) = (window.epoch, window.epoch + MINUTE / 2);
+        assert!(window.check(1, first).allowed);
+        assert!(window.check(1, second).allowed);
+        window.give_back(1, first);
+        assert!(window.check(1, second).allowed, "one was given back");
+        // The minute that began with the first is over; the two of its middle still count.
+        assert!(!window.check(1, first + MINUTE + MINUTE / 8).allowed);
     }
 
     proptest::proptest! {
