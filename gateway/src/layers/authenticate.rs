@@ -80,6 +80,7 @@ impl Layer {
         let context = RequestContext::of(request)?;
         let policy = context.route()?.policy.authenticate;
         if policy == Policy::None {
+            conceal(request)?;
             return Ok(Step::Pass);
         }
         if let Some(key) = ring::presented(request.headers()) {
@@ -91,6 +92,7 @@ impl Layer {
             let id = Arc::clone(accepted.id);
             request.headers_mut().remove(ring::X_API_KEY);
             request.headers_mut().remove(header::AUTHORIZATION);
+            conceal(request)?;
             let context = RequestContext::of_mut(request)?;
             context.api_key = Some(id);
             known(context, authenticated);
@@ -106,6 +108,7 @@ impl Layer {
         let session = self.authority.sessions.session(request.headers(), SystemTime::now()).await?;
         let route = Arc::clone(RequestContext::of(&request)?.route()?);
         let Some(session) = session else {
+            conceal(&mut request)?;
             return missing(route.policy.authenticate).map(|_| request);
         };
         let trusted = |origin: &str| self.cors.as_ref().is_some_and(|cors| cors.trusts(origin));
@@ -113,10 +116,7 @@ impl Layer {
             return Err(Error::new(ErrorKind::Forbidden, "another site's page can't do this with your session"));
         }
         let authenticated = self.sign(&session.credential)?;
-        // The session's own endpoints still need to know which one it is.
-        if !matches!(route.action, Action::Session(_)) {
-            hide_cookie(request.headers_mut());
-        }
+        conceal(&mut request)?;
         known(RequestContext::of_mut(&mut request)?, authenticated);
         Ok(request)
     }
@@ -143,6 +143,16 @@ fn missing(policy: Policy) -> Result<Step, Error> {
 fn unauthenticated(detail: &'static str) -> Error {
     Error::new(ErrorKind::Unauthenticated, detail)
         .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"turnpike\""))
+}
+
+/// Keeps the session to ourselves, used or not. Its own endpoints still need to know which one it is.
+fn conceal(request: &mut Request) -> Result<(), Error> {
+    if session::presented(request.headers())
+        && !matches!(RequestContext::of(request)?.route()?.action, Action::Session(_))
+    {
+        hide_cookie(request.headers_mut());
+    }
+    Ok(())
 }
 
 /// Takes our cookie out of what the upstream sees, and leaves the others.

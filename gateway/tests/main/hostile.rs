@@ -1,10 +1,15 @@
 //! Clients that mean no good, or don't know better.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
+use gateway::keys;
+use serde_json::Value;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use crate::running::{Running, echo, passing_on};
+use crate::{
+    running::{Running, echo, passing_on},
+    session::{GOOD, authenticator},
+};
 
 /// Processor time of this process so far; each test has a process of its own.
 fn processor_time() -> Duration {
@@ -46,5 +51,50 @@ async fn a_request_without_one_good_host_is_refused() {
         assert!(gateway.raw(request.as_bytes()).await.starts_with("HTTP/1.1 200 "), "{hosts}");
     }
     assert!(gateway.raw(b"GET / HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.0 200 "), "which knows no Host");
+    gateway.stop().await;
+}
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// A gateway with keys, sessions, and an upstream that tells what it got; with a key of `partners/1`.
+async fn with_sessions(folder: &Path) -> (Running, String) {
+    let file = folder.join("keys.yaml");
+    let key = keys::new(&file, "partners/1", &[], None).unwrap();
+    let config = format!(
+        "authentication:\n\
+        \x20 api_keys: {{file: '{}'}}\n\
+        \x20 session: {{upstream: customer, rate_limit: {{rate: 1/s, burst: 3, key: client_address}}}}\n\
+         upstreams:\n\
+        \x20 customer: {{endpoints: ['{}'], protocol: grpc}}\n\
+        \x20 echo: {{endpoints: ['{}']}}\n\
+         routes:\n\
+         - {{match: {{path: /open}}, proxy: echo}}\n\
+         - {{match: {{path: /blind}}, authenticate: none, proxy: echo}}\n",
+        file.display(),
+        authenticator().await.address,
+        echo().await,
+    );
+    (Running::start(&config).await, key)
+}
+
+async fn log_in(gateway: &Running) -> String {
+    let answer = gateway.send("POST", "/session", &[JSON], GOOD).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.header("set-cookie").split(';').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_session_goes_no_further_than_the_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gateway, key) = with_sessions(folder.path()).await;
+    let cookie = format!("a=1; {}", log_in(&gateway).await);
+    let with_key = [("cookie", cookie.as_str()), ("x-api-key", key.as_str())];
+    let stale = [("cookie", "a=1; __Host-session=over")];
+    for (path, headers) in
+        [("/open", &with_key[..1]), ("/open", &with_key), ("/open", &stale), ("/blind", &with_key[..1])]
+    {
+        let told: Value = serde_json::from_str(&gateway.send("GET", path, headers, "").await.body).unwrap();
+        assert_eq!(told["headers"]["cookie"], "a=1", "{path} {headers:?}");
+    }
     gateway.stop().await;
 }

@@ -45,7 +45,7 @@ impl Sessions for Store {
 }
 
 /// Knows one customer.
-async fn authenticator() -> Library {
+pub async fn authenticator() -> Library {
     Library::start(|call| {
         let request = AuthenticateRequest::decode(call.message.clone()).unwrap();
         if (request.email.as_str(), request.password.as_str()) != ("a@example.com", "secret") {
@@ -80,7 +80,7 @@ impl Route {
     }
 }
 
-const GOOD: &str = r#"{"email": "a@example.com", "password": "secret"}"#;
+pub const GOOD: &str = r#"{"email": "a@example.com", "password": "secret"}"#;
 
 #[tokio::test]
 async fn logging_in_opens_a_session_that_says_who_one_is_until_logging_out() {
