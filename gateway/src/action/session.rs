@@ -144,7 +144,10 @@ impl Session {
     }
 
     async fn who(&self, headers: &HeaderMap, context: &RequestContext) -> Result<Response<Body>, Error> {
-        if let Some(found) = self.sessions.find(headers).await? {
+        // A key goes before a session, here as on every route.
+        if context.api_key.is_none()
+            && let Some(found) = self.sessions.find(headers).await?
+        {
             return identity(&found.principal, Some(found.expires));
         }
         match &context.principal {
@@ -167,7 +170,7 @@ impl Credentials {
     fn read(body: &[u8]) -> Result<Self, Error> {
         let mut members: BTreeMap<String, serde_json::Value> = serde_json::from_slice(body).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            Error::new(ErrorKind::BadRequest, format!("the body is no JSON object at line {line} column {column}"))
+            Error::new(ErrorKind::BadRequest, format!("the body must be a JSON object: line {line}, column {column}"))
         })?;
         let mut violations = Vec::new();
         let mut violation = |field: &str, reason: &str| {

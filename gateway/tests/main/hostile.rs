@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use gateway::keys;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::{
@@ -96,5 +96,19 @@ async fn a_session_goes_no_further_than_the_gateway() {
         let told: Value = serde_json::from_str(&gateway.send("GET", path, headers, "").await.body).unwrap();
         assert_eq!(told["headers"]["cookie"], "a=1", "{path} {headers:?}");
     }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn who_brings_a_key_and_a_session_is_told_as_whom_it_acts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gateway, key) = with_sessions(folder.path()).await;
+    let cookie = log_in(&gateway).await;
+    let who = async |headers: &[(&str, &str)]| -> Value {
+        serde_json::from_str(&gateway.send("GET", "/session", headers, "").await.body).unwrap()
+    };
+    assert_eq!(who(&[("cookie", &cookie)]).await["subject"], "customers/1");
+    let both = who(&[("cookie", &cookie), ("x-api-key", &key)]).await;
+    assert_eq!(both, json!({"subject": "partners/1", "scopes": [], "claims": {}, "expires": null}));
     gateway.stop().await;
 }
