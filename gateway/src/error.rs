@@ -12,7 +12,7 @@ pub struct Error {
     pub cause: Option<String>,
     /// Field violations, for `errors[]`.
     pub violations: Vec<Violation>,
-    /// Header fields that belong to the answer: `Allow`, `Retry-After`, `WWW-Authenticate`.
+    /// Header fields that belong to the answer: `Allow`, `Retry-After`.
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
 }
 

@@ -136,6 +136,10 @@ pub fn respond_grpc(error: &Error) -> Response<Body> {
 const GRPC_MESSAGE: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
 
 fn finish(mut response: Response<Body>, error: &Error) -> Response<Body> {
+    if error.kind == ErrorKind::Unauthenticated {
+        // RFC 9110, section 15.5.2: whoever is not known is told how to be, also by a service's own refusal.
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"turnpike\""));
+    }
     for (name, value) in &error.headers {
         response.headers_mut().append(name, value.clone());
     }

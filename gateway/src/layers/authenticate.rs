@@ -142,7 +142,6 @@ fn missing(policy: Policy) -> Result<Step, Error> {
 
 fn unauthenticated(detail: &'static str) -> Error {
     Error::new(ErrorKind::Unauthenticated, detail)
-        .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"turnpike\""))
 }
 
 /// Keeps the session to ourselves, used or not. Its own endpoints still need to know which one it is.

@@ -112,3 +112,16 @@ async fn who_brings_a_key_and_a_session_is_told_as_whom_it_acts() {
     assert_eq!(both, json!({"subject": "partners/1", "scopes": [], "claims": {}, "expires": null}));
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn every_401_says_how_to_be_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gateway, _) = with_sessions(folder.path()).await;
+    let wrong = r#"{"email": "a@example.com", "password": "guess"}"#;
+    for (method, body) in [("GET", ""), ("POST", wrong)] {
+        let answer = gateway.send(method, "/session", &[JSON], body).await;
+        assert_eq!(answer.status, 401);
+        assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"turnpike\"", "{method}");
+    }
+    gateway.stop().await;
+}
