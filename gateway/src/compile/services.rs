@@ -130,10 +130,20 @@ impl Compiler<'_> {
         let path = "authentication.session";
         let Some(id) = self.upstream_id(&format!("{path}.upstream"), &section.upstream) else { return };
         let action = session::Config { upstream: section.upstream.clone(), login: section.login.clone() };
+        let limits = self.limiters.section(
+            path,
+            &format!("{path}.rate_limit"),
+            "session-",
+            &section.rate_limit.0,
+            &mut self.errors,
+        );
         for method in [Method::POST, Method::GET, Method::DELETE] {
             // Who logs in is not known yet; what else it carries doesn't matter.
-            let authenticate = if method == Method::POST { Authenticate::None } else { Authenticate::Optional };
-            let level = Level { authenticate: Some(authenticate), ..Level::default() };
+            let (authenticate, rate_limits) = match method {
+                Method::POST => (Authenticate::None, limits.clone()),
+                _ => (Authenticate::Optional, Vec::new()),
+            };
+            let level = Level { authenticate: Some(authenticate), rate_limits, ..Level::default() };
             let policy = self.policy(path, &level, true);
             let sessions = Arc::clone(self.sources.sessions) as Arc<dyn session::Sessions>;
             match Session::new(&action, id, sessions) {

@@ -4,7 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-use crate::{action::duration, auth::session::Lifetime};
+use super::OneOrMany;
+use crate::{action::duration, auth::session::Lifetime, limit};
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -33,6 +34,9 @@ pub struct Session {
     /// Where to log in (POST), ask who one is (GET) and log out (DELETE).
     #[serde(default = "path")]
     pub path: String,
+    /// How often one may try to log in: passwords are there to be guessed.
+    #[serde(default)]
+    pub rate_limit: OneOrMany<limit::Config>,
     /// How long a session lives without a request; default 30 min.
     #[serde(default = "idle", deserialize_with = "duration::deserialize")]
     pub idle: Duration,

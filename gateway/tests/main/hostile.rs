@@ -125,3 +125,17 @@ async fn every_401_says_how_to_be_known() {
     }
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn passwords_can_not_be_guessed_without_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gateway, _) = with_sessions(folder.path()).await;
+    let wrong = r#"{"email": "a@example.com", "password": "guess"}"#;
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        answers.push(gateway.send("POST", "/session", &[JSON], wrong).await.status.as_u16());
+    }
+    assert_eq!(answers, [401, 401, 401, 429]);
+    assert_eq!(gateway.get("/session").await.status, 401, "asking who one is costs nothing");
+    gateway.stop().await;
+}
