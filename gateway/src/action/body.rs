@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use upstream::Body;
 
@@ -15,11 +15,17 @@ pub const MAX_JSON: usize = 1024 * 1024;
 /// The whole body, not empty only if it is `application/json`.
 ///
 /// # Errors
-/// 413 beyond [`MAX_JSON`], 415 for another type, 400 if it breaks off or isn't there by the deadline.
+/// 413 beyond [`MAX_JSON`], 415 for another type or a content coding, 400 if it breaks off or isn't there by the deadline.
 pub async fn json(headers: &HeaderMap, body: Body, deadline: Instant) -> Result<Bytes, Error> {
     let body = collect(body, deadline).await?;
     if !body.is_empty() && !is_json(headers) {
         return Err(Error::new(ErrorKind::UnsupportedMediaType, "the body must be application/json"));
+    }
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        // RFC 9110, section 8.4: what can't be decoded must not be taken for what it is not.
+        return Err(Error::new(ErrorKind::UnsupportedMediaType, "the body must not have a content coding")
+            .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")));
     }
     Ok(body)
 }
