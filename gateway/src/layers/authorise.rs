@@ -47,13 +47,14 @@ where
 fn check(request: &Request) -> Result<(), Error> {
     let context = RequestContext::of(request)?;
     let scopes = &context.route()?.policy.scopes;
-    let (list, wanted) = match scopes {
-        Scopes::None => return Ok(()),
-        Scopes::All(list) => (list, "all"),
-        Scopes::Any(list) => (list, "one"),
-    };
-    match &context.principal {
-        Some(caller) if scopes.allow(&caller.principal) => Ok(()),
-        _ => Err(Error::new(ErrorKind::Forbidden, format!("this takes {wanted} of the scopes {}", list.join(", ")))),
+    if context.principal.as_ref().is_some_and(|caller| scopes.allow(&caller.principal)) {
+        return Ok(());
     }
+    let wanted = match scopes {
+        Scopes::None => return Ok(()),
+        Scopes::All(list) | Scopes::Any(list) if list.len() == 1 => format!("the scope {}", list.concat()),
+        Scopes::All(list) => format!("all of the scopes {}", list.join(", ")),
+        Scopes::Any(list) => format!("one of the scopes {}", list.join(", ")),
+    };
+    Err(Error::new(ErrorKind::Forbidden, format!("this needs {wanted}")))
 }
