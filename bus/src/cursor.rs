@@ -62,8 +62,12 @@ impl FromStr for Cursor {
             .map(|entry| {
                 let (partition, rest) = entry.split_first_chunk().ok_or(CursorError)?;
                 let (lineage, rest) = rest.split_first_chunk().ok_or(CursorError)?;
-                let position = rest.try_into().map_err(|_| CursorError)?;
-                let place = Place { lineage: u64::from_be_bytes(*lineage), position: u64::from_be_bytes(position) };
+                let position = u64::from_be_bytes(rest.try_into().map_err(|_| CursorError)?);
+                // No log is that long, and there must be a next one.
+                if i64::try_from(position).is_err() {
+                    return Err(CursorError);
+                }
+                let place = Place { lineage: u64::from_be_bytes(*lineage), position };
                 Ok((u32::from_be_bytes(*partition), place))
             })
             .collect::<Result<_, _>>()
@@ -86,7 +90,8 @@ mod tests {
 
     #[test]
     fn what_is_no_cursor_is_refused() {
-        for text in ["", "A", "AQA", "not a cursor", "AgAAAAA", &"A".repeat(100_000)] {
+        let endless = Cursor(BTreeMap::from([(0, Place { lineage: 7, position: u64::MAX })])).to_string();
+        for text in ["", "A", "AQA", "not a cursor", "AgAAAAA", &"A".repeat(100_000), &endless] {
             assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text:.20}");
         }
     }
