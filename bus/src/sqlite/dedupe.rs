@@ -11,7 +11,8 @@ pub(super) const WINDOW: i64 = 2 * 3_600_000;
 
 pub(super) struct Window {
     positions: HashMap<u128, u64>,
-    order: VecDeque<(i64, u128)>,
+    /// By time of recording: (time, hash, position).
+    order: VecDeque<(i64, u128, u64)>,
     capacity: usize,
     cut_short: bool,
     // Two keyed hashes make 128 bits that nobody outside can aim at.
@@ -42,9 +43,9 @@ impl Window {
 
     pub(super) fn insert(&mut self, hash: u128, position: u64, recorded: i64) {
         if self.order.len() >= self.capacity
-            && let Some((_, oldest)) = self.order.pop_front()
+            && let Some((_, oldest, position)) = self.order.pop_front()
         {
-            self.positions.remove(&oldest);
+            self.remove(oldest, position);
             if !self.cut_short {
                 tracing::warn!(
                     capacity = self.capacity,
@@ -54,7 +55,7 @@ impl Window {
             self.cut_short = true;
         }
         self.positions.insert(hash, position);
-        self.order.push_back((recorded, hash));
+        self.order.push_back((recorded, hash, position));
     }
 
     /// Whether it reaches back less far than it should.
@@ -63,12 +64,19 @@ impl Window {
     }
 
     fn forget(&mut self, now: i64) {
-        while let Some((recorded, hash)) = self.order.front().copied()
+        while let Some((recorded, hash, position)) = self.order.front().copied()
             && recorded <= now - WINDOW
         {
             self.order.pop_front();
-            self.positions.remove(&hash);
+            self.remove(hash, position);
             self.cut_short = false;
+        }
+    }
+
+    /// Forgets what was recorded there; not what a relay had recorded again since.
+    fn remove(&mut self, hash: u128, position: u64) {
+        if self.positions.get(&hash) == Some(&position) {
+            self.positions.remove(&hash);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bus::{Producer, PublishOptions};
+
 use super::{Lab, event, publish, seconds};
 
 pub(crate) async fn a_repeated_id_answers_the_original_position(lab: impl Lab) {
@@ -50,4 +52,19 @@ pub(crate) async fn the_window_survives_a_kill(mut lab: impl Lab) {
     lab.kill_and_reopen().await;
     let again = publish(&lab.bus(), &[("b", "k")]).await[0];
     assert_eq!((again.position, again.duplicate), (Some(2), true));
+}
+
+pub(crate) async fn the_window_begins_anew_with_what_is_recorded_again(lab: impl Lab) {
+    let bus = lab.bus();
+    // A relay whose numbers began anew doesn't look at ids.
+    for outbox in ["product", "product, anew"] {
+        let producer = Some(Producer { outbox: outbox.into(), first_publish_no: 1 });
+        let options = PublishOptions { producer, ..PublishOptions::default() };
+        let outcome = bus.publish_with(vec![event("a", "k")], options).await.unwrap().remove(0);
+        assert!(!outcome.unwrap().duplicate);
+        lab.advance(seconds(3600)).await;
+    }
+    lab.advance(seconds(60)).await;
+    let again = publish(&bus, &[("a", "k")]).await[0];
+    assert_eq!((again.position, again.duplicate), (Some(2), true), "recorded 61 minutes ago");
 }

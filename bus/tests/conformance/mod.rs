@@ -39,7 +39,8 @@ macro_rules! suite {
             what_breaks_a_rule_is_refused_by_name, a_refused_event_takes_its_batch_along,
             fsynced_is_confirmed, partitions_are_fixed_once_there_are_events, every_group_gets_every_event;
         dedupe: a_repeated_id_answers_the_original_position, racing_publishers_record_an_id_once,
-            the_window_ends_after_two_hours, the_window_survives_a_kill;
+            the_window_ends_after_two_hours, the_window_survives_a_kill,
+            the_window_begins_anew_with_what_is_recorded_again;
         producer: a_repeated_number_is_harmless, a_gap_in_the_numbers_is_refused, any_first_number_is_taken,
             numbers_survive_a_kill, an_unexpected_lineage_is_refused, numbers_belong_to_one_partition;
         lease: an_expired_lease_comes_again_and_its_token_is_stale, an_extended_lease_outlives_its_first_end,
