@@ -166,19 +166,18 @@ impl Claiming<'_> {
             None => dead::envelope(self.conn, self.group, partition.log.id, position)?,
         };
         match entry {
-            Some(entry) if !self.is_over(&entry) => Ok(Some(entry)),
-            Some(_) => {
-                self.labels.outcome("expired");
-                ledger.drop_ready(position);
-                Ok(None)
-            }
+            Some(entry) if !self.is_over(&entry) => return Ok(Some(entry)),
+            Some(_) => self.labels.outcome("expired"),
             None => {
                 tracing::error!(position, "an unsettled event is no longer in the log");
                 self.labels.outcome("lost");
-                ledger.drop_ready(position);
-                Ok(None)
             }
         }
+        if ledger.record(position).is_some_and(|record| record.redrive > 0) {
+            dead::forget(self.conn, self.group, partition.log.id, position)?;
+        }
+        ledger.drop_ready(position);
+        Ok(None)
     }
 
     fn lease(&mut self, number: usize, ledger: &mut Ledger, entry: Entry) {

@@ -1,9 +1,13 @@
 //! C7: dead letters and their way back.
 
-use bus::{Mode, Verb, Which};
+use std::time::Duration;
+
+use bus::{Mode, Start, Verb, Which};
+use events::Envelope;
 
 use super::{
-    Lab, ack, claim, claim_one, declare, ids, nack, nack_after, publish, publish_many, refuse, seconds, settle, status,
+    Lab, ack, claim, claim_one, declare, event, ids, nack, nack_after, publish, publish_many, refuse, seconds, settle,
+    status,
 };
 
 pub(crate) async fn a_non_retryable_failure_is_dead_at_once(lab: impl Lab) {
@@ -119,4 +123,21 @@ pub(crate) async fn discarded_letters_are_gone(lab: impl Lab) {
     assert_eq!(bus.redrive("g", Which::All).await.unwrap(), 0);
     lab.advance(seconds(1)).await;
     assert!(ids(&claim(&bus, "g", 3).await).is_empty());
+}
+
+pub(crate) async fn a_redriven_letter_that_expires_is_over(lab: impl Lab) {
+    let bus = lab.bus();
+    declare(&bus, "g", Mode::Parallel).await;
+    publish(&bus, &[("lasting", "k")]).await;
+    let lasting = claim_one(&bus, "g").await;
+    let end = lasting.until + Duration::from_secs(3600);
+    ack(&bus, "g", &[lasting]).await;
+    let brief = Envelope { expirytime: Some(end), ..event("brief", "k") };
+    bus.publish(vec![brief]).await.unwrap().remove(0).unwrap();
+    settle(&bus, "g", claim_one(&bus, "g").await.token, refuse()).await.unwrap();
+    assert_eq!(bus.redrive("g", Which::All).await.unwrap(), 1);
+    lab.advance(seconds(7200)).await;
+    assert!(claim(&bus, "g", 10).await.is_empty());
+    bus.seek("g", Start::Latest, false).await.unwrap();
+    assert!(bus.dead_letters("g", (0, 0), 10).await.unwrap().is_empty(), "what was settled doesn't die again");
 }

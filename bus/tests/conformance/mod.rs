@@ -55,7 +55,7 @@ macro_rules! suite {
             a_stuck_key_blocks_the_group_at_ten_thousand;
         dead_letter: a_non_retryable_failure_is_dead_at_once, the_ninth_failure_exhausts,
             redrive_reaches_the_failing_group_only, a_redriven_letter_that_fails_again_is_dead_again,
-            redrive_is_paced, discarded_letters_are_gone;
+            redrive_is_paced, discarded_letters_are_gone, a_redriven_letter_that_expires_is_over;
         seek: a_group_declared_later_starts_from_earliest, latest_gets_what_comes_after, a_time_and_a_position,
             seeking_back_brings_events_again_and_drops_leases, a_dry_run_changes_nothing;
         tail: it_replays_then_follows, a_cursor_goes_on_where_it_was, a_filter_is_kept_and_the_cursor_moves,
