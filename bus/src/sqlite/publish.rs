@@ -16,6 +16,9 @@ const BYTES: usize = 1 << 20;
 /// The most bytes of an event as it is stored: its data, a third more if it is binary, and its attributes.
 const EVENT_BYTES: usize = Envelope::MAX_DATA_BYTES / 3 * 4 + (16 << 10);
 
+/// The highest number of a relay: there is a next one to each of a batch.
+const LAST_PUBLISH_NO: u64 = u64::MAX >> 2;
+
 /// An event and its stored form, made before the writer thread sees it.
 pub(super) struct Prepared {
     envelope: Envelope,
@@ -82,6 +85,10 @@ impl Owned {
     ) -> Answer<Vec<Outcome>> {
         let mut outcomes: Vec<Outcome> = vec![Err(Refused::Batch); events.len()];
         let batches = self.divide(events);
+        if options.producer.as_ref().is_some_and(|producer| producer.first_publish_no > LAST_PUBLISH_NO) {
+            outcomes.fill(Err(Refused::Invalid(format!("first_publish_no: must be at most {LAST_PUBLISH_NO}"))));
+            return Ok(Ok(outcomes));
+        }
         if options.producer.is_some() && batches.len() > 1 {
             outcomes.fill(Err(Refused::SeveralPartitions));
             return Ok(Ok(outcomes));

@@ -42,7 +42,8 @@ macro_rules! suite {
             the_window_ends_after_two_hours, the_window_survives_a_kill,
             the_window_begins_anew_with_what_is_recorded_again;
         producer: a_repeated_number_is_harmless, a_gap_in_the_numbers_is_refused, any_first_number_is_taken,
-            numbers_survive_a_kill, an_unexpected_lineage_is_refused, numbers_belong_to_one_partition;
+            numbers_survive_a_kill, an_unexpected_lineage_is_refused, numbers_belong_to_one_partition,
+            a_number_that_can_not_be_counted_on_from_is_refused;
         lease: an_expired_lease_comes_again_and_its_token_is_stale, an_extended_lease_outlives_its_first_end,
             a_settled_delivery_can_not_be_settled_again, released_events_come_again_uncharged,
             a_member_that_dies_with_several_charges_none, suspects_are_leased_alone,

@@ -73,3 +73,12 @@ pub(crate) async fn numbers_belong_to_one_partition(lab: impl Lab) {
     let outcomes = bus.publish_with(events, options).await.unwrap();
     assert!(outcomes.iter().all(|outcome| *outcome == Err(Refused::SeveralPartitions)));
 }
+
+pub(crate) async fn a_number_that_can_not_be_counted_on_from_is_refused(lab: impl Lab) {
+    let bus = lab.bus();
+    for first in [u64::MAX, i64::MAX.cast_unsigned()] {
+        let outcomes = relay(&bus, first, &["a", "b"], None).await;
+        assert!(matches!(outcomes[..], [Err(Refused::Invalid(_)), Err(Refused::Invalid(_))]), "{outcomes:?}");
+    }
+    assert_eq!(places(relay(&bus, 1, &["a"], None).await), [(Some(1), false)], "the bus lives on");
+}
