@@ -30,6 +30,11 @@ impl Forward {
         Self { clock, offset: 0, last: i64::MIN }
     }
 
+    /// What is recorded already doesn't lie in the future.
+    pub(crate) fn not_before(&mut self, recorded: i64) {
+        self.last = self.last.max(recorded);
+    }
+
     pub(crate) fn now(&mut self) -> i64 {
         let mut now = millis(self.clock.now()) + self.offset;
         if now < self.last {

@@ -53,6 +53,15 @@ pub(super) fn load(conn: &Connection, dedupe_capacity: usize, now: i64) -> rusql
     Ok((queues, groups))
 }
 
+/// When the newest of all events was recorded.
+pub(super) fn last_recorded(conn: &Connection) -> rusqlite::Result<Option<i64>> {
+    conn.prepare_cached(
+        "SELECT max((SELECT recorded FROM log WHERE log.id >= partition.id << 40 AND log.id < (partition.id + 1) << 40
+         ORDER BY log.id DESC LIMIT 1)) FROM partition",
+    )?
+    .query_row([], |row| row.get(0))
+}
+
 /// A queue's partitions, as they are stored.
 pub(super) fn queue(
     conn: &Connection,

@@ -146,6 +146,9 @@ impl Owned {
     /// Loads the state, and begins a new lineage in every partition: what the file's last owner wrote at its end may be
     /// lost, and a file that was restored can't know that it is old. Leases end: that owner was their holder.
     pub(super) fn begin_life(&mut self) -> rusqlite::Result<()> {
+        if let Some(recorded) = load::last_recorded(&self.conn)? {
+            self.clock.not_before(recorded);
+        }
         self.reload()?;
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
         for partition in self.queues.values_mut().flat_map(|queue| &mut queue.partitions) {

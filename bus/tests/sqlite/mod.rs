@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::conformance::{self, Lab, event};
 
+mod reopening;
+
 conformance::suite!(crate::sqlite::SqliteLab::open);
 
 /// A clock that moves when told.

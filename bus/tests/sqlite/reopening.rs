@@ -1,0 +1,26 @@
+//! What a life of the file must know of those before it.
+
+use std::time::Duration;
+
+use bus::Mode;
+
+use super::SqliteLab;
+use crate::conformance::{Lab as _, ack, claim_one, declare, nack, publish, queue, seconds, settle};
+
+#[tokio::test]
+async fn a_clock_set_back_while_the_bus_was_closed_keeps_no_retry_waiting() {
+    let mut lab = SqliteLab::open().await;
+    declare(&lab.bus, "g", Mode::Parallel).await;
+    publish(&lab.bus, &[("a", "k")]).await;
+    let leased = claim_one(&lab.bus, "g").await;
+    settle(&lab.bus, "g", leased.token, nack()).await.unwrap();
+    *lab.clock.0.lock() -= Duration::from_secs(3600);
+    lab.kill_and_reopen().await;
+    lab.advance(seconds(2)).await;
+    let leased = claim_one(&lab.bus, "g").await;
+    assert_eq!(leased.attempt, 2);
+    ack(&lab.bus, "g", &[leased]).await;
+    publish(&lab.bus, &[("b", "k")]).await;
+    let page = lab.bus.read(&queue(), 0, 1, 10).await.unwrap();
+    assert!(page.events.is_sorted_by_key(|logged| logged.envelope.recordedtime));
+}
