@@ -20,7 +20,8 @@ use crate::{Group, Lineage, Lineages, Mode, Queue, ledger::Ledger, metrics};
 
 type State = (HashMap<Name, QueueState>, BTreeMap<String, GroupState>);
 
-/// Lineages that are remembered, a partition; a cursor of an older one counts as of an unknown log.
+/// Lineages that are remembered, a partition; a cursor of a forgotten one counts as of an unknown log. Those under which
+/// nothing was recorded are forgotten first: nobody sends anything again because of them.
 const LINEAGES: i64 = 256;
 
 pub(super) fn load(conn: &Connection, dedupe_capacity: usize, now: i64) -> rusqlite::Result<State> {
@@ -123,8 +124,11 @@ pub(super) fn new_lineage(conn: &Connection, log: &mut Log, id: u64) -> rusqlite
     conn.prepare_cached("INSERT INTO lineage (partition, id, first, parent) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![log.id, signed(id), signed(log.next), parent.map(signed)])?;
     conn.prepare_cached(
-        "DELETE FROM lineage WHERE partition = ?1 AND ordinal <= (SELECT ordinal FROM lineage WHERE partition = ?1
-         ORDER BY ordinal DESC LIMIT 1 OFFSET ?2)",
+        "DELETE FROM lineage WHERE ordinal IN (
+             SELECT ordinal FROM (
+                 SELECT ordinal, first = lead(first) OVER (ORDER BY ordinal) AS empty FROM lineage WHERE partition = ?1
+             ) ORDER BY empty DESC, ordinal
+             LIMIT max(0, (SELECT count(*) FROM lineage WHERE partition = ?1) - ?2))",
     )?
     .execute([log.id, LINEAGES])?;
     log.set_lineages(lineages(conn, log.id)?);

@@ -24,3 +24,16 @@ async fn a_clock_set_back_while_the_bus_was_closed_keeps_no_retry_waiting() {
     let page = lab.bus.read(&queue(), 0, 1, 10).await.unwrap();
     assert!(page.events.is_sorted_by_key(|logged| logged.envelope.recordedtime));
 }
+
+#[tokio::test]
+async fn lives_that_recorded_nothing_make_nobody_forget_one_that_did() {
+    let mut lab = SqliteLab::open().await;
+    publish(&lab.bus, &[("a", "k")]).await;
+    let first = lab.bus.lineage(&queue(), 0).await.unwrap().unwrap();
+    for _ in 0..300 {
+        lab.kill_and_reopen().await;
+    }
+    let lineages = lab.bus.lineages(&queue(), 0).await.unwrap();
+    assert!(lineages.0.len() <= 256, "bounded");
+    assert!(lineages.holds(first.id, 1), "the event is there");
+}
