@@ -140,7 +140,8 @@ impl Orders {
 
 fn refused(unorderable: Unorderable) -> Status {
     match unorderable {
-        Unorderable::Empty | Unorderable::TooMuch => status::precondition("CART", "cart", &unorderable.to_string()),
+        Unorderable::Empty => status::precondition("CART", "cart", "is empty"),
+        Unorderable::TooMuch => status::precondition("CART", "cart", "costs more than can be counted"),
         Unorderable::Unavailable(products) => status::preconditions(
             products
                 .into_iter()
