@@ -52,9 +52,9 @@ pub fn write_env(
         .mode(0o600)
         .open(&temporary)
         .with_context(|| format!("{} can't be written", path.display()))?;
-    file.write_all(text.as_bytes())?;
-    fs::rename(&temporary, &path)?;
-    Ok(())
+    file.write_all(text.as_bytes())
+        .and_then(|()| fs::rename(&temporary, &path))
+        .with_context(|| format!("{} can't be written", path.display()))
 }
 
 /// What is printed once everything serves.
