@@ -29,6 +29,15 @@ fn the_shops_own_configuration_is_valid() {
 }
 
 #[test]
+fn the_documented_configuration_is_valid() {
+    let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/gateway.md")).unwrap();
+    let example = document.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(example.contains("upstreams:"));
+    let (ok, said) = check(example);
+    assert!(ok, "{said}");
+}
+
+#[test]
 fn an_unknown_key_is_named_with_its_line() {
     let (ok, said) = check(&shop().replace("upstreams:", "upstraems:"));
     assert!(!ok && said.contains("upstraems"), "{said}");
