@@ -6,6 +6,7 @@ use std::{
     io,
     pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -41,7 +42,11 @@ where
 {
     // Answers are written whole; waiting for more to send only delays them.
     _ = socket.set_nodelay(true);
-    let Ok(is_http2) = is_http2(&socket).await else { return };
+    let is_http2 = tokio::select! {
+        told = is_http2(&socket) => told,
+        () = drained(&activity) => return,
+    };
+    let Ok(is_http2) = is_http2 else { return };
     let io = TokioIo::new(Watched { socket, activity: Arc::clone(&activity) });
     let head = limits.headers.0.saturating_mul(2) + limits.uri.0 + SLACK;
     let head = usize::try_from(head).unwrap_or(usize::MAX);
@@ -84,6 +89,13 @@ async fn drive<C: Future>(connection: C, finish: impl Fn(Pin<&mut C>), activity:
         connection.as_mut().poll(context)
     })
     .await
+}
+
+/// Ends when the drain has begun and a request that was on its way would be here. Who has not begun one is not waited for.
+async fn drained(activity: &Activity) {
+    const ON_ITS_WAY: Duration = Duration::from_millis(200);
+    poll_fn(|context| if activity.is_draining(context) { Poll::Ready(()) } else { Poll::Pending }).await;
+    sleep(ON_ITS_WAY).await;
 }
 
 /// Whether the client begins with HTTP/2's preface. No method of HTTP/1.1 begins like it.

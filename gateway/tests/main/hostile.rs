@@ -1,6 +1,9 @@
 //! Clients that mean no good, or don't know better.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use gateway::keys;
 use serde_json::{Value, json};
@@ -35,6 +38,19 @@ async fn clients_that_stop_after_their_first_byte_cost_nothing() {
     assert!(spent < Duration::from_millis(300), "{spent:?} of a second");
     drop(held);
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn clients_that_never_begin_do_not_hold_up_a_drain() {
+    let gateway = Running::start(&passing_on(echo().await)).await;
+    let silent = TcpStream::connect(gateway.address).await.unwrap();
+    let mut hesitant = TcpStream::connect(gateway.address).await.unwrap();
+    hesitant.write_all(b"P").await.unwrap();
+    assert_eq!(gateway.get("/").await.status, 200);
+    let start = Instant::now();
+    gateway.stop().await;
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    drop((silent, hesitant));
 }
 
 #[tokio::test]
