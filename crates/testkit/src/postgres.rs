@@ -72,7 +72,16 @@ async fn start(binaries: &Path, template: &Path) -> Option<Postgres> {
         .arg("-k")
         .arg(folder.path())
         // A test's database needs no durability against a power cut.
-        .args(["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=16MB", "-c", "max_connections=200"])
+        .args([
+            "-c",
+            "fsync=off",
+            "-c",
+            "full_page_writes=off",
+            "-c",
+            "shared_buffers=16MB",
+            "-c",
+            "max_connections=200",
+        ])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
