@@ -8,7 +8,7 @@ mod init;
 mod metrics;
 mod sample;
 
-pub use context::{TraceContext, current, extract, inject, rename, set_parent};
+pub use context::{TraceContext, current, extract, inject, rename, set_parent, write_hex};
 pub use init::{Config, Telemetry, init};
 pub use metrics::{LATENCY_BUCKETS, Meter, meter, render};
 pub use sample::sample;

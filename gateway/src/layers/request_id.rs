@@ -1,7 +1,6 @@
 //! Gives every request its id and its [`RequestContext`], and tells the client and the upstream the id.
 
 use std::{
-    fmt::Write as _,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
@@ -18,11 +17,20 @@ use crate::context::RequestContext;
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Where a request came in: set by the server on each.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     pub address: SocketAddr,
+    /// Its IP address as upstreams are told it: written once for all requests of a connection.
+    pub ip: HeaderValue,
     /// The listener is bound to a loopback address.
     pub loopback: bool,
+}
+
+impl Peer {
+    pub fn new(address: SocketAddr, loopback: bool) -> Self {
+        let ip = HeaderValue::try_from(address.ip().to_string()).unwrap_or(UNSPECIFIED);
+        Self { address, ip, loopback }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,12 +61,16 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let peer = request.extensions().get().copied().unwrap_or(NOWHERE);
+        // A request that no server of ours took in is trusted with nothing.
+        let (address, loopback) = match request.extensions().get::<Peer>() {
+            Some(peer) => (peer.address, peer.loopback),
+            None => (NOWHERE, false),
+        };
         let (id, header) = accepted(request.headers()).unwrap_or_else(generate);
         request.headers_mut().insert(X_REQUEST_ID, header.clone());
         let trace = telemetry::extract(request.headers()).unwrap_or_else(TraceContext::unsampled);
-        let mut context = RequestContext::new(id, trace, peer.address);
-        context.loopback = peer.loopback;
+        let mut context = RequestContext::new(id, trace, address);
+        context.loopback = loopback;
         request.extensions_mut().insert(context);
         Naming { inner: self.inner.call(request), header: Some(header) }
     }
@@ -88,9 +100,8 @@ where
     }
 }
 
-/// A request that no server of ours took in is trusted with nothing.
-const NOWHERE: Peer =
-    Peer { address: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0), loopback: false };
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+const UNSPECIFIED: HeaderValue = HeaderValue::from_static("0.0.0.0");
 
 /// The caller's own id, if it can stand in a log line as it is.
 fn accepted(headers: &HeaderMap) -> Option<(Arc<str>, HeaderValue)> {
@@ -103,10 +114,10 @@ fn accepted(headers: &HeaderMap) -> Option<(Arc<str>, HeaderValue)> {
 }
 
 fn generate() -> (Arc<str>, HeaderValue) {
-    let mut text = String::with_capacity(32);
-    _ = write!(text, "{:032x}", rand::random::<u128>());
-    let id: Arc<str> = text.as_str().into();
-    let header = HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("-"));
+    let mut text = [0; 32];
+    telemetry::write_hex(&rand::random::<[u8; 16]>(), &mut text);
+    let id = std::str::from_utf8(&text).unwrap_or_default().into();
+    let header = HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"));
     (id, header)
 }
 

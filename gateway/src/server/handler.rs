@@ -97,7 +97,7 @@ where
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
         self.activity.request();
         let mut request = request.map(Body::from);
-        request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.peer.clone());
         Answering { inner: self.handler.call(request), activity: Arc::clone(&self.activity) }
     }
 }

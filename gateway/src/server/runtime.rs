@@ -132,7 +132,7 @@ where
         let activity = self.watchdog.activity();
         let requests = Requests {
             handler: Arc::clone(self.handler),
-            peer: Peer { address: client, loopback: self.loopback },
+            peer: Peer::new(client, self.loopback),
             activity: Arc::clone(&activity),
         };
         let noted = Arc::clone(&activity);

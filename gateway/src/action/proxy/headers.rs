@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use upstream::Body;
 
 use super::super::metadata::{PRINCIPAL, REQUEST_ID};
-use crate::context::RequestContext;
+use crate::{context::RequestContext, layers::request_id::Peer};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -14,12 +14,16 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Makes the downstream request's header that of the upstream request.
 pub fn forward(request: &mut Request<Body>, context: &RequestContext) {
     let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    let ip = match request.extensions().get::<Peer>() {
+        Some(peer) => Some(peer.ip.clone()),
+        None => HeaderValue::try_from(context.client.ip().to_string()).ok(),
+    };
     let headers = request.headers_mut();
     drop_named_by_connection(headers);
     // Downstream it has been answered already.
     headers.remove(header::EXPECT);
-    if let Ok(client) = HeaderValue::try_from(context.client.ip().to_string()) {
-        headers.insert(FORWARDED_FOR, client);
+    if let Some(ip) = ip {
+        headers.insert(FORWARDED_FOR, ip);
     }
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     match authority.or_else(|| headers.get(header::HOST).cloned()) {
