@@ -19,6 +19,8 @@ pub struct RequestContext {
     pub request_id: Arc<str>,
     pub trace: telemetry::TraceContext,
     pub client: SocketAddr,
+    /// What its deadline and its duration count from.
+    pub arrived: Instant,
     /// The moment after which nobody waits for the answer.
     pub deadline: Instant,
     pub principal: Option<Arc<Authenticated>>,
@@ -55,11 +57,13 @@ pub struct Authenticated {
 impl RequestContext {
     /// The context of a request that has just arrived: nobody is authenticated, nothing is matched.
     pub fn new(request_id: Arc<str>, trace: telemetry::TraceContext, client: SocketAddr) -> Self {
+        let arrived = Instant::now();
         Self {
             request_id,
             trace,
             client,
-            deadline: Instant::now() + Duration::from_secs(15),
+            arrived,
+            deadline: arrived + Duration::from_secs(15),
             principal: None,
             variables: Arc::default(),
             loopback: false,

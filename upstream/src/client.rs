@@ -68,8 +68,12 @@ impl Client {
     ///
     /// # Errors
     /// No answer came: see [`crate::ErrorKind`]. Any status is an answer.
-    pub async fn send(&self, request: Request<Body>, options: Options) -> Result<Response<Body>, Error> {
-        stack::send(&self.0, request, options).await
+    pub fn send(
+        &self,
+        request: Request<Body>,
+        options: Options,
+    ) -> impl Future<Output = Result<Response<Body>, Error>> + Send {
+        stack::send(&self.0, request, options)
     }
 
     /// A unary gRPC call with an encoded message. `grpc-timeout` is set from the deadline, which bounds the whole call.

@@ -5,7 +5,7 @@
 //! 3. balance: on every try, so that each request goes where it is answered soonest;
 //! 4. lane: a pooled connection to that endpoint, opened where none is free.
 
-use std::time::Instant;
+use std::{pin::pin, time::Instant};
 
 use http::{HeaderMap, Method, Request, Response};
 use tokio::time::{sleep, timeout_at};
@@ -34,7 +34,9 @@ pub(crate) async fn send(
     }
     forward::prepare(&mut request, upstream.config.protocol, upstream.host.as_ref());
 
-    let tries = with_retries(client, request, deadline, options.idempotent, started);
+    // Pinned here: handed on by value it would be copied, request and all.
+    let mut request = Some(request);
+    let tries = pin!(with_retries(client, &mut request, deadline, options.idempotent, started));
     let answer = match deadline {
         None => tries.await.map_err(|failure| upstream.error(failure.cause.kind(), failure.detail)),
         Some(deadline) if deadline <= started => {
@@ -53,14 +55,13 @@ pub(crate) async fn send(
 
 async fn with_retries(
     client: &Shared,
-    request: Request<Body>,
+    request: &mut Option<Request<Body>>,
     deadline: Option<Instant>,
     idempotent: bool,
     mut now: Instant,
 ) -> Result<Response<Body>, Failure> {
     let config = &client.upstream.config;
     client.budget.deposit(now);
-    let mut request = Some(request);
     let mut failed_at = None;
     let mut retries = 0;
     loop {
@@ -70,7 +71,7 @@ async fn with_retries(
         let copy = needs_copy.then(|| request.as_ref().and_then(retry::repeat)).flatten();
 
         let lane = balance(client, failed_at, now);
-        let answer = attempt(client, lane, &mut request, deadline, now).await;
+        let answer = attempt(client, lane, request, deadline, now).await;
         let cause = match &answer {
             Ok(response) if config.protocol == Protocol::Grpc && is_unavailable(response.headers()) => {
                 Cause::Unavailable
@@ -78,7 +79,9 @@ async fn with_retries(
             Ok(_) => return answer,
             Err(failure) => failure.cause,
         };
-        request = request.or(copy);
+        if request.is_none() {
+            *request = copy;
+        }
         if !may_retry || request.is_none() || !cause.allows_retry(idempotent) {
             return answer;
         }
@@ -113,19 +116,19 @@ fn balance(client: &Shared, avoid: Option<usize>, now: Instant) -> usize {
     balance::pick(&client.lanes, avoid, now, &mut *client.random.lock())
 }
 
-async fn attempt(
-    client: &Shared,
+fn attempt<'a>(
+    client: &'a Shared,
     lane: usize,
-    request: &mut Option<Request<Body>>,
+    request: &'a mut Option<Request<Body>>,
     deadline: Option<Instant>,
     now: Instant,
-) -> Result<Response<Body>, Failure> {
+) -> impl Future<Output = Result<Response<Body>, Failure>> {
     if client.upstream.config.protocol == Protocol::Grpc
         && let (Some(deadline), Some(request)) = (deadline, &mut *request)
     {
         grpc::set_timeout(request.headers_mut(), deadline.saturating_duration_since(now));
     }
-    client.lanes[lane].send(request, now).await
+    client.lanes[lane].send(request, now)
 }
 
 /// A gRPC response that is UNAVAILABLE and nothing else (trailers only): no message has been seen by anyone.

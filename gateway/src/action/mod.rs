@@ -29,6 +29,9 @@ pub use respond::Respond;
 pub use session::Session;
 pub use transcode::Transcode;
 
+use std::future::ready;
+
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use prost_reflect::{MethodDescriptor, prost_types::method_options::IdempotencyLevel};
 use upstream::Body;
@@ -50,19 +53,20 @@ impl Action {
     ///
     /// # Errors
     /// Whatever the client or the upstream did wrong, for the rescue layer to turn into a problem document.
-    pub async fn call(
-        &self,
-        worker: &Worker,
+    pub fn call<'a>(
+        &'a self,
+        worker: &'a Worker,
         request: Request<Body>,
-        context: &RequestContext,
-    ) -> Result<Response<Body>, Error> {
+        context: &'a RequestContext,
+    ) -> BoxFuture<'a, Result<Response<Body>, Error>> {
+        // Each in a box of its own: in one future they would all be as large as the largest.
         match self {
-            Self::Transcode(action) => action.call(worker, request, context).await,
-            Self::Aggregate(action) => action.call(worker, request, context).await,
-            Self::Proxy(action) => action.call(worker, request, context).await,
-            Self::Respond(action) => Ok(action.call()),
-            Self::Redirect(action) => action.call(&request, context),
-            Self::Session(action) => action.call(worker, request, context).await,
+            Self::Transcode(action) => Box::pin(action.call(worker, request, context)),
+            Self::Aggregate(action) => Box::pin(action.call(worker, request, context)),
+            Self::Proxy(action) => Box::pin(action.call(worker, request, context)),
+            Self::Respond(action) => Box::pin(ready(Ok(action.call()))),
+            Self::Redirect(action) => Box::pin(ready(action.call(&request, context))),
+            Self::Session(action) => Box::pin(action.call(worker, request, context)),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
@@ -53,7 +53,7 @@ where
 
 fn set(request: &mut Request) -> Result<Instant, Error> {
     let context = RequestContext::of_mut(request)?;
-    context.deadline = Instant::now() + context.route()?.policy.timeout;
+    context.deadline = context.arrived + context.route()?.policy.timeout;
     Ok(context.deadline)
 }
 
@@ -62,9 +62,8 @@ pin_project! {
         #[pin]
         inner: F,
         deadline: Instant,
-        // Made when there is something to wait for.
-        #[pin]
-        alarm: Option<Sleep>,
+        // Made when there is something to wait for; boxed, because futures are moved until then.
+        alarm: Option<Pin<Box<Sleep>>>,
     }
 }
 
@@ -75,16 +74,13 @@ where
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
         if let Poll::Ready(result) = this.inner.poll(context) {
             return Poll::Ready(result);
         }
-        if this.alarm.is_none() {
-            this.alarm.set(Some(sleep_until((*this.deadline).into())));
-        }
-        match this.alarm.as_pin_mut().map(|alarm| alarm.poll(context)) {
-            Some(Poll::Ready(())) => Poll::Ready(Err(Error::new(ErrorKind::Timeout, "the answer took too long"))),
-            _ => Poll::Pending,
-        }
+        let deadline = *this.deadline;
+        let alarm = this.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
+        ready!(alarm.as_mut().poll(context));
+        Poll::Ready(Err(Error::new(ErrorKind::Timeout, "the answer took too long")))
     }
 }

@@ -57,16 +57,19 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let started = Instant::now();
         let span = span(&mut request);
         let method = request.method().clone();
-        let outcome = request.extensions().get().map(|context: &RequestContext| Arc::clone(&context.outcome));
-        let line = self.config.access_log.as_ref().map(|log| (log.clone(), Logged::of(&request)));
+        let context = request.extensions().get::<RequestContext>();
+        let (started, outcome) = match context {
+            Some(context) => (context.arrived, Arc::clone(&context.outcome)),
+            None => (Instant::now(), Arc::default()),
+        };
+        let line = self.config.access_log.as_ref().map(|log| Box::new((log.clone(), Logged::of(&request))));
         METRICS.in_flight.add(1);
         let observation = Observation {
             started,
             method,
-            outcome: outcome.unwrap_or_default(),
+            outcome,
             unmatched: Arc::clone(&self.config.unmatched),
             line,
             answered: false,
@@ -120,7 +123,7 @@ struct Observation {
     method: Method,
     outcome: Arc<Outcome>,
     unmatched: Arc<RouteMetrics>,
-    line: Option<(AccessLog, Logged)>,
+    line: Option<Box<(AccessLog, Logged)>>,
     answered: bool,
 }
 
@@ -142,7 +145,7 @@ impl Observation {
         let elapsed = self.started.elapsed();
         let route = self.outcome.route.get();
         route.map_or(&*self.unmatched, |route| &route.metrics).record(&self.method, status, elapsed.as_secs_f64());
-        if let Some((log, Logged { uri, context: Some(context) })) = self.line.take() {
+        if let Some((log, Logged { uri, context: Some(context) })) = self.line.take().map(|line| *line) {
             log.write(&Line {
                 method: self.method.as_str(),
                 path: uri.path(),

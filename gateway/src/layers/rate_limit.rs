@@ -61,7 +61,8 @@ where
     }
 }
 
-type Fields = Option<[(HeaderName, HeaderValue); 2]>;
+/// Boxed: most requests have none, and their futures are moved about.
+type Fields = Option<Box<[(HeaderName, HeaderValue); 2]>>;
 
 impl Layer {
     fn check(&self, request: &Request) -> Result<Fields, Error> {
@@ -78,7 +79,7 @@ impl Layer {
         for limiter in verdict.shadowed.iter().chain(&verdict.refused) {
             METRICS.rate_limited(route, &limiter.name);
         }
-        if verdict.refused.is_some() { Err(refusal(verdict)) } else { Ok(verdict.fields()) }
+        if verdict.refused.is_some() { Err(refusal(verdict)) } else { Ok(verdict.fields().map(Box::new)) }
     }
 }
 
@@ -113,7 +114,7 @@ where
                 Ok(response) => {
                     fields.into_iter().for_each(|(name, value)| _ = response.headers_mut().append(name, value))
                 }
-                Err(error) => error.headers.extend(fields),
+                Err(error) => error.headers.extend(*fields),
             }
         }
         Poll::Ready(result)
