@@ -85,6 +85,16 @@ fn verify(password: &SecretString, hash: &SecretString) -> Result<bool, Error> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_decoy_costs_what_a_password_costs() {
+        let cost = |hash: &SecretString| -> String {
+            let fields: Vec<&str> = hash.expose_secret().split('$').take(4).collect();
+            fields.join("$")
+        };
+        let hasher = Hasher::new().unwrap();
+        assert_eq!(cost(&hasher.decoy), cost(&hash(&"battery staple".into()).unwrap()));
+    }
+
     #[tokio::test]
     async fn a_password_verifies_against_its_own_hash_only() {
         let hasher = Hasher::new().unwrap();

@@ -4,7 +4,7 @@
 //! to be, before it came) it can't be taken. Products are locked in the order of their ids, so that two orders never wait
 //! for each other.
 
-use database::{Transaction, params};
+use database::{Row, Transaction, params};
 
 use super::{Error, Shortage, Store, locked, now};
 use crate::domain::{Line, Product};
@@ -96,8 +96,70 @@ async fn reserved(tx: &mut Transaction, order_id: &str) -> Result<Vec<Line>, Err
     }
 }
 
+/// Sorted as those of a reservation are: not by the database, whose collation may be another order.
 async fn lines(tx: &mut Transaction, order_id: &str) -> Result<Vec<Line>, database::Error> {
-    let sql = "SELECT product_id, quantity FROM reservation_lines WHERE order_id = $1 ORDER BY product_id";
+    let sql = "SELECT product_id, quantity FROM reservation_lines WHERE order_id = $1";
     let rows = tx.query(sql, params![order_id]).await?;
-    rows.iter().map(|row| Ok(Line { product_id: row.get("product_id")?, quantity: row.get("quantity")? })).collect()
+    let line = |row: &Row| Ok(Line { product_id: row.get("product_id")?, quantity: row.get("quantity")? });
+    let mut lines = rows.iter().map(line).collect::<Result<Vec<Line>, database::Error>>()?;
+    lines.sort_by(|a, b| a.product_id.cmp(&b.product_id));
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use database::{Database, Url};
+    use serde_json::Value;
+    use testkit::eventually;
+
+    use super::*;
+    use crate::{
+        MIGRATIONS,
+        domain::{Details, Money},
+        store::NewProduct,
+    };
+
+    async fn until_waiting(database: &Database, transactions: i64) {
+        eventually("they wait", Duration::from_secs(5), async || {
+            let rows = database.query("SELECT count(*) AS waiting FROM pg_locks WHERE NOT granted", &[]).await.unwrap();
+            (rows[0].get::<i64>("waiting").unwrap() == transactions).then_some(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_reservation_and_a_release_don_t_wait_for_each_other_whatever_the_collation() {
+        let server = testkit::postgres().await;
+        let admin = Database::open(&Url(server.url()), "admin", &[]).await.unwrap();
+        // There `a` comes before `B`.
+        let create = "CREATE DATABASE shop TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en'";
+        admin.query(create, &[]).await.unwrap();
+        let (place, _) = server.url().rsplit_once('/').map(|(place, name)| (place.to_owned(), name.len())).unwrap();
+        let url = Url(format!("{place}/shop"));
+        let database = Database::open(&url, "product", &[MIGRATIONS[0], outbox::migration(9001)]).await.unwrap();
+        let store = Store::new(database.clone(), |_| Value::Null);
+        for id in ["B", "a"] {
+            let price = Money { minor_units: 100, currency: "EUR".to_owned() };
+            let (name, description, category) = (id.to_owned(), String::new(), String::new());
+            let details = Details { name, description, category, price };
+            store.create(NewProduct { id: id.to_owned(), details, stock: 10 }).await.unwrap();
+        }
+        let lines = || ["B", "a"].map(|id| Line { product_id: id.to_owned(), quantity: 1 }).to_vec();
+        store.reserve("one", lines()).await.unwrap();
+
+        let mut busy = database.begin().await.unwrap();
+        locked(&mut busy, "a").await.unwrap();
+        let release = tokio::spawn({
+            let store = store.clone();
+            async move { store.release("one").await }
+        });
+        until_waiting(&database, 1).await;
+        let reserve = tokio::spawn(async move { store.reserve("two", lines()).await });
+        until_waiting(&database, 2).await;
+        busy.rollback().await.unwrap();
+        release.await.unwrap().unwrap();
+        reserve.await.unwrap().unwrap();
+    }
 }
