@@ -176,3 +176,31 @@ impl Backend for Sqlite {
 fn gone() -> Error {
     Error::Unavailable("the bus is closed".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::Options;
+
+    #[tokio::test]
+    async fn a_transaction_that_panics_fails_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let bus = Sqlite::open(&folder.path().join("bus.db"), Options::default()).await.unwrap();
+        let event = |id: &str| {
+            let name = |text| Name::new(text).unwrap();
+            vec![Envelope::new("/services/test", name("DB"), name("CREATE")).id(id)]
+        };
+        bus.publish(event("1"), PublishOptions::default()).await.unwrap();
+
+        let second = publish::prepare(event("2")).unwrap();
+        let work = |core: &mut Owned, now| -> Answer<()> {
+            let _ = core.publish(second, &PublishOptions::default(), now)?;
+            panic!("as a mistake would")
+        };
+        let refused = bus.write(false, work).await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+
+        let outcome = bus.publish(event("3"), PublishOptions::default()).await.unwrap().remove(0).unwrap();
+        assert_eq!(outcome.position, Some(2), "what the panic left half done was rolled back");
+    }
+}

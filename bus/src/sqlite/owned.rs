@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    panic::{self, AssertUnwindSafe},
     sync::Arc,
 };
 
@@ -71,7 +72,9 @@ impl Owned {
     pub(super) fn run(&mut self, jobs: Vec<Job>) {
         let fsync = jobs.iter().any(|job| job.fsync);
         let mut replies = Vec::with_capacity(jobs.len());
-        match self.transact(jobs, fsync, &mut replies) {
+        // A panic ends a transaction as an error does: the thread is the only one there is.
+        let done = panic::catch_unwind(AssertUnwindSafe(|| self.transact(jobs, fsync, &mut replies)));
+        match done.unwrap_or_else(|_| Err(rusqlite::Error::UnwindingPanic)) {
             Ok(()) => {
                 self.show();
                 replies.into_iter().for_each(|reply: Reply| reply(Ok(())));
