@@ -3,8 +3,8 @@
 
 mod bind;
 mod connection;
-mod runtime;
 mod handler;
+mod runtime;
 mod watchdog;
 
 pub use bind::{Bound, bind};
