@@ -25,16 +25,17 @@ use crate::{cli, lone};
 const PATIENCE: Duration = Duration::from_secs(4);
 
 pub fn main(options: cli::Up) -> anyhow::Result<()> {
-    let settings = match &options.config {
+    let (file, text) = match &options.config {
         Some(path) => {
             let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            Settings::parse(&text).map_err(|faults| {
-                let lines: Vec<String> = faults.iter().map(|fault| format!("{}: {fault}", path.display())).collect();
-                anyhow::anyhow!("{}", lines.join("\n"))
-            })?
+            (path.display().to_string(), text)
         }
-        None => Settings::default(),
+        None => ("settings".to_owned(), String::new()),
     };
+    let settings = Settings::parse_with(&text, std::env::vars()).map_err(|faults| {
+        let lines: Vec<String> = faults.iter().map(|fault| format!("{file}: {fault}")).collect();
+        anyhow::anyhow!("{}", lines.join("\n"))
+    })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(up(options, settings));
     // What still runs has had its time.

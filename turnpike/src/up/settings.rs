@@ -4,7 +4,9 @@ use std::{fmt, time::Duration};
 
 use gateway::action::duration;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
+const PREFIX: &str = "TURNPIKE__";
 const KEYS: [&str; 3] = ["telemetry:", "consumers:", "orders:"];
 
 #[derive(Clone, Debug, Deserialize)]
@@ -89,6 +91,21 @@ impl Default for Orders {
     }
 }
 
+/// Sets what stands at a path of keys, and makes the sections above it.
+fn put(tree: &mut Value, keys: &[&str], value: Value) {
+    match keys {
+        [] => *tree = value,
+        [key, rest @ ..] => {
+            if !tree.is_object() {
+                *tree = Value::Object(Map::new());
+            }
+            if let Value::Object(section) = tree {
+                put(section.entry(*key).or_insert(Value::Null), rest, value);
+            }
+        }
+    }
+}
+
 impl Consumers {
     /// The pace of a role's consumers, if it has any.
     pub fn of(&self, role: &str) -> Option<bus::Pace> {
@@ -112,8 +129,29 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn parse(text: &str) -> Result<Self, Vec<Fault>> {
-        let settings: Self = serde_saphyr::from_str(text)
-            .map_err(|error| vec![Fault { path: String::new(), message: error.to_string() }])?;
+        Self::parse_with(text, [])
+    }
+
+    /// The same, with `TURNPIKE__SECTION__KEY` variables over what the text says:
+    /// `TURNPIKE__CONSUMERS__LOGGER__LEASE=1m`. Variables of other sections are not settings and left alone.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them; a variable that names no setting.
+    pub fn parse_with(text: &str, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, Vec<Fault>> {
+        let whole = |error: &dyn fmt::Display| vec![Fault { path: String::new(), message: error.to_string() }];
+        // Read as settings first: only this reading knows the lines.
+        let mut settings: Self = serde_saphyr::from_str(text).map_err(|error| whole(&error))?;
+        let mut tree: Value = serde_saphyr::from_str(text).map_err(|error| whole(&error))?;
+        for (name, value) in variables {
+            let Some(path) = name.strip_prefix(PREFIX).map(str::to_lowercase) else { continue };
+            let keys: Vec<&str> = path.split("__").collect();
+            if !KEYS.iter().any(|key| key.strip_suffix(':') == keys.first().copied()) {
+                continue;
+            }
+            put(&mut tree, &keys, serde_saphyr::from_str(&value).unwrap_or(Value::String(value)));
+            settings = serde_json::from_value(tree.clone())
+                .map_err(|error| vec![Fault { path: name, message: error.to_string() }])?;
+        }
         let faults = settings.faults();
         if faults.is_empty() { Ok(settings) } else { Err(faults) }
     }
@@ -173,6 +211,33 @@ mod tests {
                 "consumers.logger.concurrency: must be within 1 to 1000",
             ]
         );
+    }
+
+    #[test]
+    fn a_variable_goes_over_what_the_file_says() {
+        let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let text = "consumers:\n  logger: {concurrency: 3}\n";
+        let settings = Settings::parse_with(
+            text,
+            [
+                variable("TURNPIKE__CONSUMERS__LOGGER__LEASE", "1m"),
+                variable("TURNPIKE__TELEMETRY__SAMPLE_RATIO", "0.5"),
+                variable("TURNPIKE__TELEMETRY__LOG", "warn"),
+                variable("TURNPIKE__PORT", "8080"),
+                variable("HOME", "/"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(settings.consumers.logger.lease, Duration::from_secs(60));
+        assert_eq!(settings.consumers.logger.concurrency, 3);
+        assert_eq!((settings.telemetry.sample_ratio, settings.telemetry.log.as_str()), (0.5, "warn"));
+    }
+
+    #[test]
+    fn a_variable_that_names_no_setting_is_refused_by_its_name() {
+        let variable = ("TURNPIKE__CONSUMERS__LOGER__LEASE".to_owned(), "1m".to_owned());
+        let faults = Settings::parse_with("", [variable]).unwrap_err();
+        assert!(faults[0].to_string().starts_with("TURNPIKE__CONSUMERS__LOGER__LEASE: "), "{faults:?}");
     }
 
     #[test]
