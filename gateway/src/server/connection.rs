@@ -21,7 +21,10 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::watchdog::{Activity, HEAD, Watched};
+use super::{
+    open::Open,
+    watchdog::{Activity, HEAD, Watched},
+};
 use crate::{config::Limits, layers::Response};
 
 /// What the codec itself reads before the pipeline judges: above the pipeline's limits, so that what is a little too much
@@ -35,7 +38,7 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves a connection until it ends. Errors are the client's affair: it went away, or spoke no HTTP.
-pub async fn serve<S>(socket: TcpStream, service: S, activity: Arc<Activity>, limits: &Limits)
+pub async fn serve<S>(socket: TcpStream, service: S, activity: Arc<Activity>, limits: &Limits, open: Open)
 where
     S: Service<http::Request<Incoming>, Response = Response, Error = Infallible> + Send,
     S::Future: Send + 'static,
@@ -47,7 +50,7 @@ where
         () = drained(&activity) => return,
     };
     let Ok(is_http2) = is_http2 else { return };
-    let io = TokioIo::new(Watched { socket, activity: Arc::clone(&activity) });
+    let io = TokioIo::new(Watched { socket, activity: Arc::clone(&activity), _open: open });
     let head = limits.headers.0.saturating_mul(2) + limits.uri.0 + SLACK;
     let head = usize::try_from(head).unwrap_or(usize::MAX);
     let served = if is_http2 {

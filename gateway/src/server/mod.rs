@@ -4,6 +4,7 @@
 mod bind;
 mod connection;
 mod handler;
+mod open;
 mod runtime;
 mod watchdog;
 

@@ -2,10 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener as Socket},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -18,11 +15,11 @@ use tower::Service;
 use super::{
     Shared, connection,
     handler::{Handler, Requests},
+    open::Open,
     watchdog::Watchdog,
 };
 use crate::{
     layers::{Request, Response, request_id::Peer},
-    metrics::METRICS,
     pipeline::{Surroundings, pipeline},
     snapshot::Snapshot,
     worker::Worker,
@@ -123,12 +120,8 @@ where
     }
 
     fn take(&self, socket: TcpStream, client: SocketAddr) {
-        let open = Open::count(&self.open);
         let limits = Arc::clone(&self.handler.snapshot().edge.limits);
-        if open.before >= limits.connections {
-            METRICS.connection_refused();
-            return;
-        }
+        let Some(open) = Open::admit(&self.open, limits.connections, self.connections) else { return };
         let activity = self.watchdog.activity();
         let requests = Requests {
             handler: Arc::clone(self.handler),
@@ -137,29 +130,8 @@ where
         };
         let noted = Arc::clone(&activity);
         let task = self.connections.spawn(async move {
-            connection::serve(socket, requests, noted, &limits).await;
-            drop(open);
+            connection::serve(socket, requests, noted, &limits, open).await;
         });
         self.watchdog.watch(activity, task.abort_handle());
-    }
-}
-
-/// An open connection, counted while it lives.
-struct Open {
-    counter: Arc<AtomicUsize>,
-    before: usize,
-}
-
-impl Open {
-    fn count(counter: &Arc<AtomicUsize>) -> Self {
-        METRICS.connection_opened();
-        Self { before: counter.fetch_add(1, Relaxed), counter: Arc::clone(counter) }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        METRICS.connection_closed();
-        self.counter.fetch_sub(1, Relaxed);
     }
 }

@@ -25,6 +25,8 @@ use tokio::{
     task::AbortHandle,
 };
 
+use super::open::Open;
+
 /// How long a client may take to send a request's head.
 pub const HEAD: Duration = Duration::from_secs(10);
 /// How long a connection may stay without a byte in either direction. Longer than a proxied stream may be silent, which is
@@ -149,6 +151,7 @@ impl Activity {
 pub struct Watched {
     pub socket: TcpStream,
     pub activity: Arc<Activity>,
+    pub _open: Open,
 }
 
 impl AsyncRead for Watched {

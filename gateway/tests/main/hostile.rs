@@ -5,9 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{SinkExt as _, StreamExt as _};
 use gateway::keys;
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     running::{Running, echo, passing_on},
@@ -165,4 +167,36 @@ async fn a_body_that_is_encoded_is_not_taken_for_what_it_is_not() {
     answer.problem();
     assert_eq!(gateway.send("POST", "/session", &[JSON, ("content-encoding", "identity")], GOOD).await.status, 201);
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_websocket_counts_as_a_connection_while_it_lives_and_is_drained() {
+    let web = crate::proxy::websocket().await;
+    let sections = format!("limits: {{connections: 2}}\n{}", passing_on(web));
+    let gateway = Running::start(&sections).await;
+    let address = gateway.address;
+    let dial = || async move {
+        let stream = TcpStream::connect(address).await.ok()?;
+        tokio_tungstenite::client_async(format!("ws://{address}/ws"), stream).await.ok().map(|(socket, _)| socket)
+    };
+    let (mut first, second) = (dial().await.expect("the first"), dial().await.expect("the second"));
+    assert!(dial().await.is_none(), "a third is one too many");
+    drop(second);
+    let third = testkit::eventually("its place is free again", Duration::from_secs(5), || async { dial().await }).await;
+    drop(third);
+
+    // A message on its way when the drain begins still comes back.
+    let stopping = tokio::spawn(gateway.stop());
+    testkit::eventually("nobody is taken in", Duration::from_secs(5), || async {
+        TcpStream::connect(address).await.is_err().then_some(())
+    })
+    .await;
+    first.send(Message::text("still here")).await.unwrap();
+    assert_eq!(first.next().await.unwrap().unwrap(), Message::text("still here"));
+    first.close(None).await.unwrap();
+    while let Some(Ok(_)) = first.next().await {}
+    drop(first);
+    let start = Instant::now();
+    stopping.await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(2), "the drain ends with the last WebSocket");
 }

@@ -254,7 +254,7 @@ async fn grpc_passes_with_its_trailers() {
 }
 
 /// A WebSocket server that sends every message back.
-async fn websocket() -> SocketAddr {
+pub async fn websocket() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
