@@ -22,7 +22,7 @@ use rand::Rng as _;
 use serde_json::{Value, json};
 use tokio::{
     sync::Semaphore,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
 use crate::cli;
@@ -33,6 +33,8 @@ const REQUESTS_A_MINUTE_A_SHOPPER: u32 = 60;
 const OPEN_REQUESTS: usize = 256;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_ANSWER: usize = 1 << 20;
+/// How often a shopper tries to sign up or log in, a second apart.
+const TURNS: usize = 60;
 
 pub fn main(options: cli::Traffic) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -105,6 +107,9 @@ fn demo_url(folder: &std::path::Path) -> anyhow::Result<String> {
     entries.get("DEMO_URL").map(|url| (*url).to_owned()).with_context(|| format!("no DEMO_URL in {}", path.display()))
 }
 
+/// Status, JSON body, and the cookie that was set.
+type Answer = anyhow::Result<(StatusCode, Value, Option<String>)>;
+
 struct Shop {
     http: Client<HttpConnector, Full<Bytes>>,
     url: String,
@@ -124,7 +129,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(&self, answer: &anyhow::Result<(StatusCode, Value, Option<String>)>) {
+    fn count(&self, answer: &Answer) {
         let counter = match answer {
             Ok((status, ..)) if status.is_success() => &self.answered,
             Ok((StatusCode::TOO_MANY_REQUESTS, ..)) => &self.limited,
@@ -157,14 +162,14 @@ impl Shop {
         };
         let product = &products[which];
         match what {
-            0..40 => drop(self.send(Method::GET, "/products", Some(session), None).await),
-            40..70 => drop(self.send(Method::GET, &format!("/products/{product}"), Some(session), None).await),
-            70..75 => drop(self.send(Method::GET, "/orders", Some(session), None).await),
+            0..40 => drop(self.ask(Method::GET, "/products", Some(session), None).await),
+            40..70 => drop(self.ask(Method::GET, &format!("/products/{product}"), Some(session), None).await),
+            70..75 => drop(self.ask(Method::GET, "/orders", Some(session), None).await),
             75..90 => self.add(session, product).await,
             _ => {
                 // A cart version is ordered once: what is bought now makes it a new one.
                 self.add(session, product).await;
-                let placed = self.send(Method::POST, "/order/place", Some(session), Some(json!({}))).await;
+                let placed = self.ask(Method::POST, "/order/place", Some(session), Some(json!({}))).await;
                 if placed.is_ok_and(|(status, ..)| status == StatusCode::CREATED) {
                     self.tally.placed.fetch_add(1, Relaxed);
                 }
@@ -174,7 +179,7 @@ impl Shop {
 
     async fn add(&self, session: &str, product: &str) {
         let body = json!({"product_id": product, "quantity": 1});
-        drop(self.send(Method::POST, "/cart/add", Some(session), Some(body)).await);
+        drop(self.ask(Method::POST, "/cart/add", Some(session), Some(body)).await);
     }
 
     /// A new account and its session's cookie.
@@ -182,10 +187,10 @@ impl Shop {
         let email = format!("shopper-{}@traffic.example", uuid::Uuid::now_v7());
         let password = uuid::Uuid::new_v4().to_string();
         let account = json!({"email": email, "password": password, "name": "A Shopper"});
-        let (status, answer, _) = self.send(Method::POST, "/accounts", None, Some(account)).await?;
+        let (status, answer, _) = self.present("/accounts", &account).await?;
         anyhow::ensure!(status == StatusCode::CREATED, "POST /accounts answers {status}: {answer}");
         let credentials = json!({"email": email, "password": password});
-        let (status, answer, cookie) = self.send(Method::POST, "/session", None, Some(credentials)).await?;
+        let (status, answer, cookie) = self.present("/session", &credentials).await?;
         anyhow::ensure!(status == StatusCode::CREATED, "POST /session answers {status}: {answer}");
         cookie.context("POST /session sets no cookie")
     }
@@ -197,13 +202,26 @@ impl Shop {
         Ok(products.filter_map(|product| product["id"].as_str().map(str::to_owned)).collect())
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        session: Option<&str>,
-        body: Option<Value>,
-    ) -> anyhow::Result<(StatusCode, Value, Option<String>)> {
+    /// A request that counts.
+    async fn ask(&self, method: Method, path: &str, session: Option<&str>, body: Option<Value>) -> Answer {
+        let answer = self.send(method, path, session, body).await;
+        self.tally.count(&answer);
+        answer
+    }
+
+    /// Sends credentials; where sign-ups and log-ins are limited, it waits for its turn.
+    async fn present(&self, path: &str, credentials: &Value) -> Answer {
+        for _ in 0..TURNS {
+            let answer = self.send(Method::POST, path, None, Some(credentials.clone())).await?;
+            if answer.0 != StatusCode::TOO_MANY_REQUESTS {
+                return Ok(answer);
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        bail!("POST {path} was limited {TURNS} times")
+    }
+
+    async fn send(&self, method: Method, path: &str, session: Option<&str>, body: Option<Value>) -> Answer {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
         if let Some(cookie) = session {
             request = request.header(header::COOKIE, cookie);

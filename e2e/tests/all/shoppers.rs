@@ -3,10 +3,10 @@ use std::process::Command;
 use e2e::{Options, System, binary};
 
 #[tokio::test]
-async fn simulated_shoppers_browse_and_order_and_nothing_fails() {
+async fn more_simulated_shoppers_than_may_sign_up_at_once_browse_and_order() {
     let system = System::start(Options::default()).await;
     let output = Command::new(binary())
-        .args(["traffic", "--rate", "50", "--duration", "5", "--data-dir"])
+        .args(["traffic", "--rate", "80", "--duration", "5", "--data-dir"])
         .arg(system.folder())
         .output()
         .unwrap();
