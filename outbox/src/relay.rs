@@ -92,7 +92,7 @@ impl Relay {
         self
     }
 
-    /// Works until `drain`, then publishes what is there once more and gives the lease up. A database or bus that is
+    /// Works until `drain`, then publishes what is still there and gives the lease up. A database or bus that is
     /// away is waited for.
     ///
     /// # Errors
@@ -124,7 +124,15 @@ impl Relay {
     }
 
     async fn finish(&mut self) {
-        if let Err(trouble) = self.step().await {
+        // A step may publish a single event, where it proves that the bus takes new numbers.
+        let finished = loop {
+            match self.step().await {
+                Ok(Step::Idle) => break Ok(()),
+                Ok(_) => {}
+                Err(trouble) => break Err(trouble),
+            }
+        };
+        if let Err(trouble) = finished {
             tracing::warn!(error = %trouble, "what is left in the outbox is published at the next start");
         }
         if let Some(lease) = self.lease.take()
