@@ -1,6 +1,11 @@
 //! SQLite: one connection that writes, several that read, on one file in WAL mode.
 
-use std::{borrow::Cow, path::Path, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sqlx::{
     Arguments as _, AssertSqlSafe, Column as _, ConnectOptions as _, Row as _, SqlSafeStr as _, SqlStr, SqlitePool,
@@ -13,6 +18,7 @@ use sqlx::{
 use crate::{Error, Row, Value, connect::ACQUIRE_TIMEOUT};
 
 const READERS: u32 = 4;
+const REOPEN_AFTER: Duration = Duration::from_millis(10);
 
 pub(crate) struct Pools {
     pub writer: SqlitePool,
@@ -38,7 +44,14 @@ pub(crate) async fn open(path: &Path) -> Result<Pools, Error> {
             .max_lifetime(forever)
             .test_before_acquire(false)
     };
-    let writer = pool(1).connect_with(options.clone()).await?;
+    // Switching a new file to WAL fails at once if another opener does so too: no busy_timeout applies to that.
+    let deadline = Instant::now() + ACQUIRE_TIMEOUT;
+    let writer = loop {
+        match pool(1).connect_with(options.clone()).await.map_err(Error::from) {
+            Err(Error::Unavailable(_)) if Instant::now() < deadline => tokio::time::sleep(REOPEN_AFTER).await,
+            settled => break settled?,
+        }
+    };
     let readers = pool(READERS).connect_lazy_with(options.pragma("query_only", "ON"));
     Ok(Pools { writer, readers })
 }
