@@ -1,15 +1,15 @@
 //! What a backend must do for the [`crate::Bus`]: keep the log, the groups and their leases. The conformance suite
 //! (`tests/conformance`) says how; this says what.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use events::{Envelope, Name};
 use tokio::sync::watch;
 
 use crate::{
-    Claim, Claimed, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Outcome, Page, Partition,
-    PublishOptions, Queue, QueueStatus, Settlement, Sought, Start, Which,
+    Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Outcome, Page, Partition,
+    PublishOptions, Queue, QueueStatus, Roster, Settlement, Sought, Standing, Start, Which,
 };
 
 #[async_trait]
@@ -37,6 +37,16 @@ pub trait Backend: Send + Sync + 'static {
     fn appended(&self, queue: &Name) -> watch::Receiver<u64>;
     /// The first position of a partition that was recorded then or later.
     async fn position_at(&self, queue: &Name, partition: u32, start: Start) -> Result<u64, Error>;
+
+    /// Where an event stands with each group whose queue it is in, by the group's name.
+    async fn standing(&self, queue: &Name, partition: u32, position: u64) -> Result<BTreeMap<String, Standing>, Error>;
+    /// Changes when events of the queue were settled, by any group.
+    fn settled(&self, queue: &Name) -> watch::Receiver<u64>;
+
+    /// Who is connected in this process.
+    fn roster(&self) -> &Roster;
+    /// Who is connected, in every process that tells.
+    async fn connections(&self) -> Result<Vec<Connection>, Error>;
 
     async fn queues(&self) -> Result<Vec<QueueStatus>, Error>;
     async fn groups(&self) -> Result<Vec<GroupStatus>, Error>;

@@ -1,13 +1,14 @@
 //! The handle on a bus.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use events::{Envelope, Filter, Name};
 use tokio::sync::watch;
 
 use crate::{
-    Backend, Claim, Claimed, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineage, Lineages, Outcome, Page,
-    Partition, PublishOptions, Queue, QueueStatus, Settlement, Sought, Start, Tail, TailFrom, Which,
+    Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineage, Lineages, Outcome,
+    Page, Partition, PublishOptions, Queue, QueueStatus, Roster, Settlement, Sought, Standing, Start, Tail, TailFrom,
+    Which,
 };
 
 /// A handle on a bus, whatever its backend. Clones share it.
@@ -79,6 +80,31 @@ impl Bus {
     /// Follows a queue without a group.
     pub async fn tail(&self, filter: Filter, from: TailFrom) -> Result<Tail, Error> {
         Tail::new(self.clone(), filter, from).await
+    }
+
+    /// Where an event stands with each group on its queue, by the group's name.
+    pub async fn standing(
+        &self,
+        queue: &Name,
+        partition: u32,
+        position: u64,
+    ) -> Result<BTreeMap<String, Standing>, Error> {
+        self.0.standing(queue, partition, position).await
+    }
+
+    /// Changes when events of the queue were settled, by any group: a hint, which may come up to a second late.
+    pub fn settled(&self, queue: &Name) -> watch::Receiver<u64> {
+        self.0.settled(queue)
+    }
+
+    /// Who is connected in this process, and where whoever connects is put down.
+    pub fn roster(&self) -> &Roster {
+        self.0.roster()
+    }
+
+    /// Who is connected, in every process on this bus; another process's changes show within seconds.
+    pub async fn connections(&self) -> Result<Vec<Connection>, Error> {
+        self.0.connections().await
     }
 
     pub async fn queues(&self) -> Result<Vec<QueueStatus>, Error> {

@@ -3,7 +3,8 @@
 //! It promises order a key even across retries, confirmed publishes, at-least-once delivery with leases that a stale
 //! member can't settle, and that what is lost is told. Effects happen once where the handler uses the [`Inbox`].
 //!
-//! [`Bus`] is a handle on a [`Backend`]; [`sqlite`] is the one for one process. [`Consumer`] runs a member of a group.
+//! [`Bus`] is a handle on a [`Backend`]; [`sqlite`] is the one for one process,
+//! [`redis`] the one for many. [`Consumer`] runs a member of a group.
 
 mod backend;
 mod bus;
@@ -19,7 +20,9 @@ mod ledger;
 mod member;
 mod metrics;
 mod publish;
+pub mod redis;
 mod retry;
+mod roster;
 pub mod sqlite;
 mod status;
 mod tail;
@@ -34,5 +37,8 @@ pub use group::{Delivery, Group, Mode, Pace, Start};
 pub use inbox::Inbox;
 pub use lease::{Claim, Claimed, Leased, Settlement, Token, Verb};
 pub use publish::{Confirm, Lineage, Lineages, Outcome, Partition, Producer, PublishOptions, Queue, Recorded};
-pub use status::{DeadLetter, Failed, GroupStatus, Logged, Page, PartitionStatus, QueueStatus, Sought, Which};
+pub use roster::{Connection, Joined, Roster, Subscription, Transport};
+pub use status::{
+    DeadLetter, Failed, GroupStatus, Logged, Page, PartitionStatus, QueueStatus, Sought, Standing, Which,
+};
 pub use tail::{Gap, GapReason, Tail, TailFrom, Tailed};

@@ -48,6 +48,27 @@ pub struct GroupStatus {
     pub next: Vec<u64>,
 }
 
+/// Where an event stands with a group; derived from the group's place and its records, never written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Not looked at yet.
+    Pending,
+    Leased,
+    /// Waits for another attempt.
+    Retrying,
+    /// Waits for its key's turn.
+    Parked,
+    Acked,
+    Dead,
+    /// The group's filter doesn't take it.
+    Filtered,
+    /// Recorded before the place where the group began.
+    NotApplicable,
+    /// Trimmed, or never recorded: nobody can tell any more.
+    Unknown,
+}
+
 /// Part of a partition's log.
 #[derive(Clone, Debug)]
 pub struct Page {

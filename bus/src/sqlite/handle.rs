@@ -1,11 +1,11 @@
 //! The handle on the writer thread: the [`Backend`].
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use events::{Envelope, Name};
 use parking_lot::Mutex;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::OpenFlags;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
@@ -16,8 +16,9 @@ use super::{
     writer,
 };
 use crate::{
-    Backend, Claim, Claimed, Confirm, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Logged, Outcome,
-    Page, Partition, PublishOptions, Queue, QueueStatus, Settlement, Sought, Start, Which, metrics,
+    Backend, Claim, Claimed, Confirm, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Logged,
+    Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Roster, Settlement, Sought, Standing, Start, Which,
+    metrics,
 };
 
 /// Requests that wait for the writer; more wait to be sent.
@@ -29,7 +30,8 @@ const PAGE: usize = 1000;
 pub struct Sqlite {
     jobs: mpsc::Sender<Job>,
     shared: Arc<Shared>,
-    reader: Arc<Mutex<Connection>>,
+    reader: Arc<Mutex<rusqlite::Connection>>,
+    roster: Roster,
 }
 
 impl Sqlite {
@@ -41,8 +43,8 @@ impl Sqlite {
             let (jobs, receiver) = mpsc::channel(WAITING);
             let shared = Arc::new(Shared::default());
             writer::start(&path, options, shared.clone(), receiver)?;
-            let reader = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-            Ok(Self { jobs, shared, reader: Arc::new(Mutex::new(reader)) })
+            let reader = rusqlite::Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            Ok(Self { jobs, shared, reader: Arc::new(Mutex::new(reader)), roster: Roster::new() })
         })
         .await?
     }
@@ -142,6 +144,24 @@ impl Backend for Sqlite {
             known.map_or(Ok(1), |partition| seek::position(&core.conn, &partition.log, start)).map(Ok)
         })
         .await
+    }
+
+    async fn standing(&self, queue: &Name, partition: u32, position: u64) -> Result<BTreeMap<String, Standing>, Error> {
+        let _ = (queue, partition, position);
+        todo!("standing")
+    }
+
+    fn settled(&self, queue: &Name) -> watch::Receiver<u64> {
+        let _ = queue;
+        todo!("settled")
+    }
+
+    fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    async fn connections(&self) -> Result<Vec<Connection>, Error> {
+        Ok(self.roster.here())
     }
 
     async fn queues(&self) -> Result<Vec<QueueStatus>, Error> {

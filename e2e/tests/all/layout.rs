@@ -24,7 +24,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     // the event path
     ("bus", &["events", "database", "telemetry"]),
     ("outbox", &["bus", "events", "database", "telemetry", "lifecycle"]),
+    ("broker", &["bus", "events", "principal", "telemetry", "lifecycle"]),
     ("logger", &["bus", "events", "database", "telemetry", "lifecycle"]),
+    ("dashboard", &["bus", "events", "database", "principal", "telemetry", "lifecycle"]),
+    ("notifier", &["bus", "events", "database", "telemetry", "lifecycle"]),
     // the tests
     ("testkit", &[]),
     ("stage", &["testkit", "service", "principal", "bus", "events", "database", "lifecycle"]),

@@ -1,12 +1,15 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use async_trait::async_trait;
 use bus::{
-    Backend, Bus, Claim, Claimed, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Outcome, Page, Partition,
-    PublishOptions, Queue, QueueStatus, Settlement, Sought, Start, Which,
+    Backend, Bus, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Outcome,
+    Page, Partition, PublishOptions, Queue, QueueStatus, Roster, Settlement, Sought, Standing, Start, Which,
     sqlite::{Options, Sqlite},
 };
 use events::{Envelope, Name};
@@ -86,6 +89,18 @@ impl Backend for Network {
         unreachable!("a relay only publishes")
     }
     async fn position_at(&self, _: &Name, _: u32, _: Start) -> Result<u64, Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn standing(&self, _: &Name, _: u32, _: u64) -> Result<BTreeMap<String, Standing>, Error> {
+        unreachable!("a relay only publishes")
+    }
+    fn settled(&self, _: &Name) -> watch::Receiver<u64> {
+        unreachable!("a relay only publishes")
+    }
+    fn roster(&self) -> &Roster {
+        unreachable!("a relay only publishes")
+    }
+    async fn connections(&self) -> Result<Vec<Connection>, Error> {
         unreachable!("a relay only publishes")
     }
     async fn queues(&self) -> Result<Vec<QueueStatus>, Error> {

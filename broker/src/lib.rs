@@ -1,0 +1,52 @@
+//! The bus for clients: publish over HTTP; follow over WebSocket, SSE and long-poll; see queues, groups and connections.
+
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use bus::Bus;
+use lifecycle::{Readiness, Role, Shutdown};
+use principal::Issuer;
+
+/// Where it listens, which bus it opens to clients, and whose principals it believes.
+#[derive(Clone)]
+pub struct Config {
+    /// Port 0 takes a free one.
+    pub listen: SocketAddr,
+    pub bus: Bus,
+    pub issuers: Vec<Issuer>,
+}
+
+/// The role. See [`build`].
+pub struct Broker {
+    address: SocketAddr,
+    readiness: Readiness,
+}
+
+/// Binds the listener.
+///
+/// # Errors
+/// If the address is taken.
+pub async fn build(config: Config) -> anyhow::Result<Broker> {
+    let _ = config;
+    todo!("broker")
+}
+
+#[async_trait]
+impl Role for Broker {
+    fn name(&self) -> &'static str {
+        "broker"
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        Some(self.address)
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
+        let _ = shutdown;
+        todo!("broker")
+    }
+}
