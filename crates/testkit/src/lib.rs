@@ -6,6 +6,8 @@
 
 mod eventually;
 mod postgres;
+mod redis;
 
 pub use eventually::eventually;
 pub use postgres::{Postgres, postgres};
+pub use redis::{Aof, Redis, RedisOptions, redis};
