@@ -82,7 +82,14 @@ impl EnvelopeError {
     pub(crate) fn new(field: &str, reason: impl Into<String>) -> Self {
         Self { field: field.to_owned(), reason: reason.into() }
     }
+
+    /// Whether it is data of more than [`Envelope::MAX_DATA_BYTES`].
+    pub fn is_too_large(&self) -> bool {
+        self.reason == TOO_LARGE
+    }
 }
+
+pub(crate) const TOO_LARGE: &str = "must be at most 256 KiB";
 
 impl Envelope {
     /// The most bytes of data, as JSON text or as bytes.

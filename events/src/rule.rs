@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     Envelope, EnvelopeError,
-    envelope::Data,
+    envelope::{Data, TOO_LARGE},
     wire::{EXTENSIONS, STANDARD},
 };
 
@@ -120,7 +120,7 @@ fn data(envelope: &Envelope) -> Result<(), EnvelopeError> {
             ("data", serde_json::to_writer(Room { left: Envelope::MAX_DATA_BYTES }, value).is_ok())
         }
     };
-    if fits { Ok(()) } else { Err(EnvelopeError::new(field, "must be at most 256 KiB")) }
+    if fits { Ok(()) } else { Err(EnvelopeError::new(field, TOO_LARGE)) }
 }
 
 /// Counts what is written, and stops the writer when there is too much.

@@ -50,7 +50,14 @@ impl Envelope {
     /// # Errors
     /// Names the attribute that is wrong.
     pub fn parse(json: &[u8]) -> Result<Self, EnvelopeError> {
-        let mut attributes = object(json)?;
+        Self::read(object(json)?)
+    }
+
+    /// As [`Envelope::parse`], of attributes that were read from elsewhere: a batch, or header fields.
+    ///
+    /// # Errors
+    /// Names the attribute that is wrong.
+    pub fn read(mut attributes: Map<String, Value>) -> Result<Self, EnvelopeError> {
         for stamped in STAMPED {
             attributes.remove(stamped);
         }
@@ -62,7 +69,15 @@ impl Envelope {
     /// # Errors
     /// Names the member that is wrong.
     pub fn parse_shorthand(source: &str, json: &[u8]) -> Result<Self, EnvelopeError> {
-        let mut members = Attributes(object(json)?);
+        Self::read_shorthand(source, object(json)?)
+    }
+
+    /// As [`Envelope::parse_shorthand`], of members that were read from elsewhere.
+    ///
+    /// # Errors
+    /// Names the member that is wrong.
+    pub fn read_shorthand(source: &str, members: Map<String, Value>) -> Result<Self, EnvelopeError> {
+        let mut members = Attributes(members);
         let mut envelope = Self::new(source, members.name("queue")?, members.name("event")?);
         if let Some(payload) = members.0.remove("payload") {
             envelope = envelope.data(payload);
