@@ -1,4 +1,21 @@
 //! The bus for clients: publish over HTTP; follow over WebSocket, SSE and long-poll; see queues, groups and connections.
+//!
+//! It stands behind the gateway, which says who calls (`turnpike-principal`); what the caller may do is decided here, by
+//! its scopes (`access.rs`). It keeps nothing: a client's place is the cursor that the client holds, and any broker on the
+//! same bus goes on from it.
+
+mod access;
+mod connections;
+mod cursor;
+mod filter;
+mod groups;
+mod hub;
+mod problem;
+mod publish;
+mod queues;
+mod settings;
+mod shared;
+mod status;
 
 use std::net::SocketAddr;
 
@@ -7,6 +24,8 @@ use bus::Bus;
 use lifecycle::{Readiness, Role, Shutdown};
 use principal::Issuer;
 
+pub use settings::Settings;
+
 /// Where it listens, which bus it opens to clients, and whose principals it believes.
 #[derive(Clone)]
 pub struct Config {
@@ -14,6 +33,7 @@ pub struct Config {
     pub listen: SocketAddr,
     pub bus: Bus,
     pub issuers: Vec<Issuer>,
+    pub settings: Settings,
 }
 
 /// The role. See [`build`].

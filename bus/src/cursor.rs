@@ -39,6 +39,19 @@ impl Cursor {
     pub fn position(&self, partition: u32) -> Option<u64> {
         self.0.get(&partition).map(|place| place.position)
     }
+
+    /// What it holds: (partition, lineage, last position seen) each, by partition.
+    pub fn places(&self) -> impl Iterator<Item = (u32, u64, u64)> {
+        self.0.iter().map(|(&partition, place)| (partition, place.lineage, place.position))
+    }
+}
+
+/// From (partition, lineage, last position seen), as [`Cursor::places`] gives them.
+impl FromIterator<(u32, u64, u64)> for Cursor {
+    fn from_iter<I: IntoIterator<Item = (u32, u64, u64)>>(places: I) -> Self {
+        let place = |(partition, lineage, position)| (partition, Place { lineage, position });
+        Self(places.into_iter().map(place).collect())
+    }
 }
 
 impl fmt::Display for Cursor {
@@ -95,6 +108,7 @@ mod tests {
             (0, Place { lineage: 7, position: 42 }),
             (3, Place { lineage: u64::MAX >> 1, position: 0 }),
         ]));
+        assert_eq!(cursor.places().collect::<Cursor>(), cursor);
         assert_eq!(cursor.to_string().parse(), Ok(cursor));
     }
 

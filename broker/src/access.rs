@@ -1,0 +1,251 @@
+//! Who calls, and what it may do: decided by the scopes of the principal that the gateway signed, and by nothing else.
+//!
+//! `events:read:DB/*` reads, `events:read:own:DB/*` reads what is the principal's own (attribute `owner`),
+//! `events:write:ORDERS/CREATE` publishes, `bus:admin` operates. The patterns are filters; a filter may be read only if
+//! for each event it names one scope covers it.
+
+use axum::extract::FromRequestParts;
+use events::{Envelope, Name};
+use http::{HeaderMap, request::Parts};
+use principal::{METADATA, Principal, TokenError};
+
+use crate::{
+    filter::{Filter, Term},
+    problem::{Kind, Problem},
+    shared::Shared,
+};
+
+const READ: &str = "events:read:";
+const OWN: &str = "own:";
+const WRITE: &str = "events:write:";
+const OPERATE: &str = "bus:admin";
+
+/// The queues that only the bus itself writes.
+const RESERVED: [&str; 4] = ["SYS", "PRESENCE", "RECEIPT", "ROOMS"];
+
+/// Who calls.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Caller {
+    /// The principal's resource name; None: anonymous.
+    pub subject: Option<String>,
+    /// The client's address, as the gateway saw it.
+    pub address: Option<String>,
+    scopes: Scopes,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Scopes {
+    read: Vec<Term>,
+    read_own: Vec<Term>,
+    write: Vec<Term>,
+    operate: bool,
+}
+
+/// What a caller sees of what it asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Sight {
+    terms: Vec<(Term, Reach)>,
+}
+
+#[derive(Clone, Debug)]
+enum Reach {
+    All,
+    /// What this subject owns.
+    Own(String),
+}
+
+impl Caller {
+    /// Who sent a request with these headers.
+    pub(crate) async fn of(headers: &HeaderMap, shared: &Shared) -> Result<Self, Problem> {
+        let address = headers.get("x-forwarded-for").and_then(|value| client_address(value.to_str().ok()?));
+        let mut tokens = headers.get_all(METADATA).iter();
+        let Some(token) = tokens.next() else { return Ok(Self { address, ..Self::default() }) };
+        if tokens.next().is_some() {
+            return Err(Problem::new(Kind::Unauthenticated, "more than one principal"));
+        }
+        let caller = Self::verified(token.to_str().unwrap_or_default(), shared).await?;
+        Ok(Self { address, ..caller })
+    }
+
+    /// Who a token speaks of.
+    pub(crate) async fn verified(token: &str, shared: &Shared) -> Result<Self, Problem> {
+        match shared.verifier.verify(token).await {
+            Ok(principal) => Ok(Self::from(principal)),
+            Err(TokenError::Invalid(reason)) => {
+                tracing::warn!(reason, "a principal token was refused");
+                Err(Problem::new(Kind::Unauthenticated, "the principal token is not valid"))
+            }
+            Err(TokenError::Unavailable(reason)) => {
+                tracing::warn!(reason, "a principal token could not be verified");
+                let wait = std::time::Duration::from_secs(1);
+                Err(Problem::unavailable("the principal can't be verified now", wait))
+            }
+        }
+    }
+
+    /// Whether it may read all that the filter takes, or what it owns of that.
+    pub(crate) fn may_read(&self, filter: &Filter) -> Result<Sight, Problem> {
+        let mut terms = Vec::new();
+        for term in filter.terms.iter().flat_map(each_event) {
+            let reach = self
+                .reach(&term)
+                .ok_or_else(|| self.refused(format!("reading {term} needs the scope {READ}{term}")))?;
+            terms.push((term, reach));
+        }
+        Ok(Sight { terms })
+    }
+
+    /// Whether it may publish this event to this queue.
+    pub(crate) fn may_write(&self, queue: &Name, event: &Name) -> Result<(), Problem> {
+        if RESERVED.contains(&queue.as_str()) {
+            return Err(Problem::forbidden(format!("the queue {queue} is the bus's own")));
+        }
+        if self.scopes.write.iter().any(|term| term.matches(queue, event)) {
+            return Ok(());
+        }
+        Err(self.refused(format!("publishing {queue}/{event} needs the scope {WRITE}{queue}/{event}")))
+    }
+
+    /// Whether it may see and change queues, groups and connections.
+    pub(crate) fn may_operate(&self) -> Result<(), Problem> {
+        if self.scopes.operate { Ok(()) } else { Err(self.refused(format!("this needs the scope {OPERATE}"))) }
+    }
+
+    fn reach(&self, term: &Term) -> Option<Reach> {
+        let covered = |by: &[Term]| by.iter().any(|wide| wide.covers(term));
+        if covered(&self.scopes.read) {
+            return Some(Reach::All);
+        }
+        let subject = self.subject.clone()?;
+        covered(&self.scopes.read_own).then_some(Reach::Own(subject))
+    }
+
+    /// An anonymous caller might be allowed to if it said who it is.
+    fn refused(&self, detail: String) -> Problem {
+        match self.subject {
+            Some(_) => Problem::forbidden(detail),
+            None => Problem::new(Kind::Unauthenticated, detail),
+        }
+    }
+}
+
+impl Sight {
+    /// Whether it is among what the caller asked for and may see.
+    pub(crate) fn sees(&self, envelope: &Envelope) -> bool {
+        self.terms.iter().any(|(term, reach)| {
+            term.matches(&envelope.queue, &envelope.event)
+                && match reach {
+                    Reach::All => true,
+                    Reach::Own(subject) => envelope.owner.as_ref() == Some(subject),
+                }
+        })
+    }
+}
+
+impl From<Principal> for Caller {
+    fn from(principal: Principal) -> Self {
+        let mut scopes = Scopes::default();
+        // A scope that is none of ours, or no filter, allows nothing here.
+        let terms = |text: &str| text.parse().map(|filter: Filter| filter.terms).unwrap_or_default();
+        for scope in &principal.scopes {
+            if let Some(pattern) = scope.strip_prefix(READ) {
+                match pattern.strip_prefix(OWN) {
+                    Some(own) => scopes.read_own.extend(terms(own)),
+                    None => scopes.read.extend(terms(pattern)),
+                }
+            } else if let Some(pattern) = scope.strip_prefix(WRITE) {
+                scopes.write.extend(terms(pattern));
+            } else if scope == OPERATE {
+                scopes.operate = true;
+            }
+        }
+        Self { subject: Some(principal.subject), address: None, scopes }
+    }
+}
+
+impl FromRequestParts<Shared> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
+        Self::of(&parts.headers, shared).await
+    }
+}
+
+/// A term for each event that it names, so that different scopes may cover them.
+fn each_event(term: &Term) -> Vec<Term> {
+    match &term.events {
+        None => vec![term.clone()],
+        Some(events) => events.iter().map(|event| Term { events: Some(vec![event.clone()]), ..term.clone() }).collect(),
+    }
+}
+
+/// The last address: the gateway appends what it saw itself.
+fn client_address(forwarded: &str) -> Option<String> {
+    let address = forwarded.rsplit(',').next()?.trim();
+    (!address.is_empty() && address.len() <= 64).then(|| address.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(scopes: &[&str]) -> Caller {
+        let scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
+        Caller::from(Principal { subject: "customers/1".into(), scopes, ..Principal::default() })
+    }
+
+    fn event(queue: &str, event: &str) -> Envelope {
+        Envelope::new("/services/test", Name::new(queue).unwrap(), Name::new(event).unwrap())
+    }
+
+    fn read(caller: &Caller, filter: &str) -> Result<Sight, Kind> {
+        caller.may_read(&filter.parse().unwrap()).map_err(|problem| problem.kind)
+    }
+
+    #[test]
+    fn a_filter_is_read_only_if_scopes_cover_all_of_it() {
+        let reader =
+            caller(&["events:read:DB/*", "events:read:*/CREATED", "events:read:ORDERS/{A,B}", "events:write:*/*"]);
+        for filter in ["DB/*", "DB/CREATE", "*/CREATED", "ORDERS/{A,B,CREATED}", "DB/*,ORDERS/A"] {
+            assert!(read(&reader, filter).is_ok(), "{filter}");
+        }
+        for filter in ["*/*", "ORDERS/*", "ORDERS/C", "DB/*,CARTS/*", "*/CREATE", "ORDERS/{A,C}"] {
+            assert_eq!(read(&reader, filter).unwrap_err(), Kind::Forbidden, "{filter}");
+        }
+        assert!(read(&caller(&["events:read:*/*"]), "*/*,DB/{A,B}").is_ok());
+        assert_eq!(read(&Caller::default(), "DB/*").unwrap_err(), Kind::Unauthenticated);
+    }
+
+    #[test]
+    fn own_shows_what_the_subject_owns_and_nothing_else() {
+        let sight = read(&caller(&["events:read:own:ORDERS/*", "events:read:DB/*"]), "ORDERS/*,DB/*").unwrap();
+        assert!(sight.sees(&event("DB", "CREATE")));
+        assert!(sight.sees(&event("ORDERS", "PLACED").owner("customers/1")));
+        assert!(!sight.sees(&event("ORDERS", "PLACED").owner("customers/2")));
+        assert!(!sight.sees(&event("ORDERS", "PLACED")));
+    }
+
+    #[test]
+    fn a_scope_that_is_no_filter_allows_nothing() {
+        let caller = caller(&["events:read:", "events:read:*", "events:read:own:", "events:write:DB", "bus:admins"]);
+        assert!(read(&caller, "DB/A").is_err());
+        assert!(caller.may_write(&Name::new("DB").unwrap(), &Name::new("A").unwrap()).is_err());
+        assert!(caller.may_operate().is_err());
+    }
+
+    #[test]
+    fn the_bus_s_own_queues_are_written_by_nobody() {
+        let write =
+            |queue: &str| caller(&["events:write:*/*"]).may_write(&Name::new(queue).unwrap(), &Name::new("A").unwrap());
+        assert!(write("DB").is_ok());
+        for queue in RESERVED {
+            assert_eq!(write(queue).unwrap_err().kind, Kind::Forbidden);
+        }
+    }
+
+    #[test]
+    fn the_client_s_address_is_the_one_that_the_gateway_saw() {
+        assert_eq!(client_address("6.6.6.6, 10.0.0.1").as_deref(), Some("10.0.0.1"));
+        assert_eq!(client_address(""), None);
+    }
+}

@@ -1,0 +1,7 @@
+use axum::Router;
+
+use crate::shared::Shared;
+
+pub(crate) fn router() -> Router<Shared> {
+    Router::new()
+}

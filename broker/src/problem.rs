@@ -1,0 +1,184 @@
+//! Why a request is refused, as its caller reads it: `application/problem+json` (RFC 9457), or the `error` of a WebSocket
+//! frame. The one place where a status is chosen.
+
+use std::{borrow::Cow, time::Duration};
+
+use axum::response::{IntoResponse, Response};
+use bus::Refused;
+use events::EnvelopeError;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
+
+const CONTENT_TYPE: &str = "application/problem+json";
+/// A problem's type is this and its code.
+const TYPES: &str = "https://turnpike.dev/problems/";
+/// How long a client shall wait that found the bus away.
+const AWAY: Duration = Duration::from_secs(1);
+
+/// A refusal. What the log alone may read is not in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub kind: Kind,
+    /// A lowercase fragment; names the field where there is one.
+    pub detail: Cow<'static, str>,
+    /// When it may be tried again.
+    pub retry_after: Option<Duration>,
+}
+
+/// What kind of refusal; each has its status and its code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The request contradicts its own rules; the detail names the field.
+    Invalid,
+    Unauthenticated,
+    Forbidden,
+    NotFound,
+    /// Nothing of it can be answered in a form that the caller accepts.
+    NotAcceptable,
+    /// It contradicts what stands.
+    Conflict,
+    /// What was asked for is no more, and never will be again.
+    Gone,
+    TooLarge,
+    UnsupportedMediaType,
+    /// The caller has, or does, too much of it.
+    TooMany,
+    /// It is part of the protocol, and not of this version of the broker.
+    NotSupported,
+    /// Our fault; the log says which.
+    Internal,
+    /// The bus is away, or this node is full.
+    Unavailable,
+}
+
+impl Kind {
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::Invalid => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::Gone => StatusCode::GONE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Self::NotSupported => StatusCode::NOT_IMPLEMENTED,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// What a program tells it by: the end of a problem's type, and the `code` of a WebSocket's error.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not-found",
+            Self::NotAcceptable => "not-acceptable",
+            Self::Conflict => "conflict",
+            Self::Gone => "gone",
+            Self::TooLarge => "too-large",
+            Self::UnsupportedMediaType => "unsupported-media-type",
+            Self::TooMany => "too-many",
+            Self::NotSupported => "not-supported",
+            Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Invalid => "The request is not valid",
+            Self::Unauthenticated => "Who is calling is not known",
+            Self::Forbidden => "The caller may not do this",
+            Self::NotFound => "There is no such thing",
+            Self::NotAcceptable => "No acceptable form of the answer exists",
+            Self::Conflict => "The request contradicts what stands",
+            Self::Gone => "It is no more",
+            Self::TooLarge => "The request is too large",
+            Self::UnsupportedMediaType => "The body is of an unknown kind",
+            Self::TooMany => "Too many at once",
+            Self::NotSupported => "This is not supported",
+            Self::Internal => "Something went wrong",
+            Self::Unavailable => "Not at the moment",
+        }
+    }
+}
+
+impl Problem {
+    pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, detail: detail.into(), retry_after: None }
+    }
+
+    pub(crate) fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Invalid, detail)
+    }
+
+    pub(crate) fn forbidden(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Forbidden, detail)
+    }
+
+    pub(crate) fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::NotFound, detail)
+    }
+
+    pub(crate) fn unavailable(detail: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(Kind::Unavailable, detail) }
+    }
+}
+
+impl From<bus::Error> for Problem {
+    fn from(error: bus::Error) -> Self {
+        match error {
+            bus::Error::Invalid(detail) => Self::invalid(detail),
+            error @ (bus::Error::NoGroup(_) | bus::Error::NoQueue(_)) => Self::not_found(error.to_string()),
+            bus::Error::Conflict(detail) => Self::new(Kind::Conflict, detail),
+            bus::Error::Unavailable(reason) => {
+                tracing::warn!(reason, "the bus is away");
+                Self::unavailable("the bus is away", AWAY)
+            }
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Invalid(detail) => Self::invalid(detail),
+            refused @ Refused::TooLarge { .. } => Self::new(Kind::TooLarge, refused.to_string()),
+            refused => Self::new(Kind::Conflict, refused.to_string()),
+        }
+    }
+}
+
+impl From<EnvelopeError> for Problem {
+    fn from(error: EnvelopeError) -> Self {
+        let kind = match (error.field.as_str(), error.reason.contains("at most 256 KiB")) {
+            ("data" | "data_base64", true) => Kind::TooLarge,
+            _ => Kind::Invalid,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.kind.status();
+        let body = json!({
+            "type": format!("{TYPES}{}", self.kind.code()),
+            "title": self.kind.title(),
+            "status": status.as_u16(),
+            "detail": self.detail,
+        });
+        let mut response = (status, [(header::CONTENT_TYPE, CONTENT_TYPE)], body.to_string()).into_response();
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, and never 0: nobody would wait.
+            let wait = wait.as_secs() + u64::from(wait.subsec_nanos() > 0 || wait.is_zero());
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
+        }
+        response
+    }
+}

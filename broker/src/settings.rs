@@ -1,0 +1,44 @@
+//! The broker's bounds and rhythms; the defaults are those of BUS.md.
+
+use std::time::Duration;
+
+/// Public fields, so that a configuration file may set some of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The most streams, sockets and waiting polls at once; beyond, 503.
+    pub connections: usize,
+    /// How often an SSE stream says that it lives.
+    pub heartbeat: Duration,
+    /// How often an idle subscriber is told its place.
+    pub cursor_every: Duration,
+    /// An SSE stream ends after this long, so that load spreads over nodes again; give or take a tenth.
+    pub rotation: Duration,
+    /// How long a long-poll waits unless it says so, and at most.
+    pub wait: Duration,
+    pub longest_wait: Duration,
+    /// How long a WebSocket may take for its first frame.
+    pub hello: Duration,
+    /// How often a WebSocket is asked whether it lives; after two silent ones it is taken for dead.
+    pub ping: Duration,
+    /// The most bytes that wait for a socket; what comes then is read from the log later.
+    pub send_queue: usize,
+    /// Over how long a drain spreads the departure of clients.
+    pub drain: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            heartbeat: Duration::from_secs(15),
+            cursor_every: Duration::from_secs(25),
+            rotation: Duration::from_secs(600),
+            wait: Duration::from_secs(25),
+            longest_wait: Duration::from_secs(60),
+            hello: Duration::from_secs(10),
+            ping: Duration::from_secs(25),
+            send_queue: 256 * 1024,
+            drain: Duration::from_secs(20),
+        }
+    }
+}

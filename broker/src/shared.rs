@@ -1,0 +1,21 @@
+//! What every request's handler is given.
+
+use std::sync::Arc;
+
+use bus::Bus;
+use lifecycle::Shutdown;
+use principal::Verifier;
+
+use crate::{Settings, hub::Hub};
+
+/// The broker's state. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub bus: Bus,
+    pub verifier: Verifier,
+    /// Follows the log for all clients of this node.
+    pub hub: Hub,
+    pub settings: Arc<Settings>,
+    /// What is open ends by it.
+    pub shutdown: Shutdown,
+}
