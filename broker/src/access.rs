@@ -1,7 +1,7 @@
 //! Who calls, and what it may do: decided by the scopes of the principal that the gateway signed, and by nothing else.
 //!
 //! `events:read:DB/*` reads, `events:read:own:DB/*` reads what is the principal's own (attribute `owner`),
-//! `events:write:ORDERS/CREATE` publishes, `bus:admin` operates. The patterns are filters; a filter may be read only if
+//! `events:write:ORDERS/CREATE` publishes, `bus:read` looks at queues and groups, `bus:admin` operates. The patterns are filters; a filter may be read only if
 //! for each event it names one scope covers it.
 
 use axum::extract::FromRequestParts;
@@ -19,6 +19,7 @@ const READ: &str = "events:read:";
 const OWN: &str = "own:";
 const WRITE: &str = "events:write:";
 const OPERATE: &str = "bus:admin";
+const LOOK: &str = "bus:read";
 
 /// The queues that only the bus itself writes.
 const RESERVED: [&str; 4] = ["SYS", "PRESENCE", "RECEIPT", "ROOMS"];
@@ -38,6 +39,7 @@ struct Scopes {
     read: Vec<Term>,
     read_own: Vec<Term>,
     write: Vec<Term>,
+    look: bool,
     operate: bool,
 }
 
@@ -106,6 +108,14 @@ impl Caller {
         Err(self.refused(format!("publishing {queue}/{event} needs the scope {WRITE}{queue}/{event}")))
     }
 
+    /// Whether it may see how queues and groups are.
+    pub(crate) fn may_look(&self) -> Result<(), Problem> {
+        if self.scopes.look || self.scopes.operate {
+            return Ok(());
+        }
+        Err(self.refused(format!("this needs the scope {LOOK}")))
+    }
+
     /// Whether it may see and change queues, groups and connections.
     pub(crate) fn may_operate(&self) -> Result<(), Problem> {
         if self.scopes.operate { Ok(()) } else { Err(self.refused(format!("this needs the scope {OPERATE}"))) }
@@ -155,6 +165,8 @@ impl From<Principal> for Caller {
                 }
             } else if let Some(pattern) = scope.strip_prefix(WRITE) {
                 scopes.write.extend(terms(pattern));
+            } else if scope == LOOK {
+                scopes.look = true;
             } else if scope == OPERATE {
                 scopes.operate = true;
             }

@@ -156,10 +156,7 @@ impl From<Refused> for Problem {
 
 impl From<EnvelopeError> for Problem {
     fn from(error: EnvelopeError) -> Self {
-        let kind = match (error.field.as_str(), error.reason.contains("at most 256 KiB")) {
-            ("data" | "data_base64", true) => Kind::TooLarge,
-            _ => Kind::Invalid,
-        };
+        let kind = if error.is_too_large() { Kind::TooLarge } else { Kind::Invalid };
         Self::new(kind, error.to_string())
     }
 }

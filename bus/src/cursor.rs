@@ -25,16 +25,6 @@ pub(crate) struct Place {
 pub struct CursorError;
 
 impl Cursor {
-    /// The place after one event of a partition; of the queue's other partitions it says nothing.
-    pub fn at(partition: u32, lineage: u64, position: u64) -> Self {
-        Self(BTreeMap::from([(partition, Place { lineage, position })]))
-    }
-
-    /// The places it is made of: (partition, lineage, position), by partition.
-    pub fn places(&self) -> impl Iterator<Item = (u32, u64, u64)> {
-        self.0.iter().map(|(&partition, place)| (partition, place.lineage, place.position))
-    }
-
     /// The last position seen of a partition.
     pub fn position(&self, partition: u32) -> Option<u64> {
         self.0.get(&partition).map(|place| place.position)
