@@ -1,8 +1,8 @@
 //! Who calls, and what it may do: decided by the scopes of the principal that the gateway signed, and by nothing else.
 //!
 //! `events:read:DB/*` reads, `events:read:own:DB/*` reads what is the principal's own (attribute `owner`),
-//! `events:write:ORDERS/CREATE` publishes, `bus:read` looks at queues and groups, `bus:admin` operates. The patterns are filters; a filter may be read only if
-//! for each event it names one scope covers it.
+//! `events:write:ORDERS/CREATE` publishes, `bus:read` looks at queues and groups, `bus:admin` operates. The patterns are
+//! filters; a filter may be read only if for each event it names one scope covers it.
 
 use axum::extract::FromRequestParts;
 use events::{Envelope, Name};
