@@ -29,6 +29,11 @@ impl Cursor {
     pub fn position(&self, partition: u32) -> Option<u64> {
         self.0.get(&partition).map(|place| place.position)
     }
+
+    /// What it holds: (partition, lineage, last position seen) each, by partition.
+    pub fn places(&self) -> impl Iterator<Item = (u32, u64, u64)> {
+        self.0.iter().map(|(&partition, place)| (partition, place.lineage, place.position))
+    }
 }
 
 /// From (partition, lineage, last position seen), as [`Cursor::places`] gives them.
