@@ -15,7 +15,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Bus, Claim, Claimed, Delivery, Error, Group, Handler, LeaseLost, Leased, Mode, Settlement, Token, Verb, handling,
+    Bus, Claim, Claimed, Delivery, Error, Group, Handler, LeaseLost, Leased, Mode, Settlement, Subscription, Token,
+    Transport, Verb, handling,
 };
 
 /// Bytes of a claim.
@@ -73,6 +74,12 @@ impl Member {
     }
 
     pub(crate) async fn run(mut self, drain: CancellationToken, drop: CancellationToken) -> anyhow::Result<()> {
+        let follows = Subscription {
+            name: self.group.name.clone(),
+            filter: self.group.filter.to_string(),
+            group: Some(self.group.name.clone()),
+        };
+        let _joined = self.bus.roster().join(Transport::Member, None, None, vec![follows]);
         let mut claimable = self.bus.claimable(&self.group.name);
         let mut extension = tokio::time::interval(self.group.lease / 3);
         extension.set_missed_tick_behavior(MissedTickBehavior::Delay);

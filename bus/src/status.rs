@@ -130,3 +130,11 @@ pub struct Sought {
     /// Leases that are lost.
     pub leases: u64,
 }
+
+impl std::ops::AddAssign for Sought {
+    fn add_assign(&mut self, other: Self) {
+        self.again += other.again;
+        self.skipped += other.skipped;
+        self.leases += other.leases;
+    }
+}

@@ -7,6 +7,7 @@
 
 mod claim;
 mod record;
+mod seek;
 mod settle;
 
 use std::{
@@ -30,6 +31,8 @@ struct Key {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     mode: Mode,
+    /// What lies below was never this group's: recorded before its time, or passed over by a seek.
+    start: u64,
     next: u64,
     records: BTreeMap<u64, Record>,
     /// Can be leased now.
@@ -57,6 +60,7 @@ impl Ledger {
     pub(crate) fn new(mode: Mode, next: u64) -> Self {
         Self {
             mode,
+            start: next,
             next,
             records: BTreeMap::new(),
             ready: BTreeSet::new(),
@@ -71,9 +75,8 @@ impl Ledger {
     }
 
     /// From what was stored.
-    pub(crate) fn restore(mode: Mode, next: u64, records: Vec<(u64, Record)>) -> Self {
-        let mut ledger = Self::new(mode, next);
-        ledger.moved = false;
+    pub(crate) fn restore(mode: Mode, start: u64, next: u64, records: Vec<(u64, Record)>) -> Self {
+        let mut ledger = Self { start, moved: false, ..Self::new(mode, next) };
         // What had its turn keeps it; a key whose events all wait (the mode was another one) begins with its first.
         let (parked, active): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|(_, record)| matches!(record.state, State::Parked));
@@ -85,6 +88,11 @@ impl Ledger {
         }
         ledger.changed.clear();
         ledger
+    }
+
+    /// Nothing before this position is the group's.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
     }
 
     /// The next position to look at.
@@ -99,11 +107,6 @@ impl Ledger {
 
     pub(crate) fn unsettled(&self) -> usize {
         self.records.len()
-    }
-
-    /// Unsettled events before a position.
-    pub(crate) fn unsettled_below(&self, position: u64) -> u64 {
-        self.records.range(..position).count() as u64
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -151,7 +154,7 @@ impl Ledger {
         position >= self.next || self.records.contains_key(&position)
     }
 
-    /// What must be stored: for each position its record, None where it is settled; and `next` if it moved.
+    /// What must be stored: for each position its record, None where it is settled; and `next` if it, or the start, moved.
     pub(crate) fn take_changes(&mut self) -> (Vec<(u64, Option<&Record>)>, Option<u64>) {
         let moved = std::mem::take(&mut self.moved).then_some(self.next);
         let changed = std::mem::take(&mut self.changed);

@@ -61,7 +61,7 @@ fn a_restored_ledger_is_the_one_that_was_stored() {
     original.settle(2, 7, Verb::Nack { delay: None, reason: "no".into(), retryable: true }, 5, 0, 0.5).unwrap();
     let stored: Vec<(u64, Record)> =
         original.take_changes().0.into_iter().filter_map(|(at, record)| Some((at, record?.clone()))).collect();
-    let mut restored = Ledger::restore(Mode::Keyed, original.next(), stored.clone());
+    let mut restored = Ledger::restore(Mode::Keyed, original.start(), original.next(), stored.clone());
     for (position, record) in &stored {
         assert_eq!(restored.record(*position), Some(record));
     }

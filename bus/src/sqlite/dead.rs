@@ -84,6 +84,13 @@ pub(super) fn envelope(
     Ok(entry.flatten())
 }
 
+pub(super) fn is_dead(conn: &Connection, group: i64, partition: i64, position: u64) -> rusqlite::Result<bool> {
+    conn.prepare_cached(
+        "SELECT 1 FROM dead WHERE consumer_group = ?1 AND partition = ?2 AND position = ?3 AND redriven = 0",
+    )?
+    .exists(params![group, partition, signed(position)])
+}
+
 pub(super) fn count(conn: &Connection, group: i64) -> rusqlite::Result<u64> {
     conn.prepare_cached("SELECT count(*) FROM dead WHERE consumer_group = ?1 AND redriven = 0")?
         .query_row([group], |row| row.get(0))

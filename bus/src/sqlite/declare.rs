@@ -103,7 +103,9 @@ pub(super) fn group(state: &mut Owned, group: Group, now: i64) -> Answer<()> {
             let next = super::seek::position(&state.conn, &partition.log, group.start)?;
             state
                 .conn
-                .prepare_cached("INSERT INTO progress (consumer_group, partition, next) VALUES (?1, ?2, ?3)")?
+                .prepare_cached(
+                    "INSERT INTO progress (consumer_group, partition, start, next) VALUES (?1, ?2, ?3, ?3)",
+                )?
                 .execute(params![id, partition.log.id, signed(next)])?;
         }
     }

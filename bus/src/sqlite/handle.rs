@@ -147,13 +147,12 @@ impl Backend for Sqlite {
     }
 
     async fn standing(&self, queue: &Name, partition: u32, position: u64) -> Result<BTreeMap<String, Standing>, Error> {
-        let _ = (queue, partition, position);
-        todo!("standing")
+        let queue = queue.clone();
+        self.write(false, move |core, _| core.standing(&queue, partition, position).map(Ok)).await
     }
 
     fn settled(&self, queue: &Name) -> watch::Receiver<u64> {
-        let _ = queue;
-        todo!("settled")
+        self.shared.watch_settled(queue)
     }
 
     fn roster(&self) -> &Roster {

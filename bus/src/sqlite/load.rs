@@ -105,18 +105,21 @@ pub(super) fn group(
         .partitions
         .iter()
         .map(|partition| {
-            let next: Option<i64> = conn
-                .prepare_cached("SELECT next FROM progress WHERE consumer_group = ?1 AND partition = ?2")?
-                .query_row([id, partition.log.id], |row| row.get(0))
+            let place: Option<(i64, i64)> = conn
+                .prepare_cached("SELECT start, next FROM progress WHERE consumer_group = ?1 AND partition = ?2")?
+                .query_row([id, partition.log.id], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
-            Ok(match next {
-                Some(next) => Ledger::restore(group.mode, unsigned(next), store::records(conn, id, partition.log.id)?),
+            Ok(match place {
+                Some((start, next)) => {
+                    let records = store::records(conn, id, partition.log.id)?;
+                    Ledger::restore(group.mode, unsigned(start), unsigned(next), records)
+                }
                 None => Ledger::new(group.mode, partition.log.floor),
             })
         })
         .collect::<rusqlite::Result<_>>()?;
     let labels = metrics::GroupLabels::new(&group.name);
-    Ok(GroupState { id, group, generation, ledgers, turn: 0, woken: true, labels })
+    Ok(GroupState { id, group, generation, ledgers, turn: 0, woken: true, settled: false, labels })
 }
 
 pub(super) fn new_lineage(conn: &Connection, log: &mut Log, id: u64) -> rusqlite::Result<()> {

@@ -22,6 +22,7 @@ mod schema;
 mod seek;
 mod settle;
 mod shared;
+mod standing;
 mod status;
 mod store;
 mod writer;

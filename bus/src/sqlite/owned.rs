@@ -50,6 +50,8 @@ pub(super) struct GroupState {
     pub(super) turn: usize,
     /// A settlement or the time made something claimable.
     pub(super) woken: bool,
+    /// Where events stand with it changed.
+    pub(super) settled: bool,
     pub(super) labels: metrics::GroupLabels,
 }
 
@@ -130,6 +132,9 @@ impl Owned {
         for (name, group) in &mut self.groups {
             if std::mem::take(&mut group.woken) {
                 self.shared.claimable(name);
+            }
+            if std::mem::take(&mut group.settled) {
+                self.shared.settled(&group.group.filter.queue);
             }
         }
     }

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Of the file; a file of another version is refused.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE queue (
@@ -55,9 +55,11 @@ CREATE TABLE consumer_group (
     generation INTEGER NOT NULL
 );
 
+-- start: what lies below was never the group's.
 CREATE TABLE progress (
     consumer_group INTEGER NOT NULL,
     partition INTEGER NOT NULL,
+    start INTEGER NOT NULL,
     next INTEGER NOT NULL,
     PRIMARY KEY (consumer_group, partition)
 ) WITHOUT ROWID;
@@ -102,6 +104,9 @@ CREATE INDEX dead_by_group ON dead (consumer_group) WHERE redriven = 0;
 CREATE INDEX dead_by_age ON dead (died) WHERE redriven = 0;
 ";
 
+/// Where a group of version 1 began nobody wrote down.
+const FROM_1: &str = "ALTER TABLE progress ADD COLUMN start INTEGER NOT NULL DEFAULT 1;";
+
 /// Makes the tables if they aren't there.
 pub(super) fn prepare(conn: &Connection) -> anyhow::Result<()> {
     conn.pragma_update(None, "journal_mode", "WAL")?;
@@ -114,7 +119,11 @@ pub(super) fn prepare(conn: &Connection) -> anyhow::Result<()> {
             conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
             Ok(())
         }
+        1 => {
+            conn.execute_batch(&format!("BEGIN IMMEDIATE; {FROM_1} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+            Ok(())
+        }
         VERSION => Ok(()),
-        other => anyhow::bail!("the file is of version {other}; this program reads {VERSION}"),
+        other => anyhow::bail!("the file is of version {other}; this program reads 1 to {VERSION}"),
     }
 }

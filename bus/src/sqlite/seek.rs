@@ -6,7 +6,7 @@ use super::{
     log::Log,
     owned::{Answer, Owned},
 };
-use crate::{Error, Sought, Start, clock::millis, ledger::Ledger};
+use crate::{Error, Sought, Start, clock::millis};
 
 /// Where a group that starts so begins in a partition.
 pub(super) fn position(conn: &Connection, log: &Log, start: Start) -> rusqlite::Result<u64> {
@@ -29,19 +29,15 @@ impl Owned {
         let mut sought = Sought::default();
         for (ledger, partition) in group.ledgers.iter_mut().zip(&queue.partitions) {
             let next = position(&self.conn, &partition.log, to)?;
-            sought.again += ledger.next().saturating_sub(next);
-            sought.skipped += next.saturating_sub(ledger.next()) + ledger.unsettled_below(next);
-            sought.leases += ledger.in_flight() as u64;
+            sought += ledger.sought(next);
             if !dry_run {
-                *ledger = Ledger::new(group.group.mode, next);
-                self.conn
-                    .prepare_cached("DELETE FROM unsettled WHERE consumer_group = ?1 AND partition = ?2")?
-                    .execute(params![group.id, partition.log.id])?;
+                ledger.seek(next);
             }
         }
         if !dry_run {
             group.generation = group.generation.wrapping_add(1);
             group.woken = true;
+            group.settled = true;
             // A redriven letter that is dropped is a dead letter again.
             self.conn.prepare_cached("UPDATE dead SET redriven = 0 WHERE consumer_group = ?1")?.execute([group.id])?;
             self.conn

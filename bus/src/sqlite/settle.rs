@@ -108,6 +108,7 @@ fn conclude(
         }
     };
     group.woken = true;
+    group.settled = true;
     group.labels.outcome(outcome);
     Ok(())
 }

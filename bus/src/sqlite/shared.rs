@@ -20,6 +20,7 @@ pub(super) struct Shared {
     partitions: RwLock<HashMap<Name, Vec<Partition>>>,
     appended: Mutex<HashMap<Name, watch::Sender<u64>>>,
     claimable: Mutex<HashMap<String, watch::Sender<u64>>>,
+    settled: Mutex<HashMap<Name, watch::Sender<u64>>>,
 }
 
 impl Shared {
@@ -52,8 +53,18 @@ impl Shared {
         }
     }
 
+    pub(super) fn settled(&self, queue: &Name) {
+        if let Some(sender) = self.settled.lock().get(queue) {
+            sender.send_modify(|version| *version += 1);
+        }
+    }
+
     pub(super) fn watch_queue(&self, queue: &Name) -> watch::Receiver<u64> {
         self.appended.lock().entry(queue.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe()
+    }
+
+    pub(super) fn watch_settled(&self, queue: &Name) -> watch::Receiver<u64> {
+        self.settled.lock().entry(queue.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe()
     }
 
     pub(super) fn watch_group(&self, group: &str) -> watch::Receiver<u64> {

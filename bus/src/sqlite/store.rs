@@ -29,6 +29,7 @@ pub(super) fn ledgers(core: &mut Owned) -> rusqlite::Result<()> {
 }
 
 fn ledger_changes(conn: &Connection, group: i64, partition: i64, ledger: &mut Ledger) -> rusqlite::Result<()> {
+    let start = ledger.start();
     let (records, next) = ledger.take_changes();
     for (position, record) in records {
         match record {
@@ -42,8 +43,10 @@ fn ledger_changes(conn: &Connection, group: i64, partition: i64, ledger: &mut Le
         }
     }
     if let Some(next) = next {
-        conn.prepare_cached("INSERT OR REPLACE INTO progress (consumer_group, partition, next) VALUES (?1, ?2, ?3)")?
-            .execute(params![group, partition, signed(next)])?;
+        conn.prepare_cached(
+            "INSERT OR REPLACE INTO progress (consumer_group, partition, start, next) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![group, partition, signed(start), signed(next)])?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bus::{Consumer, Delivery, Failure, Group, Handler, Mode};
+use bus::{Consumer, Delivery, Failure, Group, Handler, Mode, Subscription, Transport};
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -258,6 +258,19 @@ pub(crate) async fn a_handler_outlives_its_first_lease(lab: impl Lab) {
     settled(&lab).await;
     running.stop().await;
     assert_eq!(handler.attempts.lock()["a"], 1, "delivered once");
+}
+
+pub(crate) async fn a_member_is_on_the_roster_while_it_runs(lab: impl Lab) {
+    let bus = lab.bus();
+    let running = run(&lab, group(), scripted(async |_| Ok(())));
+    eventually("it is there", || async { bus.roster().here().len() == 1 }).await;
+    let here = bus.roster().here().remove(0);
+    assert_eq!(here.transport, Transport::Member);
+    let follows = Subscription { name: "g".into(), filter: "DB/*".into(), group: Some("g".into()) };
+    assert_eq!(here.subscriptions, [follows]);
+    assert!(bus.connections().await.unwrap().iter().any(|connection| connection.id == here.id));
+    running.stop().await;
+    assert!(bus.roster().here().is_empty(), "it is gone");
 }
 
 pub(crate) async fn contradicting_settings_are_refused(lab: impl Lab) {

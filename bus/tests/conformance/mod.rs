@@ -14,6 +14,7 @@ pub(crate) mod reopen;
 pub(crate) mod retention;
 pub(crate) mod retry;
 pub(crate) mod seek;
+pub(crate) mod standing;
 pub(crate) mod tail;
 
 use std::time::Duration;
@@ -59,6 +60,8 @@ macro_rules! suite {
             redrive_is_paced, discarded_letters_are_gone, a_redriven_letter_that_expires_is_over;
         seek: a_group_declared_later_starts_from_earliest, latest_gets_what_comes_after, a_time_and_a_position,
             seeking_back_brings_events_again_and_drops_leases, a_dry_run_changes_nothing;
+        standing: an_event_stands_with_each_group_of_its_queue, what_a_group_never_had_is_not_applicable,
+            nobody_knows_of_what_was_trimmed, a_settlement_wakes_whoever_waits;
         tail: it_replays_then_follows, a_cursor_goes_on_where_it_was, a_filter_is_kept_and_the_cursor_moves,
             trimmed_events_are_told_as_a_gap, several_partitions_are_all_followed, latest_begins_now;
         retention: old_events_are_trimmed, what_a_group_needs_is_kept, a_trimmed_letter_can_be_redriven;
@@ -67,7 +70,7 @@ macro_rules! suite {
         consumer: it_handles_and_acks, a_failing_handler_is_retried, a_panic_is_a_failure,
             drain_releases_what_is_not_started, drain_waits_for_what_is_started, drop_ends_what_still_runs,
             a_handler_that_takes_too_long_is_cancelled, a_lost_lease_cancels_the_handler,
-            a_handler_outlives_its_first_lease, contradicting_settings_are_refused;
+            a_handler_outlives_its_first_lease, a_member_is_on_the_roster_while_it_runs, contradicting_settings_are_refused;
         history: keyed_order_holds_under_random_members_and_failures;
         model: random_claims_and_settlements_match_the_model;
     } };

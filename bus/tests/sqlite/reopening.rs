@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::Mode;
+use bus::{Mode, Standing};
 
 use super::SqliteLab;
 use crate::conformance::{Lab as _, ack, claim_one, declare, nack, publish, queue, seconds, settle};
@@ -23,6 +23,19 @@ async fn a_clock_set_back_while_the_bus_was_closed_keeps_no_retry_waiting() {
     publish(&lab.bus, &[("b", "k")]).await;
     let page = lab.bus.read(&queue(), 0, 1, 10).await.unwrap();
     assert!(page.events.is_sorted_by_key(|logged| logged.envelope.recordedtime));
+}
+
+#[tokio::test]
+async fn a_file_of_version_1_is_brought_up_to_date() {
+    let mut lab = SqliteLab::open().await;
+    declare(&lab.bus, "g", Mode::Parallel).await;
+    publish(&lab.bus, &[("a", "k"), ("b", "k")]).await;
+    ack(&lab.bus, "g", &[claim_one(&lab.bus, "g").await]).await;
+    let file = rusqlite::Connection::open(lab.folder.path().join("bus.db")).unwrap();
+    file.execute_batch("ALTER TABLE progress DROP COLUMN start; PRAGMA user_version = 1").unwrap();
+    lab.kill_and_reopen().await;
+    assert_eq!(lab.bus.standing(&queue(), 0, 1).await.unwrap()["g"], Standing::Acked);
+    assert_eq!(claim_one(&lab.bus, "g").await.envelope.id, "b");
 }
 
 #[tokio::test]

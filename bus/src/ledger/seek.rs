@@ -1,0 +1,43 @@
+//! Moving a group's place, and telling where an event stands with it.
+
+use events::{Envelope, Filter};
+
+use super::{Ledger, State};
+use crate::{Sought, Standing};
+
+impl Ledger {
+    /// What [`Ledger::seek`] would do.
+    pub(crate) fn sought(&self, to: u64) -> Sought {
+        Sought {
+            again: self.next.saturating_sub(to),
+            skipped: to.saturating_sub(self.next) + self.records.range(..to).count() as u64,
+            leases: self.in_flight as u64,
+        }
+    }
+
+    /// Goes on from another place, without leases and retries. The tokens of the leases must be fenced off besides.
+    pub(crate) fn seek(&mut self, to: u64) {
+        let start = if self.sought(to).skipped > 0 { to } else { self.start.min(to) };
+        let changed = self.records.keys().chain(&self.changed).copied().collect();
+        *self = Self { start, changed, ..Self::new(self.mode, to) };
+    }
+
+    /// Where an event that is no dead letter stands with the group; `event` is what the log has at the position, if it
+    /// still has it.
+    pub(crate) fn standing(&self, position: u64, event: Option<&Envelope>, filter: &Filter) -> Standing {
+        match self.records.get(&position).map(|record| &record.state) {
+            Some(State::Ready) => return Standing::Pending,
+            Some(State::Leased { .. }) => return Standing::Leased,
+            Some(State::Retrying { .. }) => return Standing::Retrying,
+            Some(State::Parked) => return Standing::Parked,
+            None => {}
+        }
+        match event {
+            None => Standing::Unknown,
+            Some(_) if position < self.start => Standing::NotApplicable,
+            Some(event) if !filter.matches(&event.queue, &event.event) => Standing::Filtered,
+            Some(_) if position >= self.next => Standing::Pending,
+            Some(_) => Standing::Acked,
+        }
+    }
+}
