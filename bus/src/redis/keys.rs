@@ -1,1 +1,72 @@
-//! Every key the bus has in Redis. All of a partition lie in one slot, by the tag `{QUEUE:partition}`.
+//! Every key the bus has in Redis, spelled here and nowhere else. All of a partition lie in one slot, by the tag
+//! `{QUEUE:partition}`; scripts get them as arguments.
+
+use events::Name;
+
+/// The keys that belong to no partition, and those of a partition.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    namespace: String,
+}
+
+/// Where a partition is kept.
+#[derive(Clone, Debug)]
+pub(super) struct PartitionKeys {
+    /// A hash: sequence, floor, lineages, clock, publish numbers.
+    pub(super) meta: String,
+    /// The stream; an entry holds one or more events.
+    pub(super) stream: String,
+    /// A hash: an event's digest to where it was recorded, for two hours.
+    pub(super) dedupe: String,
+    /// A list of the digests a batch, in the order of recording.
+    pub(super) dedupe_order: String,
+    /// A set: the names of the groups that have a place in the partition.
+    pub(super) groups: String,
+}
+
+impl Keys {
+    pub(super) fn new(namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned() }
+    }
+
+    /// A hash: a queue's name to its settings.
+    pub(super) fn queues(&self) -> String {
+        format!("{}:queues", self.namespace)
+    }
+
+    /// A hash: a group's name to its settings.
+    pub(super) fn groups(&self) -> String {
+        format!("{}:groups", self.namespace)
+    }
+
+    /// A sorted set: the nodes, by when they were last heard of.
+    pub(super) fn nodes(&self) -> String {
+        format!("{}:nodes", self.namespace)
+    }
+
+    /// A hash: the connections of a node, by id.
+    pub(super) fn node(&self, id: &str) -> String {
+        format!("{}:node:{id}", self.namespace)
+    }
+
+    /// The channel on which scripts tell what they changed.
+    pub(super) fn hint(&self) -> String {
+        format!("{}:hint", self.namespace)
+    }
+
+    pub(super) fn partition(&self, queue: &Name, partition: u32) -> PartitionKeys {
+        let key = |end: &str| format!("{}:{{{queue}:{partition}}}:{end}", self.namespace);
+        PartitionKeys { meta: key("m"), stream: key("s"), dedupe: key("d"), dedupe_order: key("do"), groups: key("gs") }
+    }
+
+    /// What a group knows of a partition: a hash. Its field `low` is the lowest position that is not settled, which
+    /// nothing is trimmed beyond.
+    pub(super) fn group(&self, queue: &Name, partition: u32, group: &str) -> String {
+        format!("{}:{{{queue}:{partition}}}:g:{group}", self.namespace)
+    }
+
+    /// A group's dead letters in a partition.
+    pub(super) fn dead(&self, queue: &Name, partition: u32, group: &str) -> String {
+        format!("{}:dead", self.group(queue, partition, group))
+    }
+}

@@ -1,19 +1,50 @@
 //! The bus on Redis Streams, shared by many processes. Redis 7.0 is enough.
+//!
+//! A partition is a stream whose entries hold one or more events, and a hash about it. Whatever changes it is a Lua
+//! script, whole or not at all, which first finds the partition's lineage: a server that restarted, failed over or was
+//! flushed begins a new one on the spot. Payloads are read outside scripts. A publish is confirmed `stored` when the
+//! primary has it, `fsynced` only where the server writes everything to disk before it answers (`appendfsync always`).
+//! Pub/Sub carries hints that something changed; since they can be lost, every partition that is followed is also looked
+//! at once a second. While Redis is away every call is [`crate::Error::Unavailable`]; when it is back, the bus works again.
 
+mod group;
+mod guard;
+mod handle;
 mod keys;
+mod log;
+mod node;
+mod place;
+mod publish;
+mod queue;
+mod registry;
+mod retention;
+mod script;
+mod server;
+mod shared;
+mod wake;
+mod wakes;
 
-use crate::Bus;
+use std::sync::Arc;
+
+pub use handle::Redis;
+
+use crate::{Bus, Clock};
 
 /// How to open a bus on Redis.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// What every key begins with, so that several systems can share a server; `tp` by default.
     pub namespace: String,
+    /// Events that a partition's dedupe window holds at most, about 150 bytes each in Redis.
+    pub dedupe_events: usize,
+    /// For tests: tells the time instead of the server's clock.
+    pub clock: Option<Arc<dyn Clock>>,
 }
 
 impl Default for Options {
+    /// The namespace `tp`, 262,144 events, the server's clock.
     fn default() -> Self {
-        Self { namespace: "tp".to_owned() }
+        Self { namespace: "tp".to_owned(), dedupe_events: 1 << 18, clock: None }
     }
 }
 
@@ -22,6 +53,13 @@ impl Default for Options {
 /// # Errors
 /// If nobody answers, or the server is older than 7.0, evicts keys or is a replica.
 pub async fn open(url: &str) -> anyhow::Result<Bus> {
-    let _ = url;
-    todo!("redis backend")
+    open_with(url, Options::default()).await
+}
+
+/// [`open`], otherwise than by default.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_with(url: &str, options: Options) -> anyhow::Result<Bus> {
+    Ok(Bus::new(Redis::open(url, options).await?))
 }

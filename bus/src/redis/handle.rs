@@ -1,0 +1,140 @@
+//! The handle on a bus in Redis: the [`Backend`].
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use events::{Envelope, Name};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Options, group, guard, log, node, publish, queue, retention, server::Server, shared::Shared, wake};
+use crate::{
+    Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Outcome, Page,
+    Partition, PublishOptions, Queue, QueueStatus, Roster, Settlement, Sought, Standing, Start, Which, metrics,
+};
+
+/// A bus on Redis. Clones share it; the last one that goes closes it.
+#[derive(Clone)]
+pub struct Redis {
+    shared: Arc<Shared>,
+    _open: Arc<DropGuard>,
+}
+
+impl Redis {
+    /// # Errors
+    /// If nobody answers, or the server is older than 7.0, evicts keys or is a replica.
+    pub async fn open(url: &str, options: Options) -> anyhow::Result<Self> {
+        let server = Server::connect(url).await?;
+        guard::check(&server).await?;
+        let shared = Arc::new(Shared::new(server, options));
+        guard::learn(&shared).await?;
+        shared.refresh().await?;
+        let closed = CancellationToken::new();
+        tokio::spawn(wake::listen(shared.clone(), closed.clone()));
+        tokio::spawn(wake::look(shared.clone(), closed.clone()));
+        tokio::spawn(node::tell(shared.clone(), closed.clone()));
+        tokio::spawn(retention::run(shared.clone(), closed.clone()));
+        Ok(Self { shared, _open: Arc::new(closed.drop_guard()) })
+    }
+
+    /// Does now what is otherwise done once a second or a minute: ends leases and delays, trims, forgets. For tests that
+    /// move the clock.
+    ///
+    /// # Errors
+    /// If Redis is away.
+    pub async fn housekeep(&self) -> Result<(), Error> {
+        group::tick(&self.shared).await?;
+        retention::pass(&self.shared).await?;
+        group::housekeep(&self.shared).await
+    }
+}
+
+#[async_trait]
+impl Backend for Redis {
+    async fn declare_queue(&self, queue: Queue) -> Result<(), Error> {
+        queue::declare(&self.shared, queue).await
+    }
+
+    async fn declare_group(&self, group: Group) -> Result<(), Error> {
+        group::declare(&self.shared, group).await
+    }
+
+    async fn publish(&self, events: Vec<Envelope>, options: PublishOptions) -> Result<Vec<Outcome>, Error> {
+        let began = std::time::Instant::now();
+        let outcomes = publish::publish(&self.shared, events, options).await;
+        metrics::publish_took(began.elapsed());
+        outcomes
+    }
+
+    async fn partition(&self, queue: &Name, key: &str) -> Result<Partition, Error> {
+        Ok(Partition::of(key, self.shared.find_queue(queue).await?.map_or(1, |queue| queue.partitions)))
+    }
+
+    async fn lineages(&self, queue: &Name, partition: u32) -> Result<Arc<Lineages>, Error> {
+        queue::lineages(&self.shared, queue, partition).await
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Claimed, Error> {
+        group::claim(&self.shared, claim).await
+    }
+
+    async fn settle(&self, group: &str, settlements: Vec<Settlement>) -> Result<Vec<Result<(), LeaseLost>>, Error> {
+        group::settle(&self.shared, group, settlements).await
+    }
+
+    fn claimable(&self, group: &str) -> watch::Receiver<u64> {
+        self.shared.wakes.claimable.watch(&group.to_owned())
+    }
+
+    async fn read(&self, queue: &Name, partition: u32, from: u64, limit: usize) -> Result<Page, Error> {
+        log::page(&self.shared, queue, partition, from, limit).await
+    }
+
+    fn appended(&self, queue: &Name) -> watch::Receiver<u64> {
+        self.shared.wakes.appended.watch(queue)
+    }
+
+    async fn position_at(&self, queue: &Name, partition: u32, start: Start) -> Result<u64, Error> {
+        log::position_at(&self.shared, queue, partition, start).await
+    }
+
+    async fn standing(&self, queue: &Name, partition: u32, position: u64) -> Result<BTreeMap<String, Standing>, Error> {
+        group::standing(&self.shared, queue, partition, position).await
+    }
+
+    fn settled(&self, queue: &Name) -> watch::Receiver<u64> {
+        self.shared.wakes.settled.watch(queue)
+    }
+
+    fn roster(&self) -> &Roster {
+        &self.shared.roster
+    }
+
+    async fn connections(&self) -> Result<Vec<Connection>, Error> {
+        node::connections(&self.shared).await
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueStatus>, Error> {
+        queue::statuses(&self.shared).await
+    }
+
+    async fn groups(&self) -> Result<Vec<GroupStatus>, Error> {
+        group::statuses(&self.shared).await
+    }
+
+    async fn dead_letters(&self, group: &str, after: (u32, u64), limit: usize) -> Result<Vec<DeadLetter>, Error> {
+        group::dead_letters(&self.shared, group, after, limit).await
+    }
+
+    async fn redrive(&self, group: &str, which: Which) -> Result<u64, Error> {
+        group::redrive(&self.shared, group, which).await
+    }
+
+    async fn discard(&self, group: &str, which: Which) -> Result<u64, Error> {
+        group::discard(&self.shared, group, which).await
+    }
+
+    async fn seek(&self, group: &str, to: Start, dry_run: bool) -> Result<Sought, Error> {
+        group::seek(&self.shared, group, to, dry_run).await
+    }
+}

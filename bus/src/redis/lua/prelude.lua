@@ -1,0 +1,75 @@
+-- Runs before every script on a partition: finds the partition's lineage, begins a new one where the server is another
+-- one or has forgotten, and tells the time. A script's own text is the body of `main`; it uses
+--   keys, args        what its caller gave it
+--   part              lineage (text), seq, floor, now (milliseconds that never go back); it may change seq and floor
+--   META, STREAM, DEDUPE, ORDER, GROUPS    the partition's keys
+--   int(n)            a number as text, all digits
+--   hint(text)        tells every node that something changed
+local META, STREAM, DEDUPE, ORDER, GROUPS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local keys, args = {}, {}
+for i = 6, #KEYS do keys[i - 5] = KEYS[i] end
+-- 1: the id of a lineage that begins; 2: the time, where a test tells it; 3: the lineage the node knows; 4: the channel
+for i = 5, #ARGV do args[i - 4] = ARGV[i] end
+
+local function int(n) return string.format('%.0f', n) end
+local function hint(text) redis.call('PUBLISH', ARGV[4], text) end
+
+local part = {}
+do
+    local info = redis.call('INFO', 'server', 'replication')
+    local server = info:match('run_id:(%x+)') .. ':' .. info:match('master_replid:(%x+)')
+    local meta = redis.call('HMGET', META, 'server', 'lineage', 'seq', 'floor', 'now', 'offset')
+    part.lineage = meta[2] or nil
+    part.seq, part.floor = tonumber(meta[3] or 0), tonumber(meta[4] or 1)
+    part.told, part.offset = tonumber(meta[5] or 0), tonumber(meta[6] or 0)
+
+    local raw = tonumber(ARGV[2])
+    if not raw then
+        local time = redis.call('TIME')
+        raw = time[1] * 1000 + math.floor(time[2] / 1000)
+    end
+    part.now = raw + part.offset
+    if part.now < part.told then
+        part.offset = part.offset + part.told - part.now
+        part.now = part.told
+        part.remember = true
+    end
+
+    if not part.lineage then
+        -- New, or flushed. What may be left of it without its meta means nothing any more.
+        redis.call('UNLINK', STREAM, DEDUPE, ORDER)
+    end
+    if meta[1] ~= server then
+        local first = part.seq + 1
+        local history = {}
+        for each in (redis.call('HGET', META, 'lineages') or ''):gmatch('[^,]+') do history[#history + 1] = each end
+        if #history >= 256 then
+            -- Those under which nothing was recorded are forgotten first: nobody sends anything again because of them.
+            local forget = 1
+            for i = 1, #history do
+                local after = history[i + 1] and history[i + 1]:match(':(%d+):') or int(first)
+                if history[i]:match(':(%d+):') == after then
+                    forget = i
+                    break
+                end
+            end
+            table.remove(history, forget)
+        end
+        history[#history + 1] = ARGV[1] .. ':' .. int(first) .. ':' .. (part.lineage or '')
+        part.lineage = ARGV[1]
+        redis.call('HSET', META, 'server', server, 'lineage', part.lineage, 'lineages', table.concat(history, ','),
+            'seq', int(part.seq), 'floor', int(part.floor))
+        part.remember = true
+    end
+end
+
+local function finish(result)
+    if type(result) == 'table' and result.err then return result end
+    -- A clock that steps back between two scripts is noticed to ten seconds.
+    if part.remember or part.now - part.told > 10000 then
+        redis.call('HSET', META, 'now', int(part.now), 'offset', int(part.offset))
+    end
+    local lineages = part.lineage ~= ARGV[3] and redis.call('HGET', META, 'lineages')
+    if result == nil then result = false end
+    return { part.lineage, part.seq + 1, part.floor, part.now, lineages, result }
+end

@@ -1,0 +1,53 @@
+//! The scripts: a prelude that all share, and a file each. One that the server doesn't know (it restarted, or somebody
+//! flushed them) is loaded and called again.
+
+use std::sync::LazyLock;
+
+use redis::Cmd;
+
+/// What a script does where the server's memory is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WhenFull {
+    /// It is refused before it begins.
+    Refused,
+    /// It runs all the same: settling and trimming are what empties a full server.
+    Runs,
+}
+
+/// A script on a partition.
+#[derive(Debug)]
+pub(super) struct Script {
+    source: String,
+    hash: String,
+}
+
+pub(super) static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/look.lua"), WhenFull::Runs));
+
+impl Script {
+    /// `body`: the body of a function, for which `lua/prelude.lua` says what it finds.
+    pub(super) fn new(body: &str, when_full: WhenFull) -> Self {
+        let flags = match when_full {
+            WhenFull::Refused => "",
+            WhenFull::Runs => " flags=allow-oom",
+        };
+        let prelude = include_str!("lua/prelude.lua");
+        let source = format!("#!lua{flags}\n{prelude}\nlocal function main()\n{body}\nend\nreturn finish(main())\n");
+        let hash = redis::Script::new(&source).get_hash().to_owned();
+        Self { source, hash }
+    }
+
+    pub(super) fn load(&self) -> Cmd {
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(&self.source);
+        load
+    }
+
+    pub(super) fn call<'a>(&self, keys: impl ExactSizeIterator<Item = &'a String>) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&self.hash).arg(keys.len());
+        for key in keys {
+            call.arg(key);
+        }
+        call
+    }
+}

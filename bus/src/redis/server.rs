@@ -1,0 +1,99 @@
+//! The connection to the server: shared, pipelining, made again when it breaks. Whatever goes wrong is
+//! [`Error::Unavailable`] with a short reason: whoever asked may ask again.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use redis::{
+    Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo as _, RedisError, ServerErrorKind, Value,
+    aio::{ConnectionManager, ConnectionManagerConfig, PubSub},
+};
+
+use super::script::Script;
+use crate::{Error, metrics};
+
+/// The longest a connection, and an answer, is waited for.
+const CONNECT: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(5);
+/// Attempts at a new connection before those who wait are told; whoever asks next begins anew.
+const ATTEMPTS: usize = 4;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(500);
+
+pub(super) struct Server {
+    client: Client,
+    connection: ConnectionManager,
+}
+
+impl Server {
+    /// # Errors
+    /// If the URL is none, or nobody answers there.
+    pub(super) async fn connect(url: &str) -> anyhow::Result<Self> {
+        let info = url.into_connection_info().context("the URL of Redis")?;
+        // A small command mustn't wait for a bigger packet.
+        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        let client = Client::open(info.set_tcp_settings(tcp)).context("the URL of Redis")?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(Some(ANSWER))
+            .set_number_of_retries(ATTEMPTS)
+            .set_max_delay(BETWEEN_ATTEMPTS)
+            .set_pipeline_buffer_size(1024);
+        let connection = client.get_connection_manager_with_config(config).await.context("Redis doesn't answer")?;
+        Ok(Self { client, connection })
+    }
+
+    pub(super) async fn ask<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, Error> {
+        self.attempt(cmd).await.map_err(|error| unavailable(&error))
+    }
+
+    /// Several commands in one round trip, their answers in their order.
+    pub(super) async fn ask_all<T: FromRedisValue>(&self, pipeline: &redis::Pipeline) -> Result<T, Error> {
+        let began = Instant::now();
+        let answer = pipeline.query_async(&mut self.connection.clone()).await;
+        metrics::redis_round_trip(began.elapsed());
+        answer.map_err(|error| unavailable(&error))
+    }
+
+    /// Calls a script, which is loaded if the server doesn't know it.
+    pub(super) async fn call(&self, script: &Script, call: &Cmd) -> Result<Value, Error> {
+        match self.attempt(call).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.ask::<Value>(&script.load()).await?;
+                self.ask(call).await
+            }
+            answer => answer.map_err(|error| unavailable(&error)),
+        }
+    }
+
+    /// A connection of its own that hears what is said on a channel.
+    pub(super) async fn listen(&self, channel: &str) -> Result<PubSub, RedisError> {
+        let mut listener = self.client.get_async_pubsub().await?;
+        listener.subscribe(channel).await?;
+        Ok(listener)
+    }
+
+    async fn attempt<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, RedisError> {
+        let began = Instant::now();
+        let answer = cmd.query_async(&mut self.connection.clone()).await;
+        metrics::redis_round_trip(began.elapsed());
+        answer
+    }
+}
+
+fn unavailable(error: &RedisError) -> Error {
+    let reason = match error.code() {
+        Some("OOM") => {
+            "redis is out of memory: it takes nothing new until something is settled, trimmed or deleted".to_owned()
+        }
+        Some("READONLY") => "redis is a replica now".to_owned(),
+        Some("LOADING") => "redis is loading its data".to_owned(),
+        Some(_) => format!("redis refuses: {error}"),
+        None => format!("redis doesn't answer: {error}"),
+    };
+    Error::Unavailable(reason)
+}
+
+/// An answer that isn't what the script gives.
+pub(super) fn unexpected() -> Error {
+    Error::Unavailable("redis gave an answer that makes no sense".to_owned())
+}

@@ -1,0 +1,190 @@
+//! What all parts of the backend share: the server, the partitions and what is known of them, who waits for what.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+};
+
+use events::Name;
+use parking_lot::RwLock;
+use rand::Rng as _;
+
+use super::{
+    Options,
+    keys::Keys,
+    place::{Place, Ran},
+    registry::Registry,
+    script::{LOOK, Script},
+    server::Server,
+    wakes::Wakes,
+};
+use crate::{Clock, Error, Group, Queue, Roster, SystemClock, clock::millis, metrics};
+
+pub(super) struct Shared {
+    pub(super) server: Server,
+    keys: Keys,
+    clock: Option<Arc<dyn Clock>>,
+    pub(super) dedupe_events: usize,
+    /// The server writes everything to disk before it answers.
+    pub(super) fsyncs: AtomicBool,
+    registry: Registry,
+    places: RwLock<HashMap<(Name, u32), Arc<Place>>>,
+    pub(super) wakes: Wakes,
+    pub(super) roster: Roster,
+    /// How far the server's clock is ahead of this machine's, in milliseconds.
+    skew: AtomicI64,
+}
+
+impl Shared {
+    pub(super) fn new(server: Server, options: Options) -> Self {
+        Self {
+            server,
+            keys: Keys::new(&options.namespace),
+            clock: options.clock,
+            dedupe_events: options.dedupe_events.max(1),
+            fsyncs: AtomicBool::new(false),
+            registry: Registry::default(),
+            places: RwLock::default(),
+            wakes: Wakes::default(),
+            roster: Roster::new(),
+            skew: AtomicI64::new(0),
+        }
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Milliseconds since 1970, about as the server's clock has it. What is written down takes a script's own time.
+    pub(super) fn now(&self) -> i64 {
+        match &self.clock {
+            Some(clock) => millis(clock.now()),
+            None => millis(SystemClock.now()) + self.skew.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Runs a script on a partition, and takes in what its prelude tells. `keys` must be of the same partition. The queue
+    /// should be there: the partition comes into being by this.
+    pub(super) async fn run(
+        &self,
+        script: &Script,
+        queue: &Name,
+        partition: u32,
+        keys: &[String],
+        args: &[Vec<u8>],
+    ) -> Result<Ran, Error> {
+        let place = self.place(queue, partition);
+        let of = &place.keys;
+        let own = [&of.meta, &of.stream, &of.dedupe, &of.dedupe_order, &of.groups];
+        let all: Vec<&String> = own.into_iter().chain(keys).collect();
+        let mut call = script.call(all.into_iter());
+        let begins: u64 = rand::rng().random_range(1..=i64::MAX.cast_unsigned());
+        let time = self.clock.as_ref().map(|clock| millis(clock.now()).to_string()).unwrap_or_default();
+        call.arg(begins).arg(time).arg(place.view().lineage).arg(self.keys.hint());
+        for arg in args {
+            call.arg(arg);
+        }
+        let answer = self.server.call(script, &call).await?;
+        let (ran, changed) = place.took(answer)?;
+        if self.clock.is_none() {
+            self.skew.store(ran.view.now - millis(SystemClock.now()), Ordering::Relaxed);
+        }
+        if ran.view.lineage == begins {
+            let parent = ran.view.lineages.current().and_then(|lineage| lineage.parent);
+            tracing::warn!(%queue, partition, parent, first = ran.view.next, "a lineage begins");
+            metrics::lineage_changed(queue);
+        }
+        if changed {
+            self.wake_queue(queue);
+        }
+        Ok(ran)
+    }
+
+    /// [`Shared::run`] with a script that only looks.
+    pub(super) async fn look(&self, queue: &Name, partition: u32) -> Result<Ran, Error> {
+        self.run(&LOOK, queue, partition, &[], &[]).await
+    }
+
+    pub(super) fn place(&self, queue: &Name, partition: u32) -> Arc<Place> {
+        let known = self.places.read().get(&(queue.clone(), partition)).cloned();
+        known.unwrap_or_else(|| {
+            let mut places = self.places.write();
+            let place = places.entry((queue.clone(), partition)).or_insert_with(|| {
+                Arc::new(Place::new(queue.clone(), partition, self.keys.partition(queue, partition)))
+            });
+            place.clone()
+        })
+    }
+
+    /// A queue that this node has heard of.
+    pub(super) fn queue(&self, name: &Name) -> Option<Arc<Queue>> {
+        self.registry.queue(name)
+    }
+
+    /// Every queue that this node has heard of, by name.
+    pub(super) fn queues(&self) -> Vec<Arc<Queue>> {
+        self.registry.queues()
+    }
+
+    /// A queue, by asking where this node hasn't heard of it.
+    pub(super) async fn find_queue(&self, name: &Name) -> Result<Option<Arc<Queue>>, Error> {
+        self.registry.find_queue(&self.server, &self.keys, name).await
+    }
+
+    /// A queue as it is stored now, whatever this node has heard.
+    pub(super) async fn ask_queue(&self, name: &Name) -> Result<Option<Arc<Queue>>, Error> {
+        self.registry.ask_queue(&self.server, &self.keys, name).await
+    }
+
+    /// A queue, which is made with the default settings if it isn't there.
+    pub(super) async fn ensure_queue(&self, name: &Name) -> Result<Arc<Queue>, Error> {
+        self.registry.ensure_queue(&self.server, &self.keys, name).await
+    }
+
+    pub(super) async fn put_queue(&self, queue: &Queue) -> Result<(), Error> {
+        self.registry.put_queue(&self.server, &self.keys, queue, true).await
+    }
+
+    /// A group that this node has heard of.
+    pub(super) fn group(&self, name: &str) -> Option<Arc<Group>> {
+        self.registry.group(name)
+    }
+
+    /// Every group that this node has heard of, by name.
+    pub(super) fn groups(&self) -> Vec<Arc<Group>> {
+        self.registry.groups()
+    }
+
+    /// A group, by asking where this node hasn't heard of it.
+    pub(super) async fn find_group(&self, name: &str) -> Result<Option<Arc<Group>>, Error> {
+        self.registry.find_group(&self.server, &self.keys, name).await
+    }
+
+    pub(super) async fn put_group(&self, group: &Group) -> Result<(), Error> {
+        self.registry.put_group(&self.server, &self.keys, group, true).await
+    }
+
+    /// Takes in what other nodes declared.
+    pub(super) async fn refresh(&self) -> Result<(), Error> {
+        self.registry.refresh(&self.server, &self.keys).await
+    }
+
+    /// Something was recorded in the queue: its readers look, and the members of its groups.
+    pub(super) fn wake_queue(&self, queue: &Name) {
+        self.wakes.appended.wake(queue);
+        for group in self.registry.groups().iter().filter(|group| group.filter.queue == *queue) {
+            self.wakes.claimable.wake(&group.name);
+        }
+    }
+
+    pub(super) fn wake_group(&self, group: &str) {
+        self.wakes.claimable.wake(&group.to_owned());
+    }
+
+    pub(super) fn wake_settled(&self, queue: &Name) {
+        self.wakes.settled.wake(queue);
+    }
+}

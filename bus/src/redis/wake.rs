@@ -1,0 +1,107 @@
+//! What wakes those who wait: hints by Pub/Sub, at once but without a promise; and a look at every partition that is
+//! followed, once a second, which also finds a log that was flushed and a server that restarted.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use events::Name;
+use futures_util::StreamExt as _;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::{group, shared::Shared};
+use crate::Error;
+
+const LOOK: Duration = Duration::from_secs(1);
+/// Between attempts to hear the hints.
+const PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Hears the hints, until the bus is closed.
+pub(super) async fn listen(shared: Arc<Shared>, closed: CancellationToken) {
+    let mut pause = PAUSE;
+    while !closed.is_cancelled() {
+        if let Ok(listener) = shared.server.listen(&shared.keys().hint()).await {
+            pause = PAUSE;
+            // Whatever was hinted before is made up for.
+            wake_all(&shared);
+            let mut hints = listener.into_on_message();
+            while let Some(Some(hint)) = closed.run_until_cancelled(hints.next()).await {
+                heard(&shared, &hint.get_payload::<String>().unwrap_or_default());
+            }
+        }
+        closed.run_until_cancelled(tokio::time::sleep(pause)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn heard(shared: &Shared, hint: &str) {
+    match hint.split_once(':') {
+        Some(("q", queue)) => {
+            if let Ok(queue) = Name::new(queue) {
+                shared.wake_queue(&queue);
+            }
+        }
+        Some(("s", queue)) => {
+            if let Ok(queue) = Name::new(queue) {
+                shared.wake_settled(&queue);
+            }
+        }
+        Some(("g", group)) => shared.wake_group(group),
+        _ => tracing::debug!(hint, "a hint of another version"),
+    }
+}
+
+/// Looks once a second at what is followed here, until the bus is closed.
+pub(super) async fn look(shared: Arc<Shared>, closed: CancellationToken) {
+    let mut seen = HashMap::new();
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while closed.run_until_cancelled(ticks.tick()).await.is_some() {
+        let looked = async {
+            shared.refresh().await?;
+            look_once(&shared, &mut seen).await?;
+            group::tick(&shared).await
+        };
+        if let Some(Err(error)) = closed.run_until_cancelled(looked).await {
+            tracing::warn!(%error, "the bus was not looked at");
+        }
+    }
+}
+
+/// `seen`: of each partition, the lineage and the next position when it was last looked at.
+async fn look_once(shared: &Shared, seen: &mut HashMap<(Name, u32), (u64, u64)>) -> Result<(), Error> {
+    let followed = followed(shared);
+    for queue in shared.queues().iter().filter(|queue| followed.contains(&queue.name)) {
+        let mut changed = false;
+        for partition in 0..queue.partitions {
+            let view = shared.look(&queue.name, partition).await?.view;
+            let now = (view.lineage, view.next);
+            let before = seen.insert((queue.name.clone(), partition), now);
+            changed |= before != Some(now);
+        }
+        if changed {
+            shared.wake_queue(&queue.name);
+        }
+    }
+    // Settling leaves no trace in the log: who waits for it looks again.
+    for queue in shared.wakes.settled.watched() {
+        shared.wake_settled(&queue);
+    }
+    Ok(())
+}
+
+/// The queues that somebody here waits for, or whose groups.
+fn followed(shared: &Shared) -> Vec<Name> {
+    let mut queues = shared.wakes.appended.watched();
+    queues.extend(
+        shared.wakes.claimable.watched().iter().filter_map(|group| Some(shared.group(group)?.filter.queue.clone())),
+    );
+    queues
+}
+
+fn wake_all(shared: &Shared) {
+    for queue in shared.queues() {
+        shared.wake_queue(&queue.name);
+        shared.wake_settled(&queue.name);
+    }
+}
