@@ -1,15 +1,18 @@
 //! The handle on a bus.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use events::{Envelope, Filter, Name};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineage, Lineages, Outcome,
     Page, Partition, PublishOptions, Queue, QueueStatus, Roster, Settlement, Sought, Standing, Start, Tail, TailFrom,
-    Which,
+    Which, metrics::GroupLabels,
 };
+
+const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// A handle on a bus, whatever its backend. Clones share it.
 #[derive(Clone)]
@@ -134,6 +137,31 @@ impl Bus {
     /// Moves a group: its leases are lost, its retries dropped. With `dry_run` it only says what would happen.
     pub async fn seek(&self, group: &str, to: Start, dry_run: bool) -> Result<Sought, Error> {
         self.0.seek(group, to, dry_run).await
+    }
+
+    /// Tells the gauges of every group every five seconds until `drain`. On a bus that several processes share, each of
+    /// them may: a group whose members are all gone must be told of by somebody else. The embedded bus does it by itself.
+    pub async fn report(&self, drain: CancellationToken) {
+        let mut due = tokio::time::interval(REPORT_EVERY);
+        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = drain.cancelled() => return,
+                _ = due.tick() => {}
+            }
+            if let Err(error) = self.report_once().await {
+                tracing::debug!(%error, "the groups can't be told of at the moment");
+            }
+        }
+    }
+
+    async fn report_once(&self) -> Result<(), Error> {
+        for status in self.groups().await? {
+            // The one with the lowest position is the oldest, or near it.
+            let oldest = if status.dead > 0 { self.dead_letters(&status.name, (0, 0), 1).await? } else { Vec::new() };
+            GroupLabels::new(&status.name).gauges(&status, oldest.first().map(|letter| letter.died));
+        }
+        Ok(())
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {

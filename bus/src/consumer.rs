@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Bus, Delivery, Group, member::Member};
+use crate::{Bus, Delivery, Group, member::Member, observe::Observed};
 
 /// What becomes of a delivery whose handler failed.
 #[derive(Debug)]
@@ -34,11 +34,19 @@ pub struct Consumer {
     bus: Bus,
     group: Group,
     handler: Arc<dyn Handler>,
+    role: Option<&'static str>,
 }
 
 impl Consumer {
     pub fn new(bus: Bus, group: Group, handler: Arc<dyn Handler>) -> Self {
-        Self { bus, group, handler }
+        Self { bus, group, handler, role: None }
+    }
+
+    /// The role that it works for, as traces tell it: `order`.
+    #[must_use]
+    pub fn role(mut self, role: &'static str) -> Self {
+        self.role = Some(role);
+        self
     }
 
     /// Works until `drain`: then claims nothing more, releases what it has not started, finishes what it has until
@@ -48,6 +56,7 @@ impl Consumer {
     /// If the group's settings are refused.
     pub async fn run(self, drain: CancellationToken, drop: CancellationToken) -> anyhow::Result<()> {
         self.group.validate()?;
-        Member::new(self.bus, self.group, self.handler).run(drain, drop).await
+        let handler = Arc::new(Observed::new(self.handler, &self.group, self.role));
+        Member::new(self.bus, self.group, handler).run(drain, drop).await
     }
 }

@@ -19,6 +19,7 @@ mod lease;
 mod ledger;
 mod member;
 mod metrics;
+mod observe;
 mod publish;
 pub mod redis;
 mod retry;

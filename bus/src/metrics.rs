@@ -1,45 +1,93 @@
-//! The bus's metrics, each name written once.
+//! The bus's metrics, each name written once. A group's gauges are told by whoever has the whole picture: on SQLite the
+//! writer, on a shared bus every process that calls [`crate::Bus::report`], so there the highest of a group's values counts.
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use events::Name;
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Gauge, Histogram},
+    metrics::{BoundHistogram, Counter, Gauge, Histogram},
 };
+use time::OffsetDateTime;
 
-use crate::GroupStatus;
+use crate::{GapReason, GroupStatus};
+
+/// Upper bounds, in seconds, of how long an event waits: from a moment to a day behind.
+const AGE_BUCKETS: [f64; 12] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3_600.0, 86_400.0];
 
 struct Metrics {
     publish: Counter<u64>,
     publish_seconds: Histogram<f64>,
     duplicate: Counter<u64>,
     delivery: Counter<u64>,
+    handling_seconds: Histogram<f64>,
+    age_seconds: Histogram<f64>,
     lease_expired: Counter<u64>,
+    gap: Counter<u64>,
+    lineage_changes: Counter<u64>,
+    redis_round_trip_seconds: Histogram<f64>,
     lag: Gauge<u64>,
+    oldest: Gauge<f64>,
     in_flight: Gauge<u64>,
     retrying: Gauge<u64>,
     parked: Gauge<u64>,
+    blocked: Gauge<u64>,
     dead_letters: Gauge<u64>,
+    dead_letter_oldest: Gauge<f64>,
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     let meter = telemetry::meter("bus");
-    let gauge = |name| meter.u64_gauge(name).build();
+    let counter = |name, help| meter.u64_counter(name).with_description(help).build();
+    let gauge = |name, help| meter.u64_gauge(name).with_description(help).build();
+    let seconds = |name, help| meter.f64_gauge(name).with_description(help).build();
+    let histogram = |name, help, bounds: &[f64]| {
+        meter.f64_histogram(name).with_description(help).with_boundaries(bounds.to_vec()).build()
+    };
     Metrics {
-        publish: meter.u64_counter("turnpike_bus_publish").build(),
-        publish_seconds: meter
-            .f64_histogram("turnpike_bus_publish_seconds")
-            .with_boundaries(telemetry::LATENCY_BUCKETS.to_vec())
-            .build(),
-        duplicate: meter.u64_counter("turnpike_bus_duplicate").build(),
-        delivery: meter.u64_counter("turnpike_bus_delivery").build(),
-        lease_expired: meter.u64_counter("turnpike_bus_lease_expired").build(),
-        lag: gauge("turnpike_bus_group_lag"),
-        in_flight: gauge("turnpike_bus_group_in_flight"),
-        retrying: gauge("turnpike_bus_group_retrying"),
-        parked: gauge("turnpike_bus_group_parked"),
-        dead_letters: gauge("turnpike_bus_dead_letters"),
+        publish: counter("turnpike_bus_publish", "Events published, by result."),
+        publish_seconds: histogram(
+            "turnpike_bus_publish_seconds",
+            "Seconds a publish took, of one event or a batch.",
+            &telemetry::LATENCY_BUCKETS,
+        ),
+        duplicate: counter("turnpike_bus_duplicate", "Events published again that the bus had already."),
+        delivery: counter("turnpike_bus_delivery", "Deliveries by what became of them."),
+        handling_seconds: histogram(
+            "turnpike_bus_handling_seconds",
+            "Seconds a consumer took to handle a delivery.",
+            &telemetry::LATENCY_BUCKETS,
+        ),
+        age_seconds: histogram(
+            "turnpike_bus_queue_age_seconds",
+            "Seconds between the recording of an event and the start of its handling.",
+            &AGE_BUCKETS,
+        ),
+        lease_expired: counter("turnpike_bus_lease_expired", "Leases that ended before their delivery was settled."),
+        gap: counter("turnpike_bus_gap", "Gaps that readers were told of, by reason."),
+        lineage_changes: counter(
+            "turnpike_bus_lineage_changes",
+            "Beginnings of a new lineage: the log was opened again, restored or reset.",
+        ),
+        redis_round_trip_seconds: histogram(
+            "turnpike_redis_round_trip_seconds",
+            "Seconds between a request to Redis and its answer.",
+            &telemetry::LATENCY_BUCKETS,
+        ),
+        lag: gauge("turnpike_bus_group_lag", "Events that a group has not settled."),
+        oldest: seconds(
+            "turnpike_bus_group_oldest_pending_seconds",
+            "Age of the oldest event a group has not settled.",
+        ),
+        in_flight: gauge("turnpike_bus_group_in_flight", "Events leased to a group's members and not settled."),
+        retrying: gauge("turnpike_bus_group_retrying", "Events of a group that wait for another attempt."),
+        parked: gauge("turnpike_bus_group_parked", "Events of a group that wait for their key's turn."),
+        blocked: gauge(
+            "turnpike_bus_group_blocked",
+            "1 where so much of a group is unsettled that nothing more is claimed, else 0.",
+        ),
+        dead_letters: gauge("turnpike_bus_dead_letters", "Dead letters of a group."),
+        dead_letter_oldest: seconds("turnpike_bus_dead_letter_oldest_seconds", "Age of a group's oldest dead letter."),
     }
 });
 
@@ -55,8 +103,50 @@ pub(crate) fn published(queue: &Name, result: &'static str, events: u64) {
     }
 }
 
-pub(crate) fn publish_took(time: std::time::Duration) {
+pub(crate) fn publish_took(time: Duration) {
     METRICS.publish_seconds.record(time.as_secs_f64(), &[]);
+}
+
+/// A reader was told of a gap.
+pub(crate) fn gap(reason: GapReason) {
+    let reason = match reason {
+        GapReason::Retention => "retention",
+        GapReason::Lineage => "lineage",
+        GapReason::Reset => "reset",
+        GapReason::Unreadable => "unreadable",
+    };
+    METRICS.gap.add(1, &[KeyValue::new("reason", reason)]);
+}
+
+/// A partition of the queue has begun a new lineage.
+pub(crate) fn lineage_changed(queue: &Name) {
+    METRICS.lineage_changes.add(1, &[KeyValue::new("queue", queue.as_str().to_owned())]);
+}
+
+/// A script or a read that doesn't wait has come back from Redis.
+pub(crate) fn redis_round_trip(time: Duration) {
+    METRICS.redis_round_trip_seconds.record(time.as_secs_f64(), &[]);
+}
+
+/// What a member's handlers are timed by.
+pub(crate) struct Handling {
+    age: BoundHistogram<f64>,
+    seconds: BoundHistogram<f64>,
+}
+
+impl Handling {
+    pub(crate) fn new(group: &str) -> Self {
+        let group = [KeyValue::new("group", group.to_owned())];
+        Self { age: METRICS.age_seconds.bind(&group), seconds: METRICS.handling_seconds.bind(&group) }
+    }
+
+    pub(crate) fn waited(&self, seconds: f64) {
+        self.age.record(seconds);
+    }
+
+    pub(crate) fn took(&self, time: Duration) {
+        self.seconds.record(time.as_secs_f64());
+    }
 }
 
 /// A group's label, made once.
@@ -77,11 +167,17 @@ impl GroupLabels {
         METRICS.lease_expired.add(1, &self.0);
     }
 
-    pub(crate) fn gauges(&self, status: &GroupStatus) {
+    /// What is true of the group now; `dead_since`: when its oldest dead letter died.
+    pub(crate) fn gauges(&self, status: &GroupStatus, dead_since: Option<OffsetDateTime>) {
+        let now = OffsetDateTime::now_utc();
+        let age = |since: Option<OffsetDateTime>| since.map_or(0.0, |since| (now - since).as_seconds_f64().max(0.0));
         METRICS.lag.record(status.lag, &self.0);
+        METRICS.oldest.record(age(status.oldest), &self.0);
         METRICS.in_flight.record(status.in_flight, &self.0);
         METRICS.retrying.record(status.retrying, &self.0);
         METRICS.parked.record(status.parked, &self.0);
+        METRICS.blocked.record(u64::from(status.blocked_by_key), &self.0);
         METRICS.dead_letters.record(status.dead, &self.0);
+        METRICS.dead_letter_oldest.record(age(dead_since), &self.0);
     }
 }

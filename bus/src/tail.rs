@@ -7,7 +7,7 @@ use events::{Envelope, Filter};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use crate::{Bus, Cursor, Error, Lineages, Logged, Page, Start, cursor::Place};
+use crate::{Bus, Cursor, Error, Lineages, Logged, Page, Start, cursor::Place, metrics};
 
 const PAGE: usize = 256;
 /// A log that was reset says nothing by itself: its lineage is looked at this often.
@@ -118,6 +118,7 @@ impl Tail {
                     }
                     Yield::Gap(gap) => {
                         reader.seen = Place { lineage: reader.lineage, position: gap.to.saturating_sub(1) };
+                        metrics::gap(gap.reason);
                         return Ok(Tailed::Gap(gap));
                     }
                     Yield::Passed(position) => reader.seen.position = position,

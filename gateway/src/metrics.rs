@@ -108,6 +108,12 @@ const METHODS: [Method; 8] = [
     Method::OPTIONS,
     Method::CONNECT,
 ];
+
+/// A method's name, if it is one of those that are told apart.
+pub fn known(method: &Method) -> Option<&str> {
+    METHODS.contains(method).then(|| method.as_str())
+}
+
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// A route's handles, bound to its labels when they are first needed: recording is an addition from then on.

@@ -1,7 +1,7 @@
 use database::{Error, Migration, Transaction, params};
 use events::Envelope;
 
-use crate::{Event, row::Headers};
+use crate::{Event, row::Headers, trace};
 
 /// The tables; they go into the service's own migrations with a version the service chooses.
 ///
@@ -70,7 +70,10 @@ pub async fn append(tx: &mut Transaction, source: &str, event: Event) -> Result<
     envelope.causationid = event.causation_id;
     envelope.correlationid = event.correlation_id;
     envelope.owner = event.owner;
-    envelope.traceparent = telemetry::current().map(|trace| trace.to_string());
+    if let Some(trace) = trace::create(tx, source, &envelope) {
+        envelope.traceparent = Some(trace.to_string());
+        envelope.tracestate = trace.state().map(str::to_owned);
+    }
     envelope.check().map_err(|error| Error::Query(format!("not an event: {error}")))?;
     let headers = serde_json::to_string(&Headers::of(&envelope)).map_err(|error| Error::Query(error.to_string()))?;
     let data = envelope.json().map(ToString::to_string).unwrap_or_default();

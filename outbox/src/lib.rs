@@ -20,6 +20,7 @@ mod publish;
 mod relay;
 mod row;
 mod store;
+mod trace;
 
 pub use append::{append, migration};
 pub use event::Event;

@@ -2,8 +2,6 @@
 
 use bus::{Outcome, Producer, PublishOptions, Recorded, Refused};
 use events::Envelope;
-use telemetry::TraceContext;
-use tracing::Span;
 
 use crate::{
     Relay,
@@ -11,6 +9,7 @@ use crate::{
     relay::{Step, Trouble},
     row::{Sent, Stamped, Stream},
     store::BATCH,
+    trace::Send,
 };
 
 /// Below the bus's 1 MiB a batch, since a row's size on the bus is only estimated.
@@ -47,14 +46,15 @@ impl Relay {
             expect_lineage: self.verified.get(stream).copied().flatten(),
             ..PublishOptions::default()
         };
-        let spans: Vec<Span> = batch.iter().filter_map(|row| span(&row.envelope)).collect();
+        let traced = Send::begin(stream.partition, batch.iter().map(|row| &row.envelope));
         let envelopes = batch.iter().map(|row| row.envelope.clone()).collect();
-        let outcomes = self.bus.publish_with(envelopes, options).await?;
-        drop(spans);
+        let outcomes = self.bus.publish_with(envelopes, options).await.inspect_err(|_| traced.failed("bus"))?;
         lifecycle::abort_point("outbox.published");
         if let Some((id, reason)) = refusal(&batch, &outcomes) {
+            traced.failed("refused");
             return self.refused(stream, &lease, id, reason).await;
         }
+        drop(traced);
         let recorded: Vec<Recorded> = outcomes.into_iter().flatten().collect();
         let Some(sent) = self.sent(stream, &batch, &recorded).await? else {
             return self.renumber(&lease, "it has other events under these numbers").await;
@@ -135,20 +135,4 @@ fn refusal<'a>(batch: &'a [Stamped], outcomes: &[Outcome]) -> Option<(&'a str, R
         .filter_map(|(row, outcome)| outcome.as_ref().err().map(|reason| (row.envelope.id.as_str(), reason.clone())));
     // The others are refused because one was.
     refused.min_by_key(|(_, reason)| *reason == Refused::Batch)
-}
-
-/// A span of the publish in the event's own trace, if that is recorded.
-fn span(envelope: &Envelope) -> Option<Span> {
-    let trace = envelope.traceparent.as_deref().and_then(TraceContext::parse).filter(|trace| trace.sampled)?;
-    let span = tracing::info_span!(
-        "publish",
-        otel.name = %format_args!("publish {}/{}", envelope.queue, envelope.event),
-        otel.kind = "producer",
-        messaging.system = "turnpike",
-        messaging.operation.type = "send",
-        messaging.destination.name = %envelope.queue,
-        messaging.message.id = %envelope.id,
-    );
-    telemetry::set_parent(&span, &trace);
-    Some(span)
 }

@@ -17,6 +17,8 @@ pub(crate) struct Headers {
     owner: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<String>,
 }
 
 impl Headers {
@@ -26,6 +28,7 @@ impl Headers {
             correlationid: envelope.correlationid.clone(),
             owner: envelope.owner.clone(),
             traceparent: envelope.traceparent.clone(),
+            tracestate: envelope.tracestate.clone(),
         }
     }
 }
@@ -78,6 +81,7 @@ impl Stamped {
         envelope.correlationid = more.correlationid;
         envelope.owner = more.owner;
         envelope.traceparent = more.traceparent;
+        envelope.tracestate = more.tracestate;
         Ok(Self { publish_no: row.get("publish_no")?, bytes, envelope })
     }
 }

@@ -21,6 +21,7 @@ mod load;
 mod metrics;
 mod retry;
 mod stack;
+mod trace;
 mod upstream;
 
 pub use body::{Body, BoxError};

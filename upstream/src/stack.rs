@@ -3,7 +3,8 @@
 //! 1. deadline: outermost, so that it bounds connecting, waiting and every retry together;
 //! 2. retry, with its budget: above the balancer, so that another try means another endpoint;
 //! 3. balance: on every try, so that each request goes where it is answered soonest;
-//! 4. lane: a pooled connection to that endpoint, opened where none is free.
+//! 4. trace: a span a try, so that a trace shows each, and where it went;
+//! 5. lane: a pooled connection to that endpoint, opened where none is free.
 
 use std::{pin::pin, time::Instant};
 
@@ -15,6 +16,7 @@ use crate::{
     client::Shared,
     error::{Cause, Failure},
     forward, grpc, retry,
+    trace::Try,
 };
 
 /// The head of the response, or why there is none; its body comes at its own pace.
@@ -71,7 +73,9 @@ async fn with_retries(
         let copy = needs_copy.then(|| request.as_ref().and_then(retry::repeat)).flatten();
 
         let lane = balance(client, failed_at, now);
+        let traced = Try::begin(config, &client.lanes[lane].endpoint, request.as_mut(), retries);
         let answer = attempt(client, lane, request, deadline, now).await;
+        traced.answered(&answer);
         let cause = match &answer {
             Ok(response) if config.protocol == Protocol::Grpc && is_unavailable(response.headers()) => {
                 Cause::Unavailable

@@ -53,6 +53,13 @@ pub(super) fn bury(conn: &Connection, group: i64, log: &Log, position: u64, buri
     Ok(())
 }
 
+/// When the oldest of a group's dead letters died; looks at a thousand.
+pub(super) fn oldest(conn: &Connection, group: i64) -> rusqlite::Result<Option<time::OffsetDateTime>> {
+    let sql = "SELECT min(died) FROM (SELECT died FROM dead WHERE consumer_group = ?1 AND redriven = 0 LIMIT 1000)";
+    let died: Option<i64> = conn.prepare_cached(sql)?.query_row([group], |row| row.get(0))?;
+    Ok(died.map(moment))
+}
+
 pub(super) fn forget(conn: &Connection, group: i64, partition: i64, position: u64) -> rusqlite::Result<bool> {
     let forgotten = conn
         .prepare_cached("DELETE FROM dead WHERE consumer_group = ?1 AND partition = ?2 AND position = ?3")?

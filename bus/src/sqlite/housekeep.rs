@@ -3,7 +3,7 @@
 use super::{dead, owned::Owned};
 
 /// Milliseconds between passes, and between passes while one left something to do.
-const PAUSE: i64 = 15_000;
+const PAUSE: i64 = 5_000;
 const PAUSE_WHILE_BUSY: i64 = 50;
 /// Events trimmed a pass and partition.
 const TRIM: u64 = 1000;
@@ -17,7 +17,8 @@ impl Owned {
         dead::forget_old(&self.conn, now)?;
         for status in self.group_statuses()? {
             if let Some(group) = self.groups.get(&status.name) {
-                group.labels.gauges(&status);
+                let dead_since = if status.dead > 0 { dead::oldest(&self.conn, group.id)? } else { None };
+                group.labels.gauges(&status, dead_since);
             }
         }
         self.housekeeping_due = now + if busy { PAUSE_WHILE_BUSY } else { PAUSE };

@@ -159,9 +159,12 @@ impl Owned {
         }
         self.reload()?;
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
-        for partition in self.queues.values_mut().flat_map(|queue| &mut queue.partitions) {
-            load::new_lineage(&self.conn, &mut partition.log, random_id(&mut self.rng))?;
-            partition.log.committed();
+        for (name, queue) in &mut self.queues {
+            for partition in &mut queue.partitions {
+                load::new_lineage(&self.conn, &mut partition.log, random_id(&mut self.rng))?;
+                partition.log.committed();
+                metrics::lineage_changed(name);
+            }
         }
         for ledger in self.groups.values_mut().flat_map(|group| &mut group.ledgers) {
             ledger.expire_all();

@@ -74,7 +74,7 @@ impl Logger {
                 Some(pace) => group.at(pace),
                 None => group,
             };
-            Consumer::new(self.bus.clone(), group, recorder.clone())
+            Consumer::new(self.bus.clone(), group, recorder.clone()).role(NAME)
         })
     }
 }

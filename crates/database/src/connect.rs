@@ -4,7 +4,7 @@ use sqlx::{PgPool, query_with};
 use tokio::sync::{Mutex, OnceCell, watch};
 
 use crate::{
-    Engine, Error, Migration, Row, Transaction, Url, Value, migrate, postgres, signal::Signal, sqlite,
+    Engine, Error, Migration, Row, Transaction, Url, Value, migrate, postgres, signal::Signal, sqlite, trace,
     transaction::Connection, url::Location,
 };
 
@@ -68,6 +68,7 @@ impl Database {
     /// # Errors
     /// [`Error::Unavailable`] after 5 s without a connection or the lock.
     pub async fn begin(&self) -> Result<Transaction, Error> {
+        let span = trace::begin(self.engine(), &self.0.schema);
         let connection = match &self.0.pools {
             Pools::Sqlite(pools) => {
                 let turn = tokio::time::timeout(ACQUIRE_TIMEOUT, self.0.signal.writer.clone().lock_owned()).await;
@@ -76,7 +77,7 @@ impl Database {
             }
             Pools::Postgres(pool) => Connection::Postgres(pool.begin().await?),
         };
-        Ok(Transaction::new(connection, self.0.signal.clone()))
+        Ok(Transaction::new(connection, self.0.signal.clone(), span))
     }
 
     /// Reads outside a transaction.

@@ -16,6 +16,17 @@ pub enum Error {
     Query(String),
 }
 
+impl Error {
+    /// Its kind in one word, for spans.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Unique { .. } => "unique",
+            Self::Unavailable(_) => "unavailable",
+            Self::Query(_) => "query",
+        }
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         match error {

@@ -20,6 +20,7 @@ mod postgres;
 mod row;
 mod signal;
 mod sqlite;
+mod trace;
 mod transaction;
 mod url;
 mod value;

@@ -2,14 +2,16 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Postgres, Sqlite, query_with};
 use tokio::sync::OwnedMutexGuard;
+use tracing::Span;
 
-use crate::{Engine, Error, Row, Value, postgres, signal::Signal, sqlite};
+use crate::{Engine, Error, Row, Value, postgres, signal::Signal, sqlite, trace};
 
 /// A transaction that may write. Dropped without `commit`, it rolls back.
 pub struct Transaction {
     connection: Connection,
     signal: Arc<Signal>,
     wakes: bool,
+    span: Span,
 }
 
 pub(crate) enum Connection {
@@ -19,8 +21,13 @@ pub(crate) enum Connection {
 }
 
 impl Transaction {
-    pub(crate) fn new(connection: Connection, signal: Arc<Signal>) -> Self {
-        Self { connection, signal, wakes: false }
+    pub(crate) fn new(connection: Connection, signal: Arc<Signal>, span: Span) -> Self {
+        Self { connection, signal, wakes: false, span }
+    }
+
+    /// Where it stands in the trace that it was begun in; a span that is none where that is not recorded.
+    pub fn span(&self) -> &Span {
+        &self.span
     }
 
     pub fn engine(&self) -> Engine {
@@ -82,23 +89,25 @@ impl Transaction {
         if self.wakes && self.engine() == Engine::Postgres {
             self.query(postgres::NOTIFY, &[]).await?;
         }
-        match self.connection {
-            Connection::Sqlite(tx, _turn) => tx.commit().await?,
-            Connection::Postgres(tx) => tx.commit().await?,
-        }
-        if self.wakes {
+        let committed = match self.connection {
+            Connection::Sqlite(tx, _turn) => tx.commit().await.map_err(Error::from),
+            Connection::Postgres(tx) => tx.commit().await.map_err(Error::from),
+        };
+        trace::ended(&self.span, "committed", &committed);
+        if self.wakes && committed.is_ok() {
             self.signal.announce();
         }
-        Ok(())
+        committed
     }
 
     /// # Errors
     /// See [`Error`]; the transaction is undone all the same.
     pub async fn rollback(self) -> Result<(), Error> {
-        match self.connection {
-            Connection::Sqlite(tx, _turn) => tx.rollback().await?,
-            Connection::Postgres(tx) => tx.rollback().await?,
-        }
-        Ok(())
+        let undone = match self.connection {
+            Connection::Sqlite(tx, _turn) => tx.rollback().await.map_err(Error::from),
+            Connection::Postgres(tx) => tx.rollback().await.map_err(Error::from),
+        };
+        trace::ended(&self.span, "rolled_back", &undone);
+        undone
     }
 }

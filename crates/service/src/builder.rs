@@ -124,7 +124,7 @@ impl Builder {
             Some(pace) => group.at(pace),
             None => group,
         };
-        self.consumers.push(bus::Consumer::new(self.bus.clone(), group, handler));
+        self.consumers.push(bus::Consumer::new(self.bus.clone(), group, handler).role(self.name));
         self
     }
 

@@ -55,7 +55,7 @@ impl Forward {
         request
     }
 
-    /// Sets `turnpike-principal`, `traceparent` and `grpc-timeout`.
+    /// Sets `turnpike-principal`, `traceparent`, `tracestate` and `grpc-timeout`.
     pub fn apply<T>(&self, request: &mut Request<T>) {
         let token = match &self.identity {
             Identity::Anonymous => None,

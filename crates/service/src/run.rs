@@ -78,7 +78,7 @@ impl Role for Service {
         });
         let health = Health::new(&served).await;
         health.serving().await;
-        work.spawn(serve(listener, stack(rpcs, verifier, own.dropping().clone()), health, own.clone()));
+        work.spawn(serve(listener, stack(name, rpcs, verifier, own.dropping().clone()), health, own.clone()));
         let drain_relay = CancellationToken::new();
         let mut publishing = JoinSet::new();
         publishing.spawn(relay.run(drain_relay.clone()));

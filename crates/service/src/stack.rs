@@ -34,11 +34,11 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a call may take whatever its caller says.
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Puts the layers around the RPCs, outermost first. `dropping` ends what is still open.
-pub(crate) fn stack(rpcs: Routes, verifier: Verifier, dropping: CancellationToken) -> Routes {
+/// Puts the layers around the RPCs of a role, outermost first. `dropping` ends what is still open.
+pub(crate) fn stack(role: &'static str, rpcs: Routes, verifier: Verifier, dropping: CancellationToken) -> Routes {
     let layers = ServiceBuilder::new()
         // First, so that everything below is logged within the caller's trace.
-        .layer(from_fn(trace))
+        .layer(from_fn_with_state(role, trace))
         // Sees the code of every answer, also of those that the layers below give.
         .layer(from_fn(measure))
         // A panic must cost its own call only, and be an answer; below it nothing else needs to care.
@@ -52,17 +52,20 @@ pub(crate) fn stack(rpcs: Routes, verifier: Verifier, dropping: CancellationToke
     Routes::from(rpcs.into_axum_router().layer(layers))
 }
 
-async fn trace(mut request: Request, next: Next) -> Response {
+/// As OpenTelemetry's conventions for gRPC servers have it.
+async fn trace(State(role): State<&'static str>, mut request: Request, next: Next) -> Response {
     let rpc = Rpc::of(request.uri().path());
     request.extensions_mut().insert(rpc);
     let span = tracing::info_span!(
         "rpc",
         otel.name = %format_args!("{}/{}", rpc.service, rpc.method),
         otel.kind = "server",
-        rpc.system = "grpc",
-        rpc.service = rpc.service,
-        rpc.method = rpc.method,
-        rpc.code = Empty,
+        otel.status_code = Empty,
+        turnpike.role = role,
+        rpc.system.name = "grpc",
+        rpc.method = %format_args!("{}/{}", rpc.service, rpc.method),
+        rpc.response.status_code = Empty,
+        error.type = Empty,
     );
     if let Some(parent) = telemetry::extract(request.headers()) {
         telemetry::set_parent(&span, &parent);
@@ -75,9 +78,27 @@ async fn measure(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     // Ours are unary: an error is in the headers ("trailers only"), and without one the call succeeded.
     let code = response.headers().get(Status::GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
-    Span::current().record("rpc.code", name(code));
+    let span = Span::current();
+    span.record("rpc.response.status_code", name(code));
+    if is_fault(code) {
+        span.record("otel.status_code", "ERROR");
+        span.record("error.type", name(code));
+    }
     call.answered(code);
     response
+}
+
+/// Whether a code tells of a fault on this side; the others tell the caller something about its call.
+fn is_fault(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
 }
 
 async fn guard(request: Request, next: Next) -> Response {

@@ -1,8 +1,8 @@
 //! W3C Trace Context (<https://www.w3.org/TR/trace-context/>): reading it, writing it, and making a span its child.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use opentelemetry::{
     Context,
     trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState},
@@ -10,25 +10,31 @@ use opentelemetry::{
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-const TRACEPARENT: &str = "traceparent";
+use crate::state;
 
-/// A place in a trace: what `traceparent` says. `Display` writes that header's value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+
+/// A place in a trace: what `traceparent` and `tracestate` say. `Display` writes the value of `traceparent`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     pub trace_id: u128,
     pub span_id: u64,
     pub sampled: bool,
+    /// What the tracing systems on the way have written for themselves; passed on as it came.
+    state: Option<Arc<str>>,
 }
 
 impl TraceContext {
     /// A new trace that nobody records; its ids are for logs and error documents.
     pub fn unsampled() -> Self {
-        Self { trace_id: nonzero(rand::random::<u128>), span_id: nonzero(rand::random::<u64>), sampled: false }
+        let (trace_id, span_id) = (nonzero(rand::random::<u128>), nonzero(rand::random::<u64>));
+        Self { trace_id, span_id, sampled: false, state: None }
     }
 
     /// The same trace, one span further.
     pub fn child(&self) -> Self {
-        Self { span_id: nonzero(rand::random::<u64>), ..*self }
+        Self { span_id: nonzero(rand::random::<u64>), ..self.clone() }
     }
 
     /// Reads a `traceparent` value: version 00, or a later one read as 00 with its extra fields left alone.
@@ -47,7 +53,23 @@ impl TraceContext {
         let trace_id = hex(&value[3..35])?;
         let span_id = u64::try_from(hex(&value[36..52])?).ok()?;
         let flags = hex(&value[53..55])?;
-        (trace_id != 0 && span_id != 0).then_some(Self { trace_id, span_id, sampled: flags & 1 == 1 })
+        (trace_id != 0 && span_id != 0).then_some(Self { trace_id, span_id, sampled: flags & 1 == 1, state: None })
+    }
+
+    /// Reads both values as an event's envelope holds them. A `tracestate` that is malformed or longer than 512 bytes is
+    /// left out; it never costs the trace itself.
+    pub fn of(traceparent: Option<&str>, tracestate: Option<&str>) -> Option<Self> {
+        Self::parse(traceparent?).map(|context| context.with_state(tracestate.unwrap_or_default()))
+    }
+
+    /// The value of `tracestate`, if there is one.
+    pub fn state(&self) -> Option<&str> {
+        self.state.as_deref()
+    }
+
+    fn with_state(mut self, value: &str) -> Self {
+        self.state = state::is_valid(value).then(|| value.into());
+        self
     }
 
     /// The value of `traceparent`.
@@ -60,13 +82,13 @@ impl TraceContext {
         text
     }
 
-    fn to_otel(self) -> SpanContext {
+    fn to_otel(&self) -> SpanContext {
         SpanContext::new(
             TraceId::from(self.trace_id),
             SpanId::from(self.span_id),
             if self.sampled { TraceFlags::SAMPLED } else { TraceFlags::default() },
             true,
-            TraceState::default(),
+            self.state().and_then(|state| state.parse::<TraceState>().ok()).unwrap_or_default(),
         )
     }
 }
@@ -79,14 +101,32 @@ impl fmt::Display for TraceContext {
 
 /// The trace context of the span that is entered now, if it belongs to a trace.
 pub fn current() -> Option<TraceContext> {
-    let context = Span::current().context();
-    let span = context.span();
-    let span = span.span_context();
-    span.is_valid().then(|| TraceContext {
-        trace_id: u128::from_be_bytes(span.trace_id().to_bytes()),
-        span_id: u64::from_be_bytes(span.span_id().to_bytes()),
-        sampled: span.is_sampled(),
+    of_span(&Span::current())
+}
+
+/// The trace context of a span, if it belongs to a trace.
+pub fn of_span(span: &Span) -> Option<TraceContext> {
+    let context = span.context();
+    let span = span_context(&context);
+    span.is_valid().then(|| {
+        let here = TraceContext {
+            trace_id: u128::from_be_bytes(span.trace_id().to_bytes()),
+            span_id: u64::from_be_bytes(span.span_id().to_bytes()),
+            sampled: span.is_sampled(),
+            state: None,
+        };
+        here.with_state(&span.trace_state().header())
     })
+}
+
+/// Whether the span that is entered now is recorded. Who makes spans below it that few need asks first.
+pub fn is_recording() -> bool {
+    let span = Span::current();
+    !span.is_none() && span_context(&span.context()).is_sampled()
+}
+
+fn span_context(context: &Context) -> SpanContext {
+    context.span().span_context().clone()
 }
 
 /// Reads the caller's trace context from headers or gRPC metadata.
@@ -97,13 +137,24 @@ pub fn extract(headers: &HeaderMap) -> Option<TraceContext> {
     if values.next().is_some() {
         return None;
     }
-    TraceContext::parse(value.to_str().ok()?)
+    let context = TraceContext::parse(value.to_str().ok()?)?;
+    let mut states = headers.get_all(TRACESTATE).iter();
+    let Some(state) = states.next() else { return Some(context) };
+    // Several are one list.
+    let more: Vec<&[u8]> = states.map(HeaderValue::as_bytes).collect();
+    let list = if more.is_empty() { state.as_bytes() } else { &[&[state.as_bytes()], &*more].concat().join(&b',') };
+    Some(context.with_state(std::str::from_utf8(list).unwrap_or_default()))
 }
 
 /// Writes a trace context into headers or gRPC metadata, over what was there.
 pub fn inject(context: &TraceContext, headers: &mut HeaderMap) {
-    if let Ok(value) = http::HeaderValue::from_bytes(&context.header()) {
+    if let Ok(value) = HeaderValue::from_bytes(&context.header()) {
         headers.insert(TRACEPARENT, value);
+    }
+    match context.state().map(HeaderValue::from_str) {
+        Some(Ok(value)) => _ = headers.insert(TRACESTATE, value),
+        // One that came with another `traceparent`, or with none, means nothing beside this one.
+        _ => _ = headers.remove(TRACESTATE),
     }
 }
 
@@ -176,6 +227,31 @@ mod tests {
     #[test]
     fn a_later_version_is_read_as_far_as_it_is_known() {
         assert!(TraceContext::parse("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more").is_some());
+    }
+
+    #[test]
+    fn the_state_travels_with_the_parent_and_never_costs_it() {
+        let mut headers = HeaderMap::new();
+        headers.append(TRACEPARENT, VALID.parse().unwrap());
+        headers.append(TRACESTATE, "rojo=00f067aa0ba902b7".parse().unwrap());
+        headers.append(TRACESTATE, "congo=t61rcWkgMzE".parse().unwrap());
+        let context = extract(&headers).unwrap();
+        assert_eq!(context.state(), Some("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"));
+        assert_eq!(context.child().state(), context.state());
+        let of_envelope = TraceContext::of(Some(VALID), context.state());
+        assert_eq!(of_envelope.as_ref(), Some(&context));
+
+        let mut onward = HeaderMap::new();
+        onward.insert(TRACESTATE, "stale=1".parse().unwrap());
+        inject(&context, &mut onward);
+        assert_eq!(onward[TRACESTATE], "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE");
+        for malformed in ["no list", "a=b,a=c", &format!("a={}", "x".repeat(600))] {
+            headers.insert(TRACESTATE, malformed.parse().unwrap());
+            let context = extract(&headers).unwrap();
+            assert_eq!((context.to_string().as_str(), context.state()), (VALID, None), "{malformed}");
+            inject(&context, &mut onward);
+            assert!(!onward.contains_key(TRACESTATE));
+        }
     }
 
     #[test]

@@ -1,16 +1,16 @@
 //! Setting up logs and traces: once a process, before the first role is built.
 
 use anyhow::Context as _;
-use opentelemetry::{KeyValue, trace::TracerProvider as _};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
-use opentelemetry_sdk::{
-    Resource,
-    trace::{Sampler, SdkTracerProvider},
-};
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use serde::Deserialize;
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use crate::sample::Roots;
+use crate::{
+    resource::{SEVERAL_ROLES, Service},
+    role::{ByRole, Inherit},
+    sample::Roots,
+};
 
 /// What a process reports of itself, and where to.
 #[derive(Clone, Debug, Deserialize)]
@@ -19,15 +19,38 @@ pub struct Config {
     /// Lines at or above this level are written: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as
     /// `info,gateway=debug`.
     pub log: String,
-    /// The OTLP/gRPC endpoint that gets the traces: `http://127.0.0.1:4317`. None: traces stay here.
+    /// The OTLP/gRPC endpoint that gets the traces: `http://127.0.0.1:4317`. None: that of the environment
+    /// (`OTEL_EXPORTER_OTLP_ENDPOINT`), else traces stay here.
     pub otlp_endpoint: Option<String>,
-    /// The share of new traces that is recorded, 0 to 1; a caller's decision goes first.
+    /// The share of new traces that is recorded, 0 to 1; a caller's decision goes first. `OTEL_TRACES_SAMPLER_ARG` goes
+    /// over it.
     pub sample_ratio: f64,
+    /// What the process is called in traces and metrics: `turnpike-<role>` where it runs one. `turnpike`, the default,
+    /// stands for several: the spans of each then have its own name all the same. `OTEL_SERVICE_NAME` goes over it.
+    pub service: String,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { log: "info".to_owned(), otlp_endpoint: None, sample_ratio: 0.01 }
+        Self { log: "info".to_owned(), otlp_endpoint: None, sample_ratio: 0.01, service: SEVERAL_ROLES.to_owned() }
+    }
+}
+
+impl Config {
+    /// The standard variables of OpenTelemetry, where this says nothing or they go over it. An empty one counts as none.
+    fn with_environment(mut self, variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        if self.otlp_endpoint.is_none() {
+            let endpoints = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+            self.otlp_endpoint = endpoints.into_iter().find_map(&variable);
+        }
+        if let Some(ratio) = variable("OTEL_TRACES_SAMPLER_ARG") {
+            self.sample_ratio = ratio.trim().parse().context("OTEL_TRACES_SAMPLER_ARG")?;
+        }
+        if let Some(name) = variable("OTEL_SERVICE_NAME") {
+            self.service = name;
+        }
+        Ok(self)
     }
 }
 
@@ -41,19 +64,18 @@ pub struct Telemetry {
 /// # Errors
 /// If the log filter or the OTLP endpoint doesn't parse, the sample ratio is not within 0 to 1, or a logger is installed.
 pub fn init(config: &Config) -> anyhow::Result<Telemetry> {
+    let config = config.clone().with_environment(|name| std::env::var(name).ok())?;
     anyhow::ensure!((0.0..=1.0).contains(&config.sample_ratio), "telemetry.sample_ratio: must be within 0 to 1");
     let filter = EnvFilter::try_new(&config.log).context("telemetry.log")?;
-    let tracer = match &config.otlp_endpoint {
+    let service = Service::new(&config.service).install();
+    let tracer = match config.otlp_endpoint {
         Some(endpoint) => {
-            let exporter = SpanExporter::builder()
-                .with_tonic()
-                .with_endpoint(endpoint)
-                .build()
-                .context("telemetry.otlp_endpoint")?;
+            let exporter = ByRole::new(endpoint, service).context("telemetry.otlp_endpoint")?;
             Some(
                 SdkTracerProvider::builder()
-                    .with_resource(resource())
                     .with_sampler(Sampler::ParentBased(Box::new(Roots::install(config.sample_ratio))))
+                    // Before the exporter's own, so that it sees what is inherited.
+                    .with_span_processor(Inherit::default())
                     .with_batch_exporter(exporter)
                     .build(),
             )
@@ -65,7 +87,14 @@ pub fn init(config: &Config) -> anyhow::Result<Telemetry> {
     tracing_subscriber::registry()
         .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_filter(filter))
         .with(tracer.as_ref().map(|provider| {
-            tracing_opentelemetry::layer().with_tracer(provider.tracer("turnpike")).with_filter(traced)
+            // Where in the code, on which thread: the logs say so to those who need it.
+            tracing_opentelemetry::layer()
+                .with_location(false)
+                .with_threads(false)
+                .with_tracked_inactivity(false)
+                .with_target(false)
+                .with_tracer(provider.tracer(SEVERAL_ROLES))
+                .with_filter(traced)
         }))
         .try_init()
         .context("telemetry is set up twice")?;
@@ -83,9 +112,41 @@ impl Telemetry {
     }
 }
 
-pub(crate) fn resource() -> Resource {
-    Resource::builder()
-        .with_service_name("turnpike")
-        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-        .build()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(config: Config, variables: &[(&str, &str)]) -> Config {
+        let variable =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        config.with_environment(variable).unwrap()
+    }
+
+    #[test]
+    fn the_standard_variables_are_heard() {
+        let config = with(
+            Config::default(),
+            &[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317"),
+                ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+                ("OTEL_SERVICE_NAME", "shop"),
+            ],
+        );
+        assert_eq!(config.otlp_endpoint.as_deref(), Some("http://collector:4317"));
+        assert_eq!((config.sample_ratio, config.service.as_str()), (0.25, "shop"));
+    }
+
+    #[test]
+    fn an_endpoint_of_the_configuration_goes_first_and_an_empty_variable_is_none() {
+        let own = Config { otlp_endpoint: Some("http://own:4317".to_owned()), ..Config::default() };
+        let config = with(own, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://other:4317"), ("OTEL_SERVICE_NAME", "")]);
+        assert_eq!(config.otlp_endpoint.as_deref(), Some("http://own:4317"));
+        assert_eq!(config.service, SEVERAL_ROLES);
+    }
+
+    #[test]
+    fn a_ratio_that_is_no_number_is_refused_by_name() {
+        let refused = Config::default().with_environment(|name| name.ends_with("ARG").then(|| "often".to_owned()));
+        assert!(format!("{:#}", refused.unwrap_err()).contains("OTEL_TRACES_SAMPLER_ARG"));
+    }
 }

@@ -6,9 +6,13 @@
 mod context;
 mod init;
 mod metrics;
+mod process;
+mod resource;
+mod role;
 mod sample;
+mod state;
 
-pub use context::{TraceContext, current, extract, inject, rename, set_parent, write_hex};
+pub use context::{TraceContext, current, extract, inject, is_recording, of_span, rename, set_parent, write_hex};
 pub use init::{Config, Telemetry, init};
 pub use metrics::{LATENCY_BUCKETS, Meter, meter, render};
 pub use sample::sample;

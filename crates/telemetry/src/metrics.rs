@@ -8,6 +8,8 @@ use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
+use crate::{process, resource::Service};
+
 /// Upper bounds of latency histograms, in seconds.
 pub const LATENCY_BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
@@ -19,7 +21,7 @@ struct Metrics {
 // The registry is the process's: several roles in one process add to the same families, as a scrape expects.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     let registry = Registry::new();
-    let builder = SdkMeterProvider::builder().with_resource(crate::init::resource());
+    let builder = SdkMeterProvider::builder().with_resource(Service::installed().resource(None));
     let provider =
         match opentelemetry_prometheus::exporter().with_registry(registry.clone()).scope_info_enabled(false).build() {
             Ok(exporter) => builder.with_reader(exporter).build(),
@@ -41,7 +43,7 @@ pub fn meter(scope: &'static str) -> Meter {
 pub fn render() -> String {
     let mut text = Vec::new();
     match TextEncoder::new().encode(&METRICS.registry.gather(), &mut text) {
-        Ok(()) => String::from_utf8_lossy(&text).into_owned(),
+        Ok(()) => String::from_utf8_lossy(&text).into_owned() + &process::render(),
         Err(error) => {
             tracing::error!(%error, "metrics can't be rendered");
             String::new()

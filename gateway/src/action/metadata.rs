@@ -9,7 +9,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const PRINCIPAL: HeaderName = HeaderName::from_static(principal::METADATA);
 
 /// Headers that mean something to the connection or to gRPC itself, and so can't be forwarded by name.
-const RESERVED: [&str; 14] = [
+const RESERVED: [&str; 15] = [
     "connection",
     "content-encoding",
     "content-length",
@@ -20,6 +20,7 @@ const RESERVED: [&str; 14] = [
     "proxy-authorization",
     "te",
     "traceparent",
+    "tracestate",
     "trailer",
     "transfer-encoding",
     "upgrade",

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use http::{Method, StatusCode, Uri};
+use http::{Method, StatusCode, Uri, Version};
 use pin_project_lite::pin_project;
 use tracing::{Span, field};
 
@@ -17,7 +17,7 @@ use crate::{
     access_log::{AccessLog, Line},
     context::{Outcome, RequestContext},
     error::ErrorKind,
-    metrics::{METRICS, RouteMetrics},
+    metrics::{self, METRICS, RouteMetrics},
     problem,
 };
 
@@ -104,12 +104,14 @@ where
         if let Ok(response) = &result {
             this.observation.record(response.status());
             if let Some(span) = this.span {
-                let route = this.observation.outcome.route.get().map_or(UNMATCHED, |route| &route.id);
-                telemetry::rename(span, route);
-                span.record("http.route", route);
-                span.record("http.response.status_code", response.status().as_u16());
-                if response.status().is_server_error() {
+                let status = response.status();
+                if let Some(route) = this.observation.outcome.route.get() {
+                    span.record("turnpike.route", &*route.id);
+                }
+                span.record("http.response.status_code", status.as_u16());
+                if status.is_server_error() {
                     span.record("otel.status_code", "ERROR");
+                    span.record("error.type", status.as_str());
                 }
             }
         }
@@ -169,8 +171,9 @@ impl Drop for Observation {
     }
 }
 
-/// The span of a sampled request; its place in the trace becomes what the upstream is told. Any other request is only a
-/// step further in the caller's trace.
+/// The span of a sampled request (OpenTelemetry's conventions for HTTP servers; the route layer adds the route and the
+/// name); its place in the trace becomes what the upstream is told. Any other request is only a step further in the
+/// caller's trace.
 fn span(request: &mut Request) -> Option<Span> {
     let begins = telemetry::extract(request.headers()).is_none();
     let sampled =
@@ -181,17 +184,26 @@ fn span(request: &mut Request) -> Option<Span> {
         return None;
     }
     let context = RequestContext::of(request).ok()?;
+    let method = metrics::known(request.method());
+    let version = if request.version() == Version::HTTP_2 { "2" } else { "1.1" };
     let span = tracing::info_span!(
         "request",
         turnpike.sampled = true,
+        turnpike.role = "gateway",
+        otel.name = method.unwrap_or("HTTP"),
         otel.kind = "server",
         otel.status_code = field::Empty,
-        http.request.method = %request.method(),
+        http.request.method = method.unwrap_or("_OTHER"),
+        http.request.method_original = method.is_none().then(|| request.method().as_str()),
         http.response.status_code = field::Empty,
         http.route = field::Empty,
+        url.scheme = "http",
         url.path = request.uri().path(),
         client.address = %context.client.ip(),
-        request.id = &*context.request_id,
+        network.protocol.version = version,
+        turnpike.request.id = &*context.request_id,
+        turnpike.route = field::Empty,
+        error.type = field::Empty,
     );
     if !begins {
         telemetry::set_parent(&span, &context.trace);

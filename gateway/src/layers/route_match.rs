@@ -11,12 +11,14 @@ use std::{
 use http::{HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body::Body as _;
 use pin_project_lite::pin_project;
+use tracing::Span;
 use upstream::Body;
 
 use super::{Checked, Request, Response};
 use crate::{
     context::RequestContext,
     error::{Error, ErrorKind},
+    metrics,
     route::{self, Local, Match, Table},
 };
 
@@ -79,6 +81,9 @@ fn route(table: &Table<Local>, request: Request) -> Result<Routed, Error> {
     }
     match table.find(parts.uri.path(), &parts) {
         Match::Found { value, template } => {
+            if telemetry::is_recording() {
+                name_span(&parts.method, &template.text);
+            }
             let variables = template.variables(parts.uri.path())?;
             let mut request = Request::from_parts(parts, body);
             let context = RequestContext::of_mut(&mut request)?;
@@ -96,6 +101,13 @@ fn route(table: &Table<Local>, request: Request) -> Result<Routed, Error> {
         }
         Match::NotFound => Err(Error::new(ErrorKind::NotFound, "nothing is to be had at this path")),
     }
+}
+
+/// The request's span is that of a route from now on: low in number, as a name must be.
+fn name_span(method: &Method, template: &str) {
+    let span = Span::current();
+    span.record("http.route", template);
+    telemetry::rename(&span, &format!("{} {template}", metrics::known(method).unwrap_or("HTTP")));
 }
 
 fn with_path(uri: &Uri, path: &str) -> Result<Uri, Error> {

@@ -15,5 +15,5 @@ pub use channel::{Channel, Idempotent};
 pub use status::{Code, Status};
 
 pub(crate) use call::{streaming, unary};
-pub(crate) use status::STATUS;
+pub(crate) use status::{STATUS, code_name};
 pub(crate) use timeout::{earliest, set_timeout};
