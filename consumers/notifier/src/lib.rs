@@ -1,12 +1,58 @@
 //! The notifier: turns events into messages to people, by rules.
+//!
+//! It promises that each recipient of each rule gets one message for an event, by a ledger in its own database, but for one
+//! window that no ledger can close (`sender.rs`); that a flood becomes a digest; and that what an event says can't change
+//! what a message is. It doesn't ask whether a message has arrived: taken by the channel is sent.
 
-use std::net::SocketAddr;
+mod channel;
+mod condition;
+mod digest;
+mod field;
+mod handler;
+mod ledger;
+mod mask;
+mod metrics;
+mod ops;
+mod plan;
+mod query;
+mod rules;
+mod sender;
+mod template;
 
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
 use async_trait::async_trait;
-use bus::{Bus, Pace};
+use bus::{Bus, Clock, Consumer, Group, Mode, Pace, SystemClock};
 use database::Url;
 use lifecycle::{Readiness, Role, Shutdown};
-use serde::Deserialize;
+use time::OffsetDateTime;
+use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
+
+pub use rules::{
+    Channel, Channels, Console, Email, Fault, Faults, Hook, Limit, Person, Rule, Rules, Sms, Start, Template, Tls,
+    Webhook,
+};
+pub use sender::ABORT_POINTS;
+
+use crate::{
+    channel::Channels as Senders, digest::Digester, handler::Notify, ledger::Ledger, plan::Plan, sender::Sender,
+};
+
+const NAME: &str = "notifier";
+
+/// The commented reference of [`Rules`]; it holds the demo's.
+pub const REFERENCE: &str = include_str!("../rules.yaml");
+
+/// Events handled at once, unless told otherwise: as many as the ledger has connections for.
+const CONCURRENCY: usize = 8;
+
+/// How often what is old leaves the ledger.
+const TRIM_EVERY: Duration = Duration::from_secs(600);
+
+/// How long attempts that are under way are waited for when all must stop.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Which bus it listens to, where it keeps its ledger, and what it sends to whom.
 #[derive(Clone)]
@@ -18,29 +64,63 @@ pub struct Config {
     pub pace: Option<Pace>,
 }
 
-/// The channels, and which events go to whom over them; a section of the notifier's configuration.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Rules {}
-
 /// The role. See [`build`].
 pub struct Notifier {
+    bus: Bus,
+    pace: Option<Pace>,
+    plan: Arc<Plan>,
+    sender: Sender,
+    built: OffsetDateTime,
     readiness: Readiness,
 }
 
 /// Checks the rules and opens the ledger.
 ///
 /// # Errors
-/// Everything that is wrong with the rules, by path; or the database can't be opened.
+/// Everything that is wrong with the rules, by path ([`Faults`]); or the database can't be opened.
 pub async fn build(config: Config) -> anyhow::Result<Notifier> {
-    let _ = config;
-    todo!("notifier")
+    build_with(config, Arc::new(SystemClock)).await
+}
+
+/// The same by another clock, which limits, digests and the ledger go by.
+///
+/// # Errors
+/// As [`build`].
+pub async fn build_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Notifier> {
+    let plan = Arc::new(rules::compile::compile(&config.rules)?);
+    let channels = Arc::new(Senders::new(&config.rules.channels)?);
+    let ledger = Ledger::open(&config.database).await.context("notifier.database")?;
+    let sender = Sender { ledger, channels, clock, attempts: TaskTracker::new() };
+    let readiness = Readiness::default();
+    // The bus's events have the system's time.
+    Ok(Notifier { bus: config.bus, pace: config.pace, plan, sender, built: OffsetDateTime::now_utc(), readiness })
+}
+
+impl Notifier {
+    fn consumers(&self) -> impl Iterator<Item = Consumer> {
+        let handler = Arc::new(Notify::new(self.plan.clone(), self.sender.clone()));
+        self.plan.filters().into_iter().enumerate().map(move |(at, filter)| {
+            let name = if at == 0 { NAME.to_owned() } else { format!("{NAME}-{}", filter.queue) };
+            // Each message stands alone.
+            let mut group = Group::new(&name, filter, Mode::Parallel);
+            group.concurrency = CONCURRENCY;
+            group.start = match self.plan.start {
+                Start::Now => bus::Start::Time(self.built),
+                Start::Earliest => bus::Start::Earliest,
+            };
+            let group = match self.pace {
+                Some(pace) => group.at(pace),
+                None => group,
+            };
+            Consumer::new(self.bus.clone(), group, handler.clone())
+        })
+    }
 }
 
 #[async_trait]
 impl Role for Notifier {
     fn name(&self) -> &'static str {
-        "notifier"
+        NAME
     }
 
     fn address(&self) -> Option<SocketAddr> {
@@ -51,8 +131,52 @@ impl Role for Notifier {
         self.readiness.clone()
     }
 
-    async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
-        let _ = shutdown;
-        todo!("notifier")
+    fn ops(&self) -> axum::Router {
+        ops::router(self.sender.ledger.clone(), &self.plan)
     }
+
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
+        let mut consumers = JoinSet::new();
+        for consumer in self.consumers() {
+            consumers.spawn(consumer.run(shutdown.draining().clone(), shutdown.dropping().clone()));
+        }
+        let digester = Digester::new(self.plan.clone(), self.sender.clone());
+        self.readiness.ready("role");
+        let worked = tokio::select! {
+            worked = finish(&mut consumers) => worked,
+            never = digester.run() => match never {},
+            never = trim(&self.sender) => match never {},
+        };
+        self.readiness.not_ready("role", "stopped");
+        // What a channel has answered must get into the ledger.
+        self.sender.attempts.close();
+        if tokio::time::timeout(FAREWELL, self.sender.attempts.wait()).await.is_err() {
+            tracing::warn!(attempts = self.sender.attempts.len(), "attempts are left whose answers nobody waits for");
+        }
+        self.sender.ledger.close().await;
+        worked
+    }
+}
+
+/// Waits for all of them, or for the first that fails.
+async fn finish(consumers: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    while let Some(ended) = consumers.join_next().await {
+        ended.context("a consumer panicked")??;
+    }
+    Ok(())
+}
+
+async fn trim(sender: &Sender) -> Infallible {
+    let mut timer = tokio::time::interval(TRIM_EVERY);
+    loop {
+        timer.tick().await;
+        if let Err(error) = trim_all(sender).await {
+            tracing::warn!(%error, "the ledger is not trimmed at the moment");
+        }
+    }
+}
+
+async fn trim_all(sender: &Sender) -> Result<(), database::Error> {
+    while sender.ledger.trim(sender.now()).await? > 0 {}
+    Ok(())
 }
