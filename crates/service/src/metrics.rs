@@ -14,23 +14,24 @@ use tonic::Code;
 use crate::descriptor::Rpc;
 
 struct Instruments {
-    /// RPCs answered: service, method, code.
     requests: Counter<u64>,
-    /// How long the answers took to begin: service, method.
     seconds: Histogram<f64>,
-    /// Runs of periodic tasks: service, task, outcome (`ok`, `error`, `panic`).
     task_runs: Counter<u64>,
 }
 
 static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
     let meter = telemetry::meter("service");
     Instruments {
-        requests: meter.u64_counter("turnpike_grpc_requests").build(),
+        requests: meter.u64_counter("turnpike_grpc_requests").with_description("RPCs answered, by code.").build(),
         seconds: meter
             .f64_histogram("turnpike_grpc_request_seconds")
+            .with_description("Seconds until an RPC's answer began.")
             .with_boundaries(telemetry::LATENCY_BUCKETS.to_vec())
             .build(),
-        task_runs: meter.u64_counter("turnpike_task_runs").build(),
+        task_runs: meter
+            .u64_counter("turnpike_task_runs")
+            .with_description("Runs of periodic tasks, by outcome (ok, error, panic).")
+            .build(),
     }
 });
 
@@ -61,8 +62,8 @@ impl Drop for Call {
     }
 }
 
-pub(crate) fn task_ran(service: &'static str, task: &'static str, outcome: &'static str) {
-    let labels = [KeyValue::new("service", service), KeyValue::new("task", task), KeyValue::new("outcome", outcome)];
+pub(crate) fn task_ran(role: &'static str, task: &'static str, outcome: &'static str) {
+    let labels = [KeyValue::new("role", role), KeyValue::new("task", task), KeyValue::new("outcome", outcome)];
     INSTRUMENTS.task_runs.add(1, &labels);
 }
 

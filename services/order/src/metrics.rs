@@ -10,26 +10,32 @@ use opentelemetry::{
 use crate::domain::Order;
 
 struct Instruments {
-    /// Orders placed.
     placed: Counter<u64>,
-    /// How long orders were pending: status (`confirmed`, `rejected`).
     pending_seconds: Histogram<f64>,
-    /// Answers of other services that only a mistake of ours, or theirs, explains: callee.
     callee_faults: Counter<u64>,
-    /// What the sweep did: action (`reject`, `release`, `command`).
     swept: Counter<u64>,
 }
+
+/// Upper bounds, in seconds: from what a customer waits for to what the sweep ends.
+const PENDING_BUCKETS: [f64; 12] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
 
 static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
     let meter = telemetry::meter("order");
     Instruments {
-        placed: meter.u64_counter("turnpike_orders_placed").build(),
+        placed: meter.u64_counter("turnpike_order_placed").with_description("Orders placed.").build(),
         pending_seconds: meter
             .f64_histogram("turnpike_order_pending_seconds")
-            .with_boundaries(telemetry::LATENCY_BUCKETS.to_vec())
+            .with_description("Seconds an order was pending, by the status that ended it (confirmed, rejected).")
+            .with_boundaries(PENDING_BUCKETS.to_vec())
             .build(),
-        callee_faults: meter.u64_counter("turnpike_order_callee_faults").build(),
-        swept: meter.u64_counter("turnpike_orders_swept").build(),
+        callee_faults: meter
+            .u64_counter("turnpike_order_callee_faults")
+            .with_description("Answers of other services that only a mistake of ours, or theirs, explains, by callee.")
+            .build(),
+        swept: meter
+            .u64_counter("turnpike_order_swept")
+            .with_description("What the sweep of pending orders did, by action (reject, release, command).")
+            .build(),
     }
 });
 
