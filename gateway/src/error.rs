@@ -34,6 +34,8 @@ pub enum ErrorKind {
     MethodNotAllowed,
     NotAcceptable,
     Conflict,
+    /// An Idempotency-Key that belongs to another request.
+    KeyReused,
     PreconditionFailed,
     BodyTooLarge,
     UnsupportedMediaType,

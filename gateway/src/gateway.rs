@@ -16,15 +16,18 @@ use bytes::Bytes;
 use lifecycle::{Readiness, Role, Shutdown};
 use principal::{RootSecret, Signer};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     access_log::AccessLog,
     auth::{Authority, session::Sessions},
     compile::{Sources, compile},
     config::{Config, ConfigError, Properties},
+    idempotency::Records,
     ops,
     reload::{Loader, Reloader, adopt},
-    server::{self, Bound, Core, Shared},
+    server::{self, Beyond, Bound, Core, Shared},
+    shared::{self, Redis},
 };
 
 /// The name the gateway signs principal tokens with.
@@ -49,14 +52,6 @@ pub enum ConfigSource {
     File { path: PathBuf, properties: Properties },
 }
 
-impl ConfigSource {
-    pub(crate) fn properties(&self) -> &Properties {
-        match self {
-            Self::Text { properties, .. } | Self::File { properties, .. } => properties,
-        }
-    }
-}
-
 /// Checks a configuration without running it. Returns what is no mistake but good to know: hidden routes. `folder` is where
 /// relative paths begin.
 ///
@@ -73,6 +68,7 @@ pub fn check(
         descriptors,
         folder: folder.unwrap_or(Path::new("")),
         sessions: &Arc::new(Sessions::default()),
+        redis: None,
         previous: None,
     };
     compile(&config, &sources).map(|snapshot| snapshot.notes)
@@ -87,12 +83,19 @@ pub async fn build(options: Options) -> anyhow::Result<Gateway> {
         Some(cores) => cores.max(1),
         None => thread::available_parallelism().map_or(1, NonZeroUsize::get),
     };
-    let sessions = Arc::new(Sessions::default());
-    let loader = Loader { source: options.source, descriptors: options.descriptors, sessions: Arc::clone(&sessions) };
-    let loaded = loader.load(None).map_err(|errors| {
-        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("the configuration of the gateway is not good:\n{}", errors.join("\n"))
-    })?;
+    let (_, config) = options.source.read().map_err(not_good)?;
+    if let Some(Err(message)) = config.shared.redis().map(shared::check_url) {
+        return Err(not_good(vec![ConfigError::new("shared.redis", message)]));
+    }
+    let redis = Redis::open(&config.shared).await?;
+    let sessions = Arc::new(Sessions::new(redis.clone()));
+    let loader = Loader {
+        source: options.source,
+        descriptors: options.descriptors,
+        sessions: Arc::clone(&sessions),
+        redis: redis.clone(),
+    };
+    let loaded = loader.load(None).map_err(not_good)?;
     let snapshot = &loaded.snapshot;
     let mut listeners = Vec::new();
     for listener in &snapshot.listeners {
@@ -105,9 +108,15 @@ pub async fn build(options: Options) -> anyhow::Result<Gateway> {
     let access_log = AccessLog::start().context("access log")?;
     let reloader = Reloader::new(loader, loaded, |snapshot, keys| {
         let authority = Arc::new(Authority { signer, keys: ArcSwap::from_pointee(keys), sessions });
-        Shared::new(snapshot, authority, access_log, cores)
+        let records = Arc::new(Records::new(redis.clone()));
+        Shared::new(snapshot, Beyond { authority, records, redis, access_log, cores })
     });
     Ok(Gateway { reloader: Arc::new(reloader), listeners, readiness: Readiness::default() })
+}
+
+fn not_good(errors: Vec<ConfigError>) -> anyhow::Error {
+    let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("the configuration of the gateway is not good:\n{}", errors.join("\n"))
 }
 
 /// A gateway, built and bound.
@@ -148,6 +157,12 @@ impl Role for Gateway {
         adopt(&shared.snapshot(), None, &shared.authority.sessions);
         let cores = start(shared, listeners, &shutdown)?;
         readiness.ready("role");
+        let left = CancellationToken::new();
+        let attending = shared.redis.clone().map(|redis| {
+            let left = left.clone();
+            // It stays on the roll while it drains: it still lets requests pass.
+            tokio::spawn(async move { redis.attend(&left).await })
+        });
         tokio::select! {
             () = reloader.run(shutdown.draining()) => {}
             () = shutdown.draining().cancelled() => {}
@@ -156,6 +171,10 @@ impl Role for Gateway {
         let mut result = Ok(());
         for core in cores {
             result = core.await.context("a core of the gateway panicked").and_then(|end| end).and(result);
+        }
+        left.cancel();
+        if let Some(attending) = attending {
+            attending.await?;
         }
         result
     }

@@ -13,6 +13,7 @@ pub mod context;
 pub mod descriptors;
 pub mod error;
 mod gateway;
+mod idempotency;
 mod layers;
 mod limit;
 mod metrics;
@@ -23,6 +24,7 @@ mod recent;
 mod reload;
 mod route;
 mod server;
+mod shared;
 mod snapshot;
 pub mod worker;
 

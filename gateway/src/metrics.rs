@@ -5,7 +5,7 @@ use std::sync::{LazyLock, OnceLock};
 use http::{Method, StatusCode};
 use opentelemetry::{
     KeyValue,
-    metrics::{BoundCounter, BoundHistogram, BoundUpDownCounter, Counter, Histogram, UpDownCounter},
+    metrics::{BoundCounter, BoundGauge, BoundHistogram, BoundUpDownCounter, Counter, Histogram, UpDownCounter},
 };
 
 pub struct Metrics {
@@ -19,6 +19,10 @@ pub struct Metrics {
     connections_refused: Counter<u64>,
     log_lines_dropped: BoundCounter<u64>,
     reloads: Counter<u64>,
+    shared_reachable: BoundGauge<u64>,
+    limits_together: BoundGauge<u64>,
+    limited_by_share: BoundCounter<u64>,
+    idempotent: Counter<u64>,
 }
 
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
@@ -66,6 +70,25 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             .u64_counter("turnpike_gateway_config_reload")
             .with_description("Configurations read again, by result")
             .build(),
+        shared_reachable: meter
+            .u64_gauge("turnpike_gateway_shared_reachable")
+            .with_description("1: the Redis that gateways share answers; 0: sessions and idempotency keys are refused")
+            .build()
+            .bind(&[]),
+        limits_together: meter
+            .u64_gauge("turnpike_gateway_limits_together")
+            .with_description("1: rate limits are counted with the other gateways; 0: each gateway enforces its share")
+            .build()
+            .bind(&[]),
+        limited_by_share: meter
+            .u64_counter("turnpike_gateway_limited_by_share")
+            .with_description("Requests whose rate limits were judged by this gateway's share alone")
+            .build()
+            .bind(&[]),
+        idempotent: meter
+            .u64_counter("turnpike_gateway_idempotency")
+            .with_description("Requests with an Idempotency-Key, by what became of them")
+            .build(),
     }
 });
 
@@ -91,6 +114,18 @@ impl Metrics {
     }
     pub fn log_line_dropped(&self) {
         self.log_lines_dropped.add(1);
+    }
+    pub fn shared_reachable(&self, reachable: bool) {
+        self.shared_reachable.record(reachable.into());
+    }
+    pub fn limits_together(&self, together: bool) {
+        self.limits_together.record(together.into());
+    }
+    pub fn limited_by_share(&self) {
+        self.limited_by_share.add(1);
+    }
+    pub fn idempotent(&self, outcome: &'static str) {
+        self.idempotent.add(1, &[KeyValue::new("outcome", outcome)]);
     }
     pub fn reloaded(&self, ok: bool) {
         self.reloads.add(1, &[KeyValue::new("result", if ok { "ok" } else { "error" })]);

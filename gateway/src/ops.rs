@@ -1,5 +1,5 @@
-//! What the gateway adds to the ops listener: routes, upstreams, limits, the state of the configuration, and the public
-//! keys of its tokens.
+//! What the gateway adds to the ops listener: routes, upstreams, limits, what it shares with other gateways, the state of
+//! the configuration, and the public keys of its tokens.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ pub fn router(reloader: &Arc<Reloader>) -> Router {
         .route("/routes", get(routes))
         .route("/upstreams", get(upstreams))
         .route("/limits", get(limits))
+        .route("/shared", get(shared))
         .route("/config", get(config))
         .route("/.well-known/jwks.json", get(jwks))
         .with_state(Arc::clone(reloader))
@@ -41,6 +42,7 @@ async fn routes(State(reloader): State<Arc<Reloader>>) -> Json<Value> {
             "scopes": scopes,
             "timeout_ms": u64::try_from(route.policy.timeout.as_millis()).unwrap_or(u64::MAX),
             "body_limit": route.policy.body,
+            "idempotency": route.policy.idempotency.is_some(),
             "rate_limits": route.policy.rate_limits.iter().map(|limiter| &*limiter.name).collect::<Vec<_>>(),
         })
     });
@@ -73,6 +75,12 @@ async fn limits(State(reloader): State<Arc<Reloader>>) -> Json<Value> {
         })
     });
     Json(json!({ "limits": limits.collect::<Vec<_>>() }))
+}
+
+/// How this gateway stands with the others.
+async fn shared(State(reloader): State<Arc<Reloader>>) -> Json<Value> {
+    let redis = reloader.shared.redis.as_ref().map(|redis| redis.standing());
+    Json(json!({ "redis": redis }))
 }
 
 async fn config(State(reloader): State<Arc<Reloader>>) -> Json<Value> {

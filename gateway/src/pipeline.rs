@@ -10,9 +10,10 @@ use tower::{Service, ServiceBuilder};
 use crate::{
     access_log::AccessLog,
     auth::Authority,
+    idempotency::Records,
     layers::{
-        Request, Response, action, authenticate, authorise, cors, deadline, limits, load_shed, observe, panic_guard,
-        rate_limit, request_id, rescue, route_match, security_headers,
+        Request, Response, action, authenticate, authorise, cors, deadline, idempotency, limits, load_shed, observe,
+        panic_guard, rate_limit, request_id, rescue, route_match, security_headers,
     },
     metrics::RouteMetrics,
     route::Local,
@@ -23,6 +24,7 @@ use crate::{
 /// What a pipeline needs beside the snapshot: what outlives it.
 pub struct Surroundings {
     pub authority: Arc<Authority>,
+    pub records: Arc<Records>,
     pub access_log: AccessLog,
     /// This core's share of the requests in flight.
     pub in_flight: Arc<AtomicUsize>,
@@ -67,7 +69,9 @@ pub fn pipeline(
         .layer(authenticate::Layer { authority: Arc::clone(&around.authority), cors: edge.cors.clone() })
         // Who may not do it must not use up a quota for it.
         .layer(authorise::Layer)
-        // Last, so that only requests that would have been served count.
+        // After all that refuses by other rules, so that only requests that would have been served count.
         .layer(rate_limit::Layer::OfRoute)
+        // Last: whoever is answered from a record may do what the record says, and has been counted.
+        .layer(idempotency::Layer(Arc::clone(&around.records)))
         .service(action::Service { worker: Arc::clone(worker) })
 }

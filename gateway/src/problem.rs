@@ -61,6 +61,7 @@ pub fn status(kind: ErrorKind) -> Status {
         ErrorKind::MethodNotAllowed => (405, 12, "method-not-allowed", "The method is not allowed here"),
         ErrorKind::NotAcceptable => (406, 3, "not-acceptable", "The answer can't be had in this form"),
         ErrorKind::Conflict => (409, 10, "conflict", "The request conflicts with another"),
+        ErrorKind::KeyReused => (422, 3, "key-reused", "The Idempotency-Key belongs to another request"),
         ErrorKind::PreconditionFailed => (412, 9, "precondition-failed", "The precondition does not hold"),
         ErrorKind::BodyTooLarge => (413, 11, "body-too-large", "The request body is too large"),
         ErrorKind::UriTooLong => (414, 3, "uri-too-long", "The URI is too long"),

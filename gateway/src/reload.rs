@@ -28,6 +28,7 @@ use crate::{
     config::{Config, ConfigError},
     metrics::METRICS,
     server::Shared,
+    shared::Redis,
     snapshot::Snapshot,
 };
 
@@ -39,6 +40,7 @@ pub struct Loader {
     pub source: ConfigSource,
     pub descriptors: BTreeMap<String, Bytes>,
     pub sessions: Arc<Sessions>,
+    pub redis: Option<Arc<Redis>>,
 }
 
 /// How the last attempt to read the configuration went.
@@ -70,17 +72,21 @@ impl Loader {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn load(&self, previous: Option<&Snapshot>) -> Result<Loaded, Vec<ConfigError>> {
-        let whole = |error: anyhow::Error| vec![ConfigError::new("", format!("{error:#}"))];
-        let text = match &self.source {
-            ConfigSource::Text { text, .. } => text.clone(),
-            ConfigSource::File { path, .. } => read(path).map_err(whole)?,
-        };
-        let config = Config::parse(&text, self.source.properties())?;
+        let (text, config) = self.source.read()?;
         let folder = self.folder();
-        let sources = Sources { descriptors: &self.descriptors, folder: &folder, sessions: &self.sessions, previous };
+        let sources = Sources {
+            descriptors: &self.descriptors,
+            folder: &folder,
+            sessions: &self.sessions,
+            redis: self.redis.as_ref(),
+            previous,
+        };
         let snapshot = compile(&config, &sources)?;
         if previous.is_some_and(|previous| previous.listeners != snapshot.listeners) {
             return Err(vec![ConfigError::new("listeners", "can't change while the gateway runs")]);
+        }
+        if previous.is_some_and(|previous| previous.shared != snapshot.shared) {
+            return Err(vec![ConfigError::new("shared", "can't change while the gateway runs")]);
         }
         let place = "authentication.api_keys.file";
         let fault = |error: anyhow::Error| vec![ConfigError::new(place, format!("{error:#}"))];
@@ -117,6 +123,24 @@ impl Loader {
             ConfigSource::Text { .. } => None,
         };
         config.into_iter().chain(self.key_file(snapshot)).collect()
+    }
+}
+
+impl ConfigSource {
+    /// The configuration, as text and parsed.
+    ///
+    /// # Errors
+    /// If it can't be read or doesn't parse.
+    pub fn read(&self) -> Result<(String, Config), Vec<ConfigError>> {
+        let (text, properties) = match self {
+            Self::Text { text, properties } => (text.clone(), properties),
+            Self::File { path, properties } => {
+                let text = read(path).map_err(|error| vec![ConfigError::new("", format!("{error:#}"))])?;
+                (text, properties)
+            }
+        };
+        let config = Config::parse(&text, properties)?;
+        Ok((text, config))
     }
 }
 

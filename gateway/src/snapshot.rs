@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use upstream::Upstream;
 
 use crate::{
-    config::{Authentication, Limits, Listener},
+    config::{Authentication, Limits, Listener, Shared},
     layers::{cors, security_headers},
     limit::{Limiter, Policies},
     route::{Conditions, Route, Table},
@@ -17,6 +17,7 @@ pub struct Snapshot {
     pub generation: u64,
     pub listeners: Vec<Listener>,
     pub authentication: Authentication,
+    pub shared: Shared,
     pub table: Table<Route>,
     /// Every route that can be taken, explicit ones first, for operators.
     pub routes: Vec<Listed>,

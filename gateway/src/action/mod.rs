@@ -23,6 +23,7 @@ mod template;
 pub mod transcode;
 
 pub use aggregate::Aggregate;
+pub(crate) use body::collect;
 pub use proxy::Proxy;
 pub use redirect::Redirect;
 pub use respond::Respond;

@@ -1,11 +1,14 @@
 //! Keeps other sites from using a browser's session: an unsafe request that a cookie authenticates must come from our own
 //! pages. Browsers say where a request comes from in `Sec-Fetch-Site` and `Origin`; who says neither is no browser.
+//!
+//! A WebSocket's handshake is a GET, but what it opens reads and writes with the session, and no browser keeps another
+//! site's page from opening it (RFC 6455, section 10.2): it counts as unsafe.
 
 use http::{HeaderMap, Method, Uri, header};
 
 /// Whether a request that a cookie authenticates may go on. `allowed` are origins that CORS lets send credentials.
 pub fn allows(method: &Method, uri: &Uri, headers: &HeaderMap, allowed: impl Fn(&str) -> bool) -> bool {
-    if method.is_safe() {
+    if method.is_safe() && !headers.contains_key(header::UPGRADE) {
         return true;
     }
     let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("null"));
@@ -45,6 +48,23 @@ mod tests {
             headers.insert("sec-fetch-site", site.parse().unwrap());
         }
         allows(&method, &Uri::from_static("/cart/add"), &headers, |origin| origin == "https://app.example")
+    }
+
+    #[test]
+    fn another_site_can_not_open_a_websocket_with_a_session() {
+        let open = |origin: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, "shop.example".parse().unwrap());
+            headers.insert(header::UPGRADE, "websocket".parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, origin.parse().unwrap());
+            }
+            allows(&Method::GET, &Uri::from_static("/ws"), &headers, |_| false)
+        };
+        assert!(!open(Some("https://evil.example")));
+        assert!(!open(Some("null")));
+        assert!(open(Some("https://shop.example")));
+        assert!(open(None), "not a browser");
     }
 
     #[test]

@@ -8,20 +8,22 @@ use std::{
 use crate::{
     config::ConfigError,
     limit::{Config, Key, Limiter, Policies},
+    shared::Redis,
     snapshot::Snapshot,
 };
 
 pub struct Limiters<'a> {
     previous: Option<&'a HashMap<String, Arc<Limiter>>>,
+    redis: Option<&'a Arc<Redis>>,
     made: HashMap<String, Arc<Limiter>>,
     /// Those that hold for every route, except the ones asked before the route is known.
     everywhere: Vec<Arc<Limiter>>,
 }
 
 impl<'a> Limiters<'a> {
-    pub fn new(previous: Option<&'a Snapshot>) -> Self {
+    pub fn new(previous: Option<&'a Snapshot>, redis: Option<&'a Arc<Redis>>) -> Self {
         let previous = previous.map(|snapshot| &snapshot.limiters);
-        Self { previous, made: HashMap::new(), everywhere: Vec::new() }
+        Self { previous, redis, made: HashMap::new(), everywhere: Vec::new() }
     }
 
     /// The section `rate_limit:` of the file. Returns the limits that are asked first of all.
@@ -29,7 +31,7 @@ impl<'a> Limiters<'a> {
         let all = self.section("", "rate_limit", "", configs, errors);
         let (first, later): (Vec<_>, Vec<_>) = all.into_iter().partition(|limiter| limiter.key == Key::ClientAddress);
         self.everywhere = later;
-        Policies::new(first)
+        Policies::new(first, self.redis)
     }
 
     /// A section `rate_limit:` of a route. `owner` is what it is recognised by in the next file, `path` where it stands.
@@ -58,12 +60,12 @@ impl<'a> Limiters<'a> {
 
     /// All that a route asks: what holds everywhere, and its own.
     pub fn policies(&self, own: &[Arc<Limiter>]) -> Policies {
-        Policies::new(self.everywhere.iter().chain(own).cloned())
+        Policies::new(self.everywhere.iter().chain(own).cloned(), self.redis)
     }
 
     fn limiter(&mut self, place: String, name: &str, config: &Config) -> Arc<Limiter> {
         let kept = self.previous.and_then(|previous| previous.get(&place)).filter(|limiter| limiter.config == *config);
-        let limiter = kept.cloned().unwrap_or_else(|| Arc::new(Limiter::new(name, config)));
+        let limiter = kept.cloned().unwrap_or_else(|| Arc::new(Limiter::new(&place, name, config)));
         self.made.insert(place, Arc::clone(&limiter));
         limiter
     }

@@ -22,6 +22,7 @@ use crate::{
     descriptors::Directory,
     layers::{cors, security_headers},
     route::{Route, Table},
+    shared::{self, Redis},
     snapshot::{Edge, Listed, Running, Snapshot},
 };
 use limiters::Limiters;
@@ -33,6 +34,8 @@ pub struct Sources<'a> {
     /// Where relative paths begin.
     pub folder: &'a Path,
     pub sessions: &'a Arc<Sessions>,
+    /// What gateways share, if they do.
+    pub redis: Option<&'a Arc<Redis>>,
     /// The snapshot whose place it takes: what is unchanged goes on with its state.
     pub previous: Option<&'a Snapshot>,
 }
@@ -50,12 +53,13 @@ pub fn compile(config: &Config, sources: &Sources<'_>) -> Result<Snapshot, Vec<C
         directory: Directory::default(),
         pools: HashMap::new(),
         upstreams: Vec::new(),
-        limiters: Limiters::new(sources.previous),
+        limiters: Limiters::new(sources.previous, sources.redis),
         table: Table::default(),
         routes: Vec::new(),
     };
     compiler.listeners();
     compiler.limits();
+    compiler.shared();
     compiler.upstreams();
     let edge = compiler.edge();
     compiler.routes();
@@ -138,6 +142,21 @@ impl Compiler<'_> {
         }
     }
 
+    fn shared(&mut self) {
+        let section = &self.config.shared;
+        if let Some(Err(message)) = section.redis().map(shared::check_url) {
+            self.fault("shared.redis", message);
+        }
+        for (name, value) in [("timeout", section.timeout), ("limit_timeout", section.limit_timeout)] {
+            if value.is_zero() {
+                self.fault(format!("shared.{name}"), "must be above 0");
+            }
+        }
+        if section.limit_timeout > section.timeout {
+            self.fault("shared.limit_timeout", "must not be longer than `timeout`, which bounds every wait");
+        }
+    }
+
     fn edge(&mut self) -> Option<Edge> {
         let cors = match self.config.cors.as_ref().map(cors::Config::new).transpose() {
             Ok(cors) => Some(cors.map(Arc::new)),
@@ -164,6 +183,7 @@ impl Compiler<'_> {
                 generation: self.sources.previous.map_or(1, |previous| previous.generation + 1),
                 listeners: self.config.listeners.clone(),
                 authentication: self.config.authentication.clone(),
+                shared: self.config.shared.clone(),
                 table: self.table,
                 routes: self.routes,
                 upstreams: self.upstreams,

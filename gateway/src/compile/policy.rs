@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::Compiler;
 use crate::{
-    config::{self, Override, Size},
+    config::{self, Idempotency, Override, Size},
     limit::Limiter,
     route::{Authenticate, Policy, Scopes},
 };
@@ -16,6 +16,7 @@ pub struct Level<'a> {
     pub scopes: Option<&'a config::Scopes>,
     pub timeout: Option<Duration>,
     pub body_limit: Option<Size>,
+    pub idempotency: Option<Idempotency>,
     pub rate_limits: Vec<Arc<Limiter>>,
 }
 
@@ -26,6 +27,7 @@ impl<'a> Level<'a> {
             scopes: route.scopes.as_ref(),
             timeout: route.timeout,
             body_limit: route.body_limit,
+            idempotency: route.idempotency,
             rate_limits,
         }
     }
@@ -37,6 +39,7 @@ impl<'a> Level<'a> {
             scopes: method.scopes.as_ref().or(self.scopes),
             timeout: method.timeout.or(self.timeout),
             body_limit: method.body_limit.or(self.body_limit),
+            idempotency: method.idempotency.or(self.idempotency),
             rate_limits: self.rate_limits.iter().cloned().chain(rate_limits).collect(),
         }
     }
@@ -69,7 +72,19 @@ impl Compiler<'_> {
         let timeout = level.timeout.unwrap_or(self.config.timeout);
         let limits = &self.config.limits;
         let body = level.body_limit.unwrap_or(if json { limits.json_body } else { limits.body }).0;
-        Policy { authenticate, scopes, timeout, body, rate_limits: self.limiters.policies(&level.rate_limits) }
+        if let Some(idempotency) = &level.idempotency {
+            if authenticate != Authenticate::Required {
+                self.fault(
+                    format!("{path}.idempotency"),
+                    "keys are told apart by their caller, who must be known: authenticate: required",
+                );
+            }
+            if idempotency.keep < Duration::from_secs(1) || idempotency.keep > Duration::from_secs(7 * 24 * 3600) {
+                self.fault(format!("{path}.idempotency.keep"), "must be within 1s to 168h");
+            }
+        }
+        let rate_limits = self.limiters.policies(&level.rate_limits);
+        Policy { authenticate, scopes, timeout, body, rate_limits, idempotency: level.idempotency }
     }
 
     /// An upstream that may take longer to connect to than the whole request may take is a contradiction.

@@ -5,6 +5,7 @@ mod authentication;
 mod edge;
 mod one_or_many;
 mod route;
+mod shared;
 mod size;
 mod suggest;
 mod upstream;
@@ -12,7 +13,8 @@ mod upstream;
 pub use authentication::{Authentication, Session};
 pub use edge::{Cors, Limits};
 pub use one_or_many::OneOrMany;
-pub use route::{Match, Override, Route, Scopes};
+pub use route::{Idempotency, Match, Override, Route, Scopes};
+pub use shared::Shared;
 pub use size::Size;
 pub use suggest::did_you_mean;
 pub use upstream::Upstream;
@@ -53,6 +55,9 @@ pub struct Config {
     pub rate_limit: OneOrMany<limit::Config>,
     #[serde(default)]
     pub limits: Limits,
+    /// What this gateway shares with others; nothing by default.
+    #[serde(default)]
+    pub shared: Shared,
     /// Which other origins' pages may call; none by default.
     #[serde(default)]
     pub cors: Option<Cors>,

@@ -51,6 +51,8 @@ pub struct Route {
     pub rate_limit: OneOrMany<limit::Config>,
     #[serde(default)]
     pub body_limit: Option<Size>,
+    #[serde(default)]
+    pub idempotency: Option<Idempotency>,
     /// Of `grpc` and `transcode`: request headers that become metadata.
     #[serde(default)]
     pub forward_headers: Option<Vec<String>>,
@@ -92,8 +94,26 @@ pub struct Override {
     /// Beside those of the route.
     pub rate_limit: OneOrMany<limit::Config>,
     pub body_limit: Option<Size>,
+    pub idempotency: Option<Idempotency>,
     pub forward_headers: Option<Vec<String>>,
     pub response: Option<ResponseConfig>,
+}
+
+/// `idempotency: { required: true, keep: 24h }`: a repeat with the same `Idempotency-Key` gets the first one's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Idempotency {
+    /// 400 without a key; default false.
+    pub required: bool,
+    /// How long an answer is kept; default 24 h.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub keep: Duration,
+}
+
+impl Default for Idempotency {
+    fn default() -> Self {
+        Self { required: false, keep: Duration::from_secs(24 * 3600) }
+    }
 }
 
 /// `scopes: { all: [catalog:write] }` or `{ any: [a, b] }`.

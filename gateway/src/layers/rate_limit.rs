@@ -1,7 +1,7 @@
 //! Refuses what goes beyond a rate limit, and tells every client how much is left.
 //!
 //! It stands twice in the pipeline: before all else with the limits keyed by client address that hold everywhere, and after
-//! authorisation with those of the route, which may ask for the principal.
+//! authorisation with those of the route, which may ask for the principal. Only limits that gateways count together wait.
 
 use std::{
     pin::Pin,
@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+use futures_util::future::BoxFuture;
 use http::{HeaderName, HeaderValue};
 use pin_project_lite::pin_project;
 
@@ -16,7 +17,7 @@ use super::{Checked, Request, Response, observe::UNMATCHED, refuse};
 use crate::{
     context::RequestContext,
     error::{Error, ErrorKind},
-    limit::{Policies, Verdict},
+    limit::{Policies, Together, Verdict},
     metrics::METRICS,
 };
 
@@ -43,11 +44,11 @@ impl<S> tower::Layer<S> for Layer {
 
 impl<S> tower::Service<Request> for RateLimit<S>
 where
-    S: tower::Service<Request, Response = Response, Error = Error>,
+    S: tower::Service<Request, Response = Response, Error = Error> + Clone,
 {
     type Response = Response;
     type Error = Error;
-    type Future = Checked<Telling<S::Future>>;
+    type Future = Checked<Limiting<S, S::Future>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(context)
@@ -55,32 +56,55 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         match self.source.check(&request) {
-            Ok(fields) => Checked::Right(Telling { inner: self.inner.call(request), fields }),
+            Ok(Step::Known(fields)) => Checked::Right(Limiting::Passed { inner: self.inner.call(request), fields }),
+            Ok(Step::Ask(together)) => {
+                let asking = Box::pin(ask(together, request));
+                Checked::Right(Limiting::Asking { asking, service: self.inner.clone() })
+            }
             Err(error) => refuse(error),
         }
     }
+}
+
+enum Step {
+    Known(Fields),
+    /// Other gateways count too.
+    Ask(Together),
 }
 
 /// Boxed: most requests have none, and their futures are moved about.
 type Fields = Option<Box<[(HeaderName, HeaderValue); 2]>>;
 
 impl Layer {
-    fn check(&self, request: &Request) -> Result<Fields, Error> {
+    fn check(&self, request: &Request) -> Result<Step, Error> {
         let context = RequestContext::of(request)?;
         let policies = match self {
             Self::Given(policies) => policies,
             Self::OfRoute => &context.route()?.policy.rate_limits,
         };
         if policies.is_empty() {
-            return Ok(None);
+            return Ok(Step::Known(None));
         }
-        let verdict = policies.check(request.headers(), context, Instant::now());
-        let route = context.route.as_ref().map_or(UNMATCHED, |route| &route.id);
-        for limiter in verdict.shadowed.iter().chain(&verdict.refused) {
-            METRICS.rate_limited(route, &limiter.name);
+        let now = Instant::now();
+        if let Some(together) = policies.together(request.headers(), context, now) {
+            return Ok(Step::Ask(together));
         }
-        if verdict.refused.is_some() { Err(refusal(verdict)) } else { Ok(verdict.fields().map(Box::new)) }
+        judge(policies.check(request.headers(), context, now), context).map(Step::Known)
     }
+}
+
+async fn ask(together: Together, request: Request) -> Result<(Request, Fields), Error> {
+    let verdict = together.verdict().await;
+    let fields = judge(verdict, RequestContext::of(&request)?)?;
+    Ok((request, fields))
+}
+
+fn judge(verdict: Verdict, context: &RequestContext) -> Result<Fields, Error> {
+    let route = context.route.as_ref().map_or(UNMATCHED, |route| &route.id);
+    for limiter in verdict.shadowed.iter().chain(&verdict.refused) {
+        METRICS.rate_limited(route, &limiter.name);
+    }
+    if verdict.refused.is_some() { Err(refusal(verdict)) } else { Ok(verdict.fields().map(Box::new)) }
 }
 
 fn refusal(verdict: Verdict) -> Error {
@@ -92,31 +116,50 @@ fn refusal(verdict: Verdict) -> Error {
 }
 
 pin_project! {
-    pub struct Telling<F> {
-        #[pin]
-        inner: F,
-        fields: Fields,
+    #[project = Projected]
+    pub enum Limiting<S, F> {
+        Passed {
+            #[pin]
+            inner: F,
+            fields: Fields,
+        },
+        Asking {
+            asking: BoxFuture<'static, Result<(Request, Fields), Error>>,
+            service: S,
+        },
     }
 }
 
-impl<F> Future for Telling<F>
+impl<S> Future for Limiting<S, S::Future>
 where
-    F: Future<Output = Result<Response, Error>>,
+    S: tower::Service<Request, Response = Response, Error = Error>,
 {
-    type Output = F::Output;
+    type Output = Result<Response, Error>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut result = ready!(this.inner.poll(context));
-        if let Some(fields) = this.fields.take() {
-            match &mut result {
-                // Appended: the other of the two layers may have its own items of the list.
-                Ok(response) => {
-                    fields.into_iter().for_each(|(name, value)| _ = response.headers_mut().append(name, value))
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let (inner, fields) = match self.as_mut().project() {
+                Projected::Passed { inner, fields } => {
+                    let mut result = ready!(inner.poll(context));
+                    if let Some(fields) = fields.take() {
+                        tell(&mut result, *fields);
+                    }
+                    return Poll::Ready(result);
                 }
-                Err(error) => error.headers.extend(*fields),
-            }
+                Projected::Asking { asking, service } => {
+                    let (request, fields) = ready!(asking.as_mut().poll(context))?;
+                    (service.call(request), fields)
+                }
+            };
+            self.set(Self::Passed { inner, fields });
         }
-        Poll::Ready(result)
+    }
+}
+
+fn tell(result: &mut Result<Response, Error>, fields: [(HeaderName, HeaderValue); 2]) {
+    match result {
+        // Appended: the other of the two layers may have its own items of the list.
+        Ok(response) => fields.into_iter().for_each(|(name, value)| _ = response.headers_mut().append(name, value)),
+        Err(error) => error.headers.extend(fields),
     }
 }

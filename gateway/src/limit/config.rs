@@ -15,6 +15,8 @@ pub struct Config {
     pub quota: Quota,
     pub key: Key,
     pub mode: Mode,
+    /// Counted together with the other gateways, where there is a Redis for it; default true.
+    pub shared: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,12 @@ struct Written {
     key: Key,
     #[serde(default)]
     mode: Mode,
+    #[serde(default = "yes")]
+    shared: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl<'de> Deserialize<'de> for Config {
@@ -58,7 +66,7 @@ impl<'de> Deserialize<'de> for Config {
         {
             return Err(D::Error::custom("the name of a rate limit is made of letters, digits, `-`, `_` and `.`"));
         }
-        Ok(Self { name: written.name, quota, key: written.key, mode: written.mode })
+        Ok(Self { name: written.name, quota, key: written.key, mode: written.mode, shared: written.shared })
     }
 }
 

@@ -51,6 +51,25 @@ impl<C: Clock> Gcra<C> {
         }
     }
 
+    /// The same where a request weighs as much as `weight` of them: rate and burst are divided by it. Heavier than the
+    /// burst is as heavy as the burst.
+    pub fn check_weighing(&self, weight: NonZeroU32, key: u128) -> Decision {
+        let weight = weight.min(self.quota.burst_size());
+        match self.limiter.check_key_n(&key, weight) {
+            Ok(Ok(snapshot)) => Decision {
+                allowed: true,
+                remaining: snapshot.remaining_burst_capacity() / weight,
+                wait: self.quota.replenish_interval() * weight.get(),
+            },
+            Ok(Err(refused)) => Decision {
+                allowed: false,
+                remaining: 0,
+                wait: refused.earliest_possible().duration_since(self.limiter.clock().now()).into(),
+            },
+            Err(_) => Decision { allowed: false, remaining: 0, wait: self.quota.burst_size_replenished_in() },
+        }
+    }
+
     pub fn keys(&self) -> usize {
         self.store.0.len()
     }
@@ -100,5 +119,17 @@ mod tests {
         assert!(gcra.check(1).allowed);
         assert!(!gcra.check(1).allowed);
         assert_eq!(gcra.keys(), 2);
+    }
+
+    #[test]
+    fn half_the_rate_is_had_by_weighing_twice_as_much() {
+        let clock = FakeRelativeClock::default();
+        let gcra = Gcra::with_clock(NonZeroU32::new(10).unwrap(), NonZeroU32::new(20).unwrap(), 100, clock.clone());
+        let two = NonZeroU32::new(2).unwrap();
+        assert_eq!((0..30).filter(|_| gcra.check_weighing(two, 1).allowed).count(), 10);
+        clock.advance(Duration::from_millis(200));
+        assert!(gcra.check_weighing(two, 1).allowed);
+        assert!(!gcra.check_weighing(two, 1).allowed);
+        assert!(gcra.check_weighing(NonZeroU32::new(99).unwrap(), 2).allowed, "never nothing at all");
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::context::RequestContext;
+use crate::{auth::keys::digest, context::RequestContext};
 
 /// `client_address`, `principal`, `api_key`, `route` or `header:NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,18 @@ impl Key {
             Self::Credential => context.api_key.as_ref().map(|id| hash(id.as_bytes())),
             Self::Route => Some(0),
             Self::Header(name) => headers.get(name).map(|value| hash(value.as_bytes())),
+        }
+    }
+
+    /// The same for all gateways: what [`Key::of`] gives differs with every start. `place` keeps limits apart.
+    pub fn digest(&self, place: &[u8], headers: &HeaderMap, context: &RequestContext) -> Option<[u8; 32]> {
+        let whole = |value: &[u8]| digest(&[place, value].concat());
+        match self {
+            Self::ClientAddress => Some(whole(&address(context.client.ip()).to_be_bytes())),
+            Self::Principal => context.principal.as_ref().map(|caller| whole(caller.principal.subject.as_bytes())),
+            Self::Credential => context.api_key.as_ref().map(|id| whole(id.as_bytes())),
+            Self::Route => Some(whole(&[])),
+            Self::Header(name) => headers.get(name).map(|value| whole(value.as_bytes())),
         }
     }
 }

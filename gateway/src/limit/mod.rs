@@ -1,18 +1,21 @@
 //! Rate limits: how many requests a key may make. `window` means exactly what it says, `gcra` allows a rate with bursts.
-//! State is shared by all cores and bounded; the clock is the caller's.
+//! State is shared by all cores and bounded; the clock is the caller's. Gateways with a Redis in common count `together`.
 
 mod config;
 mod gcra;
 mod key;
 mod policies;
+mod together;
 mod window;
 
 pub use config::{Config, Mode, Quota};
 pub use key::Key;
 pub use policies::{Policies, Verdict};
+pub use together::Together;
 
 use std::{
     fmt::Write as _,
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,6 +37,8 @@ pub struct Limiter {
     pub policy: String,
     /// What it was made from: a reload that leaves it alone keeps its state.
     pub config: Config,
+    /// Keeps its keys in Redis apart from those of other limits, and of the same one with another quota.
+    place: Vec<u8>,
     meter: Meter,
 }
 
@@ -53,7 +58,8 @@ pub struct Decision {
 }
 
 impl Limiter {
-    pub fn new(name: &str, config: &Config) -> Self {
+    /// `place` says where it stands in the configuration.
+    pub fn new(place: &str, name: &str, config: &Config) -> Self {
         let (meter, quota, window) = match config.quota {
             Quota::Window { requests, per } => (Meter::Window(Window::new(requests, per, KEYS)), requests, per),
             Quota::Rate { per_second, burst } => {
@@ -70,6 +76,7 @@ impl Limiter {
             shadow: config.mode == Mode::Shadow,
             policy,
             config: config.clone(),
+            place: format!("{place}\0{:?}\0{}\0", config.quota, config.key).into_bytes(),
             meter,
         }
     }
@@ -79,6 +86,25 @@ impl Limiter {
         match &self.meter {
             Meter::Window(window) => window.check(key, now),
             Meter::Gcra(gcra) => gcra.check(key),
+        }
+    }
+
+    /// The same for one of several gateways that can't ask each other: it has its share of the quota, at least 1.
+    pub fn check_share(&self, gateways: NonZeroU32, key: u128, now: Instant) -> Decision {
+        match (&self.meter, self.config.quota) {
+            (Meter::Window(window), Quota::Window { requests, .. }) => {
+                window.check_within((requests.get() / gateways).max(1), key, now)
+            }
+            (Meter::Window(window), Quota::Rate { .. }) => window.check(key, now),
+            (Meter::Gcra(gcra), _) => gcra.check_weighing(gateways, key),
+        }
+    }
+
+    /// Counts what all gateways together have allowed here, against this one's share should they lose each other.
+    pub fn note(&self, gateways: NonZeroU32, key: u128, now: Instant) {
+        match &self.meter {
+            Meter::Window(window) => window.note(key, now),
+            Meter::Gcra(gcra) => _ = gcra.check_weighing(gateways, key),
         }
     }
 

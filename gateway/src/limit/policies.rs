@@ -8,8 +8,8 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::{Decision, Limiter, seconds};
-use crate::context::RequestContext;
+use super::{Decision, Limiter, Together, seconds};
+use crate::{context::RequestContext, shared::Redis};
 
 /// `RateLimit` and `RateLimit-Policy` are those of draft-ietf-httpapi-ratelimit-headers-10.
 pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -17,9 +17,14 @@ pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-poli
 
 /// Limits in the order they are asked. Windows come first: they can give back what a later limit refuses.
 #[derive(Clone, Default)]
-pub struct Policies(Arc<[Arc<Limiter>]>);
+pub struct Policies {
+    limiters: Arc<[Arc<Limiter>]>,
+    /// Where those are counted that gateways have in common.
+    redis: Option<Arc<Redis>>,
+}
 
 /// What the limits say of a request together.
+#[derive(Default)]
 pub struct Verdict {
     /// The limit that refuses it.
     pub refused: Option<Arc<Limiter>>,
@@ -31,52 +36,49 @@ pub struct Verdict {
 }
 
 impl Policies {
-    pub fn new(limiters: impl IntoIterator<Item = Arc<Limiter>>) -> Self {
+    pub fn new(limiters: impl IntoIterator<Item = Arc<Limiter>>, redis: Option<&Arc<Redis>>) -> Self {
         let mut limiters: Vec<_> = limiters.into_iter().collect();
         limiters.sort_by_key(|limiter| !limiter.can_give_back());
-        Self(limiters.into())
+        let redis = redis.filter(|_| limiters.iter().any(|limiter| limiter.config.shared)).cloned();
+        Self { limiters: limiters.into(), redis }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.limiters.is_empty()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Limiter>> {
-        self.0.iter()
+        self.limiters.iter()
+    }
+
+    /// What must be asked of Redis; None where all is known here, by [`Policies::check`].
+    pub fn together(&self, headers: &HeaderMap, context: &RequestContext, now: Instant) -> Option<Together> {
+        let redis = self.redis.as_ref()?;
+        Some(Together::new(redis, &self.limiters, headers, context, now))
     }
 
     /// Asks every limit that applies to the request, until one refuses. A refused request counts nowhere, except in a rate
     /// asked before another rate refused.
     pub fn check(&self, headers: &HeaderMap, context: &RequestContext, now: Instant) -> Verdict {
-        let mut verdict = Verdict {
-            refused: None,
-            retry_after: Duration::ZERO,
-            shadowed: Vec::new(),
-            policy: String::new(),
-            state: String::new(),
-        };
+        let mut verdict = Verdict::default();
         // A bit for each limit that counted the request.
         let mut counted = 0_u64;
-        for (at, limiter) in self.0.iter().enumerate() {
+        for (at, limiter) in self.limiters.iter().enumerate() {
             let Some(key) = limiter.key.of(headers, context) else { continue };
             let decision = limiter.check(key, now);
-            verdict.describe(limiter, &decision);
-            match (decision.allowed, limiter.shadow) {
-                (true, _) => counted |= 1_u64.checked_shl(at as u32).unwrap_or(0),
-                (false, true) => verdict.shadowed.push(Arc::clone(limiter)),
-                (false, false) => {
-                    verdict.refused = Some(Arc::clone(limiter));
-                    verdict.retry_after = decision.wait;
-                    self.give_back(counted, headers, context, now);
-                    break;
-                }
+            verdict.add(limiter, &decision);
+            if decision.allowed {
+                counted |= 1_u64.checked_shl(at as u32).unwrap_or(0);
+            } else if verdict.refused.is_some() {
+                self.give_back(counted, headers, context, now);
+                break;
             }
         }
         verdict
     }
 
     fn give_back(&self, counted: u64, headers: &HeaderMap, context: &RequestContext, now: Instant) {
-        for (at, limiter) in self.0.iter().enumerate().take(64) {
+        for (at, limiter) in self.limiters.iter().enumerate().take(64) {
             if counted >> at & 1 == 1
                 && let Some(key) = limiter.key.of(headers, context)
             {
@@ -87,6 +89,19 @@ impl Policies {
 }
 
 impl Verdict {
+    /// Takes in what one limit says.
+    pub(super) fn add(&mut self, limiter: &Arc<Limiter>, decision: &Decision) {
+        self.describe(limiter, decision);
+        match (decision.allowed, limiter.shadow) {
+            (true, _) => {}
+            (false, true) => self.shadowed.push(Arc::clone(limiter)),
+            (false, false) => {
+                self.refused = Some(Arc::clone(limiter));
+                self.retry_after = decision.wait;
+            }
+        }
+    }
+
     fn describe(&mut self, limiter: &Limiter, decision: &Decision) {
         if limiter.shadow {
             return;

@@ -39,20 +39,34 @@ impl Window {
     }
 
     pub fn check(&self, key: u128, now: Instant) -> Decision {
+        self.check_within(self.quota, key, now)
+    }
+
+    /// The same with another quota, for this once.
+    pub fn check_within(&self, quota: u32, key: u128, now: Instant) -> Decision {
         let elapsed = self.elapsed(now);
         self.rings.with(key, Ring::default, |ring| {
             ring.advance(elapsed / self.part);
-            let allowed = ring.total < self.quota;
+            let allowed = ring.total < quota;
             if allowed {
                 ring.count();
             }
             let leaves = ring.oldest().saturating_add(RING).saturating_mul(self.part);
             Decision {
                 allowed,
-                remaining: self.quota - ring.total,
+                remaining: quota.saturating_sub(ring.total),
                 wait: Duration::from_nanos(leaves.saturating_sub(elapsed)),
             }
         })
+    }
+
+    /// Counts a request that was allowed elsewhere.
+    pub fn note(&self, key: u128, now: Instant) {
+        let part = self.elapsed(now) / self.part;
+        self.rings.with(key, Ring::default, |ring| {
+            ring.advance(part);
+            ring.count();
+        });
     }
 
     /// Takes back what `check` counted at `now`.
@@ -140,6 +154,17 @@ mod tests {
         // What was refused was not counted, so that asking does not put the end off.
         assert!(!window.check(1, start + refused.wait - Duration::from_millis(1)).allowed);
         assert!(window.check(1, start + refused.wait).allowed);
+    }
+
+    #[test]
+    fn a_share_counts_what_was_allowed_elsewhere() {
+        let window = window(100);
+        (0..40).for_each(|_| window.note(1, window.epoch));
+        let allowed = (0..100).filter(|_| window.check_within(50, 1, window.epoch).allowed).count();
+        assert_eq!(allowed, 10);
+        (0..20).for_each(|_| window.note(1, window.epoch));
+        let decision = window.check_within(50, 1, window.epoch);
+        assert!(!decision.allowed && decision.remaining == 0, "more than the share was allowed elsewhere");
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub use template::{Segment, Template};
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{action::Action, limit::Policies, metrics::RouteMetrics};
+use crate::{action::Action, config::Idempotency, limit::Policies, metrics::RouteMetrics};
 
 /// A route, compiled: what a request that takes it must be, and what is done with it.
 pub struct Route {
@@ -52,6 +52,8 @@ pub struct Policy {
     /// The most bytes a request body may have.
     pub body: u64,
     pub rate_limits: Policies,
+    /// None: `Idempotency-Key` is the upstream's affair.
+    pub idempotency: Option<Idempotency>,
 }
 
 /// Whether a route asks who is calling.

@@ -18,22 +18,39 @@ use std::sync::{
 
 use arc_swap::ArcSwap;
 
-use crate::{access_log::AccessLog, auth::Authority, snapshot::Snapshot};
+use crate::{access_log::AccessLog, auth::Authority, idempotency::Records, shared::Redis, snapshot::Snapshot};
 
 /// What all cores share.
 pub struct Shared {
     snapshot: ArcSwap<Snapshot>,
     /// That of the snapshot: one load tells a core whether it must look.
     generation: AtomicU64,
+    beyond: Beyond,
+}
+
+/// What outlives every snapshot.
+pub struct Beyond {
     pub authority: Arc<Authority>,
+    /// What came of requests with an Idempotency-Key.
+    pub records: Arc<Records>,
+    /// What gateways share, if they do.
+    pub redis: Option<Arc<Redis>>,
     pub access_log: AccessLog,
     pub cores: usize,
 }
 
+impl std::ops::Deref for Shared {
+    type Target = Beyond;
+
+    fn deref(&self) -> &Beyond {
+        &self.beyond
+    }
+}
+
 impl Shared {
-    pub fn new(snapshot: Snapshot, authority: Arc<Authority>, access_log: AccessLog, cores: usize) -> Self {
+    pub fn new(snapshot: Snapshot, beyond: Beyond) -> Self {
         let generation = AtomicU64::new(snapshot.generation);
-        Self { snapshot: ArcSwap::from_pointee(snapshot), generation, authority, access_log, cores }
+        Self { snapshot: ArcSwap::from_pointee(snapshot), generation, beyond }
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {

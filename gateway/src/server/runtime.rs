@@ -49,6 +49,7 @@ async fn serve(core: Core) -> anyhow::Result<()> {
     let Core { shared, sockets, shutdown } = core;
     let around = Surroundings {
         authority: Arc::clone(&shared.authority),
+        records: Arc::clone(&shared.records),
         access_log: shared.access_log.clone(),
         in_flight: Arc::default(),
         cores: shared.cores,

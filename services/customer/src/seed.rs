@@ -1,4 +1,5 @@
-//! The accounts of a demonstration: a customer and an operator, with the given credentials.
+//! The accounts that are there from the start: the customer of a demonstration, and an operator, with the given
+//! credentials.
 
 use anyhow::{Context as _, bail};
 use secrecy::SecretString;
@@ -9,26 +10,34 @@ use crate::{
     store::{Error, NewAccount, Store},
 };
 
-const OPERATOR_SCOPES: [&str; 3] = ["shop", "catalog:write", "operator"];
+const OPERATOR_SCOPES: [&str; 7] =
+    ["shop", "catalog:write", "operator", "dashboard:read", "events:read:*/*", "events:write:*/*", "bus:admin"];
 /// Several instances may seed one database at once; each attempt sees what another has written.
 const ATTEMPTS: usize = 5;
 
-/// Credentials of the demo's customer (`customers/demo`) and of its operator (`customers/operator`).
+/// What somebody logs in with.
 #[derive(Clone, Debug)]
-pub struct Demo {
+pub struct Credentials {
     pub email: String,
+    /// 8 to 128 characters.
     pub password: SecretString,
-    pub operator_email: String,
-    pub operator_password: SecretString,
 }
 
-/// Makes both accounts, or gives them these credentials; writes nothing where they have them.
-pub async fn run(store: &Store, hasher: &Hasher, demo: &Demo) -> anyhow::Result<()> {
-    let customer = Wanted::new("demo", "Demo Customer", &CUSTOMER_SCOPES, &demo.email, &demo.password)?;
-    let operator =
-        Wanted::new("operator", "Demo Operator", &OPERATOR_SCOPES, &demo.operator_email, &demo.operator_password)?;
-    for wanted in [customer, operator] {
-        wanted.ensure(store, hasher).await.with_context(|| format!("the demo account {}", wanted.id))?;
+/// The accounts to make, or to give these credentials; nothing is written where they have them.
+#[derive(Clone, Debug, Default)]
+pub struct Seed {
+    /// `customers/demo`, who may do what a customer may.
+    pub demo: Option<Credentials>,
+    /// `customers/operator`, who may change the catalogue, watch the system, and do everything on the bus.
+    pub operator: Option<Credentials>,
+}
+
+pub async fn run(store: &Store, hasher: &Hasher, seed: &Seed) -> anyhow::Result<()> {
+    let demo = seed.demo.as_ref().map(|given| Wanted::new("demo", "Demo Customer", &CUSTOMER_SCOPES, given));
+    let operator = seed.operator.as_ref().map(|given| Wanted::new("operator", "Operator", &OPERATOR_SCOPES, given));
+    for wanted in [demo, operator].into_iter().flatten() {
+        let wanted = wanted?;
+        wanted.ensure(store, hasher).await.with_context(|| format!("the account {}", wanted.id))?;
     }
     Ok(())
 }
@@ -46,14 +55,13 @@ impl Wanted {
         id: &'static str,
         name: &'static str,
         scopes: &'static [&'static str],
-        email: &str,
-        password: &SecretString,
+        given: &Credentials,
     ) -> anyhow::Result<Self> {
-        let email = Email::new(email).with_context(|| format!("{email:?} is no e-mail"))?;
-        if !is_password(password) {
+        let email = Email::new(&given.email).with_context(|| format!("{:?} is no e-mail", given.email))?;
+        if !is_password(&given.password) {
             bail!("the password of {email} must have 8 to 128 characters");
         }
-        Ok(Self { id, name, scopes, email, password: password.clone() })
+        Ok(Self { id, name, scopes, email, password: given.password.clone() })
     }
 
     async fn ensure(&self, store: &Store, hasher: &Hasher) -> anyhow::Result<()> {

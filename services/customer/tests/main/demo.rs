@@ -1,11 +1,11 @@
-//! The accounts of a demonstration.
+//! The accounts that are there from the start.
 
-use customer::Demo;
+use customer::Seed;
 use stage::{BOUND, on_both};
 
 use crate::{
     log_in,
-    shop::{Shop, demo},
+    shop::{Shop, given, seed},
     sign_up,
 };
 
@@ -22,12 +22,13 @@ async fn both_accounts_log_in_with_their_scopes(shop: Shop) {
     assert_eq!((customer.subject.as_str(), customer.scopes), ("customers/demo", vec!["shop".to_owned()]));
     let operator = log_in(&shop, "operator@turnpike.test", "operator-password").await.unwrap();
     assert_eq!(operator.subject, "customers/operator");
-    assert_eq!(operator.scopes, ["shop", "catalog:write", "operator"]);
+    let bus = ["dashboard:read", "events:read:*/*", "events:write:*/*", "bus:admin"];
+    assert_eq!(operator.scopes, [&["shop", "catalog:write", "operator"][..], &bus].concat());
 }
 
 async fn a_start_with_the_same_credentials_writes_nothing(shop: Shop) {
-    shop.start(Some(demo())).await.unwrap();
-    shop.start(None).await.unwrap();
+    shop.start(seed()).await.unwrap();
+    shop.start(Seed::default()).await.unwrap();
     let ada = sign_up(&shop, "ada@example.org", "correct horse", "Ada").await.unwrap();
     let events = shop.stage.witness("DB/*");
     events.find(&format!("customers/{}", ada.id), |_| true).await;
@@ -39,8 +40,11 @@ async fn a_start_with_the_same_credentials_writes_nothing(shop: Shop) {
 }
 
 async fn a_start_with_others_replaces_them(shop: Shop) {
-    let changed = Demo { password: "another-password".into(), operator_email: "chief@turnpike.test".into(), ..demo() };
-    shop.start(Some(changed)).await.unwrap();
+    let changed = Seed {
+        demo: Some(given("demo@turnpike.test", "another-password")),
+        operator: Some(given("chief@turnpike.test", "operator-password")),
+    };
+    shop.start(changed).await.unwrap();
     assert!(log_in(&shop, "demo@turnpike.test", "demo-password").await.is_err());
     assert!(log_in(&shop, "demo@turnpike.test", "another-password").await.is_ok());
     assert!(log_in(&shop, "operator@turnpike.test", "operator-password").await.is_err());
@@ -51,16 +55,16 @@ async fn a_start_with_others_replaces_them(shop: Shop) {
 
 async fn an_email_that_has_another_account_stops_the_start(shop: Shop) {
     sign_up(&shop, "ada@example.org", "correct horse", "Ada").await.unwrap();
-    let refused = shop.start(Some(Demo { email: "ada@example.org".into(), ..demo() })).await.unwrap_err();
+    let refused = shop.start(Seed { demo: Some(given("ada@example.org", "demo-password")), ..seed() }).await.unwrap_err();
     assert!(format!("{refused:#}").contains("ada@example.org"), "{refused:#}");
     assert!(!format!("{refused:?}").contains("demo-password"));
-    let refused = shop.start(Some(Demo { password: "short".into(), ..demo() })).await.unwrap_err();
+    let refused = shop.start(Seed { demo: Some(given("demo@turnpike.test", "short")), ..seed() }).await.unwrap_err();
     assert!(format!("{refused:#}").contains("8 to 128"), "{refused:#}");
 }
 
 async fn instances_that_start_at_once_agree(shop: Shop) {
-    let changed = Demo { password: "another-password".into(), ..demo() };
-    let starts = async { tokio::join!(shop.start(Some(changed.clone())), shop.start(Some(changed.clone()))) };
+    let changed = Seed { demo: Some(given("demo@turnpike.test", "another-password")), ..seed() };
+    let starts = async { tokio::join!(shop.start(changed.clone()), shop.start(changed.clone())) };
     let (one, other) = tokio::time::timeout(BOUND, starts).await.unwrap();
     assert!(one.is_ok() && other.is_ok(), "{one:?} {other:?}");
     assert!(log_in(&shop, "demo@turnpike.test", "another-password").await.is_ok());

@@ -1,5 +1,9 @@
 //! Sessions: a cookie that names what the gateway keeps. The cookie holds 256 random bits and means nothing without the
-//! store; the store holds only its SHA-256, so that what it holds opens nothing.
+//! store; the store holds only its SHA-256, so that what it holds opens nothing. It is this process (`in_process`) or the
+//! Redis that gateways share (`in_redis`).
+
+mod in_process;
+mod in_redis;
 
 use std::{
     sync::Arc,
@@ -17,13 +21,13 @@ use super::{Credential, keys::digest};
 use crate::{
     action::session::{Found, Opened},
     error::{Error, ErrorKind},
-    recent::Recent,
+    shared::Redis,
 };
+use in_process::InProcess;
+use in_redis::InRedis;
 
 /// The prefix has browsers insist on Secure, Path=/ and no Domain (RFC 6265bis §4.1.3.2).
 pub const COOKIE: &str = "__Host-session";
-/// The most sessions kept in process; the one idle for longest goes first.
-const SESSIONS: usize = 100_000;
 
 /// How long a session lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,33 +51,39 @@ pub type Id = [u8; 32];
 pub struct Session {
     pub credential: Credential,
     pub opened: SystemTime,
-    used: Mutex<SystemTime>,
 }
 
-/// Where sessions are kept.
+/// Where sessions are kept. Each of its methods fails where the store can't be reached.
 #[async_trait]
-pub trait SessionStore: Send + Sync {
-    async fn put(&self, id: Id, session: Arc<Session>) -> Result<(), Error>;
-    async fn get(&self, id: &Id) -> Result<Option<Arc<Session>>, Error>;
+trait Store: Send + Sync {
+    async fn put(&self, id: Id, session: Session, lifetime: Lifetime) -> Result<(), Error>;
+    /// The session, if it lives; it is in use from now.
+    async fn touch(&self, id: &Id, now: SystemTime, lifetime: Lifetime) -> Result<Option<Arc<Session>>, Error>;
     async fn remove(&self, id: &Id) -> Result<(), Error>;
 }
 
-/// Sessions of one process, gone with it.
-pub struct InProcess(Recent<Id, Arc<Session>>);
-
 /// Opens, finds and closes sessions.
 pub struct Sessions {
-    store: Box<dyn SessionStore>,
+    store: Box<dyn Store>,
     lifetime: Mutex<Lifetime>,
 }
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { store: Box::new(InProcess(Recent::new(SESSIONS))), lifetime: Mutex::default() }
+        Self::new(None)
     }
 }
 
 impl Sessions {
+    /// Kept in Redis, if there is one, else in this process.
+    pub fn new(redis: Option<Arc<Redis>>) -> Self {
+        let store: Box<dyn Store> = match redis {
+            Some(redis) => Box::new(InRedis::new(redis)),
+            None => Box::new(InProcess::default()),
+        };
+        Self { store, lifetime: Mutex::default() }
+    }
+
     /// Changes how long sessions live, those already open included.
     pub fn set_lifetime(&self, lifetime: Lifetime) {
         *self.lifetime.lock() = lifetime;
@@ -85,34 +95,27 @@ impl Sessions {
     /// If the store can't be asked.
     pub async fn session(&self, headers: &HeaderMap, now: SystemTime) -> Result<Option<Arc<Session>>, Error> {
         let Some(id) = cookie(headers) else { return Ok(None) };
-        let Some(session) = self.store.get(&id).await? else { return Ok(None) };
-        let Lifetime { idle, absolute } = *self.lifetime.lock();
-        if !session.touch(now, idle, absolute) {
-            self.store.remove(&id).await?;
-            return Ok(None);
-        }
-        Ok(Some(session))
+        let lifetime = self.lifetime();
+        self.store.touch(&id, now, lifetime).await
     }
 
-    fn expires(&self, session: &Session) -> OffsetDateTime {
-        OffsetDateTime::from(session.opened + self.lifetime.lock().absolute)
+    fn lifetime(&self) -> Lifetime {
+        *self.lifetime.lock()
+    }
+
+    fn expires(&self, opened: SystemTime) -> OffsetDateTime {
+        OffsetDateTime::from(opened + self.lifetime().absolute)
     }
 }
 
 impl Session {
-    fn new(principal: Principal, now: SystemTime) -> Self {
-        Self { credential: Credential::new(principal), opened: now, used: Mutex::new(now) }
+    fn new(principal: Principal, opened: SystemTime) -> Self {
+        Self { credential: Credential::new(principal), opened }
     }
 
-    /// Whether it still lives; if so it is in use from now.
-    fn touch(&self, now: SystemTime, idle: Duration, absolute: Duration) -> bool {
-        let since = |then: SystemTime| now.duration_since(then).unwrap_or_default();
-        let mut used = self.used.lock();
-        let lives = since(*used) < idle && since(self.opened) < absolute;
-        if lives {
-            *used = now.max(*used);
-        }
-        lives
+    /// Whether its time is not over yet, however busy it is.
+    fn lives(&self, now: SystemTime, lifetime: Lifetime) -> bool {
+        now.duration_since(self.opened).unwrap_or_default() < lifetime.absolute
     }
 }
 
@@ -124,17 +127,18 @@ impl crate::action::session::Sessions for Sessions {
             self.store.remove(&old).await?;
         }
         let value = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
-        let session = Arc::new(Session::new(principal, SystemTime::now()));
-        let expires = self.expires(&session);
-        self.store.put(digest(value.as_bytes()), session).await?;
-        let seconds = self.lifetime.lock().absolute.as_secs();
+        let (opened, lifetime) = (SystemTime::now(), self.lifetime());
+        self.store.put(digest(value.as_bytes()), Session::new(principal, opened), lifetime).await?;
+        let (expires, seconds) = (self.expires(opened), lifetime.absolute.as_secs());
         Ok(Opened { set_cookie: set_cookie(&value, seconds)?, expires })
     }
 
     async fn find(&self, headers: &HeaderMap) -> Result<Option<Found>, Error> {
         let session = self.session(headers, SystemTime::now()).await?;
-        Ok(session
-            .map(|session| Found { principal: session.credential.principal.clone(), expires: self.expires(&session) }))
+        Ok(session.map(|session| Found {
+            principal: session.credential.principal.clone(),
+            expires: self.expires(session.opened),
+        }))
     }
 
     async fn close(&self, headers: &HeaderMap) -> Result<HeaderValue, Error> {
@@ -142,21 +146,6 @@ impl crate::action::session::Sessions for Sessions {
             self.store.remove(&id).await?;
         }
         set_cookie("", 0)
-    }
-}
-
-#[async_trait]
-impl SessionStore for InProcess {
-    async fn put(&self, id: Id, session: Arc<Session>) -> Result<(), Error> {
-        self.0.insert(id, session);
-        Ok(())
-    }
-    async fn get(&self, id: &Id) -> Result<Option<Arc<Session>>, Error> {
-        Ok(self.0.get(id, |session| Arc::clone(session)))
-    }
-    async fn remove(&self, id: &Id) -> Result<(), Error> {
-        self.0.remove(id);
-        Ok(())
     }
 }
 

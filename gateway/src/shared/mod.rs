@@ -1,0 +1,224 @@
+//! What gateways share, in one Redis: sessions (`auth::session`), rate limits (`limit`), idempotency keys (`idempotency`),
+//! and the roll of those that live (`roll`).
+//!
+//! Cores never do the connection's work: it lives on the shared runtime, and a core only waits for an answer, never longer
+//! than it was told to. A Redis that failed to answer is not asked again until a heartbeat got through: nobody waits for
+//! what is known to be away. What that means for a request is for each part to say.
+
+pub mod keys;
+mod roll;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use http::{HeaderValue, header};
+use redis::{
+    Client, IntoConnectionInfo as _, RedisResult,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use tokio::{runtime::Handle, sync::Notify, time::timeout};
+
+use crate::{
+    config,
+    error::{Error, ErrorKind},
+    metrics::METRICS,
+};
+
+/// A connection on which the server acknowledges nothing for so long is given up.
+const BROKEN: Duration = Duration::from_secs(5);
+
+/// The Redis that gateways share.
+pub struct Redis {
+    connection: ConnectionManager,
+    runtime: Handle,
+    /// The most that anything waits.
+    patience: Duration,
+    /// The most that a rate limit waits.
+    limit_patience: Duration,
+    /// This gateway on the roll.
+    id: String,
+    /// It answered the last time.
+    reachable: AtomicBool,
+    /// It did so as soon as rate limits need it.
+    prompt: AtomicBool,
+    /// On the roll at the last heartbeat, this one included.
+    gateways: AtomicU32,
+    /// It has just failed: a heartbeat should find out whether it is back.
+    doubt: Notify,
+}
+
+/// What operators see of it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Standing {
+    pub reachable: bool,
+    /// Whether rate limits are counted together; if not, each gateway enforces its share.
+    pub limits_together: bool,
+    /// Gateways that live, this one included, as far as is known.
+    pub gateways: u32,
+}
+
+/// Redis gave no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the Redis that gateways share: {0}")]
+pub struct Away(String);
+
+impl Away {
+    /// For the client: this can't be done now.
+    pub fn refusal(self, detail: &'static str) -> Error {
+        Error::new(ErrorKind::Unavailable, detail)
+            .cause(self)
+            .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+}
+
+/// Whether a URL names a Redis.
+///
+/// # Errors
+/// Why not, without the URL: it may hold a password.
+pub fn check_url(url: &str) -> Result<(), String> {
+    client(url).map(drop).map_err(|error| format!("not a URL such as redis://127.0.0.1:6379: {error}"))
+}
+
+fn client(url: &str) -> RedisResult<Client> {
+    let info = url.into_connection_info()?;
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let tcp = tcp.set_user_timeout(BROKEN);
+    Client::open(info.set_tcp_settings(tcp))
+}
+
+impl Redis {
+    /// The Redis of the configuration, None where it names none. Must be called on the shared runtime. One that doesn't
+    /// answer yet is no error.
+    ///
+    /// # Errors
+    /// If the URL is none.
+    pub async fn open(config: &config::Shared) -> anyhow::Result<Option<Arc<Self>>> {
+        let Some(url) = config.redis() else { return Ok(None) };
+        let settings = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(config.timeout))
+            .set_response_timeout(Some(config.timeout))
+            // The heartbeat tries again, and meanwhile nobody waits for a connection.
+            .set_number_of_retries(0);
+        let connection = client(url)
+            .and_then(|client| ConnectionManager::new_lazy_with_config(client, settings))
+            .context("shared.redis")?;
+        let redis = Arc::new(Self {
+            connection,
+            runtime: Handle::current(),
+            patience: config.timeout,
+            limit_patience: config.limit_timeout.min(config.timeout),
+            id: format!("{:032x}", rand::random::<u128>()),
+            reachable: AtomicBool::new(true),
+            prompt: AtomicBool::new(true),
+            gateways: AtomicU32::new(1),
+            doubt: Notify::new(),
+        });
+        redis.beat().await;
+        Ok(Some(redis))
+    }
+
+    /// Asks something, and waits for the answer as long as anything may.
+    pub async fn ask<T, Q, F>(&self, question: Q) -> Result<T, Away>
+    where
+        T: Send + 'static,
+        Q: FnOnce(ConnectionManager) -> F,
+        F: Future<Output = RedisResult<T>> + Send + 'static,
+    {
+        if !self.reachable.load(Relaxed) {
+            return Err(Away("it did not answer the last time".to_owned()));
+        }
+        let asked = self.runtime.spawn(question(self.connection.clone()));
+        match timeout(self.patience, asked).await {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(error))) => Err(self.lost(error.to_string())),
+            Ok(Err(error)) => Err(self.lost(error.to_string())),
+            Err(_) => Err(self.lost(format!("no answer within {:?}", self.patience))),
+        }
+    }
+
+    /// The same for a rate limit, which waits only as long as a request may be held up by it.
+    pub async fn ask_promptly<T, Q, F>(&self, question: Q) -> Result<T, Away>
+    where
+        T: Send + 'static,
+        Q: FnOnce(ConnectionManager) -> F,
+        F: Future<Output = RedisResult<T>> + Send + 'static,
+    {
+        if !self.prompt.load(Relaxed) {
+            return Err(Away("it did not answer in time the last time".to_owned()));
+        }
+        match timeout(self.limit_patience, self.ask(question)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let why = format!("no answer within {:?}", self.limit_patience);
+                self.late(&why);
+                Err(Away(why))
+            }
+        }
+    }
+
+    /// How many gateways live, this one included.
+    pub fn gateways(&self) -> u32 {
+        self.gateways.load(Relaxed)
+    }
+
+    pub fn standing(&self) -> Standing {
+        Standing {
+            reachable: self.reachable.load(Relaxed),
+            limits_together: self.prompt.load(Relaxed),
+            gateways: self.gateways(),
+        }
+    }
+
+    fn lost(&self, why: String) -> Away {
+        if self.reachable.swap(false, Relaxed) {
+            METRICS.shared_reachable(false);
+            tracing::warn!(why, "the Redis that gateways share is away: sessions and idempotency keys are refused");
+        }
+        self.late(&why);
+        Away(why)
+    }
+
+    fn late(&self, why: &str) {
+        if self.prompt.swap(false, Relaxed) {
+            METRICS.limits_together(false);
+            let gateways = self.gateways();
+            tracing::warn!(
+                why,
+                gateways,
+                "rate limits are no longer counted together: this gateway enforces its share"
+            );
+            self.doubt.notify_one();
+        }
+    }
+
+    fn found(&self, gateways: u32, took: Duration) {
+        self.gateways.store(gateways.max(1), Relaxed);
+        if !self.reachable.swap(true, Relaxed) {
+            tracing::info!("the Redis that gateways share answers again");
+        }
+        METRICS.shared_reachable(true);
+        if took > self.limit_patience {
+            self.late(&format!("it took {took:?} to answer"));
+        } else if !self.prompt.swap(true, Relaxed) {
+            tracing::info!(gateways, "rate limits are counted together again");
+        }
+        METRICS.limits_together(self.prompt.load(Relaxed));
+    }
+
+    /// A heartbeat: on the roll, and whether Redis answers.
+    async fn beat(&self) {
+        let started = Instant::now();
+        match timeout(self.patience, roll::sign(self.connection.clone(), &self.id)).await {
+            Ok(Ok(gateways)) => self.found(gateways, started.elapsed()),
+            Ok(Err(error)) => _ = self.lost(error.to_string()),
+            Err(_) => _ = self.lost(format!("no answer within {:?}", self.patience)),
+        }
+    }
+}
