@@ -4,6 +4,7 @@
 //! The contestants run on core 0 with one worker; load generator and upstream on core 1. All are up throughout; rounds
 //! interleave them, in turned order; the table shows medians, and the median of each round's ratio to nginx.
 
+mod bus;
 mod contest;
 mod process;
 mod upstream;
@@ -42,6 +43,8 @@ struct Run {
 
 #[derive(Subcommand)]
 enum Command {
+    /// The bus on both backends beside raw Redis, and an event's way to a browser.
+    Bus(bus::Run),
     /// The service behind the contestants: HTTP and gRPC.
     Upstream {
         #[arg(long)]
@@ -55,6 +58,7 @@ fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Upstream { http, grpc }) => upstream::main(http, grpc),
+        Some(Command::Bus(run)) => bus::main(&run),
         None => contest::main(&cli.run),
     }
 }

@@ -1,4 +1,4 @@
-//! `turnpike up` as a child process on a data folder of its own.
+//! A running system: `turnpike up` as a child process on a data folder of its own, or a process for each role.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::eventually;
 
-use crate::Client;
+use crate::{Client, FleetOptions, fleet::Fleet};
 
 /// How a system is started.
 #[derive(Clone, Default)]
@@ -28,8 +28,20 @@ pub struct Options {
 
 /// A running system. Dropped, it is killed.
 pub struct System {
-    process: Child,
     environment: HashMap<String, String>,
+    processes: Processes,
+}
+
+#[expect(clippy::large_enum_variant, reason = "there is one a test")]
+enum Processes {
+    One(Up),
+    /// One for each role.
+    Many(Fleet),
+}
+
+/// `turnpike up`.
+struct Up {
+    process: Child,
     folder: Arc<TempDir>,
     options: Options,
 }
@@ -71,15 +83,47 @@ impl System {
             async move { written.map(|text| parse_env(&text)) }
         })
         .await;
-        let mut system = Self { process, environment, folder, options };
+        let mut system = Self { environment, processes: Processes::One(Up { process, folder, options }) };
         system.ready().await;
         system
+    }
+
+    /// Starts each role as a process of its own and waits until all are ready.
+    pub async fn start_fleet(options: &FleetOptions) -> Self {
+        let (fleet, environment) = Fleet::start(options).await;
+        Self { environment, processes: Processes::Many(fleet) }
+    }
+
+    fn up(&self) -> &Up {
+        match &self.processes {
+            Processes::One(up) => up,
+            Processes::Many(_) => panic!("there is no process of all roles"),
+        }
+    }
+
+    fn up_mut(&mut self) -> &mut Up {
+        match &mut self.processes {
+            Processes::One(up) => up,
+            Processes::Many(_) => panic!("there is no process of all roles"),
+        }
+    }
+
+    /// The processes of their own.
+    ///
+    /// # Panics
+    /// If all roles are in one.
+    pub fn fleet(&mut self) -> &mut Fleet {
+        match &mut self.processes {
+            Processes::One(_) => panic!("all roles are in one process"),
+            Processes::Many(fleet) => fleet,
+        }
     }
 
     /// Waits until every role is ready, or the process has reached its abort point.
     async fn ready(&mut self) {
         let Some(url) = self.environment.get("DEMO_OPS_URL") else { return };
-        let (ops, process) = (Client::new(url), &mut self.process);
+        let ops = Client::new(url);
+        let process = &mut self.up_mut().process;
         eventually("the system is ready", Duration::from_secs(60), || {
             let ended = process.try_wait().unwrap().is_some();
             let asked = ops.try_send(hyper::Method::GET, "/readyz", None);
@@ -103,7 +147,15 @@ impl System {
         self.anonymous().with("x-api-key", self.env("DEMO_API_KEY"))
     }
 
-    /// A client of the ops listener.
+    /// A client of a role's ops listener.
+    pub fn ops_of(&self, role: &str) -> Client {
+        match &self.processes {
+            Processes::One(_) => Client::new(self.env("DEMO_OPS_URL")),
+            Processes::Many(fleet) => fleet.ops(role),
+        }
+    }
+
+    /// A client of the ops listener of all roles in one process.
     pub fn ops(&self) -> Client {
         Client::new(self.env("DEMO_OPS_URL"))
     }
@@ -135,8 +187,14 @@ impl System {
     }
 
     /// Stops or starts a role, or one instance of it (`product/2`).
-    pub async fn change(&self, role: &str, change: &str) {
-        self.ops().send(hyper::Method::POST, &format!("/roles/{role}/{change}"), None).await.expect(200);
+    pub async fn change(&mut self, role: &str, change: &str) {
+        match (&mut self.processes, change) {
+            (Processes::One(_), _) => {
+                self.ops().send(hyper::Method::POST, &format!("/roles/{role}/{change}"), None).await.expect(200);
+            }
+            (Processes::Many(fleet), "stop") => fleet.stop(role).await,
+            (Processes::Many(fleet), _) => fleet.restart(role).await,
+        }
     }
 
     /// Kills the process at once, as kill -9 does, and starts it again on the same folder, with this abort point.
@@ -147,7 +205,7 @@ impl System {
 
     /// Waits for the process to end by itself, as its abort point has it.
     pub async fn aborted(&mut self, point: &str) {
-        let process = &mut self.process;
+        let process = &mut self.up_mut().process;
         eventually(&format!("the process dies at {point}"), Duration::from_secs(60), || {
             let ended = process.try_wait().unwrap();
             async move { ended }
@@ -157,22 +215,24 @@ impl System {
 
     async fn restart(mut self, abort_at: Option<&'static str>) -> Self {
         self.kill();
-        let options = Options { abort_at, ..self.options.clone() };
-        let folder = self.folder.clone();
+        let options = Options { abort_at, ..self.up().options.clone() };
+        let folder = self.up().folder.clone();
         drop(self);
         Self::start_in(folder, options).await
     }
 
     pub fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Processes::One(up) = &mut self.processes {
+            let _ = up.process.kill();
+            let _ = up.process.wait();
+        }
     }
 
     /// Asks the process to stop; answers whether it did so well, and within this bound.
     pub async fn terminate(&mut self, bound: Duration) -> bool {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.process.id()).unwrap());
+        let process = &mut self.up_mut().process;
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(process.id()).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-        let process = &mut self.process;
         let status = eventually("the process ends", bound, || {
             let ended = process.try_wait().unwrap();
             async move { ended }
@@ -182,12 +242,18 @@ impl System {
     }
 
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        match &self.processes {
+            Processes::One(up) => up.folder.path(),
+            Processes::Many(fleet) => fleet.folder(),
+        }
     }
 
     /// The last lines of its log, for a failure's message.
     pub fn log_tail(&self) -> String {
-        tail(self.folder.path())
+        match &self.processes {
+            Processes::One(up) => tail(up.folder.path()),
+            Processes::Many(fleet) => fleet.log_tails(),
+        }
     }
 
     /// Waits until an order is no longer pending.

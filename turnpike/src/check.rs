@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs, process::ExitCode};
 
-use crate::{cli, up};
+use crate::{cli, settings, shop};
 
 /// Prints every error with its path; the exit code says whether there was one.
 pub fn main(options: &cli::Check) -> ExitCode {
@@ -13,12 +13,12 @@ pub fn main(options: &cli::Check) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let checked: Result<Vec<String>, Vec<String>> = if up::Settings::looks_like(&text) {
-        up::Settings::parse(&text).map(|_| Vec::new()).map_err(|faults| lines(&faults))
-    } else {
-        let environment: HashMap<String, String> = std::env::vars().collect();
-        gateway::check(&text, &environment, options.file.parent(), &up::built_in_descriptors())
-            .map_err(|errors| lines(&errors))
+    let environment: HashMap<String, String> = std::env::vars().collect();
+    let checked = match settings::role::named(&text) {
+        Some(role) => settings::role::check(&role, &text, &environment).map_err(|faults| lines(&faults)),
+        None if settings::has_sections_of::<settings::Up>(&text) => settings_of_up(&text),
+        None => gateway::check(&text, &environment, options.file.parent(), &shop::descriptors())
+            .map_err(|errors| lines(&errors)),
     };
     match checked {
         Ok(notes) => {
@@ -36,6 +36,11 @@ pub fn main(options: &cli::Check) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The file alone: what a variable says over it is another file's matter.
+fn settings_of_up(text: &str) -> Result<Vec<String>, Vec<String>> {
+    settings::read::<settings::Up>(text, &HashMap::new()).map(|_| Vec::new()).map_err(|faults| lines(&faults))
 }
 
 fn lines<T: ToString>(errors: &[T]) -> Vec<String> {

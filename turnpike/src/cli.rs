@@ -43,6 +43,12 @@ pub enum Command {
     Invoice(Lone),
     /// The logger as its own process.
     Logger(Lone),
+    /// The notifier as its own process.
+    Notifier(Lone),
+    /// The broker as its own process.
+    Broker(Lone),
+    /// The dashboard as its own process.
+    Dashboard(Lone),
     /// Validate a configuration: every error with its path; exit code 1 if there is one.
     Check(Check),
     /// API keys: make, list, revoke.
@@ -69,6 +75,9 @@ pub struct Up {
     /// `postgres://user@host:port/database` instead of a SQLite file for each service; a schema each.
     #[arg(long, value_name = "URL", env = "TURNPIKE__DATABASE", hide_env_values = true)]
     pub database: Option<String>,
+    /// `redis://host:port` instead of the embedded bus; sessions and limits are shared there, too.
+    #[arg(long, value_name = "URL", env = "TURNPIKE__REDIS", hide_env_values = true)]
+    pub redis: Option<String>,
     /// The gateway's configuration instead of the built-in one of the shop; read again when it changes.
     #[arg(long, value_name = "FILE")]
     pub gateway_config: Option<PathBuf>,
@@ -82,14 +91,14 @@ pub struct Up {
 
 #[derive(Args)]
 pub struct Gateway {
-    /// The gateway's configuration; read again when it changes and on SIGHUP.
+    /// The gateway's configuration instead of the built-in one of the shop; read again when it changes and on SIGHUP.
     #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
     /// The ops listener.
-    #[arg(long, default_value = "127.0.0.1:9900")]
+    #[arg(long, default_value = "127.0.0.1:9900", env = "TURNPIKE__OPS")]
     pub ops: std::net::SocketAddr,
-    /// A file with the root secret that signing keys derive from; made if missing.
-    #[arg(long, value_name = "FILE", default_value = "./turnpike-data/root.secret")]
+    /// A file with the root secret that signing keys derive from: the same for every process of the system. Made if missing.
+    #[arg(long, value_name = "FILE", default_value = "./turnpike-data/root.secret", env = "TURNPIKE__ROOT_SECRET")]
     pub root_secret: PathBuf,
     /// Cores of the data plane; default: all.
     #[arg(long)]
@@ -98,23 +107,23 @@ pub struct Gateway {
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp: Option<String>,
     /// The share of new traces that is recorded, 0 to 1.
-    #[arg(long, default_value_t = 0.01)]
+    #[arg(long, default_value_t = 0.01, env = "TURNPIKE__TELEMETRY__SAMPLE_RATIO")]
     pub sample_ratio: f64,
     /// Lines at or above this level are written.
-    #[arg(long, default_value = "info")]
+    #[arg(long, default_value = "info", env = "TURNPIKE__TELEMETRY__LOG")]
     pub log: String,
 }
 
 #[derive(Args)]
 pub struct Lone {
-    /// The role's configuration.
+    /// The role's settings instead of the defaults, which deploy/roles holds with comments.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
 #[derive(Args)]
 pub struct Check {
-    /// A gateway's configuration, or the settings of `up`.
+    /// A gateway's configuration, the settings of `up`, or those of a role.
     pub file: PathBuf,
 }
 

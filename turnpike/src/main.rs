@@ -2,8 +2,12 @@
 
 mod check;
 mod cli;
+mod demo;
 mod key;
-mod lone;
+mod role;
+mod secret;
+mod settings;
+mod shop;
 mod traffic;
 mod up;
 
@@ -17,14 +21,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let done = match Cli::read().command {
         Command::Up(options) => up::main(options),
-        Command::Gateway(options) => lone::gateway(options),
-        Command::Product(options)
-        | Command::Review(options)
-        | Command::Customer(options)
-        | Command::Cart(options)
-        | Command::Order(options)
-        | Command::Invoice(options)
-        | Command::Logger(options) => lone::needs_a_bus(options),
+        Command::Gateway(options) => role::gateway(options),
+        Command::Product(options) => role::product(options),
+        Command::Review(options) => role::review(options),
+        Command::Customer(options) => role::customer(options),
+        Command::Cart(options) => role::cart(options),
+        Command::Order(options) => role::order(options),
+        Command::Invoice(options) => role::invoice(options),
+        Command::Logger(options) => role::logger(options),
+        Command::Notifier(options) => role::notifier(options),
+        Command::Broker(options) => role::broker(options),
+        Command::Dashboard(options) => role::dashboard(options),
         Command::Check(options) => return check::main(&options),
         Command::Key(command) => key::main(command),
         Command::Traffic(options) => traffic::main(options),

@@ -5,9 +5,11 @@
 #![expect(clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod eventually;
+mod port;
 mod postgres;
 mod redis;
 
 pub use eventually::eventually;
+pub use port::free_port;
 pub use postgres::{Postgres, postgres};
 pub use redis::{Aof, Redis, RedisOptions, redis};

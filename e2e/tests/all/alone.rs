@@ -22,10 +22,6 @@ impl Drop for Gateway {
     }
 }
 
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn key(folder: &Path, arguments: &[&str]) -> String {
     let file = folder.join("keys.yaml");
     let output =
@@ -38,7 +34,7 @@ fn key(folder: &Path, arguments: &[&str]) -> String {
 async fn a_gateway_alone_opens_to_a_key_until_it_is_revoked() {
     let folder = tempfile::tempdir().unwrap();
     let made = key(folder.path(), &["new", "--subject", "partners/acme", "--scope", "read"]);
-    let (port, ops) = (free_port(), free_port());
+    let (port, ops) = (testkit::free_port(), testkit::free_port());
     let config = folder.path().join("gateway.yaml");
     let text = format!(
         "listeners: [{{address: 127.0.0.1:{port}}}]\nauthentication: {{api_keys: {{file: keys.yaml}}}}\nroutes:\n\

@@ -12,7 +12,7 @@ use e2e::{Options, System};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_two_product_instances_is_stopped_under_load() {
-    let system = System::start(Options::default()).await;
+    let mut system = System::start(Options::default()).await;
     let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let readers: Vec<_> = (0..4)
         .map(|_| {
@@ -59,7 +59,7 @@ async fn one_of_two_product_instances_is_stopped_under_load() {
 
 #[tokio::test]
 async fn an_order_placed_while_the_invoice_service_is_away_is_confirmed_once_it_is_back() {
-    let system = System::start(Options::default()).await;
+    let mut system = System::start(Options::default()).await;
     let customer = system.customer("waiting@example.com").await;
     testkit::eventually("the cart knows the teapot", Duration::from_secs(20), || async {
         let added = customer.post("/cart/add", serde_json::json!({"productId": "teapot", "quantity": 1})).await;

@@ -1,22 +1,29 @@
 //! What the README promises a newcomer, on the embedded defaults and on PostgreSQL.
 
-use e2e::{Options, System};
+use e2e::{FleetOptions, Options, System};
 use serde_json::{Value, json};
 
 #[tokio::test]
 async fn the_shop_sells_on_the_embedded_defaults() {
-    let system = System::start(Options::default()).await;
-    walk(&system).await;
+    let mut system = System::start(Options::default()).await;
+    walk(&mut system).await;
 }
 
 #[tokio::test]
 async fn the_shop_sells_on_postgresql() {
     let postgres = testkit::postgres().await;
-    let system = System::start(Options { database: Some(postgres.url()), ..Options::default() }).await;
-    walk(&system).await;
+    let mut system = System::start(Options { database: Some(postgres.url()), ..Options::default() }).await;
+    walk(&mut system).await;
 }
 
-async fn walk(system: &System) {
+#[tokio::test]
+async fn the_shop_sells_as_separate_processes_on_redis_and_postgresql() {
+    let (redis, postgres) = tokio::join!(testkit::redis(), testkit::postgres());
+    let mut system = System::start_fleet(&FleetOptions::new(&redis.url(), &postgres.url())).await;
+    walk(&mut system).await;
+}
+
+async fn walk(system: &mut System) {
     browse(system).await;
     order_with_the_demo_key(system).await;
     order_with_a_session(system).await;
@@ -167,7 +174,7 @@ async fn change_the_catalogue(system: &System) {
     operator.get(&format!("/products/{id}")).await.problem(404);
 }
 
-async fn a_page_without_reviews(system: &System) {
+async fn a_page_without_reviews(system: &mut System) {
     system.change("review", "stop").await;
     let page = system.anonymous().get("/products/teapot").await.expect(200).json();
     assert_eq!(page["product"]["id"], "teapot");
@@ -184,7 +191,7 @@ async fn a_page_without_reviews(system: &System) {
 }
 
 async fn everything_was_logged(system: &System) {
-    let ops = system.ops();
+    let ops = system.ops_of("logger");
     testkit::eventually("the logger counts each event", std::time::Duration::from_secs(20), || async {
         let summaries = ops.get("/logger/summaries?queue=DB").await.expect(200).json();
         let total = |event: &str, source: &str| -> u64 {

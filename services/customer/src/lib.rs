@@ -14,7 +14,7 @@ use std::sync::Arc;
 use database::Migration;
 use service::{Builder, Service};
 
-pub use crate::seed::Demo;
+pub use crate::seed::{Credentials, Seed};
 use crate::{password::Hasher, store::Store};
 
 const MIGRATIONS: [Migration; 1] =
@@ -23,20 +23,18 @@ const MIGRATIONS: [Migration; 1] =
 #[derive(Clone)]
 pub struct Config {
     pub service: service::Config,
-    /// The accounts of a demonstration, made or brought up to date at the start. None makes none.
-    pub demo: Option<Demo>,
+    /// The accounts made or brought up to date at the start.
+    pub seed: Seed,
 }
 
-/// Opens the database, makes the demo's accounts and binds the listener; nothing is served before the service runs.
+/// Opens the database, makes the accounts of the seed and binds the listener; nothing is served before the service runs.
 ///
 /// # Errors
-/// If the database can't be opened or migrated, the address is taken, or another account has a demo account's e-mail.
+/// If the database can't be opened or migrated, the address is taken, or another account has a seeded one's e-mail.
 pub async fn build(config: Config) -> anyhow::Result<Service> {
     let builder = Builder::new("customer", config.service, &MIGRATIONS).await?;
     let store = Store::new(builder.database(), grpc::record);
     let hasher = Arc::new(Hasher::new()?);
-    if let Some(demo) = &config.demo {
-        seed::run(&store, &hasher, demo).await?;
-    }
+    seed::run(&store, &hasher, &config.seed).await?;
     Ok(builder.grpc(grpc::accounts(store.clone(), hasher.clone())).grpc(grpc::authenticator(store, hasher)).build())
 }

@@ -1,8 +1,6 @@
 //! `turnpike up`: every role in one process, on embedded databases, with demo data.
 
-mod demo;
 mod plan;
-mod settings;
 mod supervisor;
 
 use std::{
@@ -17,25 +15,19 @@ use anyhow::Context as _;
 use lifecycle::{Ops, Shutdown};
 use tempfile::TempDir;
 
-use self::{demo::Credentials, supervisor::Supervisor};
-pub use self::{plan::built_in_descriptors, settings::Settings};
-use crate::{cli, lone};
+use self::supervisor::Supervisor;
+use crate::{
+    cli,
+    demo::{self, Credentials},
+    role, secret,
+    settings::{self, Up as Settings},
+};
 
 /// From Ctrl-C to the end of the process, at most: half for the gateway to finish what is open, half for the rest.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 pub fn main(options: cli::Up) -> anyhow::Result<()> {
-    let (file, text) = match &options.config {
-        Some(path) => {
-            let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            (path.display().to_string(), text)
-        }
-        None => ("settings".to_owned(), String::new()),
-    };
-    let settings = Settings::parse_with(&text, std::env::vars()).map_err(|faults| {
-        let lines: Vec<String> = faults.iter().map(|fault| format!("{file}: {fault}")).collect();
-        anyhow::anyhow!("{}", lines.join("\n"))
-    })?;
+    let settings = settings::load::<Settings>(options.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(up(options, settings));
     // What still runs has had its time.
@@ -50,16 +42,20 @@ async fn up(options: cli::Up, settings: Settings) -> anyhow::Result<()> {
     let ops = Ops::bind(SocketAddr::from(([127, 0, 0, 1], options.ops_port))).await?;
     let ops_address = ops.address();
     let folder = Folder::open(&options)?;
-    let root = lone::root_secret(&folder.path().join("root.secret"))?;
+    let root = secret::read_or_make(&folder.path().join("root.secret"))?;
     let credentials = Credentials::derive(&root);
-    let bus = bus::sqlite::open(&folder.path().join("bus.db")).await.context("the bus can't open its log")?;
+    let bus = match &options.redis {
+        Some(url) => bus::redis::open(url).await.context("--redis")?,
+        None => bus::sqlite::open(&folder.path().join("bus.db")).await.context("the bus can't open its log")?,
+    };
 
     let supervisor = Supervisor::new(ops.board());
     let shutdown = Shutdown::new();
     let serving = tokio::spawn(ops.run(shutdown.child()));
-    tokio::spawn(lone::stop_on_signal(shutdown.clone(), PATIENCE));
+    tokio::spawn(role::stop_on_signal(shutdown.clone(), PATIENCE));
 
-    let plan = plan::Plan { options, settings, folder: folder.path().to_owned(), root, bus, credentials };
+    let plan =
+        plan::Plan { options, settings, folder: folder.path().to_owned(), root, bus, credentials, ops: ops_address };
     let started = async {
         let started = plan.start(&supervisor, gateway_address).await?;
         demo::write_env(folder.path(), started.gateway, ops_address, &started.api_key, &plan.credentials)?;

@@ -1,22 +1,14 @@
 //! Which roles make up the shop, in the order they start, and what each is told of the others.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
-    path::PathBuf,
-};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use lifecycle::Role;
-use principal::{Issuer, Keys, RootSecret, Signer};
+use principal::RootSecret;
 
-use super::{demo::Credentials, settings::Settings, supervisor::Supervisor};
-use crate::cli;
-
-/// The built-in gateway configuration.
-const GATEWAY: &str = include_str!("../../../deploy/gateway.yaml");
+use super::supervisor::Supervisor;
+use crate::{cli, demo::Credentials, settings::Up as Settings, shop};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
@@ -28,17 +20,14 @@ pub struct Plan {
     pub root: RootSecret,
     pub bus: bus::Bus,
     pub credentials: Credentials,
+    /// Where the process tells of itself.
+    pub ops: SocketAddr,
 }
 
 /// What a newcomer needs to know of the system that runs now.
 pub struct Started {
     pub gateway: SocketAddr,
     pub api_key: String,
-}
-
-/// The descriptor sets that a gateway's configuration can name.
-pub fn built_in_descriptors() -> BTreeMap<String, Bytes> {
-    BTreeMap::from([("shop".to_owned(), Bytes::from_static(proto::DESCRIPTORS))])
 }
 
 impl Plan {
@@ -70,6 +59,29 @@ impl Plan {
                 async { Ok(Box::new(logger::build(config).await?) as Box<dyn Role>) }.boxed()
             })
             .await?;
+        let notifier = self.notifier();
+        supervisor
+            .add("notifier", 1, LOOPBACK, move |_| {
+                let config = notifier.clone();
+                async { Ok(Box::new(notifier::build(config).await?) as Box<dyn Role>) }.boxed()
+            })
+            .await?;
+        let broker = self.broker();
+        let address = supervisor
+            .add("broker", 1, LOOPBACK, move |listen| {
+                let config = broker::Config { listen, ..broker.clone() };
+                async { Ok(Box::new(broker::build(config).await?) as Box<dyn Role>) }.boxed()
+            })
+            .await?;
+        endpoints.insert("broker", vec![address.context("the broker has no address")?.to_string()]);
+        let dashboard = self.dashboard();
+        let address = supervisor
+            .add("dashboard", 1, LOOPBACK, move |listen| {
+                let config = dashboard::Config { listen, ..dashboard.clone() };
+                async { Ok(Box::new(dashboard::build(config).await?) as Box<dyn Role>) }.boxed()
+            })
+            .await?;
+        endpoints.insert("dashboard", vec![address.context("the dashboard has no address")?.to_string()]);
 
         for (role, addresses) in &endpoints {
             let name = role.to_uppercase();
@@ -86,6 +98,8 @@ impl Plan {
         let (keys_file, api_key) = self.demo_key()?;
         properties.insert("KEYS_FILE".to_owned(), keys_file.display().to_string());
         properties.insert("GATEWAY_ADDRESS".to_owned(), gateway.to_string());
+        // What the gateway shares with others goes where the bus is; without Redis it shares nothing.
+        properties.insert("REDIS".to_owned(), self.options.redis.clone().unwrap_or_default());
         let address = self.add_gateway(supervisor, gateway, properties).await?;
         Ok(Started { gateway: address, api_key })
     }
@@ -97,20 +111,16 @@ impl Plan {
         number: usize,
     ) -> anyhow::Result<SocketAddr> {
         let config = self.service(role);
-        let demo = customer::Demo {
-            email: self.credentials.email.to_owned(),
-            password: self.credentials.password.clone().into(),
-            operator_email: self.credentials.operator_email.to_owned(),
-            operator_password: self.credentials.operator_password.clone().into(),
-        };
+        let seed =
+            customer::Seed { demo: Some(self.credentials.customer()), operator: Some(self.credentials.operator()) };
         let address = supervisor
             .add(role, number, LOOPBACK, move |listen| {
-                let (config, demo) = (service::Config { listen, ..config.clone() }, demo.clone());
+                let (config, seed) = (service::Config { listen, ..config.clone() }, seed.clone());
                 async move {
                     let service = match role {
                         "product" => product::build(config).await?,
                         "review" => review::build(config).await?,
-                        "customer" => customer::build(customer::Config { service: config, demo: Some(demo) }).await?,
+                        "customer" => customer::build(customer::Config { service: config, seed }).await?,
                         "cart" => cart::build(config).await?,
                         "invoice" => invoice::build(config).await?,
                         other => anyhow::bail!("no service {other}"),
@@ -128,12 +138,7 @@ impl Plan {
             listen: LOOPBACK,
             database: self.database(role),
             bus: self.bus.clone(),
-            issuers: ["gateway", "/services/order"]
-                .map(|name| {
-                    let keys = Keys::Inline(Signer::new(name, &self.root).jwks());
-                    Issuer { name: name.to_owned(), keys }
-                })
-                .to_vec(),
+            issuers: shop::issuers(&self.root),
             root: self.root.clone(),
             seed: true,
             pace: self.settings.consumers.of(role),
@@ -154,6 +159,29 @@ impl Plan {
             filters: vec!["DB/*".parse()?, "INVOICES/*".parse()?],
             pace: self.settings.consumers.of("logger"),
         })
+    }
+
+    fn notifier(&self) -> notifier::Config {
+        notifier::Config {
+            bus: self.bus.clone(),
+            database: self.database("notifier"),
+            rules: self.settings.notifications.clone(),
+            pace: self.settings.consumers.of("notifier"),
+        }
+    }
+
+    fn broker(&self) -> broker::Config {
+        broker::Config { listen: LOOPBACK, bus: self.bus.clone(), issuers: shop::issuers(&self.root) }
+    }
+
+    fn dashboard(&self) -> dashboard::Config {
+        dashboard::Config {
+            listen: LOOPBACK,
+            bus: self.bus.clone(),
+            database: self.database("dashboard"),
+            issuers: shop::issuers(&self.root),
+            gateways: vec![format!("http://{}", self.ops)],
+        }
     }
 
     fn database(&self, role: &str) -> database::Url {
@@ -187,10 +215,9 @@ impl Plan {
                 properties.insert("GATEWAY_ADDRESS".to_owned(), listen.to_string());
                 let source = match &file {
                     Some(path) => gateway::ConfigSource::File { path: path.clone(), properties },
-                    None => gateway::ConfigSource::Text { text: GATEWAY.to_owned(), properties },
+                    None => gateway::ConfigSource::Text { text: shop::GATEWAY.to_owned(), properties },
                 };
-                let options =
-                    gateway::Options { source, descriptors: built_in_descriptors(), root: root.clone(), cores };
+                let options = gateway::Options { source, descriptors: shop::descriptors(), root: root.clone(), cores };
                 async { Ok(Box::new(gateway::build(options).await?) as Box<dyn Role>) }.boxed()
             })
             .await?;

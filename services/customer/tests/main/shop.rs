@@ -1,5 +1,6 @@
-//! A customer service with the accounts of a demonstration.
+//! A customer service with the accounts of its seed.
 
+use customer::{Credentials, Seed};
 use proto::{
     shop::customer::v1::customer_service_client::CustomerServiceClient,
     turnpike::auth::v1::authenticator_client::AuthenticatorClient,
@@ -13,14 +14,14 @@ pub struct Shop {
 
 impl Scene for Shop {
     async fn on(stage: Stage) -> Self {
-        Self { instance: start(&stage, Some(demo())).await.unwrap(), stage }
+        Self { instance: start(&stage, seed()).await.unwrap(), stage }
     }
 }
 
 impl Shop {
     /// Starts another instance.
-    pub async fn start(&self, demo: Option<customer::Demo>) -> anyhow::Result<Instance> {
-        start(&self.stage, demo).await
+    pub async fn start(&self, seed: Seed) -> anyhow::Result<Instance> {
+        start(&self.stage, seed).await
     }
 
     pub fn accounts(&self) -> CustomerServiceClient<Caller> {
@@ -32,17 +33,19 @@ impl Shop {
     }
 }
 
-async fn start(stage: &Stage, demo: Option<customer::Demo>) -> anyhow::Result<Instance> {
-    let service = customer::build(customer::Config { service: stage.config(), demo }).await?;
+async fn start(stage: &Stage, seed: Seed) -> anyhow::Result<Instance> {
+    let service = customer::build(customer::Config { service: stage.config(), seed }).await?;
     Ok(stage.start(service))
 }
 
-/// The credentials the shop starts with.
-pub fn demo() -> customer::Demo {
-    customer::Demo {
-        email: "demo@turnpike.test".to_owned(),
-        password: "demo-password".into(),
-        operator_email: "operator@turnpike.test".to_owned(),
-        operator_password: "operator-password".into(),
+/// The accounts the shop starts with.
+pub fn seed() -> Seed {
+    Seed {
+        demo: Some(given("demo@turnpike.test", "demo-password")),
+        operator: Some(given("operator@turnpike.test", "operator-password")),
     }
+}
+
+pub fn given(email: &str, password: &str) -> Credentials {
+    Credentials { email: email.to_owned(), password: password.into() }
 }

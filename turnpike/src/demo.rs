@@ -18,6 +18,17 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// The customer's log-in.
+    pub fn customer(&self) -> customer::Credentials {
+        customer::Credentials { email: self.email.to_owned(), password: self.password.clone().into() }
+    }
+
+    /// The operator's log-in.
+    pub fn operator(&self) -> customer::Credentials {
+        let (email, password) = (self.operator_email.to_owned(), self.operator_password.clone().into());
+        customer::Credentials { email, password }
+    }
+
     pub fn derive(root: &RootSecret) -> Self {
         let text = |label: &str, bytes: usize| URL_SAFE_NO_PAD.encode(&root.derive(label)[..bytes]);
         Self {

@@ -1,0 +1,108 @@
+//! One account is heard of everywhere: in Redis, by the logger, on the dashboard, by the sales people; and what happens
+//! while somebody is away reaches them when they are back.
+
+use std::{process::Command, time::Duration};
+
+use e2e::{Client, FleetOptions, Sms, System};
+use serde_json::json;
+use testkit::{Browser, eventually};
+
+const SOON: Duration = Duration::from_secs(30);
+pub const SALES: [&str; 3] = ["+491700000001", "+491700000002", "+491700000003"];
+
+/// Each sales person gets a text for each account.
+pub fn notifications(sms: &Sms) -> String {
+    let people: String = SALES.iter().map(|phone| format!("{{name: sales-{phone}, phone: \"{phone}\"}}, ")).collect();
+    let names: String = SALES.iter().map(|phone| format!("\"sales-{phone}\", ")).collect();
+    format!(
+        "{{channels: {{sms: {{base_url: \"{}\", account_sid: AC00000000000000000000000000000000, auth_token: secret, from: \
+         \"+491700000000\"}}}}, people: [{people}], groups: {{sales: [{names}]}}, rules: [{{name: new-account, on: \
+         DB/CREATE, where: {{source: /services/customer}}, template: {{text: \"New account {{event.subject}}\"}}, \
+         recipients: {{sms: [sales]}}}}]}}",
+        sms.url()
+    )
+}
+
+async fn sign_up(system: &System, email: &str) {
+    let account = json!({"email": email, "password": "correct horse battery", "name": "A Customer"});
+    system.anonymous().post("/accounts", account).await.expect(201);
+}
+
+/// How many events of an account's creation `redis-cli` sees in the stream.
+fn in_redis(url: &str, email: &str) -> usize {
+    let output = Command::new("redis-cli").args(["-u", url, "XRANGE", "tp:{DB:0}:s", "-", "+"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let entries = String::from_utf8_lossy(&output.stdout).replace("\\\"", "\"");
+    entries.matches(&format!("\"email\":\"{email}\"")).count()
+}
+
+/// How many accounts the logger has.
+async fn logged(logger: &Client) -> u64 {
+    let path = "/logger/summaries?queue=DB&event=CREATE&source=/services/customer";
+    let summaries = logger.get(path).await.expect(200).json();
+    summaries["summaries"].as_array().unwrap().iter().filter_map(|row| row["events"].as_u64()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_heard_of_everywhere() {
+    let (redis, postgres, sms) = tokio::join!(testkit::redis(), testkit::postgres(), Sms::start());
+    let mut options = FleetOptions::new(&redis.url(), &postgres.url());
+    options.notifications = Some(notifications(&sms));
+    let mut system = System::start_fleet(&options).await;
+    let logger = system.ops_of("logger");
+    let operator = system.operator().await;
+    let browser = testkit::browser().await;
+    browser.set_header("cookie", operator.header("cookie").unwrap()).await;
+    browser.open(&format!("{}/dashboard", system.env("DEMO_URL"))).await;
+
+    // The seeded accounts were told of before anyone watched.
+    let before = eventually("the seeded accounts are logged", SOON, || async {
+        let logged = logged(&logger).await;
+        (logged >= 2).then_some(logged)
+    })
+    .await;
+    let shown = eventually("the dashboard has caught up", SOON, || async { counted(&browser).await }).await;
+
+    sign_up(&system, "ada@example.com").await;
+    eventually("Redis has one CREATE", SOON, || async {
+        (in_redis(&redis.url(), "ada@example.com") == 1).then_some(())
+    })
+    .await;
+    eventually("the logger has one row more", SOON, || async { (logged(&logger).await == before + 1).then_some(()) })
+        .await;
+    eventually("the page counts one more", SOON, || async { (counted(&browser).await? == shown + 1).then_some(()) })
+        .await;
+    each_sales_person_has(&sms, 1).await;
+
+    browser.set_offline(true).await;
+    system.change("logger", "stop").await;
+    for number in 0..3 {
+        sign_up(&system, &format!("away-{number}@example.com")).await;
+    }
+    each_sales_person_has(&sms, 4).await;
+    assert_eq!(counted(&browser).await, Some(shown + 1), "offline");
+    browser.set_offline(false).await;
+    system.change("logger", "start").await;
+    eventually("three rows more", SOON, || async { (logged(&logger).await == before + 4).then_some(()) }).await;
+    eventually("the page missed nothing", SOON, || async { (counted(&browser).await? == shown + 4).then_some(()) })
+        .await;
+    assert_eq!(logged(&logger).await, before + 4);
+    assert_eq!(in_redis(&redis.url(), "ada@example.com"), 1);
+    each_sales_person_has(&sms, 4).await;
+}
+
+/// What the page says of `DB/CREATE`.
+async fn counted(browser: &Browser) -> Option<u64> {
+    let text = browser.text("[data-testid=\"count-DB-CREATE\"]").await?;
+    text.chars().filter(char::is_ascii_digit).collect::<String>().parse().ok()
+}
+
+async fn each_sales_person_has(sms: &Sms, count: usize) {
+    eventually(&format!("each sales person has {count}"), SOON, || async {
+        let texts = sms.texts();
+        let of = |phone: &str| texts.iter().filter(|text| text.to == phone).count();
+        assert!(SALES.iter().all(|phone| of(phone) <= count), "too many: {texts:?}");
+        SALES.iter().all(|phone| of(phone) == count).then_some(())
+    })
+    .await;
+}

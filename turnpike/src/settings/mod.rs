@@ -1,0 +1,120 @@
+//! Settings: a commented YAML file that holds the defaults, what a file says over it, and `TURNPIKE__SECTION__KEY`
+//! variables over both. `${NAME}` and `${NAME:-default}` are filled in from the environment. Unknown keys are refused.
+
+mod pace;
+pub mod role;
+mod up;
+
+use std::{collections::HashMap, fmt, fs, path::Path};
+
+use anyhow::Context as _;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+pub use self::{pace::Group, up::Settings as Up};
+
+const PREFIX: &str = "TURNPIKE__";
+
+/// A fault in the settings, with its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub path: String,
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
+    }
+}
+
+/// What a set of settings must be able to do to be read.
+pub trait Settings: DeserializeOwned {
+    /// The commented file that holds the defaults.
+    const REFERENCE: &str;
+
+    /// What contradicts itself or is out of range.
+    fn faults(&self) -> Vec<Fault>;
+}
+
+/// Reads settings from a file (or none), with this process's environment.
+///
+/// # Errors
+/// If the file can't be read; everything that is wrong with it, a line each.
+pub fn load<T: Settings>(file: Option<&Path>) -> anyhow::Result<T> {
+    let (name, text) = match file {
+        Some(path) => {
+            let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            (path.display().to_string(), text)
+        }
+        None => ("settings".to_owned(), String::new()),
+    };
+    let environment: HashMap<String, String> = std::env::vars().collect();
+    read(&text, &environment).map_err(|faults| {
+        let lines: Vec<String> = faults.iter().map(|fault| format!("{name}: {fault}")).collect();
+        anyhow::anyhow!("{}", lines.join("\n"))
+    })
+}
+
+/// Reads settings from a text, with these variables over what it says: `TURNPIKE__CONSUMERS__LOGGER__LEASE=1m`.
+/// Variables of other sections are not settings of this kind and left alone.
+///
+/// # Errors
+/// Everything that is wrong with them; a variable that names no setting.
+pub fn read<T: Settings>(text: &str, environment: &HashMap<String, String>) -> Result<T, Vec<Fault>> {
+    let whole = |error: &dyn fmt::Display| vec![Fault { path: String::new(), message: error.to_string() }];
+    let options = || serde_saphyr::options! {}.with_properties(environment.clone());
+    // Read as settings first: only this reading knows the lines.
+    let mut settings: T = serde_saphyr::from_str_with_options(text, options()).map_err(|error| whole(&error))?;
+    let mut tree: Value = serde_saphyr::from_str_with_options(text, options()).map_err(|error| whole(&error))?;
+    let sections = sections(T::REFERENCE);
+    let mut variables: Vec<_> = environment.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    variables.sort();
+    for (name, value) in variables {
+        let path = name[PREFIX.len()..].to_lowercase();
+        let keys: Vec<&str> = path.split("__").collect();
+        if !keys.first().is_some_and(|first| sections.iter().any(|section| section == first)) {
+            continue;
+        }
+        put(&mut tree, &keys, serde_saphyr::from_str(value).unwrap_or(Value::String(value.clone())));
+        settings = serde_json::from_value(tree.clone())
+            .map_err(|error| vec![Fault { path: name.clone(), message: error.to_string() }])?;
+    }
+    let faults = settings.faults();
+    if faults.is_empty() { Ok(settings) } else { Err(faults) }
+}
+
+/// The keys at the left edge of a file.
+fn sections(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()))
+        .filter_map(|line| line.split_once(':').map(|(key, _)| key))
+        .collect()
+}
+
+/// Whether a text has one of these settings' sections at its left edge.
+pub fn has_sections_of<T: Settings>(text: &str) -> bool {
+    let known = sections(T::REFERENCE);
+    sections(text).iter().any(|section| known.contains(section))
+}
+
+/// Sets what stands at a path of keys, and makes the sections above it.
+fn put(tree: &mut Value, keys: &[&str], value: Value) {
+    match keys {
+        [] => *tree = value,
+        [key, rest @ ..] => {
+            if !tree.is_object() {
+                *tree = Value::Object(Map::new());
+            }
+            if let Value::Object(section) = tree {
+                put(section.entry(*key).or_insert(Value::Null), rest, value);
+            }
+        }
+    }
+}
+
+fn telemetry_faults(telemetry: &telemetry::Config, path: &str, faults: &mut Vec<Fault>) {
+    if !(0.0..=1.0).contains(&telemetry.sample_ratio) {
+        faults.push(Fault { path: format!("{path}.sample_ratio"), message: "must be within 0 to 1".to_owned() });
+    }
+}

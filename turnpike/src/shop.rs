@@ -1,0 +1,21 @@
+//! What the shop hands to the product: its gateway configuration, its descriptors, and whose tokens its roles believe.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use principal::{Issuer, Keys, RootSecret, Signer};
+
+/// The built-in gateway configuration.
+pub const GATEWAY: &str = include_str!("../../deploy/gateway.yaml");
+
+/// The descriptor sets that a gateway's configuration can name.
+pub fn descriptors() -> BTreeMap<String, Bytes> {
+    BTreeMap::from([("shop".to_owned(), Bytes::from_static(proto::DESCRIPTORS))])
+}
+
+/// The gateway speaks for clients, and the order service for itself.
+pub fn issuers(root: &RootSecret) -> Vec<Issuer> {
+    ["gateway", "/services/order"]
+        .map(|name| Issuer { name: name.to_owned(), keys: Keys::Inline(Signer::new(name, root).jwks()) })
+        .to_vec()
+}
