@@ -97,9 +97,14 @@ impl Caller {
         Ok(Sight { terms })
     }
 
+    /// Whether only the bus itself writes the queue.
+    pub(crate) fn is_reserved(queue: &Name) -> bool {
+        RESERVED.contains(&queue.as_str())
+    }
+
     /// Whether it may publish this event to this queue.
     pub(crate) fn may_write(&self, queue: &Name, event: &Name) -> Result<(), Problem> {
-        if RESERVED.contains(&queue.as_str()) {
+        if Self::is_reserved(queue) {
             return Err(Problem::forbidden(format!("the queue {queue} is the bus's own")));
         }
         if self.scopes.write.iter().any(|term| term.matches(queue, event)) {

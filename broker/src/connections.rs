@@ -1,7 +1,43 @@
-use axum::Router;
+//! Who is connected, on every node: `GET /connections`. Members of groups are among them.
 
-use crate::shared::Shared;
+use axum::{Json, Router, extract::State, routing::get};
+use bus::Connection;
+
+use crate::{access::Caller, page::Page, problem::Problem, query::Parameters, shared::Shared};
 
 pub(crate) fn router() -> Router<Shared> {
-    Router::new()
+    Router::new().route("/connections", get(list))
+}
+
+async fn list(
+    State(shared): State<Shared>,
+    caller: Caller,
+    mut parameters: Parameters,
+) -> Result<Json<Page<Connection>>, Problem> {
+    caller.may_operate()?;
+    let (user, node) = (parameters.text("user")?, parameters.text("node")?);
+    let (queue, group) = (parameters.text("queue")?, parameters.text("group")?);
+    let (after, limit) = (parameters.text("after")?, parameters.limit()?);
+    parameters.done("user, node, queue, group, after, limit")?;
+    let mut connections = shared.bus.connections().await?;
+    connections.retain(|connection| {
+        user.as_ref().is_none_or(|user| connection.subject.as_ref() == Some(user))
+            && node.as_ref().is_none_or(|node| connection.node == *node)
+            && queue.as_ref().is_none_or(|queue| follows(connection, queue))
+            && group.as_ref().is_none_or(|group| is_member(connection, group))
+    });
+    connections.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(Json(Page::of("connections", connections.into_iter(), |one| one.id.as_str(), after.as_deref(), limit)))
+}
+
+/// Whether it reads the queue, by its name or with all queues.
+fn follows(connection: &Connection, queue: &str) -> bool {
+    connection.subscriptions.iter().any(|subscription| {
+        let Ok(filter) = subscription.filter.parse::<crate::filter::Filter>() else { return false };
+        filter.terms.iter().any(|term| term.queue.as_ref().is_none_or(|own| own.as_str() == queue))
+    })
+}
+
+fn is_member(connection: &Connection, group: &str) -> bool {
+    connection.subscriptions.iter().any(|subscription| subscription.group.as_deref() == Some(group))
 }

@@ -5,17 +5,23 @@
 //! same bus goes on from it.
 
 mod access;
+mod body;
+mod confirm;
 mod connections;
 mod cursor;
+mod duration;
 mod filter;
 mod groups;
 mod hub;
+mod page;
 mod problem;
 mod publish;
+mod query;
 mod queues;
 mod settings;
 mod shared;
 mod status;
+mod view;
 
 use std::net::SocketAddr;
 
@@ -24,7 +30,9 @@ use bus::Bus;
 use lifecycle::{Readiness, Role, Shutdown};
 use principal::Issuer;
 
+pub use groups::count_members;
 pub use settings::Settings;
+pub use view::{AttemptView, GroupView, LetterView, PartitionView, QueueView};
 
 /// Where it listens, which bus it opens to clients, and whose principals it believes.
 #[derive(Clone)]

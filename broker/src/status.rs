@@ -1,7 +1,140 @@
-use axum::Router;
+//! An event, and how far it has come: `GET /events/{id}`, `GET /events/{id}/status`, where the id is the cursor that its
+//! publish answered.
+//!
+//! Nothing is written for it: an event's standing is derived from its group's place and records.
 
-use crate::shared::Shared;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Path, State, rejection::PathRejection},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use bus::Standing;
+use events::Envelope;
+use http::header;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::{
+    access::Caller,
+    confirm::{self, Delivery, LONGEST, Place, Stands},
+    cursor::Cursor,
+    problem::{Kind, Problem},
+    query::{Parameters, refuse},
+    shared::Shared,
+};
+
+/// How long a watcher waits unless it says so.
+const WATCH: Duration = Duration::from_secs(25);
 
 pub(crate) fn router() -> Router<Shared> {
-    Router::new()
+    Router::new().route("/events/{id}", get(event)).route("/events/{id}/status", get(status))
+}
+
+/// Where an event stands; the field names are promised.
+#[derive(Serialize)]
+struct Status {
+    id: String,
+    cursor: String,
+    queue: String,
+    event: String,
+    partition: u32,
+    position: u64,
+    #[serde(with = "time::serde::rfc3339::option")]
+    recordedtime: Option<OffsetDateTime>,
+    delivery: Delivery,
+    groups: BTreeMap<String, Option<Standing>>,
+}
+
+async fn event(
+    State(shared): State<Shared>,
+    caller: Caller,
+    id: Result<Path<String>, PathRejection>,
+    parameters: Parameters,
+) -> Result<Response, Problem> {
+    let place = place(id, &parameters)?;
+    parameters.done("nothing is")?;
+    let envelope = find(&shared, &caller, &place).await?;
+    let envelope = Envelope { cursor: Some(place.cursor().to_string()), ..(*envelope).clone() };
+    Ok(([(header::CONTENT_TYPE, "application/cloudevents+json")], Json(envelope)).into_response())
+}
+
+async fn status(
+    State(shared): State<Shared>,
+    caller: Caller,
+    id: Result<Path<String>, PathRejection>,
+    mut parameters: Parameters,
+) -> Result<Json<Status>, Problem> {
+    let place = place(id, &parameters)?;
+    let watch = parameters.flag("watch")?;
+    let patience = parameters.duration("timeout", LONGEST)?.unwrap_or(WATCH);
+    parameters.done("watch, timeout")?;
+    let envelope = find(&shared, &caller, &place).await?;
+    let over = |stands: &Stands| !stands.open && stands.delivery != Delivery::Nobody;
+    let watched = if watch { confirm::wait(&shared, &place, &[], patience, over).await } else { None };
+    let stands = match watched {
+        Some(stands) => stands,
+        None => confirm::stands(&shared.bus, &place, &[]).await?,
+    };
+    if stands.lost {
+        return Err(lost());
+    }
+    Ok(Json(Status {
+        id: envelope.id.clone(),
+        cursor: place.cursor().to_string(),
+        queue: place.queue.to_string(),
+        event: envelope.event.to_string(),
+        partition: place.partition,
+        position: place.position,
+        recordedtime: envelope.recordedtime,
+        delivery: stands.delivery,
+        groups: stands.groups,
+    }))
+}
+
+/// The place that the path names.
+fn place(id: Result<Path<String>, PathRejection>, parameters: &Parameters) -> Result<Place, Problem> {
+    let Path(id) = id.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
+    if let Some(name) = ["queue", "source"].into_iter().find(|name| parameters.has(name)) {
+        return Err(refuse(
+            name,
+            "finding an event by its own id is not offered yet; use the cursor that its publish answered",
+        ));
+    }
+    let cursor: Cursor =
+        id.parse().map_err(|error| refuse("id", format!("{error}; it is what a publish answered as cursor")))?;
+    let Some((queue, partition, lineage, position)) = cursor.event() else {
+        return Err(refuse("id", "is a reader's place, not one event's"));
+    };
+    Ok(Place { queue: queue.clone(), partition, lineage, position })
+}
+
+/// The event, if it is there and the caller may see it.
+async fn find(shared: &Shared, caller: &Caller, place: &Place) -> Result<Arc<Envelope>, Problem> {
+    let page = shared.bus.read(&place.queue, place.partition, place.position, 1).await?;
+    if page.lineages.current().is_none() {
+        return Err(Problem::not_found(format!("no queue {} with a partition {}", place.queue, place.partition)));
+    }
+    if !page.lineages.holds(place.lineage, place.position) || place.position >= page.next {
+        return Err(lost());
+    }
+    if place.position < page.floor {
+        return Err(Problem::new(Kind::Gone, "the event is older than its queue keeps"));
+    }
+    let found = page.events.into_iter().find(|logged| logged.position == place.position);
+    let envelope = found.ok_or_else(|| Problem::new(Kind::Gone, "the event can't be read any more"))?.envelope;
+    let own = caller.subject.is_some() && envelope.owner == caller.subject;
+    if !own {
+        let filter = events::Filter { queue: envelope.queue.clone(), events: Some(vec![envelope.event.clone()]) };
+        if !caller.may_read(&filter.into())?.sees(&envelope) {
+            return Err(Problem::forbidden("the event is somebody else's"));
+        }
+    }
+    Ok(envelope)
+}
+
+fn lost() -> Problem {
+    Problem::new(Kind::Gone, "the event is not in the log any more: it went on from an earlier place, or began anew")
 }

@@ -1,22 +1,43 @@
-use axum::Router;
-use events::Envelope;
+//! Publishing over HTTP: `POST /events` in every form of CloudEvents, and `POST /events/{queue}/{event}` of bare data.
+//!
+//! A publisher says what happened; who it is, it doesn't say: `source` and `owner` are its principal's, whatever the event
+//! claims. An event with an id that its publisher used before is not recorded again.
 
-use crate::{access::Caller, problem::Problem, shared::Shared};
+mod form;
+mod record;
 
-/// How a client wants its events confirmed.
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Path, State, rejection::PathRejection},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use events::{Envelope, Name};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+use telemetry::TraceContext;
+
+pub(crate) use record::Receipt;
+
+use self::form::Form;
+use crate::{
+    access::Caller,
+    body::{self, MediaType},
+    confirm::Wanted,
+    problem::Problem,
+    query::{Parameters, refuse},
+    shared::Shared,
+};
+
+pub(crate) fn router() -> Router<Shared> {
+    Router::new().route("/events", post(events)).route("/events/{queue}/{event}", post(data))
+}
+
+/// How a client of a socket wants its event confirmed; as in a URL.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     pub confirm: Option<String>,
-}
-
-/// What became of an event: serialized, what its client reads.
-#[derive(Clone, Debug, serde::Serialize)]
-pub(crate) struct Receipt {
-    pub id: String,
-}
-
-pub(crate) fn router() -> Router<Shared> {
-    Router::new()
 }
 
 /// Publishes as the caller, if it may; an outcome each.
@@ -26,6 +47,122 @@ pub(crate) async fn publish(
     events: Vec<Envelope>,
     options: Options,
 ) -> Result<Vec<Result<Receipt, Problem>>, Problem> {
-    let _ = (shared, caller, events, options);
-    todo!("publish")
+    let wanted = Wanted::level(options.confirm.as_deref().unwrap_or("stored"), false)?;
+    record::record(shared, caller, events, &wanted, telemetry::current()).await
+}
+
+/// `POST /events`.
+async fn events(
+    State(shared): State<Shared>,
+    caller: Caller,
+    mut parameters: Parameters,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let wanted = Wanted::read(&mut parameters, &headers)?;
+    parameters.done("confirm, timeout, allow_degraded")?;
+    let source = record::source(&caller)?;
+    match form::read(&headers, body, &source).await? {
+        Form::One(event) => one(&shared, &caller, event, &wanted, &headers).await,
+        Form::Batch(events) => {
+            let receipts = record::record(&shared, &caller, events, &wanted, trace(&headers)).await?;
+            answer_batch(receipts, &wanted)
+        }
+    }
+}
+
+/// `POST /events/{queue}/{event}`: the body is the data.
+async fn data(
+    State(shared): State<Shared>,
+    caller: Caller,
+    path: Result<Path<(String, String)>, PathRejection>,
+    mut parameters: Parameters,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Path((queue, event)) = path.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
+    let name = |field: &str, name: &str| Name::new(name).map_err(|error| refuse(field, error));
+    let (queue, event) = (name("queue", &queue)?, name("event", &event)?);
+    let wanted = Wanted::read(&mut parameters, &headers)?;
+    let mut envelope = Envelope::new(record::source(&caller)?, queue, event);
+    envelope.subject = parameters.text("subject")?;
+    envelope.partitionkey = parameters.text("key")?;
+    if let Some(id) = parameters.text("id")? {
+        envelope.id = id;
+    }
+    parameters
+        .done("subject, key, id, confirm, timeout, allow_degraded; other attributes in the forms of POST /events")?;
+    // Before the body is read: nobody's bytes are taken who may not publish them.
+    caller.may_write(&envelope.queue, &envelope.event)?;
+    let media = MediaType::of(&headers)?;
+    let bytes = body::read(body, Envelope::MAX_DATA_BYTES).await?;
+    form::give_data(&mut envelope, media, &bytes)?;
+    one(&shared, &caller, envelope, &wanted, &headers).await
+}
+
+async fn one(
+    shared: &Shared,
+    caller: &Caller,
+    event: Envelope,
+    wanted: &Wanted,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let receipts = record::record(shared, caller, vec![event], wanted, trace(headers)).await?;
+    let receipt = receipts.into_iter().next().unwrap_or_else(|| Err(Problem::invalid("no event")))?;
+    let event = receipt.cursor.as_ref().map(|cursor| format!("/events/{cursor}"));
+    let (status, location) = if !receipt.is_reached() || wanted.respond_async {
+        (StatusCode::ACCEPTED, event.map(|event| format!("{event}/status")))
+    } else if receipt.duplicate {
+        (StatusCode::OK, event)
+    } else {
+        (StatusCode::CREATED, event)
+    };
+    let mut response = (status, Json(receipt)).into_response();
+    if let Some(location) = location.and_then(|location| HeaderValue::try_from(location).ok()) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(preference_applied(response, wanted))
+}
+
+/// 201, or 200 where all were duplicates; 207 where some were refused; the refusal where all were.
+fn answer_batch(receipts: Vec<Result<Receipt, Problem>>, wanted: &Wanted) -> Result<Response, Problem> {
+    let recorded = receipts.iter().flatten().count();
+    if recorded == 0
+        && let Some((at, Err(problem))) = receipts.iter().enumerate().find(|(_, receipt)| receipt.is_err())
+    {
+        return Err(form::problem_of(at, problem.clone()));
+    }
+    let status = if recorded < receipts.len() {
+        StatusCode::MULTI_STATUS
+    } else if wanted.respond_async {
+        StatusCode::ACCEPTED
+    } else if receipts.iter().flatten().all(|receipt| receipt.duplicate) {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
+    let events: Vec<Value> = receipts.iter().map(outcome).collect();
+    Ok(preference_applied((status, Json(json!({ "events": events }))).into_response(), wanted))
+}
+
+fn outcome(outcome: &Result<Receipt, Problem>) -> Value {
+    match outcome {
+        Ok(receipt) => json!(receipt),
+        Err(Problem { kind, detail, .. }) => {
+            json!({ "error": { "status": kind.status().as_u16(), "code": kind.code(), "detail": detail } })
+        }
+    }
+}
+
+fn preference_applied(mut response: Response, wanted: &Wanted) -> Response {
+    if wanted.respond_async {
+        let applied = HeaderName::from_static("preference-applied");
+        response.headers_mut().insert(applied, HeaderValue::from_static("respond-async"));
+    }
+    response
+}
+
+/// The trace of the request: the broker's own span in it, where it is recorded.
+fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    telemetry::current().or_else(|| telemetry::extract(headers))
 }

@@ -1,0 +1,221 @@
+//! Recording events as their publisher: who it is and whether it may, stamped and checked here, wherever an event comes
+//! from.
+
+use std::collections::BTreeMap;
+
+use bus::{Error, Outcome, PublishOptions, Recorded, Standing};
+use events::Envelope;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde::Serialize;
+use telemetry::TraceContext;
+
+use super::form::problem_of;
+use crate::{
+    access::Caller,
+    confirm::{self, Delivery, Level, Place, Wanted},
+    problem::{Kind, Problem},
+    query::refuse,
+    shared::Shared,
+};
+
+/// What a URI's path may not hold as it is (RFC 3986).
+const SUBJECT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// What became of an event: serialized, what its publisher reads.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Receipt {
+    pub id: String,
+    /// Where it was recorded. None for a duplicate so old that nobody knows any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// The level that was reached.
+    pub confirm: Level,
+    pub requested: String,
+    /// The level asked for is one that this bus can't give.
+    #[serde(skip_serializing_if = "is_false")]
+    pub degraded: bool,
+    /// It had been published before; the cursor is the first one's.
+    #[serde(skip_serializing_if = "is_false")]
+    pub duplicate: bool,
+    /// For `delivered`: where it stands with each group that it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<BTreeMap<String, Option<Standing>>>,
+    /// For `delivered`: why it isn't.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl Receipt {
+    /// Whether what was asked for is so; else it may become so, and the status tells.
+    pub fn is_reached(&self) -> bool {
+        self.reason.is_none()
+    }
+}
+
+/// The URI of whoever publishes under this subject: `customers/1` is `/clients/customers/1`, a service is its own name.
+pub(super) fn source(caller: &Caller) -> Result<String, Problem> {
+    let Some(subject) = &caller.subject else {
+        return Err(Problem::new(Kind::Unauthenticated, "publishing needs to know who publishes"));
+    };
+    let encoded = utf8_percent_encode(subject, SUBJECT);
+    Ok(if subject.starts_with('/') { encoded.to_string() } else { format!("/clients/{encoded}") })
+}
+
+/// Publishes as the caller, if it may, and waits as it wants; an outcome each. What a batch holds that is refused before
+/// anything is recorded refuses the batch.
+pub(super) async fn record(
+    shared: &Shared,
+    caller: &Caller,
+    events: Vec<Envelope>,
+    wanted: &Wanted,
+    trace: Option<TraceContext>,
+) -> Result<Vec<Result<Receipt, Problem>>, Problem> {
+    let source = source(caller)?;
+    let several = events.len() > 1;
+    let stamped = events.into_iter().enumerate().map(|(at, event)| {
+        let stamped = stamp(event, caller, &source, trace.as_ref());
+        stamped.map_err(|problem| if several { problem_of(at, problem) } else { problem })
+    });
+    let events = stamped.collect::<Result<Vec<Envelope>, Problem>>()?;
+    if wanted.level == Level::Delivered {
+        if several {
+            return Err(refuse("confirm", "delivered is for one event at a time; ask for the status of each"));
+        }
+        if let Some(event) = events.first() {
+            wanted.check_own_group(&shared.bus, &event.queue, &event.event).await?;
+        }
+    }
+    let labels: Vec<_> = events.iter().map(|event| (event.id.clone(), event.queue.clone())).collect();
+    let (outcomes, degraded) = store(shared, events, wanted).await?;
+    let mut receipts = Vec::with_capacity(outcomes.len());
+    for ((id, queue), outcome) in labels.into_iter().zip(outcomes) {
+        let receipt = match outcome {
+            Ok(recorded) => Ok(receipt(shared, wanted, degraded, id, queue, recorded).await),
+            Err(refused) => Err(refused.into()),
+        };
+        receipts.push(receipt);
+    }
+    Ok(receipts)
+}
+
+/// Says who published the event, and in which trace.
+fn stamp(
+    mut event: Envelope,
+    caller: &Caller,
+    source: &str,
+    trace: Option<&TraceContext>,
+) -> Result<Envelope, Problem> {
+    caller.may_write(&event.queue, &event.event)?;
+    if event.replyto.is_some() {
+        return Err(refuse("replyto", "is not offered yet: ask for the status, or use confirm=delivered"));
+    }
+    event.source = source.to_owned();
+    event.owner.clone_from(&caller.subject);
+    // The trace that the event began in, if its publisher knows it; what is no trace is nobody's fault.
+    if event.traceparent.as_deref().and_then(TraceContext::parse).is_none() {
+        event.traceparent = trace.map(ToString::to_string);
+        event.tracestate = trace.and_then(TraceContext::state).map(str::to_owned);
+    }
+    Ok(event)
+}
+
+/// Records the events; whether at a lower level than was asked for.
+async fn store(shared: &Shared, events: Vec<Envelope>, wanted: &Wanted) -> Result<(Vec<Outcome>, bool), Problem> {
+    let confirm = wanted.recording();
+    let options = |confirm| PublishOptions { confirm, ..PublishOptions::default() };
+    let again = (confirm != bus::Confirm::Stored && wanted.allow_degraded).then(|| events.clone());
+    let outcomes = shared.bus.publish_with(events, options(confirm)).await;
+    match (outcomes, again) {
+        (Err(error), Some(events)) if is_level(&error) => {
+            Ok((shared.bus.publish_with(events, options(bus::Confirm::Stored)).await?, true))
+        }
+        (Err(error), None) if is_level(&error) => Err(confirm::not_given(&error.to_string())),
+        (outcomes, _) => Ok((outcomes?, wanted.is_degraded())),
+    }
+}
+
+/// Whether the bus can't give the level, so that nothing was recorded.
+fn is_level(error: &Error) -> bool {
+    matches!(error, Error::Invalid(text) if text.starts_with("confirm:"))
+}
+
+async fn receipt(
+    shared: &Shared,
+    wanted: &Wanted,
+    degraded: bool,
+    id: String,
+    queue: events::Name,
+    recorded: Recorded,
+) -> Receipt {
+    let Recorded { partition, lineage, position, duplicate } = recorded;
+    let place = position.map(|position| Place { queue, partition, lineage, position });
+    let recorded = if wanted.level == Level::Fsynced && !degraded { Level::Fsynced } else { Level::Stored };
+    let mut receipt = Receipt {
+        id,
+        cursor: place.as_ref().map(|place| place.cursor().to_string()),
+        confirm: recorded,
+        requested: wanted.requested.clone(),
+        degraded,
+        duplicate,
+        groups: None,
+        reason: None,
+    };
+    if wanted.level != Level::Delivered {
+        return receipt;
+    }
+    if wanted.respond_async {
+        receipt.reason = Some("not_waited_for");
+        return receipt;
+    }
+    let Some(place) = place else {
+        receipt.reason = Some("unknown");
+        return receipt;
+    };
+    // One that has given up won't acknowledge while the publisher waits.
+    let over = |stands: &confirm::Stands| matches!(stands.delivery, Delivery::Delivered | Delivery::Failed);
+    match confirm::wait(shared, &place, &wanted.groups, wanted.timeout, over).await {
+        Some(stands) if stands.delivery == Delivery::Delivered => {
+            receipt.confirm = Level::Delivered;
+            receipt.groups = Some(stands.groups);
+        }
+        Some(stands) => {
+            receipt.reason = Some(stands.reason());
+            receipt.groups = Some(stands.groups);
+        }
+        None => receipt.reason = Some("timeout"),
+    }
+    receipt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_a_uri_of_whoever_publishes() {
+        let of = |subject: &str| source(&Caller { subject: Some(subject.to_owned()), ..Caller::default() }).unwrap();
+        assert_eq!(of("customers/0192"), "/clients/customers/0192");
+        assert_eq!(of("/services/order"), "/services/order");
+        assert_eq!(of("partners/Acme & \u{e4}"), "/clients/partners/Acme%20&%20%C3%A4");
+        assert_eq!(source(&Caller::default()).unwrap_err().kind, Kind::Unauthenticated);
+    }
+}

@@ -1,0 +1,148 @@
+//! Queues, groups and dead letters as they are told: in answers of the broker, and by whoever reads the bus itself. The
+//! names of the fields are promised.
+
+use bus::{DeadLetter, GroupStatus, Mode, QueueStatus};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::duration;
+
+/// A queue.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct QueueView {
+    pub name: String,
+    /// How long an event is kept, unless a group still needs it: `7d`.
+    pub max_age: String,
+    /// How many events it holds.
+    pub events: u64,
+    pub partitions: Vec<PartitionView>,
+}
+
+/// A queue's partition.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PartitionView {
+    pub partition: u32,
+    /// The oldest position that is kept.
+    pub floor: u64,
+    /// The position that the next event gets.
+    pub next: u64,
+    /// In hexadecimal: JSON's numbers are too short in many a program.
+    pub lineage: String,
+    /// The dedupe window reaches back less than its two hours.
+    pub dedupe_cut_short: bool,
+}
+
+/// A group.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GroupView {
+    pub name: String,
+    pub queue: String,
+    /// As in `DB/*`.
+    pub filter: String,
+    /// `parallel`, `keyed`, `exclusive`.
+    pub mode: String,
+    /// Events behind the head: not delivered, or not settled.
+    pub lag: u64,
+    pub in_flight: u64,
+    pub retrying: u64,
+    pub parked: u64,
+    pub dead: u64,
+    pub blocked_by_key: bool,
+    /// When the oldest event that is not settled was recorded.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub oldest: Option<OffsetDateTime>,
+    /// The next position to be looked at, a partition.
+    pub next: Vec<u64>,
+    /// How many consumers work for it.
+    pub members: usize,
+}
+
+/// A dead letter.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LetterView {
+    pub partition: u32,
+    pub position: u64,
+    /// `exhausted`, `crash_loop`, `refused`.
+    pub reason: String,
+    pub error: String,
+    pub attempts: u32,
+    pub history: Vec<AttemptView>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub died: OffsetDateTime,
+    /// How often it was redriven before.
+    pub redrive: u32,
+    pub event: serde_json::Value,
+}
+
+/// A failed attempt at a dead letter.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AttemptView {
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    pub error: String,
+}
+
+impl From<QueueStatus> for QueueView {
+    fn from(status: QueueStatus) -> Self {
+        let partitions = (0..).zip(status.partitions).map(|(partition, status)| PartitionView {
+            partition,
+            floor: status.floor,
+            next: status.next,
+            lineage: format!("{:016x}", status.lineage),
+            dedupe_cut_short: status.dedupe_cut_short,
+        });
+        let partitions: Vec<PartitionView> = partitions.collect();
+        Self {
+            name: status.name.to_string(),
+            max_age: duration::text(status.max_age),
+            events: partitions.iter().map(|partition| partition.next.saturating_sub(partition.floor)).sum(),
+            partitions,
+        }
+    }
+}
+
+impl GroupView {
+    /// A group with so many members.
+    pub fn new(status: GroupStatus, members: usize) -> Self {
+        let mode = match status.mode {
+            Mode::Parallel => "parallel",
+            Mode::Keyed => "keyed",
+            Mode::Exclusive => "exclusive",
+        };
+        Self {
+            name: status.name,
+            queue: status.filter.queue.to_string(),
+            filter: status.filter.to_string(),
+            mode: mode.to_owned(),
+            lag: status.lag,
+            in_flight: status.in_flight,
+            retrying: status.retrying,
+            parked: status.parked,
+            dead: status.dead,
+            blocked_by_key: status.blocked_by_key,
+            oldest: status.oldest,
+            next: status.next,
+            members,
+        }
+    }
+}
+
+impl From<DeadLetter> for LetterView {
+    fn from(letter: DeadLetter) -> Self {
+        let moment = |millis: i64| OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok();
+        let history = letter.history.into_iter();
+        Self {
+            partition: letter.partition,
+            position: letter.position,
+            reason: letter.reason,
+            error: letter.error,
+            attempts: letter.attempts,
+            history: history
+                .filter_map(|failed| Some(AttemptView { at: moment(failed.at)?, error: failed.error }))
+                .collect(),
+            died: letter.died,
+            redrive: letter.redrive,
+            event: serde_json::to_value(&*letter.envelope).unwrap_or_default(),
+        }
+    }
+}
