@@ -7,7 +7,9 @@
 //! [`redis`] the one for many. [`Consumer`] runs a member of a group.
 
 mod backend;
+mod batch;
 mod bus;
+mod claiming;
 mod clock;
 mod consumer;
 mod cursor;

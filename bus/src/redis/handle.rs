@@ -26,14 +26,14 @@ impl Redis {
     pub async fn open(url: &str, options: Options) -> anyhow::Result<Self> {
         let server = Server::connect(url).await?;
         guard::check(&server).await?;
-        let shared = Arc::new(Shared::new(server, options));
+        let closed = CancellationToken::new();
+        let shared = Arc::new(Shared::new(server, options, closed.clone()));
         guard::learn(&shared).await?;
         shared.refresh().await?;
-        let closed = CancellationToken::new();
-        tokio::spawn(wake::listen(shared.clone(), closed.clone()));
-        tokio::spawn(wake::look(shared.clone(), closed.clone()));
-        tokio::spawn(node::tell(shared.clone(), closed.clone()));
-        tokio::spawn(retention::run(shared.clone(), closed.clone()));
+        tokio::spawn(wake::listen(shared.clone()));
+        tokio::spawn(wake::look(shared.clone()));
+        tokio::spawn(node::tell(shared.clone()));
+        tokio::spawn(retention::run(shared.clone()));
         Ok(Self { shared, _open: Arc::new(closed.drop_guard()) })
     }
 

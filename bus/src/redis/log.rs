@@ -103,6 +103,10 @@ pub(super) async fn position_at(shared: &Shared, queue: &Name, partition: u32, s
 /// The first position that was recorded at `time` or later.
 pub(super) async fn recorded_at(shared: &Shared, place: &Place, view: &View, time: i64) -> Result<u64, Error> {
     let (mut low, mut high) = (view.floor, view.next);
+    // Mostly nothing is that old.
+    if packed(shared, place, low, 0).await?.first().is_some_and(|entry| entry.end() > low && entry.recorded >= time) {
+        return Ok(low);
+    }
     while low < high {
         let middle = low + (high - low) / 2;
         let entry = packed(shared, place, middle, 0).await?.into_iter().next();
@@ -113,6 +117,31 @@ pub(super) async fn recorded_at(shared: &Shared, place: &Place, view: &View, tim
         }
     }
     Ok(low.min(view.next))
+}
+
+/// What [`ahead`] read.
+pub(super) struct Ahead {
+    pub(super) events: Vec<Entry>,
+    /// Entries of the stream that they came from.
+    pub(super) entries: usize,
+}
+
+/// Events from a position on, as the stream has them, of about so many entries. Whether they are of the partition's
+/// current lineage must be seen to by whoever reads so: a page costs a look besides.
+pub(super) async fn ahead(shared: &Shared, place: &Place, from: u64, count: usize) -> Result<Ahead, Error> {
+    let found = packed(shared, place, from, count).await?;
+    let entries = found.len();
+    let mut events = Vec::new();
+    for entry in found {
+        let recorded = entry.recorded;
+        for (position, json) in (entry.first..).zip(entry.events).filter(|(position, _)| *position >= from) {
+            if let Some(envelope) = decode(&json, recorded, position) {
+                let (envelope, bytes) = (Arc::new(envelope), json.len());
+                events.push(Entry { position, envelope, bytes, recorded });
+            }
+        }
+    }
+    Ok(Ahead { events, entries })
 }
 
 /// The entry that holds a position, or the last one before it; and at most so many after that.

@@ -15,6 +15,7 @@ mod log;
 mod node;
 mod place;
 mod publish;
+mod publisher;
 mod queue;
 mod registry;
 mod retention;

@@ -1,16 +1,100 @@
-//! Who is connected, in every process.
+//! Who is connected, in every process: each tells of its own connections in a hash that vanishes when it stops telling.
 
-use std::sync::Arc;
-
-use tokio_util::sync::CancellationToken;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::shared::Shared;
 use crate::{Connection, Error};
 
-pub(super) async fn tell(shared: Arc<Shared>, closed: CancellationToken) {
-    let _ = (shared, closed);
+/// How often a node says that it is there, and how long it counts as being there after that.
+const REFRESH: Duration = Duration::from_secs(5);
+const LIFE: Duration = Duration::from_secs(15);
+/// Changes that come together are told together.
+const PAUSE: Duration = Duration::from_millis(100);
+/// A node that wasn't heard of for so long is off the list, in milliseconds.
+const FORGOTTEN: i64 = 3_600_000;
+/// Nodes and connections that are told of at most.
+const NODES: isize = 256;
+const CONNECTIONS: usize = 10_000;
+
+/// Tells of this node's connections until the bus is closed, then that it is gone.
+pub(super) async fn tell(shared: Arc<Shared>) {
+    let mut changed = shared.roster.changed();
+    let mut told = None;
+    while !shared.closed.is_cancelled() {
+        changed.borrow_and_update();
+        told = match tell_once(&shared, told).await {
+            Ok(told) => told,
+            Err(error) => {
+                tracing::debug!(%error, "the roster was not told");
+                None
+            }
+        };
+        tokio::select! {
+            () = shared.closed.cancelled() => break,
+            () = tokio::time::sleep(REFRESH) => {}
+            _ = changed.changed() => {
+                shared.closed.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+            }
+        }
+    }
+    let (keys, id) = (shared.keys(), shared.roster.node());
+    let mut gone = redis::pipe();
+    gone.del(keys.node(id)).ignore().zrem(keys.nodes(), id).ignore();
+    let _: Result<(), Error> = shared.server.ask_all(&gone).await;
 }
 
+/// Tells what changed since `told` (None: it isn't known what was told), and says that the node is there.
+async fn tell_once(
+    shared: &Shared,
+    told: Option<HashMap<String, String>>,
+) -> Result<Option<HashMap<String, String>>, Error> {
+    let here: HashMap<String, String> = shared
+        .roster
+        .here()
+        .into_iter()
+        .filter_map(|connection| Some((connection.id.clone(), serde_json::to_string(&connection).ok()?)))
+        .collect();
+    let (keys, id) = (shared.keys(), shared.roster.node());
+    let node = keys.node(id);
+    let mut pipeline = redis::pipe();
+    if told.is_none() {
+        pipeline.del(&node).ignore();
+    }
+    let told = told.unwrap_or_default();
+    let news: Vec<(&String, &String)> = here.iter().filter(|(id, json)| told.get(*id) != Some(json)).collect();
+    if !news.is_empty() {
+        pipeline.hset_multiple(&node, &news).ignore();
+    }
+    let gone: Vec<&String> = told.keys().filter(|id| !here.contains_key(*id)).collect();
+    if !gone.is_empty() {
+        pipeline.hdel(&node, &gone).ignore();
+    }
+    let (now, life) = (shared.now(), i64::try_from(LIFE.as_millis()).unwrap_or(i64::MAX));
+    pipeline.zadd(keys.nodes(), id, now).ignore();
+    pipeline.zrembyscore(keys.nodes(), "-inf", now - FORGOTTEN).ignore();
+    pipeline.hlen(&node).pexpire(&node, life).ignore();
+    let (kept,): (usize,) = shared.server.ask_all(&pipeline).await?;
+    // Fewer: somebody flushed it.
+    Ok((kept == here.len()).then_some(here))
+}
+
+/// Those of this node as they are now, of the others as they told last.
 pub(super) async fn connections(shared: &Shared) -> Result<Vec<Connection>, Error> {
-    Ok(shared.roster.here())
+    let keys = shared.keys();
+    let nodes: Vec<String> = shared.server.ask(redis::cmd("ZREVRANGE").arg(keys.nodes()).arg(0).arg(NODES - 1)).await?;
+    let mut connections = BTreeMap::new();
+    for node in nodes.iter().filter(|node| *node != shared.roster.node()) {
+        if connections.len() >= CONNECTIONS {
+            break;
+        }
+        let told: Vec<String> = shared.server.ask(redis::cmd("HVALS").arg(keys.node(node))).await?;
+        let told = told.iter().filter_map(|json| serde_json::from_str::<Connection>(json).ok());
+        connections.extend(told.map(|connection| (connection.id.clone(), connection)));
+    }
+    connections.extend(shared.roster.here().into_iter().map(|connection| (connection.id.clone(), connection)));
+    Ok(connections.into_values().take(CONNECTIONS).collect())
 }

@@ -1,18 +1,21 @@
 //! A partition as this process knows it: its keys, and what the last script on it told.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use events::Name;
 use parking_lot::RwLock;
 use redis::{FromRedisValue as _, Value};
+use tokio::sync::mpsc;
 
-use super::{keys::PartitionKeys, server::unexpected};
+use super::{keys::PartitionKeys, publisher::Request, server::unexpected};
 use crate::{Error, Lineage, Lineages};
 
 pub(super) struct Place {
     pub(super) queue: Name,
     pub(super) partition: u32,
     pub(super) keys: PartitionKeys,
+    /// To the task that publishes into it, once there is one.
+    pub(super) publisher: OnceLock<mpsc::Sender<Request>>,
     view: RwLock<View>,
 }
 
@@ -40,7 +43,7 @@ pub(super) struct Ran {
 impl Place {
     pub(super) fn new(queue: Name, partition: u32, keys: PartitionKeys) -> Self {
         let view = View { lineage: 0, lineages: Arc::default(), floor: 1, next: 1, now: 0 };
-        Self { queue, partition, keys, view: RwLock::new(view) }
+        Self { queue, partition, keys, publisher: OnceLock::new(), view: RwLock::new(view) }
     }
 
     /// What was last told of it.

@@ -27,8 +27,9 @@ pub(super) async fn declare(shared: &Shared, queue: Queue) -> Result<(), Error> 
     for partition in 0..known.max(queue.partitions) {
         let count = queue.partitions.to_string().into_bytes();
         let ran = shared.run(&PARTITION, &queue.name, partition, &[], &[count]).await?;
-        if u32::from_redis_value(ran.value).map_err(|_| unexpected())? != queue.partitions {
-            return take_back(shared, &queue, told, known).await;
+        let has = u32::from_redis_value(ran.value).map_err(|_| unexpected())?;
+        if has != queue.partitions {
+            return take_back(shared, &queue, told, has).await;
         }
         told = partition + 1;
     }
@@ -36,12 +37,12 @@ pub(super) async fn declare(shared: &Shared, queue: Queue) -> Result<(), Error> 
 }
 
 /// A partition has events, so that their number can't change: those that were told another one are told the old one.
-async fn take_back(shared: &Shared, queue: &Queue, told: u32, known: u32) -> Result<(), Error> {
+async fn take_back(shared: &Shared, queue: &Queue, told: u32, has: u32) -> Result<(), Error> {
     for partition in 0..told {
-        shared.run(&PARTITION, &queue.name, partition, &[], &[known.to_string().into_bytes()]).await?;
+        shared.run(&PARTITION, &queue.name, partition, &[], &[has.to_string().into_bytes()]).await?;
     }
     Err(Error::Conflict(format!(
-        "partitions: {} has events and {known} partitions, which can't change any more",
+        "partitions: {} has events and {has} partitions, which can't change any more",
         queue.name
     )))
 }

@@ -1,17 +1,67 @@
-//! Trimming.
+//! What is done once a minute, by every node: events that are older than their queue keeps are trimmed, a piece at a
+//! time, but nothing that a group has not settled. Nodes don't agree on who does it: the second finds nothing to do.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
-use tokio_util::sync::CancellationToken;
+use redis::FromRedisValue as _;
+use tokio::time::MissedTickBehavior;
 
-use super::shared::Shared;
-use crate::Error;
+use super::{
+    group, guard, log,
+    script::{Script, WhenFull},
+    server::unexpected,
+    shared::Shared,
+};
+use crate::{Error, Queue};
 
-pub(super) async fn run(shared: Arc<Shared>, closed: CancellationToken) {
-    let _ = (shared, closed);
+static TRIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/trim.lua"), WhenFull::Runs));
+
+const PAUSE: Duration = Duration::from_secs(60);
+/// Positions that one script trims at most.
+const PIECE: u64 = 4096;
+
+/// Passes once a minute, until the bus is closed.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(PAUSE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick is at once.
+    ticks.reset();
+    while shared.closed.run_until_cancelled(ticks.tick()).await.is_some() {
+        let pass = async {
+            guard::learn(&shared).await?;
+            pass(&shared).await?;
+            group::housekeep(&shared).await
+        };
+        if let Some(Err(error)) = shared.closed.run_until_cancelled(pass).await {
+            tracing::warn!(%error, "the bus was not kept in order");
+        }
+    }
 }
 
+/// Trims every queue.
 pub(super) async fn pass(shared: &Shared) -> Result<(), Error> {
-    let _ = shared;
+    for queue in shared.queues() {
+        for partition in 0..queue.partitions {
+            while trim(shared, &queue, partition).await? {}
+        }
+    }
     Ok(())
+}
+
+/// Trims a piece of a partition; whether more may be left.
+async fn trim(shared: &Shared, queue: &Queue, partition: u32) -> Result<bool, Error> {
+    let place = shared.place(&queue.name, partition);
+    let view = shared.look(&queue.name, partition).await?.view;
+    let max_age = i64::try_from(queue.max_age.as_millis()).unwrap_or(i64::MAX);
+    let stop = log::recorded_at(shared, &place, &view, view.now.saturating_sub(max_age)).await?;
+    if stop <= view.floor {
+        return Ok(false);
+    }
+    let groups = shared.keys().group(&queue.name, partition, "");
+    let args = [stop.to_string(), PIECE.to_string(), groups].map(String::into_bytes);
+    let ran = shared.run(&TRIM, &queue.name, partition, &[], &args).await?;
+    Ok(u64::from_redis_value(ran.value).map_err(|_| unexpected())? == PIECE)
 }

@@ -11,6 +11,7 @@ use std::{
 use events::Name;
 use parking_lot::RwLock;
 use rand::Rng as _;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Options,
@@ -28,18 +29,19 @@ pub(super) struct Shared {
     keys: Keys,
     clock: Option<Arc<dyn Clock>>,
     pub(super) dedupe_events: usize,
-    /// The server writes everything to disk before it answers.
     pub(super) fsyncs: AtomicBool,
     registry: Registry,
     places: RwLock<HashMap<(Name, u32), Arc<Place>>>,
     pub(super) wakes: Wakes,
     pub(super) roster: Roster,
+    /// The last handle is gone: whatever runs here ends.
+    pub(super) closed: CancellationToken,
     /// How far the server's clock is ahead of this machine's, in milliseconds.
     skew: AtomicI64,
 }
 
 impl Shared {
-    pub(super) fn new(server: Server, options: Options) -> Self {
+    pub(super) fn new(server: Server, options: Options, closed: CancellationToken) -> Self {
         Self {
             server,
             keys: Keys::new(&options.namespace),
@@ -50,6 +52,7 @@ impl Shared {
             places: RwLock::default(),
             wakes: Wakes::default(),
             roster: Roster::new(),
+            closed,
             skew: AtomicI64::new(0),
         }
     }
@@ -76,7 +79,19 @@ impl Shared {
         keys: &[String],
         args: &[Vec<u8>],
     ) -> Result<Ran, Error> {
-        let place = self.place(queue, partition);
+        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        self.run_on(script, &self.place(queue, partition), keys, &args).await
+    }
+
+    /// [`Shared::run`], of a partition that is at hand.
+    pub(super) async fn run_on(
+        &self,
+        script: &Script,
+        place: &Place,
+        keys: &[String],
+        args: &[&[u8]],
+    ) -> Result<Ran, Error> {
+        let (queue, partition) = (&place.queue, place.partition);
         let of = &place.keys;
         let own = [&of.meta, &of.stream, &of.dedupe, &of.dedupe_order, &of.groups];
         let all: Vec<&String> = own.into_iter().chain(keys).collect();
@@ -85,7 +100,7 @@ impl Shared {
         let time = self.clock.as_ref().map(|clock| millis(clock.now()).to_string()).unwrap_or_default();
         call.arg(begins).arg(time).arg(place.view().lineage).arg(self.keys.hint());
         for arg in args {
-            call.arg(arg);
+            call.arg(*arg);
         }
         let answer = self.server.call(script, &call).await?;
         let (ran, changed) = place.took(answer)?;
@@ -106,6 +121,11 @@ impl Shared {
     /// [`Shared::run`] with a script that only looks.
     pub(super) async fn look(&self, queue: &Name, partition: u32) -> Result<Ran, Error> {
         self.run(&LOOK, queue, partition, &[], &[]).await
+    }
+
+    /// Whether the server writes everything to disk before it answers.
+    pub(super) fn fsyncs(&self) -> bool {
+        self.fsyncs.load(Ordering::Relaxed)
     }
 
     pub(super) fn place(&self, queue: &Name, partition: u32) -> Arc<Place> {

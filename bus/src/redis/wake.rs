@@ -6,7 +6,6 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use events::Name;
 use futures_util::StreamExt as _;
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 
 use super::{group, shared::Shared};
 use crate::Error;
@@ -17,19 +16,19 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Hears the hints, until the bus is closed.
-pub(super) async fn listen(shared: Arc<Shared>, closed: CancellationToken) {
+pub(super) async fn listen(shared: Arc<Shared>) {
     let mut pause = PAUSE;
-    while !closed.is_cancelled() {
+    while !shared.closed.is_cancelled() {
         if let Ok(listener) = shared.server.listen(&shared.keys().hint()).await {
             pause = PAUSE;
             // Whatever was hinted before is made up for.
             wake_all(&shared);
             let mut hints = listener.into_on_message();
-            while let Some(Some(hint)) = closed.run_until_cancelled(hints.next()).await {
+            while let Some(Some(hint)) = shared.closed.run_until_cancelled(hints.next()).await {
                 heard(&shared, &hint.get_payload::<String>().unwrap_or_default());
             }
         }
-        closed.run_until_cancelled(tokio::time::sleep(pause)).await;
+        shared.closed.run_until_cancelled(tokio::time::sleep(pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -52,17 +51,17 @@ fn heard(shared: &Shared, hint: &str) {
 }
 
 /// Looks once a second at what is followed here, until the bus is closed.
-pub(super) async fn look(shared: Arc<Shared>, closed: CancellationToken) {
+pub(super) async fn look(shared: Arc<Shared>) {
     let mut seen = HashMap::new();
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while closed.run_until_cancelled(ticks.tick()).await.is_some() {
+    while shared.closed.run_until_cancelled(ticks.tick()).await.is_some() {
         let looked = async {
             shared.refresh().await?;
             look_once(&shared, &mut seen).await?;
             group::tick(&shared).await
         };
-        if let Some(Err(error)) = closed.run_until_cancelled(looked).await {
+        if let Some(Err(error)) = shared.closed.run_until_cancelled(looked).await {
             tracing::warn!(%error, "the bus was not looked at");
         }
     }

@@ -11,14 +11,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     Options, declare, log,
     owned::{Answer, Job, Owned, Reply},
-    publish, seek,
+    seek,
     shared::Shared,
     writer,
 };
 use crate::{
     Backend, Claim, Claimed, Confirm, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Logged,
     Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Roster, Settlement, Sought, Standing, Start, Which,
-    metrics,
+    batch, metrics,
 };
 
 /// Requests that wait for the writer; more wait to be sent.
@@ -80,7 +80,7 @@ impl Backend for Sqlite {
 
     async fn publish(&self, events: Vec<Envelope>, options: PublishOptions) -> Result<Vec<Outcome>, Error> {
         let began = std::time::Instant::now();
-        let events = publish::prepare(events)?;
+        let events = batch::prepare(events)?;
         let fsync = options.confirm == Confirm::Fsynced;
         let outcomes = self.write(fsync, move |core, now| core.publish(events, &options, now)).await;
         metrics::publish_took(began.elapsed());
@@ -211,7 +211,7 @@ mod tests {
         };
         bus.publish(event("1"), PublishOptions::default()).await.unwrap();
 
-        let second = publish::prepare(event("2")).unwrap();
+        let second = batch::prepare(event("2")).unwrap();
         let work = |core: &mut Owned, now| -> Answer<()> {
             let _ = core.publish(second, &PublishOptions::default(), now)?;
             panic!("as a mistake would")

@@ -1,0 +1,111 @@
+//! A publish before it reaches a backend: its events checked, in their stored form, divided by partition.
+
+use std::collections::HashMap;
+
+use events::{Envelope, Name};
+
+use crate::{Error, Outcome, Partition, PublishOptions, Refused, metrics};
+
+/// The most events and bytes of a publish.
+pub(crate) const EVENTS: usize = 256;
+pub(crate) const BYTES: usize = 1 << 20;
+/// The most bytes of an event as it is stored: its data, a third more if it is binary, and its attributes.
+const EVENT_BYTES: usize = Envelope::MAX_DATA_BYTES / 3 * 4 + (16 << 10);
+
+/// The highest number of a relay: there is a next one to each of a batch, and a script can count so far.
+const LAST_PUBLISH_NO: u64 = (1 << 53) - 1024;
+
+/// An event and its stored form.
+pub(crate) struct Prepared {
+    pub(crate) envelope: Envelope,
+    pub(crate) json: Result<Vec<u8>, Refused>,
+}
+
+/// The events of a publish that fall into one queue and partition, with their places in the publish.
+pub(crate) struct Batch {
+    pub(crate) queue: Name,
+    pub(crate) partition: u32,
+    pub(crate) indexes: Vec<usize>,
+    pub(crate) events: Vec<Prepared>,
+}
+
+/// Serialises and checks events.
+pub(crate) fn prepare(events: Vec<Envelope>) -> Result<Vec<Prepared>, Error> {
+    if events.len() > EVENTS {
+        return Err(Error::Invalid(format!("events: {} at once, {EVENTS} allowed", events.len())));
+    }
+    let prepared: Vec<Prepared> = events
+        .into_iter()
+        .map(|mut envelope| {
+            (envelope.recordedtime, envelope.sequence, envelope.cursor) = (None, None, None);
+            let json = check(&envelope);
+            Prepared { envelope, json }
+        })
+        .collect();
+    let bytes: usize = prepared.iter().filter_map(|event| event.json.as_ref().ok()).map(Vec::len).sum();
+    if bytes > BYTES {
+        return Err(Error::Invalid(format!("events: {bytes} bytes at once, {BYTES} allowed")));
+    }
+    Ok(prepared)
+}
+
+fn check(envelope: &Envelope) -> Result<Vec<u8>, Refused> {
+    envelope.check().map_err(|error| Refused::Invalid(error.to_string()))?;
+    // Recording it and passing over what it asks for would be worse than saying so.
+    if envelope.deliverytime.is_some() {
+        return Err(Refused::Invalid("deliverytime: this bus doesn't deliver later".to_owned()));
+    }
+    if envelope.expectedversion.is_some() {
+        return Err(Refused::Invalid("expectedversion: this bus doesn't compare versions".to_owned()));
+    }
+    let json = serde_json::to_vec(envelope).map_err(|error| Refused::Invalid(error.to_string()))?;
+    if json.len() > EVENT_BYTES {
+        return Err(Refused::TooLarge { bytes: json.len(), limit: EVENT_BYTES });
+    }
+    Ok(json)
+}
+
+/// By partition, in the order of each one's first event. `count`: how many partitions a queue has.
+pub(crate) fn divide(events: Vec<Prepared>, count: impl Fn(&Name) -> u32) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    let mut places: HashMap<(Name, u32), usize> = HashMap::new();
+    for (index, event) in events.into_iter().enumerate() {
+        let queue = event.envelope.queue.clone();
+        let partition = Partition::of(event.envelope.key(), count(&queue)).index;
+        let at = *places.entry((queue.clone(), partition)).or_insert(batches.len());
+        if at == batches.len() {
+            batches.push(Batch { queue, partition, indexes: Vec::new(), events: Vec::new() });
+        }
+        batches[at].indexes.push(index);
+        batches[at].events.push(event);
+    }
+    batches
+}
+
+/// Why a producer's numbers can't be taken for these batches, if they can't.
+pub(crate) fn contradiction(options: &PublishOptions, batches: &[Batch]) -> Option<Refused> {
+    let producer = options.producer.as_ref()?;
+    if producer.first_publish_no > LAST_PUBLISH_NO {
+        return Some(Refused::Invalid(format!("first_publish_no: must be at most {LAST_PUBLISH_NO}")));
+    }
+    (batches.len() > 1).then_some(Refused::SeveralPartitions)
+}
+
+impl Batch {
+    /// Refuses the whole batch where one of its events is refused.
+    pub(crate) fn refused(&self) -> Option<Vec<Outcome>> {
+        let refused = self.events.iter().position(|event| event.json.is_err())?;
+        let reason = self.events[refused].json.as_ref().err().cloned().unwrap_or(Refused::Batch);
+        Some(self.refuse(|index| if index == refused { reason.clone() } else { Refused::Batch }))
+    }
+
+    pub(crate) fn refuse(&self, reason: impl Fn(usize) -> Refused) -> Vec<Outcome> {
+        refuse(&self.queue, self.events.len(), reason)
+    }
+}
+
+/// So many events of a queue are refused.
+pub(crate) fn refuse(queue: &Name, count: usize, reason: impl Fn(usize) -> Refused) -> Vec<Outcome> {
+    metrics::published(queue, "refused", count as u64);
+    (0..count).map(|index| Err(reason(index))).collect()
+}

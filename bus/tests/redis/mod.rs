@@ -1,0 +1,63 @@
+//! The suite on the Redis backend, each scenario on a server of its own, and what only that backend promises.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bus::{
+    Bus,
+    redis::{Options, Redis},
+};
+use parking_lot::Mutex;
+use time::OffsetDateTime;
+
+use crate::conformance::{self, Lab};
+
+conformance::suite!(crate::redis::RedisLab::open);
+
+/// A clock that moves when told.
+#[derive(Clone)]
+struct Manual(Arc<Mutex<OffsetDateTime>>);
+
+impl bus::Clock for Manual {
+    fn now(&self) -> OffsetDateTime {
+        *self.0.lock()
+    }
+}
+
+struct RedisLab {
+    server: testkit::Redis,
+    clock: Manual,
+    backend: Redis,
+}
+
+impl RedisLab {
+    async fn open() -> Self {
+        let server = testkit::redis().await;
+        let clock = Manual(Arc::new(Mutex::new(OffsetDateTime::now_utc())));
+        let backend = open(&server, &clock).await;
+        Self { server, clock, backend }
+    }
+}
+
+async fn open(server: &testkit::Redis, clock: &Manual) -> Redis {
+    let options = Options { clock: Some(Arc::new(clock.clone())), ..Options::default() };
+    Redis::open(&server.url(), options).await.unwrap()
+}
+
+#[async_trait]
+impl Lab for RedisLab {
+    fn bus(&self) -> Bus {
+        Bus::new(self.backend.clone())
+    }
+
+    async fn advance(&self, by: Duration) {
+        *self.clock.0.lock() += by;
+        self.backend.housekeep().await.unwrap();
+    }
+
+    async fn kill_and_reopen(&mut self) {
+        self.server.kill();
+        self.server.restart().await;
+        self.backend = open(&self.server, &self.clock).await;
+    }
+}
