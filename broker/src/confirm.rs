@@ -11,12 +11,12 @@ use bus::{Bus, Error, Standing};
 use events::Name;
 use serde::Serialize;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     cursor::Cursor,
     problem::{Kind, Problem},
     query::{Parameters, refuse},
-    shared::Shared,
 };
 
 /// The longest a client may wait.
@@ -246,20 +246,20 @@ pub(crate) async fn stands(bus: &Bus, place: &Place, named: &[String]) -> Result
 /// Waits until `enough` is so, at most `patience` and as long as the broker serves; how the event stood then. None: the bus
 /// was away all the time.
 pub(crate) async fn wait(
-    shared: &Shared,
+    bus: &Bus,
+    draining: &CancellationToken,
     place: &Place,
     named: &[String],
     patience: Duration,
     enough: impl Fn(&Stands) -> bool,
 ) -> Option<Stands> {
     let end = Instant::now() + patience;
-    let draining = shared.shutdown.draining();
-    let mut settled = shared.bus.settled(&place.queue);
+    let mut settled = bus.settled(&place.queue);
     let mut pause = PAUSE.0;
     let mut last = None;
     loop {
         settled.borrow_and_update();
-        match stands(&shared.bus, place, named).await {
+        match stands(bus, place, named).await {
             Ok(stands) if enough(&stands) => return Some(stands),
             Ok(stands) => last = Some(stands),
             Err(error) => tracing::debug!(%error, "a waiting publisher can't look"),

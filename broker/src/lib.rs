@@ -31,6 +31,7 @@ use lifecycle::{Readiness, Role, Shutdown};
 use principal::Issuer;
 
 pub use groups::count_members;
+pub use publish::publish_directly;
 pub use settings::Settings;
 pub use view::{AttemptView, GroupView, LetterView, PartitionView, QueueView};
 

@@ -73,7 +73,10 @@ async fn status(
     parameters.done("watch, timeout")?;
     let envelope = find(&shared, &caller, &place).await?;
     let over = |stands: &Stands| !stands.open && stands.delivery != Delivery::Nobody;
-    let watched = if watch { confirm::wait(&shared, &place, &[], patience, over).await } else { None };
+    let watched = match watch {
+        true => confirm::wait(&shared.bus, shared.shutdown.draining(), &place, &[], patience, over).await,
+        false => None,
+    };
     let stands = match watched {
         Some(stands) => stands,
         None => confirm::stands(&shared.bus, &place, &[]).await?,

@@ -6,6 +6,9 @@
 mod form;
 mod record;
 
+use std::time::Duration;
+
+use anyhow::Context as _;
 use axum::{
     Json, Router,
     body::Body,
@@ -13,10 +16,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use bus::Bus;
 use events::{Envelope, Name};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use telemetry::TraceContext;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use record::Receipt;
 
@@ -49,6 +54,18 @@ pub(crate) async fn publish(
 ) -> Result<Vec<Result<Receipt, Problem>>, Problem> {
     let wanted = Wanted::level(options.confirm.as_deref().unwrap_or("stored"), false)?;
     record::record(shared, caller, events, &wanted, telemetry::current()).await
+}
+
+/// Publishes an event as it is, for an operator who has the bus itself at hand; what a client would read as the answer.
+///
+/// # Errors
+/// If the event or the level is refused, or the bus is away.
+pub async fn publish_directly(bus: &Bus, event: Envelope, confirm: &str, timeout: Duration) -> anyhow::Result<Value> {
+    let refused = |problem: Problem| anyhow::anyhow!("{}", problem.detail);
+    let wanted = Wanted { timeout, ..Wanted::level(confirm, false).map_err(refused)? };
+    let outcomes = record::confirmed(bus, &CancellationToken::new(), vec![event], &wanted).await.map_err(refused)?;
+    let receipt = outcomes.into_iter().next().context("nothing was published")?.map_err(refused)?;
+    Ok(json!(receipt))
 }
 
 /// `POST /events`.

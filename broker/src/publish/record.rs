@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use bus::{Error, Outcome, PublishOptions, Recorded, Standing};
-use events::Envelope;
+use bus::{Bus, Error, Outcome, PublishOptions, Recorded, Standing};
+use events::{Envelope, Name};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 use telemetry::TraceContext;
+use tokio_util::sync::CancellationToken;
 
 use super::form::problem_of;
 use crate::{
@@ -104,12 +105,22 @@ pub(super) async fn record(
             wanted.check_own_group(&shared.bus, &event.queue, &event.event).await?;
         }
     }
+    confirmed(&shared.bus, shared.shutdown.draining(), events, wanted).await
+}
+
+/// Records the events as they are, and waits as it is wanted; an outcome each.
+pub(super) async fn confirmed(
+    bus: &Bus,
+    draining: &CancellationToken,
+    events: Vec<Envelope>,
+    wanted: &Wanted,
+) -> Result<Vec<Result<Receipt, Problem>>, Problem> {
     let labels: Vec<_> = events.iter().map(|event| (event.id.clone(), event.queue.clone())).collect();
-    let (outcomes, degraded) = store(shared, events, wanted).await?;
+    let (outcomes, degraded) = store(bus, events, wanted).await?;
     let mut receipts = Vec::with_capacity(outcomes.len());
     for ((id, queue), outcome) in labels.into_iter().zip(outcomes) {
         let receipt = match outcome {
-            Ok(recorded) => Ok(receipt(shared, wanted, degraded, id, queue, recorded).await),
+            Ok(recorded) => Ok(receipt(bus, draining, wanted, degraded, Event { id, queue, recorded }).await),
             Err(refused) => Err(refused.into()),
         };
         receipts.push(receipt);
@@ -139,14 +150,14 @@ fn stamp(
 }
 
 /// Records the events; whether at a lower level than was asked for.
-async fn store(shared: &Shared, events: Vec<Envelope>, wanted: &Wanted) -> Result<(Vec<Outcome>, bool), Problem> {
+async fn store(bus: &Bus, events: Vec<Envelope>, wanted: &Wanted) -> Result<(Vec<Outcome>, bool), Problem> {
     let confirm = wanted.recording();
     let options = |confirm| PublishOptions { confirm, ..PublishOptions::default() };
     let again = (confirm != bus::Confirm::Stored && wanted.allow_degraded).then(|| events.clone());
-    let outcomes = shared.bus.publish_with(events, options(confirm)).await;
+    let outcomes = bus.publish_with(events, options(confirm)).await;
     match (outcomes, again) {
         (Err(error), Some(events)) if is_level(&error) => {
-            Ok((shared.bus.publish_with(events, options(bus::Confirm::Stored)).await?, true))
+            Ok((bus.publish_with(events, options(bus::Confirm::Stored)).await?, true))
         }
         (Err(error), None) if is_level(&error) => Err(confirm::not_given(&error.to_string())),
         (outcomes, _) => Ok((outcomes?, wanted.is_degraded())),
@@ -158,15 +169,14 @@ fn is_level(error: &Error) -> bool {
     matches!(error, Error::Invalid(text) if text.starts_with("confirm:"))
 }
 
-async fn receipt(
-    shared: &Shared,
-    wanted: &Wanted,
-    degraded: bool,
+struct Event {
     id: String,
-    queue: events::Name,
+    queue: Name,
     recorded: Recorded,
-) -> Receipt {
-    let Recorded { partition, lineage, position, duplicate } = recorded;
+}
+
+async fn receipt(bus: &Bus, draining: &CancellationToken, wanted: &Wanted, degraded: bool, event: Event) -> Receipt {
+    let Event { id, queue, recorded: Recorded { partition, lineage, position, duplicate } } = event;
     let place = position.map(|position| Place { queue, partition, lineage, position });
     let recorded = if wanted.level == Level::Fsynced && !degraded { Level::Fsynced } else { Level::Stored };
     let mut receipt = Receipt {
@@ -192,7 +202,7 @@ async fn receipt(
     };
     // One that has given up won't acknowledge while the publisher waits.
     let over = |stands: &confirm::Stands| matches!(stands.delivery, Delivery::Delivered | Delivery::Failed);
-    match confirm::wait(shared, &place, &wanted.groups, wanted.timeout, over).await {
+    match confirm::wait(bus, draining, &place, &wanted.groups, wanted.timeout, over).await {
         Some(stands) if stands.delivery == Delivery::Delivered => {
             receipt.confirm = Level::Delivered;
             receipt.groups = Some(stands.groups);
