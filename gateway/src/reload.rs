@@ -252,7 +252,7 @@ fn watch(files: &[PathBuf], changed: &Arc<Notify>) -> Option<RecommendedWatcher>
     Some(watcher)
 }
 
-/// What a snapshot sets going: health checks of upstreams that are new, and how long sessions live.
+/// What a snapshot sets going: looking after the endpoints of upstreams that are new, and how long sessions live.
 pub fn adopt(snapshot: &Snapshot, previous: Option<&Snapshot>, sessions: &Sessions) {
     if let Some(section) = &snapshot.authentication.session {
         sessions.set_lifetime(section.lifetime());
@@ -260,7 +260,7 @@ pub fn adopt(snapshot: &Snapshot, previous: Option<&Snapshot>, sessions: &Sessio
     for running in &snapshot.upstreams {
         if previous.is_none_or(|previous| !previous.upstreams.iter().any(|other| Arc::ptr_eq(other, running))) {
             let (upstream, stop) = (running.upstream.clone(), running.stop.clone());
-            tokio::spawn(async move { upstream.check_health(stop).await });
+            tokio::spawn(async move { upstream.watch(stop).await });
         }
     }
 }

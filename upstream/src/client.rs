@@ -9,7 +9,13 @@ use http::{Request, Response};
 use parking_lot::Mutex;
 use rand::{SeedableRng as _, rngs::SmallRng};
 
-use crate::{Body, Error, grpc, lane::Lane, retry::Budget, stack, upstream};
+use crate::{
+    Body, Error, balance, endpoint, grpc,
+    lane::Lane,
+    load::Load,
+    retry::{self, Budget},
+    stack, upstream,
+};
 
 /// One core's way to an upstream: balances over healthy endpoints, pools connections, retries where it is safe.
 #[derive(Clone)]
@@ -39,20 +45,54 @@ impl Options {
 /// What the clones of a client share.
 pub(crate) struct Shared {
     pub upstream: Arc<upstream::Shared>,
-    /// One an endpoint, in the upstream's order.
-    pub lanes: Vec<Arc<Lane>>,
     pub budget: Budget,
-    pub random: Mutex<SmallRng>,
+    // Only this client's core ever takes the lock, and for no longer than a choice takes.
+    choice: Mutex<Choice>,
+}
+
+/// What a lane is chosen from, and by.
+struct Choice {
+    /// One an endpoint, in the upstream's order.
+    lanes: Vec<Arc<Lane>>,
+    /// That of the upstream's endpoints.
+    generation: u64,
+    random: SmallRng,
+}
+
+impl Shared {
+    /// The lane for a try, and whether there are others; None while no address is known. `avoid`: where it has just failed.
+    pub fn choose(&self, avoid: Option<&Arc<Lane>>, now: Instant) -> Option<(Arc<Lane>, bool)> {
+        let mut choice = self.choice.lock();
+        let choice = &mut *choice;
+        if choice.generation != self.upstream.generation() {
+            (choice.generation, choice.lanes) = self.upstream.lanes(&choice.lanes);
+        }
+        let avoid = avoid.and_then(|failed| choice.lanes.iter().position(|lane| Arc::ptr_eq(lane, failed)));
+        if choice.lanes.is_empty() {
+            return None;
+        }
+        let chosen = balance::pick(&choice.lanes, avoid, now, &mut choice.random);
+        Some((Arc::clone(&choice.lanes[chosen]), choice.lanes.len() > 1))
+    }
+
+    /// How long to wait before a retry.
+    pub fn backoff(&self, retry: u32) -> Duration {
+        retry::backoff(retry, &mut self.choice.lock().random)
+    }
+
+    /// The load of an endpoint, as this client finds it.
+    pub fn load<R>(&self, endpoint: &Arc<endpoint::Shared>, read: impl FnOnce(&Load) -> R) -> Option<R> {
+        let choice = self.choice.lock();
+        let lane = choice.lanes.iter().find(|lane| Arc::ptr_eq(&lane.endpoint, endpoint))?;
+        Some(read(&lane.load))
+    }
 }
 
 impl Client {
     pub(crate) fn new(upstream: Arc<upstream::Shared>) -> Self {
-        Self(Arc::new(Shared {
-            lanes: upstream.lanes(),
-            upstream,
-            budget: Budget::new(Instant::now()),
-            random: Mutex::new(SmallRng::from_os_rng()),
-        }))
+        let (generation, lanes) = upstream.lanes(&[]);
+        let choice = Mutex::new(Choice { lanes, generation, random: SmallRng::from_os_rng() });
+        Self(Arc::new(Shared { upstream, budget: Budget::new(Instant::now()), choice }))
     }
 
     /// Passes an HTTP request on (for gRPC with an encoded message: [`Client::unary`], [`Client::streaming`]), a gRPC

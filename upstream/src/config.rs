@@ -4,6 +4,8 @@ use std::{collections::HashSet, time::Duration};
 
 use http::uri::Authority;
 
+use crate::discovery;
+
 /// Open connections of an upstream, all cores together; one more is refused.
 pub(crate) const MAX_CONNECTIONS: usize = 1024;
 /// Requests of an upstream, all cores together, that wait for a connection or for a stream on one; one more is refused.
@@ -27,7 +29,8 @@ pub enum Protocol {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub name: String,
-    /// `host:port`, at least one. A host name is resolved whenever a connection is made.
+    /// At least one. `host:port` is one endpoint; a host name is resolved whenever a connection is made. `dns://name:port`
+    /// is an endpoint for each address that the name has, as long as it has it.
     pub endpoints: Vec<String>,
     pub protocol: Protocol,
     /// Above 0; default 1 s.
@@ -95,8 +98,8 @@ impl Config {
         let mut seen = HashSet::new();
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             let path = format!("endpoints[{index}]");
-            if !is_host_and_port(endpoint) {
-                return refuse(&path, &format!("`{endpoint}` is not host:port"));
+            if !is_host_and_port(discovery::strip(endpoint).unwrap_or(endpoint)) {
+                return refuse(&path, &format!("`{endpoint}` is not host:port or dns://name:port"));
             }
             if !seen.insert(endpoint) {
                 return refuse(&path, &format!("`{endpoint}` stands twice"));
@@ -153,6 +156,7 @@ mod tests {
     #[test]
     fn a_sound_configuration_is_taken() {
         assert_eq!(path_of(|_| ()), None);
+        assert_eq!(path_of(|c| c.endpoints[1] = "dns://review.internal:7001".to_owned()), None);
         assert_eq!(path_of(|c| c.health = Some(Health::default())), None);
     }
 
@@ -162,6 +166,8 @@ mod tests {
         assert_eq!(path_of(|c| c.endpoints[1] = "nowhere".to_owned()).as_deref(), Some("endpoints[1]"));
         assert_eq!(path_of(|c| c.endpoints[1] = "http://a:1/".to_owned()).as_deref(), Some("endpoints[1]"));
         assert_eq!(path_of(|c| c.endpoints[0] = "a:0".to_owned()).as_deref(), Some("endpoints[0]"));
+        assert_eq!(path_of(|c| c.endpoints[0] = "dns://a".to_owned()).as_deref(), Some("endpoints[0]"));
+        assert_eq!(path_of(|c| c.endpoints[1] = "srv://a:1".to_owned()).as_deref(), Some("endpoints[1]"));
         assert_eq!(path_of(|c| c.endpoints[1] = c.endpoints[0].clone()).as_deref(), Some("endpoints[1]"));
         assert_eq!(path_of(|c| c.retries = 4).as_deref(), Some("retries"));
         assert_eq!(path_of(|c| c.host = Some("a b".to_owned())).as_deref(), Some("host"));

@@ -33,6 +33,9 @@ pub struct Endpoint {
     pub for_seconds: u64,
     /// Requests now under way to it.
     pub in_flight: usize,
+    /// The name it was found by; none if its address stands in the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 pub(crate) struct Shared {
@@ -41,6 +44,8 @@ pub(crate) struct Shared {
     /// The authority as a `Host` header.
     pub host: HeaderValue,
     upstream: String,
+    /// `dns://name:port` where it was found by one.
+    name: Option<String>,
     healthy: AtomicBool,
     /// Milliseconds of [`EPOCH`]; 0: not suspect.
     suspect_until: AtomicU64,
@@ -63,6 +68,7 @@ impl Shared {
             authority: address.parse().map_err(|_| refused(format!("`{address}` is not host:port")))?,
             host: address.parse().map_err(|_| refused(format!("`{address}` is not host:port")))?,
             upstream: upstream.to_owned(),
+            name: None,
             healthy: AtomicBool::new(true),
             suspect_until: AtomicU64::new(0),
             state: Mutex::new(State {
@@ -74,6 +80,11 @@ impl Shared {
         };
         shared.gauge.set(true);
         Ok(shared)
+    }
+
+    /// One of the addresses of a name.
+    pub fn found(upstream: &str, address: &str, name: &str) -> Result<Self, ConfigError> {
+        Ok(Self { name: Some(name.to_owned()), ..Self::new(upstream, address)? })
     }
 
     pub fn is_healthy(&self) -> bool {
@@ -134,6 +145,7 @@ impl Shared {
             reason: if suspect { state.suspicion.clone() } else { state.reason.clone() },
             for_seconds: state.since.elapsed().as_secs(),
             in_flight,
+            name: self.name.clone(),
         }
     }
 }

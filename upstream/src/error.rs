@@ -33,6 +33,8 @@ pub(crate) struct Failure {
 /// What is known of a try that failed; everything the retry decides follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
+    /// No address is known.
+    Unknown,
     /// No connection could be made.
     Connect,
     /// The connection was closed before the request was read: the service saw nothing of it.
@@ -58,7 +60,9 @@ impl Failure {
 impl Cause {
     pub fn kind(self) -> ErrorKind {
         match self {
-            Self::Connect | Self::Closed | Self::Refused | Self::Unavailable | Self::Limit => ErrorKind::Unreachable,
+            Self::Unknown | Self::Connect | Self::Closed | Self::Refused | Self::Unavailable | Self::Limit => {
+                ErrorKind::Unreachable
+            }
             Self::Broken => ErrorKind::Broken,
             Self::RequestBody => ErrorKind::RequestBody,
         }
@@ -69,7 +73,7 @@ impl Cause {
         match self {
             Self::Connect | Self::Closed | Self::Refused => true,
             Self::Unavailable | Self::Broken => idempotent,
-            Self::RequestBody | Self::Limit => false,
+            Self::Unknown | Self::RequestBody | Self::Limit => false,
         }
     }
 
@@ -81,6 +85,7 @@ impl Cause {
     /// Its metric label.
     pub fn label(self) -> &'static str {
         match self {
+            Self::Unknown => "unknown",
             Self::Connect => "connect",
             Self::Closed => "closed",
             Self::Refused => "refused",

@@ -3,17 +3,19 @@
 //! One good answer isn't health and one bad one isn't illness: two in a row bring an endpoint up, three take it down. An
 //! instance that says itself that it isn't serving (it drains, or has lost what it needs) is believed at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, Request, header::USER_AGENT};
 use prost::Message as _;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    task::{AbortHandle, JoinSet},
+    time::{Instant, sleep, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
 
-use crate::{Body, Client, Health, Options, Protocol, upstream};
+use crate::{Body, Client, Health, Options, Protocol, endpoint, upstream};
 
 const UP_AFTER: u32 = 2;
 const DOWN_AFTER: u32 = 3;
@@ -36,29 +38,53 @@ struct Streak {
     bad: u32,
 }
 
-/// Checks all endpoints until told to stop. Returns at once where no checks are configured.
-pub(crate) async fn check(upstream: &Arc<upstream::Shared>, stop: CancellationToken) {
+/// Checks all endpoints until told to stop, as they come and go. Returns at once where no checks are configured.
+pub(crate) async fn check(upstream: &Arc<upstream::Shared>, stop: &CancellationToken) {
     let Some(health) = &upstream.config.health else { return };
-    let checks = upstream.endpoints.iter().enumerate().map(|(index, endpoint)| async move {
-        // No balance and no retry may hide how it is.
-        let client = Client::new(upstream.alone(endpoint));
-        let mut streak = Streak::default();
-        loop {
-            let finding = probe(&client, health, upstream.config.protocol).await;
-            let is_good = matches!(finding, Finding::Good(_));
-            let was_healthy = endpoint.is_healthy();
-            let (is_healthy, reason) = streak.judge(was_healthy, finding);
-            endpoint.set_health(is_healthy, &reason);
-            if is_healthy && !was_healthy {
-                upstream.forget_load(index);
+    // They end with this set.
+    let mut checks = JoinSet::new();
+    let mut checked: Vec<(Arc<endpoint::Shared>, AbortHandle)> = Vec::new();
+    loop {
+        let mut changed = pin!(upstream.changed());
+        // From here on no change is missed.
+        changed.as_mut().enable();
+        let endpoints = upstream.endpoints();
+        checked.retain(|(endpoint, check)| {
+            let stays = endpoints.iter().any(|other| Arc::ptr_eq(other, endpoint));
+            if !stays {
+                check.abort();
             }
-            let is_sure = is_healthy && is_good;
-            sleep(if is_sure { health.interval } else { health.interval.min(IN_DOUBT) }).await;
+            stays
+        });
+        for endpoint in endpoints.iter() {
+            if !checked.iter().any(|(other, _)| Arc::ptr_eq(other, endpoint)) {
+                let check = checks.spawn(keep_checked(Arc::clone(upstream), Arc::clone(endpoint), health.clone()));
+                checked.push((Arc::clone(endpoint), check));
+            }
         }
-    });
-    tokio::select! {
-        _ = join_all(checks) => {}
-        () = stop.cancelled() => {}
+        while checks.try_join_next().is_some() {}
+        tokio::select! {
+            () = changed => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn keep_checked(upstream: Arc<upstream::Shared>, endpoint: Arc<endpoint::Shared>, health: Health) {
+    // No balance and no retry may hide how it is.
+    let client = Client::new(upstream.alone(&endpoint));
+    let mut streak = Streak::default();
+    loop {
+        let finding = probe(&client, &health, upstream.config.protocol).await;
+        let is_good = matches!(finding, Finding::Good(_));
+        let was_healthy = endpoint.is_healthy();
+        let (is_healthy, reason) = streak.judge(was_healthy, finding);
+        endpoint.set_health(is_healthy, &reason);
+        if is_healthy && !was_healthy {
+            upstream.forget_load(&endpoint);
+        }
+        let is_sure = is_healthy && is_good;
+        sleep(if is_sure { health.interval } else { health.interval.min(IN_DOUBT) }).await;
     }
 }
 

@@ -6,16 +6,18 @@
 //! 4. trace: a span a try, so that a trace shows each, and where it went;
 //! 5. lane: a pooled connection to that endpoint, opened where none is free.
 
-use std::{pin::pin, time::Instant};
+use std::{pin::pin, sync::Arc, time::Instant};
 
 use http::{HeaderMap, Method, Request, Response};
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::{
-    Body, Error, ErrorKind, Options, Protocol, balance,
+    Body, Error, ErrorKind, Options, Protocol,
     client::Shared,
     error::{Cause, Failure},
-    forward, grpc, retry,
+    forward, grpc,
+    lane::Lane,
+    retry,
     trace::Try,
 };
 
@@ -72,9 +74,9 @@ async fn with_retries(
         let needs_copy = may_retry && (idempotent || config.protocol != Protocol::Http1);
         let copy = needs_copy.then(|| request.as_ref().and_then(retry::repeat)).flatten();
 
-        let lane = balance(client, failed_at, now);
-        let traced = Try::begin(config, &client.lanes[lane].endpoint, request.as_mut(), retries);
-        let answer = attempt(client, lane, request, deadline, now).await;
+        let (lane, has_others) = balance(client, failed_at.as_ref(), now).await?;
+        let traced = Try::begin(config, &lane.endpoint, request.as_mut(), retries);
+        let answer = attempt(client, &lane, request, deadline, now).await;
         traced.answered(&answer);
         let cause = match &answer {
             Ok(response) if config.protocol == Protocol::Grpc && is_unavailable(response.headers()) => {
@@ -97,16 +99,15 @@ async fn with_retries(
         // The answer that is given up ends before the next begins.
         drop(answer);
         retries += 1;
-        failed_at = Some(lane);
         count_retry(client, cause.label());
-        let endpoint = &client.lanes[lane].endpoint.address;
+        let endpoint = &lane.endpoint.address;
         tracing::debug!(upstream = config.name, endpoint, cause = cause.label(), "trying again");
         // Another endpoint is free to be asked at once if this one did nothing; the same one needs a moment.
-        if !cause.cost_nothing() || client.lanes.len() == 1 {
-            let wait = retry::backoff(retries, &mut *client.random.lock());
-            sleep(wait).await;
+        if !cause.cost_nothing() || !has_others {
+            sleep(client.backoff(retries)).await;
             now = Instant::now();
         }
+        failed_at = Some(lane);
     }
 }
 
@@ -116,13 +117,19 @@ fn count_retry(client: &Shared, reason: &'static str) {
     }
 }
 
-fn balance(client: &Shared, avoid: Option<usize>, now: Instant) -> usize {
-    balance::pick(&client.lanes, avoid, now, &mut *client.random.lock())
+/// The lane for a try, and whether there are others. Waits where no address is known yet, as long as for a connection.
+async fn balance(client: &Shared, avoid: Option<&Arc<Lane>>, now: Instant) -> Result<(Arc<Lane>, bool), Failure> {
+    if let Some(chosen) = client.choose(avoid, now) {
+        return Ok(chosen);
+    }
+    // Either way there is an answer below.
+    _ = timeout(client.upstream.config.connect_timeout, client.upstream.known()).await;
+    client.choose(avoid, now).ok_or_else(|| Failure::new(Cause::Unknown, "no address is known"))
 }
 
 fn attempt<'a>(
     client: &'a Shared,
-    lane: usize,
+    lane: &'a Arc<Lane>,
     request: &'a mut Option<Request<Body>>,
     deadline: Option<Instant>,
     now: Instant,
@@ -132,7 +139,7 @@ fn attempt<'a>(
     {
         grpc::set_timeout(request.headers_mut(), deadline.saturating_duration_since(now));
     }
-    client.lanes[lane].send(request, now)
+    lane.send(request, now)
 }
 
 /// A gRPC response that is UNAVAILABLE and nothing else (trailers only): no message has been seen by anyone.

@@ -2,17 +2,26 @@
 
 use std::{
     borrow::Cow,
-    sync::{Arc, Weak},
+    pin::pin,
+    sync::{
+        Arc, Weak,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Release},
+        },
+    },
     time::Instant,
 };
 
 use http::HeaderValue;
 use parking_lot::Mutex;
+use tokio::sync::{Notify, futures::Notified};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Client, Config, ConfigError, Endpoint, Error, ErrorKind, client,
     connect::{Connector, Limits},
+    discovery::{self, Lookup, Name, Resolve, System},
     endpoint, grpc, health,
     lane::Lane,
     metrics::Requests,
@@ -26,7 +35,15 @@ pub(crate) struct Shared {
     pub config: Config,
     /// The configured host, as a header.
     pub host: Option<HeaderValue>,
-    pub endpoints: Vec<Arc<endpoint::Shared>>,
+    pub resolver: Arc<dyn Resolve>,
+    /// In the order of the configuration.
+    sources: Vec<Source>,
+    /// What the sources give now; replaced whole.
+    endpoints: Mutex<Arc<[Arc<endpoint::Shared>]>>,
+    /// One more with each replacement: a load of it tells a client whether to look.
+    generation: AtomicU64,
+    /// Told of each replacement.
+    changed: Notify,
     /// None for health checks, which are no requests.
     pub metrics: Option<Requests>,
     limits: Arc<Limits>,
@@ -34,24 +51,46 @@ pub(crate) struct Shared {
     clients: Mutex<Vec<Weak<client::Shared>>>,
 }
 
+/// Where endpoints come from.
+enum Source {
+    Address(Arc<endpoint::Shared>),
+    Name(Name),
+}
+
 impl Upstream {
+    /// Names are looked up by the system's resolver, while [`Upstream::watch`] runs.
+    ///
     /// # Errors
     /// If the configuration isn't sound: says what, and where.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
+        Self::with_resolver(config, Arc::new(System))
+    }
+
+    /// The same with another resolver.
+    ///
+    /// # Errors
+    /// If the configuration isn't sound: says what, and where.
+    pub fn with_resolver(config: Config, resolver: Arc<dyn Resolve>) -> Result<Self, ConfigError> {
         config.validate()?;
-        let endpoints = config
-            .endpoints
-            .iter()
-            .map(|address| endpoint::Shared::new(&config.name, address).map(Arc::new))
-            .collect::<Result<_, _>>()?;
-        Ok(Self(Arc::new(Shared {
+        let source = |text: &String| match Name::parse(text) {
+            Some(name) => Ok(Source::Name(name)),
+            None => endpoint::Shared::new(&config.name, text).map(|endpoint| Source::Address(Arc::new(endpoint))),
+        };
+        let sources = config.endpoints.iter().map(source).collect::<Result<Vec<_>, _>>()?;
+        let upstream = Self(Arc::new(Shared {
             host: config.host.as_ref().and_then(|host| host.parse().ok()),
-            endpoints,
+            resolver,
+            sources,
+            endpoints: Mutex::default(),
+            generation: AtomicU64::new(0),
+            changed: Notify::new(),
             metrics: Some(Requests::new(&config.name)),
             limits: Arc::default(),
             clients: Mutex::default(),
             config,
-        })))
+        }));
+        upstream.0.renew();
+        Ok(upstream)
     }
 
     pub fn name(&self) -> &str {
@@ -72,28 +111,124 @@ impl Upstream {
         self.client().channel()
     }
 
-    /// Probes the endpoints until the token is cancelled. Runs on the shared runtime.
-    pub async fn check_health(&self, stop: CancellationToken) {
-        health::check(&self.0, stop).await;
+    /// Looks after the endpoints until the token is cancelled: follows names, and probes how fit each endpoint is. Runs on
+    /// the shared runtime. Returns at once where there is nothing to look after.
+    pub async fn watch(&self, stop: CancellationToken) {
+        tokio::join!(discovery::follow(&self.0, &stop), health::check(&self.0, &stop));
+    }
+
+    /// Every name of the configuration with what was last found for it, for the ops listener.
+    pub fn lookups(&self) -> Vec<Lookup> {
+        self.0.names().map(Name::view).collect()
     }
 
     /// Every endpoint with its state and the reason for it, for the ops listener.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         let clients: Vec<_> = self.0.clients.lock().iter().filter_map(Weak::upgrade).collect();
-        let in_flight = |index: usize| clients.iter().map(|client| client.lanes[index].load.in_flight()).sum();
-        self.0.endpoints.iter().enumerate().map(|(index, endpoint)| endpoint.view(in_flight(index))).collect()
+        let in_flight = |endpoint: &Arc<endpoint::Shared>| {
+            clients.iter().filter_map(|client| client.load(endpoint, |load| load.in_flight())).sum()
+        };
+        self.0.endpoints().iter().map(|endpoint| endpoint.view(in_flight(endpoint))).collect()
     }
 }
 
 impl Shared {
-    /// Lanes for one client.
-    pub fn lanes(&self) -> Vec<Arc<Lane>> {
+    /// What the sources give now.
+    pub fn endpoints(&self) -> Arc<[Arc<endpoint::Shared>]> {
+        Arc::clone(&self.endpoints.lock())
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Acquire)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.sources.iter().filter_map(|source| match source {
+            Source::Name(name) => Some(name),
+            Source::Address(_) => None,
+        })
+    }
+
+    /// Until there are other endpoints than now.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Until there is an endpoint.
+    pub async fn known(&self) {
+        loop {
+            let mut changed = pin!(self.changed());
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if !self.endpoints().is_empty() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Takes over what the sources give. What was there already stays with all that is known of it.
+    pub fn renew(&self) {
+        let mut endpoints = self.endpoints.lock();
+        let mut next: Vec<Arc<endpoint::Shared>> = Vec::new();
+        for source in &self.sources {
+            match source {
+                Source::Address(endpoint) => next.push(Arc::clone(endpoint)),
+                Source::Name(name) => {
+                    for address in name.addresses().iter().map(ToString::to_string) {
+                        let is_there = |known: &&Arc<endpoint::Shared>| known.address == address;
+                        if next.iter().any(|known| is_there(&known)) {
+                            continue;
+                        }
+                        match endpoints.iter().find(is_there) {
+                            Some(known) => next.push(Arc::clone(known)),
+                            None => next.extend(self.found(&address, name)),
+                        }
+                    }
+                }
+            }
+        }
+        let is_same =
+            next.len() == endpoints.len() && next.iter().zip(endpoints.iter()).all(|(a, b)| Arc::ptr_eq(a, b));
+        if is_same {
+            return;
+        }
+        for gone in endpoints.iter().filter(|known| !next.iter().any(|next| Arc::ptr_eq(next, known))) {
+            tracing::info!(upstream = self.config.name, endpoint = gone.address, "endpoint is gone from its name");
+        }
+        *endpoints = next.into();
+        self.generation.fetch_add(1, Release);
+        drop(endpoints);
+        self.changed.notify_waiters();
+    }
+
+    fn found(&self, address: &str, name: &Name) -> Option<Arc<endpoint::Shared>> {
+        match endpoint::Shared::found(&self.config.name, address, &name.text) {
+            Ok(endpoint) => {
+                tracing::info!(upstream = self.config.name, endpoint = address, name = name.text, "endpoint is found");
+                Some(Arc::new(endpoint))
+            }
+            Err(error) => {
+                tracing::warn!(upstream = self.config.name, address, name = name.text, %error, "address is left out");
+                None
+            }
+        }
+    }
+
+    /// Lanes for one client, with their generation. One that it has already, with its connections, stays.
+    pub fn lanes(&self, known: &[Arc<Lane>]) -> (u64, Vec<Arc<Lane>>) {
+        // Before they are read: should they change in between, they are read again.
+        let generation = self.generation();
         let connector = |endpoint: &Arc<endpoint::Shared>| Connector {
             endpoint: Arc::clone(endpoint),
             limits: Arc::clone(&self.limits),
             timeout: self.config.connect_timeout,
         };
-        self.endpoints.iter().map(|endpoint| Lane::new(connector(endpoint), self.config.protocol)).collect()
+        let lane = |endpoint: &Arc<endpoint::Shared>| {
+            let kept = known.iter().find(|lane| Arc::ptr_eq(&lane.endpoint, endpoint)).cloned();
+            kept.unwrap_or_else(|| Lane::new(connector(endpoint), self.config.protocol))
+        };
+        (generation, self.endpoints().iter().map(lane).collect())
     }
 
     /// The same service with only one of its endpoints and no second try, for its health checks.
@@ -101,7 +236,11 @@ impl Shared {
         Arc::new(Self {
             config: Config { retries: 0, ..self.config.clone() },
             host: self.host.clone(),
-            endpoints: vec![Arc::clone(endpoint)],
+            resolver: Arc::clone(&self.resolver),
+            sources: vec![Source::Address(Arc::clone(endpoint))],
+            endpoints: Mutex::new([Arc::clone(endpoint)].into()),
+            generation: AtomicU64::new(0),
+            changed: Notify::new(),
             metrics: None,
             limits: Arc::clone(&self.limits),
             clients: Mutex::default(),
@@ -109,10 +248,10 @@ impl Shared {
     }
 
     /// An endpoint is back: how slow it was while it failed says nothing of how it is now.
-    pub fn forget_load(&self, endpoint: usize) {
+    pub fn forget_load(&self, endpoint: &Arc<endpoint::Shared>) {
         let now = Instant::now();
         for client in self.clients.lock().iter().filter_map(Weak::upgrade) {
-            client.lanes[endpoint].load.forget(now);
+            client.load(endpoint, |load| load.forget(now));
         }
     }
 

@@ -6,12 +6,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use redis::{AsyncCommands as _, ExistenceCheck, Script, SetExpiry, SetOptions};
+use redis::{Cmd, ExistenceCheck, Script, SetExpiry, SetOptions};
 
 use super::{Id, Record, Store};
 use crate::{
     error::{Error, ErrorKind},
-    shared::{Away, Redis, keys},
+    shared::{Away, Redis, command, keys},
 };
 
 /// Removes what is still the same.
@@ -43,34 +43,31 @@ fn refusal(away: Away) -> Error {
 #[async_trait]
 impl Store for InRedis {
     async fn begin(&self, id: Id, record: &Record, keep: Duration) -> Result<Option<Record>, Error> {
-        let record = write(record)?;
+        let written = write(record)?;
         let options = SetOptions::default().conditional_set(ExistenceCheck::NX).with_expiration(expiry(keep)).get(true);
-        let known: Option<Vec<u8>> = self
-            .0
-            .ask(move |mut redis| async move { redis.set_options(keys::idempotency(&id), record, options).await })
-            .await
-            .map_err(refusal)?;
+        let begin = Cmd::set_options(keys::idempotency(&id), written, options);
+        let known: Option<Vec<u8>> = self.0.ask(command(begin)).await.map_err(refusal)?;
         let read = |text: Vec<u8>| {
             serde_json::from_slice(&text).map_err(|error| {
                 Error::new(ErrorKind::Internal, "what was answered the first time can't be read").cause(error)
             })
         };
-        known.map(read).transpose()
+        // One that was put by ourselves, asking for the second time, was not there.
+        Ok(known.map(read).transpose()?.filter(|known| known != record))
     }
 
     async fn complete(&self, id: Id, record: Record, keep: Duration) -> Result<(), Error> {
         let record = write(&record)?;
         let options = SetOptions::default().with_expiration(expiry(keep));
-        let put = self.0.ask(move |mut redis| async move {
-            redis.set_options::<_, _, ()>(keys::idempotency(&id), record, options).await
-        });
-        put.await.map_err(refusal)
+        let put = Cmd::set_options(keys::idempotency(&id), record, options);
+        self.0.ask(command(put)).await.map_err(refusal)
     }
 
     async fn forget(&self, id: Id, record: &Record) -> Result<(), Error> {
         let record = write(record)?;
-        let forget = self.0.ask(move |mut redis| async move {
-            FORGET.key(keys::idempotency(&id)).arg(record).invoke_async::<()>(&mut redis).await
+        let forget = self.0.ask(move |mut redis| {
+            let (key, record) = (keys::idempotency(&id), record.clone());
+            async move { FORGET.key(key).arg(record).invoke_async(&mut redis).await }
         });
         forget.await.map_err(refusal)
     }

@@ -172,6 +172,8 @@ async fn settle(pending: Pending, answer: Result<Response, Error>, keep: Duratio
     };
     let response = match answer {
         Ok(response) if response.status().as_u16() < 400 && !is_stream(response.headers()) => response,
+        // The service may be at it yet: the record ends by itself when nobody can be any more.
+        Err(error) if matches!(error.kind, ErrorKind::Timeout | ErrorKind::ClientClosed) => return Err(error),
         other => {
             settled(pending.forget().await);
             return other;

@@ -132,7 +132,8 @@ impl Together {
             return verdict;
         }
         let gateways = NonZeroU32::new(self.redis.gateways()).unwrap_or(NonZeroU32::MIN);
-        match self.redis.ask_promptly(|redis| ask(redis, self.arguments())).await {
+        let arguments = self.arguments();
+        match self.redis.ask_promptly(move |redis| ask(redis, arguments.clone())).await {
             Ok(answer) => {
                 for (asked, decision) in self.shared.iter().zip(decisions(&answer)) {
                     verdict.add(&asked.limiter, &decision);

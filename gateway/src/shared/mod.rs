@@ -17,9 +17,10 @@ use std::{
 };
 
 use anyhow::Context as _;
+use futures_util::future::BoxFuture;
 use http::{HeaderValue, header};
 use redis::{
-    Client, IntoConnectionInfo as _, RedisResult,
+    Client, Cmd, FromRedisValue, IntoConnectionInfo as _, RedisResult,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use tokio::{runtime::Handle, sync::Notify, time::timeout};
@@ -93,6 +94,16 @@ fn client(url: &str) -> RedisResult<Client> {
     Client::open(info.set_tcp_settings(tcp))
 }
 
+/// One command as a question for [`Redis::ask`].
+pub fn command<T: FromRedisValue>(
+    command: Cmd,
+) -> impl Fn(ConnectionManager) -> BoxFuture<'static, RedisResult<T>> + Send + 'static {
+    move |mut redis| {
+        let command = command.clone();
+        Box::pin(async move { command.query_async(&mut redis).await })
+    }
+}
+
 impl Redis {
     /// The Redis of the configuration, None where it names none. Must be called on the shared runtime. One that doesn't
     /// answer yet is no error.
@@ -124,17 +135,24 @@ impl Redis {
         Ok(Some(redis))
     }
 
-    /// Asks something, and waits for the answer as long as anything may.
+    /// Asks something, and waits for the answer as long as anything may. What is asked must be harmless twice: a connection
+    /// that has ended since it was last used shows only when it is.
     pub async fn ask<T, Q, F>(&self, question: Q) -> Result<T, Away>
     where
         T: Send + 'static,
-        Q: FnOnce(ConnectionManager) -> F,
+        Q: Fn(ConnectionManager) -> F + Send + 'static,
         F: Future<Output = RedisResult<T>> + Send + 'static,
     {
         if !self.reachable.load(Relaxed) {
             return Err(Away("it did not answer the last time".to_owned()));
         }
-        let asked = self.runtime.spawn(question(self.connection.clone()));
+        let connection = self.connection.clone();
+        let asked = self.runtime.spawn(async move {
+            match question(connection.clone()).await {
+                Err(error) if error.is_io_error() && !error.is_timeout() => question(connection).await,
+                answer => answer,
+            }
+        });
         match timeout(self.patience, asked).await {
             Ok(Ok(Ok(answer))) => Ok(answer),
             Ok(Ok(Err(error))) => Err(self.lost(error.to_string())),
@@ -147,7 +165,7 @@ impl Redis {
     pub async fn ask_promptly<T, Q, F>(&self, question: Q) -> Result<T, Away>
     where
         T: Send + 'static,
-        Q: FnOnce(ConnectionManager) -> F,
+        Q: Fn(ConnectionManager) -> F + Send + 'static,
         F: Future<Output = RedisResult<T>> + Send + 'static,
     {
         if !self.prompt.load(Relaxed) {

@@ -23,7 +23,7 @@ fn checked(config: Config) -> (Upstream, DropGuard) {
     let upstream = Upstream::new(Config { health, ..config }).unwrap();
     let stop = CancellationToken::new();
     let (checking, stopped) = (upstream.clone(), stop.clone());
-    tokio::spawn(async move { checking.check_health(stopped).await });
+    tokio::spawn(async move { checking.watch(stopped).await });
     (upstream, stop.drop_guard())
 }
 
@@ -95,7 +95,7 @@ async fn one_that_never_answers_is_down() {
     let health = Some(Health { interval: SOON, timeout: SOON, path: Some("/livez".to_owned()) });
     let upstream = Upstream::new(Config { health, ..config(Protocol::Http1, &[service.address]) }).unwrap();
     let stop = CancellationToken::new();
-    let checks = upstream.check_health(stop.clone());
+    let checks = upstream.watch(stop.clone());
     let seen = async {
         until("it is down", || !upstream.endpoints()[0].healthy).await;
         stop.cancel();

@@ -8,14 +8,14 @@ use std::{
 
 use async_trait::async_trait;
 use principal::Principal;
-use redis::{AsyncCommands as _, Expiry};
+use redis::{Cmd, Expiry};
 use serde::{Deserialize, Serialize};
 
 use super::{Id, Lifetime, Session, Store};
 use crate::{
     error::{Error, ErrorKind},
     recent::Recent,
-    shared::{Away, Redis, keys},
+    shared::{Away, Redis, command, keys},
 };
 
 /// Sessions whose signed tokens are at hand; any other is signed anew.
@@ -75,20 +75,13 @@ impl Store for InRedis {
         if record.len() > RECORD {
             return Err(lost(format!("its record has {} bytes, more than {RECORD}", record.len())));
         }
-        let idle = milliseconds(lifetime.idle);
-        let put = self
-            .redis
-            .ask(move |mut redis| async move { redis.pset_ex::<_, _, ()>(keys::session(&id), record, idle).await });
-        put.await.map_err(refusal)
+        let put = Cmd::pset_ex(keys::session(&id), record, milliseconds(lifetime.idle));
+        self.redis.ask(command(put)).await.map_err(refusal)
     }
 
     async fn touch(&self, id: &Id, now: SystemTime, lifetime: Lifetime) -> Result<Option<Arc<Session>>, Error> {
-        let (key, idle) = (keys::session(id), milliseconds(lifetime.idle));
-        let record: Option<Vec<u8>> = self
-            .redis
-            .ask(move |mut redis| async move { redis.get_ex(key, Expiry::PX(idle)).await })
-            .await
-            .map_err(refusal)?;
+        let get = Cmd::get_ex(keys::session(id), Expiry::PX(milliseconds(lifetime.idle)));
+        let record: Option<Vec<u8>> = self.redis.ask(command(get)).await.map_err(refusal)?;
         let Some(record) = record else {
             self.at_hand.remove(id);
             return Ok(None);
@@ -102,8 +95,7 @@ impl Store for InRedis {
     }
 
     async fn remove(&self, id: &Id) -> Result<(), Error> {
-        let key = keys::session(id);
         self.at_hand.remove(id);
-        self.redis.ask(move |mut redis| async move { redis.del::<_, ()>(key).await }).await.map_err(refusal)
+        self.redis.ask(command(Cmd::del(keys::session(id)))).await.map_err(refusal)
     }
 }

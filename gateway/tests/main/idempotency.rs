@@ -1,0 +1,209 @@
+//! A request that is sent again with its Idempotency-Key.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use gateway::keys;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use testkit::eventually;
+use tokio::sync::Semaphore;
+
+use crate::running::{Answer, Running, upstream};
+
+pub const BOUND: Duration = Duration::from_secs(20);
+
+/// A service that does something each time it is asked: it answers with how often it was, as the query says.
+pub struct Till {
+    pub address: std::net::SocketAddr,
+    pub asked: Arc<AtomicUsize>,
+    /// Answers to `?wait` take one of these.
+    pub leave: Arc<Semaphore>,
+}
+
+impl Till {
+    pub async fn open() -> Self {
+        let (asked, leave) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let (counted, awaited) = (Arc::clone(&asked), Arc::clone(&leave));
+        let address = upstream(move |request| {
+            let (asked, leave) = (Arc::clone(&counted), Arc::clone(&awaited));
+            async move {
+                let query = request.uri().query().unwrap_or_default().to_owned();
+                _ = request.into_body().collect().await;
+                let number = asked.fetch_add(1, SeqCst) + 1;
+                if query == "wait" {
+                    leave.acquire().await.unwrap().forget();
+                }
+                let body = if query == "large" { "x".repeat(64 * 1024 + 1) } else { format!("done {number}") };
+                let status = match query.as_str() {
+                    "refuse" => StatusCode::BAD_REQUEST,
+                    "fail" => StatusCode::INTERNAL_SERVER_ERROR,
+                    _ => StatusCode::CREATED,
+                };
+                Response::builder()
+                    .status(status)
+                    .header("location", format!("/things/{number}"))
+                    .header("content-type", "text/plain")
+                    .header("x-other", "1")
+                    .body(Full::new(Bytes::from(body)))
+                    .unwrap()
+            }
+        })
+        .await;
+        Self { address, asked, leave }
+    }
+
+    pub fn asked(&self) -> usize {
+        self.asked.load(SeqCst)
+    }
+}
+
+/// The sections of a gateway before the till, and the keys of two callers.
+pub fn before(till: &Till, folder: &Path) -> (String, [String; 2]) {
+    let file = folder.join("keys.yaml");
+    let keys = ["customers/1", "customers/2"].map(|subject| keys::new(&file, subject, &[], None).unwrap());
+    let sections = format!(
+        "authentication: {{api_keys: {{file: '{}'}}}}\n\
+         upstreams: {{till: {{endpoints: ['{}']}}}}\n\
+         authenticate: required\n\
+         routes:\n\
+         - {{match: {{path: /pay}}, proxy: till, idempotency: {{}}}}\n\
+         - {{match: {{path: /strict}}, proxy: till, idempotency: {{required: true}}}}\n\
+         - {{match: {{path: /quick}}, proxy: till, timeout: 1s, idempotency: {{}}}}\n",
+        file.display(),
+        till.address,
+    );
+    (sections, keys)
+}
+
+pub async fn pay(gateway: &Running, caller: &str, target: &str, key: &str, body: &str) -> Answer {
+    gateway.send("POST", target, &[("x-api-key", caller), ("idempotency-key", key)], body).await
+}
+
+#[tokio::test]
+async fn a_repeated_request_is_done_once_and_answered_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let till = Till::open().await;
+    let (sections, [one, two]) = before(&till, folder.path());
+    let gateway = Running::start(&sections).await;
+    let first = pay(&gateway, &one, "/pay", "a", "10").await;
+    assert_eq!((first.status.as_u16(), first.body.as_str(), first.header("x-other").as_str()), (201, "done 1", "1"));
+    assert_eq!(first.header("idempotency-replayed"), "");
+    let second = pay(&gateway, &one, "/pay", "a", "10").await;
+    assert_eq!((second.status, &second.body), (first.status, &first.body));
+    assert_eq!(second.header("location"), "/things/1");
+    assert_eq!(second.header("content-type"), "text/plain");
+    assert_eq!(second.header("idempotency-replayed"), "true");
+    assert_ne!(second.header("x-request-id"), first.header("x-request-id"), "it is another request all the same");
+
+    assert_eq!(pay(&gateway, &one, "/pay", "b", "10").await.body, "done 2", "another key");
+    assert_eq!(pay(&gateway, &two, "/pay", "a", "10").await.body, "done 3", "another caller");
+    assert_eq!(pay(&gateway, &one, "/strict", "a", "10").await.body, "done 4", "another route");
+    let without = gateway.send("POST", "/pay", &[("x-api-key", one.as_str())], "10").await;
+    assert_eq!(without.body, "done 5", "no key");
+    assert_eq!(till.asked(), 5);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_belongs_to_one_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let till = Till::open().await;
+    let (sections, [one, _]) = before(&till, folder.path());
+    let gateway = Running::start(&sections).await;
+    assert_eq!(pay(&gateway, &one, "/pay", "a", "10").await.status, 201);
+    for (target, body) in [("/pay", "11"), ("/pay?x", "10")] {
+        let other = pay(&gateway, &one, target, "a", body).await;
+        assert_eq!(other.status, 422, "{target} {body}");
+        assert_eq!(other.problem()["type"], "https://turnpike.dev/problems/key-reused");
+    }
+    assert_eq!(till.asked(), 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_may_be_required_and_must_be_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let till = Till::open().await;
+    let (sections, [one, _]) = before(&till, folder.path());
+    let gateway = Running::start(&sections).await;
+    let caller = ("x-api-key", one.as_str());
+    let missing = gateway.send("POST", "/strict", &[caller], "").await;
+    assert_eq!(missing.status, 400);
+    assert_eq!(missing.problem()["detail"], "this needs an Idempotency-Key");
+    assert_eq!(gateway.send("GET", "/strict", &[caller], "").await.status, 201, "a safe method needs none");
+    let long = "x".repeat(256);
+    assert_eq!(pay(&gateway, &one, "/pay", &long, "").await.status, 400);
+    let two = gateway.send("POST", "/pay", &[caller, ("idempotency-key", "a"), ("idempotency-key", "b")], "").await;
+    assert_eq!(two.status, 400);
+    assert_eq!(till.asked(), 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_repeat_waits_its_turn_while_the_first_is_being_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let till = Till::open().await;
+    let (sections, [one, _]) = before(&till, folder.path());
+    let gateway = Running::start(&sections).await;
+    let (first, ()) = tokio::join!(pay(&gateway, &one, "/pay?wait", "a", "10"), async {
+        eventually("the first is under way", BOUND, async || (till.asked() == 1).then_some(())).await;
+        let second = pay(&gateway, &one, "/pay?wait", "a", "10").await;
+        assert_eq!(second.status, 409);
+        assert_eq!(second.problem()["type"], "https://turnpike.dev/problems/conflict");
+        assert_eq!(second.header("retry-after"), "1");
+        till.leave.add_permits(1);
+    });
+    assert_eq!(first.status, 201);
+    assert_eq!(pay(&gateway, &one, "/pay?wait", "a", "10").await.header("idempotency-replayed"), "true");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_failed_or_is_too_large_is_done_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let till = Till::open().await;
+    let (sections, [one, _]) = before(&till, folder.path());
+    let gateway = Running::start(&sections).await;
+    for (target, status) in [("/pay?refuse", 400), ("/pay?fail", 500), ("/pay?large", 201)] {
+        for _ in 0..2 {
+            let answer = pay(&gateway, &one, target, target, "10").await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.header("idempotency-replayed").as_str()),
+                (status, ""),
+                "{target}"
+            );
+            if target == "/pay?large" {
+                assert_eq!(answer.body.len(), 64 * 1024 + 1);
+            }
+        }
+    }
+    assert_eq!(till.asked(), 6);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn who_gave_up_waiting_can_not_have_it_done_twice_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let till = Till::open().await;
+    let (sections, [one, _]) = before(&till, folder.path());
+    let gateway = Running::start(&sections).await;
+    assert_eq!(pay(&gateway, &one, "/quick?wait", "a", "10").await.status, 504);
+    assert_eq!(pay(&gateway, &one, "/quick?wait", "a", "10").await.status, 409, "the service may be at it yet");
+    till.leave.add_permits(100);
+    // Its deadline and five seconds on, nothing is known of it.
+    let again = eventually("the key is free", BOUND, async || {
+        let answer = pay(&gateway, &one, "/quick?wait", "a", "10").await;
+        (answer.status == 201).then_some(answer)
+    })
+    .await;
+    assert_eq!((again.body.as_str(), till.asked()), ("done 2", 2));
+    gateway.stop().await;
+}
