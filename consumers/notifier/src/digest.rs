@@ -1,21 +1,23 @@
 //! What was held becomes a digest when its window has ended, and the digest is sent: as carefully as a single message, by a
 //! schedule of its own, since no event brings it back.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use serde_json::json;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::{
     channel::Letter,
-    ledger::Due,
+    ledger::{Due, Waiting},
     metrics,
     plan::{Covered, Plan},
     sender::Sender,
     template::shorten,
 };
 
-/// How often windows are looked at.
+/// How often windows are looked at, and how often what waits is told.
 const EVERY: Duration = Duration::from_secs(1);
+const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// Pauses after each failed attempt; after the last it has failed. Seconds; the bus's own schedule.
 const SCHEDULE: [u64; 8] = [1, 5, 30, 120, 600, 1800, 3600, 3 * 3600];
@@ -35,13 +37,35 @@ impl Digester {
     }
 
     /// Works until it is dropped; an attempt that has begun goes on.
-    pub async fn run(self) -> std::convert::Infallible {
-        let mut timer = tokio::time::interval(EVERY);
-        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    pub async fn run(self) -> Infallible {
+        // Side by side: a slow channel holds up digests, and that must be told too.
+        tokio::select! {
+            never = self.send_digests() => never,
+            never = self.report() => never,
+        }
+    }
+
+    async fn send_digests(&self) -> Infallible {
+        let mut due = every(EVERY);
         loop {
-            timer.tick().await;
+            due.tick().await;
             if let Err(error) = self.round().await {
                 tracing::warn!(%error, "digests wait: the ledger is away");
+            }
+        }
+    }
+
+    async fn report(&self) -> Infallible {
+        let mut due = every(REPORT_EVERY);
+        loop {
+            due.tick().await;
+            match self.sender.ledger.waiting().await {
+                Ok(Waiting { held, oldest_unsent }) => {
+                    let age =
+                        oldest_unsent.map(|oldest| Duration::try_from(self.sender.now() - oldest).unwrap_or_default());
+                    metrics::waiting(held.unsigned_abs(), age.unwrap_or_default());
+                }
+                Err(error) => tracing::debug!(%error, "what waits can't be told at the moment"),
             }
         }
     }
@@ -53,9 +77,6 @@ impl Digester {
         for sent in futures_util::future::join_all(sends).await {
             sent?;
         }
-        let waiting = self.sender.ledger.waiting().await?;
-        let oldest = waiting.oldest_unsent.map(|oldest| Duration::try_from(now - oldest).unwrap_or_default());
-        metrics::waiting(waiting.held.unsigned_abs(), oldest.unwrap_or_default());
         Ok(())
     }
 
@@ -95,4 +116,10 @@ impl Digester {
         }
         Some(Duration::from_secs(SCHEDULE.get(failed).copied().unwrap_or_default()))
     }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut due = interval(period);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    due
 }

@@ -51,8 +51,8 @@ const CONCURRENCY: usize = 8;
 /// How often what is old leaves the ledger.
 const TRIM_EVERY: Duration = Duration::from_secs(600);
 
-/// How long attempts that are under way are waited for when all must stop.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// How long attempts that are under way are waited for once all must stop.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Which bus it listens to, where it keeps its ledger, and what it sends to whom.
 #[derive(Clone)]
@@ -112,7 +112,7 @@ impl Notifier {
                 Some(pace) => group.at(pace),
                 None => group,
             };
-            Consumer::new(self.bus.clone(), group, handler.clone())
+            Consumer::new(self.bus.clone(), group, handler.clone()).role(NAME)
         })
     }
 }
@@ -150,8 +150,16 @@ impl Role for Notifier {
         self.readiness.not_ready("role", "stopped");
         // What a channel has answered must get into the ledger.
         self.sender.attempts.close();
-        if tokio::time::timeout(FAREWELL, self.sender.attempts.wait()).await.is_err() {
-            tracing::warn!(attempts = self.sender.attempts.len(), "attempts are left whose answers nobody waits for");
+        let patience = async {
+            shutdown.dropping().cancelled().await;
+            tokio::time::sleep(FAREWELL).await;
+        };
+        tokio::select! {
+            () = self.sender.attempts.wait() => {}
+            () = patience => {
+                let attempts = self.sender.attempts.len();
+                tracing::warn!(attempts, "attempts are left whose answers nobody waits for");
+            }
         }
         self.sender.ledger.close().await;
         worked

@@ -10,26 +10,34 @@ use opentelemetry::{
 use crate::rules::Channel;
 
 struct Metrics {
-    /// Attempts: channel, result (`sent`, `refused`, `retry`), and messages `held` for a digest.
     messages: Counter<u64>,
-    /// How long an attempt took: channel.
     send_seconds: Histogram<f64>,
-    /// Messages that wait for their digest.
     held: Gauge<u64>,
-    /// The age of the oldest message that is neither sent nor failed; 0: there is none.
     oldest_unsent: Gauge<f64>,
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     let meter = telemetry::meter("notifier");
     Metrics {
-        messages: meter.u64_counter("turnpike_notifier_messages").build(),
+        messages: meter
+            .u64_counter("turnpike_notifier_messages")
+            .with_description(
+                "Attempts to send a message, by result (sent, refused, retry), and messages held for a digest.",
+            )
+            .build(),
         send_seconds: meter
             .f64_histogram("turnpike_notifier_send_seconds")
+            .with_description("Seconds an attempt to send a message took.")
             .with_boundaries(telemetry::LATENCY_BUCKETS.to_vec())
             .build(),
-        held: meter.u64_gauge("turnpike_notifier_held").build(),
-        oldest_unsent: meter.f64_gauge("turnpike_notifier_oldest_unsent_seconds").build(),
+        held: meter
+            .u64_gauge("turnpike_notifier_held")
+            .with_description("Messages that wait for their digest.")
+            .build(),
+        oldest_unsent: meter
+            .f64_gauge("turnpike_notifier_oldest_unsent_seconds")
+            .with_description("Age of the oldest message that is neither sent nor failed; 0: there is none.")
+            .build(),
     }
 });
 

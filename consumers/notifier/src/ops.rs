@@ -47,7 +47,7 @@ fn shown(rule: &Planned) -> Value {
     json!({
         "name": rule.name,
         "on": rule.filters.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "conditions": rule.conditions.len(),
+        "where": rule.written,
         "recipients": recipients,
         "limit": rule.limit.map(|limit| json!({ "messages": limit.messages, "per_seconds": limit.per.as_secs_f64() })),
     })

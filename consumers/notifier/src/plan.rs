@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use events::{Envelope, Filter};
 use lettre::message::Mailbox;
+use serde_json::Value;
 
 use crate::{
     channel::{http::Endpoint, webhook::Secret},
@@ -32,6 +33,8 @@ pub(crate) struct Planned {
     pub name: String,
     pub filters: Vec<Filter>,
     pub conditions: Vec<Condition>,
+    /// The conditions as they are written, for operators.
+    pub written: Value,
     pub template: Template<Placeholder>,
     pub recipients: Vec<Recipient>,
     pub limit: Option<Limit>,

@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{Instrument as _, Span};
+use tracing::{Instrument as _, Span, field::Empty};
 
 use crate::{
     channel::{email::Mailer, http::Http, sms::Twilio, webhook::Webhook},
@@ -104,6 +104,7 @@ impl Channels {
         let outcome = outcome.masked();
         if let Outcome::Refused { reason } | Outcome::Retry { reason, .. } = &outcome {
             span.record("otel.status_code", "ERROR");
+            span.record("otel.status_description", reason);
             span.record("error.type", outcome.label());
             let Letter { rule, recipient, .. } = letter;
             let (channel, outcome) = (channel.as_str(), outcome.label());
@@ -165,15 +166,18 @@ fn span(letter: &Letter) -> Span {
         "send",
         otel.name = name,
         otel.kind = "client",
-        otel.status_code = tracing::field::Empty,
-        channel = letter.recipient.channel.as_str(),
-        rule = letter.rule,
-        recipient = letter.recipient.name,
+        otel.status_code = Empty,
+        otel.status_description = Empty,
+        // A digest has no span above it that says so.
+        turnpike.role = crate::NAME,
+        turnpike.channel = letter.recipient.channel.as_str(),
+        turnpike.rule = letter.rule,
+        turnpike.recipient = letter.recipient.name,
         messaging.message.id = letter.id,
-        http.request.method = tracing::field::Empty,
-        http.response.status_code = tracing::field::Empty,
-        server.address = tracing::field::Empty,
-        server.port = tracing::field::Empty,
-        error.type = tracing::field::Empty,
+        http.request.method = Empty,
+        http.response.status_code = Empty,
+        server.address = Empty,
+        server.port = Empty,
+        error.type = Empty,
     )
 }

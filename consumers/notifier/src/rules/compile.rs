@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use events::Filter;
 use lettre::message::Mailbox;
 use secrecy::ExposeSecret as _;
+use serde_json::Value;
 
 use super::{
     Channel, Person, Rule, Rules, Template as Written,
@@ -15,7 +16,7 @@ use crate::{
     channel::http::{Endpoint, is_loopback},
     channel::webhook::Secret,
     condition::{Condition, Test},
-    plan::{Digest, Plan, Planned, Recipient, Template},
+    plan::{Address, Digest, Plan, Planned, Recipient, Template},
 };
 
 const MAX_NAME: usize = 64;
@@ -163,6 +164,7 @@ fn compile_rule(rule: &Rule, path: &str, rules: &Rules, found: &mut Found) -> Op
         name: rule.name.clone(),
         filters,
         conditions,
+        written: Value::from_iter(rule.conditions.clone()),
         template: message?,
         recipients,
         limit: rule.limit,
@@ -232,9 +234,10 @@ fn recipients(rule: &Rule, path: &str, rules: &Rules, found: &mut Found) -> Vec<
             };
             for person in people {
                 match address(person, *channel) {
-                    Some(address) if taken.insert(&person.name) => {
+                    Some(Ok(address)) if taken.insert(&person.name) => {
                         recipients.push(Recipient { channel: *channel, name: person.name.clone(), address });
                     }
+                    // Named twice; or an address that can't be read, which is the person's fault and found there.
                     Some(_) => {}
                     None => found.add(&path, format!("{} has no {}", person.name, needed(*channel))),
                 }
@@ -262,16 +265,15 @@ fn needed(channel: Channel) -> &'static str {
     }
 }
 
-fn address(person: &Person, channel: Channel) -> Option<crate::plan::Address> {
-    use crate::plan::Address;
+/// None: the person has none.
+fn address(person: &Person, channel: Channel) -> Option<Result<Address, String>> {
     match channel {
-        Channel::Console => Some(Address::Console),
-        Channel::Sms => person.phone.clone().map(Address::Phone),
-        // What can't be read is a fault of the person's, found there.
-        Channel::Email => person.email.as_ref().map(|email| mailbox(email).map_or(Address::Console, Address::Mailbox)),
+        Channel::Console => Some(Ok(Address::Console)),
+        Channel::Sms => person.phone.clone().map(|phone| Ok(Address::Phone(phone))),
+        Channel::Email => person.email.as_ref().map(|email| mailbox(email).map(Address::Mailbox)),
         Channel::Webhook => person.webhook.as_ref().map(|hook| {
-            let secret = hook.secret.as_ref().and_then(|secret| Secret::read(secret).ok());
-            Endpoint::parse(&hook.url, true).map_or(Address::Console, |endpoint| Address::Hook { endpoint, secret })
+            let secret = hook.secret.as_ref().map(Secret::read).transpose()?;
+            Ok(Address::Hook { endpoint: Endpoint::parse(&hook.url, true)?, secret })
         }),
     }
 }

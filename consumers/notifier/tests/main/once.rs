@@ -1,9 +1,12 @@
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use bus::Start;
 use events::Name;
 use notifier::Rules;
+use testkit::eventually;
 
-use crate::{Site, account, by_sms, named, provider::Provider, rules, settled};
+use crate::{Manual, SOON, Site, account, by_sms, named, provider::Provider, rules, settled};
 
 const ANN: &str = "+15005550101";
 const BEN: &str = "+15005550102";
@@ -41,8 +44,45 @@ async fn an_event_delivered_again_sends_nothing_again() {
         settled(&site.bus).await;
         notifier.come_to("sent", 40).await;
         assert_eq!(provider.requests().len(), 40);
-        // At most eight at once were allowed, so that no more connections were made.
-        assert!(provider.connections() <= 8, "{} connections", provider.connections());
+        assert!(provider.connections() < 40, "a connection is used again");
+        notifier.drain().await;
+    }
+}
+
+#[tokio::test]
+async fn two_notifiers_on_one_ledger_share_the_work_and_repeat_nothing() {
+    for site in Site::every().await {
+        let provider = Provider::that_takes_all().await;
+        let rules = by_sms(&provider, "    limit: {messages: 30, per: 1h}\n");
+        let (one, other) = (site.start(&rules).await, site.start(&rules).await);
+        site.publish((0..50).map(account).collect()).await;
+        one.come_to("sent", 60).await;
+        other.come_to("held", 40).await;
+        settled(&site.bus).await;
+        assert_eq!((provider.texts(ANN).len(), provider.texts(BEN).len()), (30, 30));
+        one.drain().await;
+        other.drain().await;
+    }
+}
+
+#[tokio::test]
+async fn the_ledger_forgets_what_nothing_can_repeat_any_more() {
+    for site in Site::every().await {
+        let (provider, clock) = (Provider::that_takes_all().await, Manual::new());
+        let rules = by_sms(&provider, "");
+        let notifier = site.start_at(&rules, clock.clone()).await;
+        site.publish(vec![account(1)]).await;
+        notifier.come_to("sent", 2).await;
+        settled(&site.bus).await;
+        notifier.drain().await;
+        clock.pass(Duration::from_secs(15 * 24 * 3600));
+        let notifier = site.start_at(&rules, clock.clone()).await;
+        site.publish(vec![account(2)]).await;
+        eventually("the new messages alone are left", SOON, async || {
+            let sent = notifier.messages("state=sent").await;
+            (sent.len() == 2 && sent.iter().all(|sent| sent["title"] == "New customer: Customer 2")).then_some(())
+        })
+        .await;
         notifier.drain().await;
     }
 }

@@ -110,6 +110,56 @@ fn secrets_come_from_the_environment_and_are_not_printed() {
     assert!(faults(&text.replace("token:", "tokn:"))[0].contains("tokn"));
 }
 
+/// Whoever takes away the marks of a comment in the reference gets what it says: the defaults.
+#[test]
+fn the_reference_is_valid_in_all_its_parts() {
+    let uncommented: Vec<String> = notifier::REFERENCE
+        .lines()
+        .map(|line| {
+            let bare = line.trim_start();
+            let setting = bare.strip_prefix("# ").and_then(|rest| rest.split_whitespace().next());
+            match setting {
+                Some(key) if bare.len() < line.len() && key.ends_with(':') => line.replacen("# ", "", 1),
+                _ => line.to_owned(),
+            }
+        })
+        .collect();
+    let variables = ["TWILIO_ACCOUNT", "TWILIO_TOKEN", "SMTP_USER", "SMTP_PASSWORD"].map(|name| (name, "AC1"));
+    let secret = ("BEN_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let variables = variables.into_iter().chain([secret]).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let reference =
+        Rules::parse(&uncommented.join("\n"), variables.collect()).unwrap_or_else(|faults| panic!("{faults}"));
+
+    let least = Rules::parse(
+        "channels:
+  sms: {account: AC1, token: AC1, from: '+15005550006'}
+  email: {host: smtp.example.com, port: 465, user: AC1, password: AC1, from: Shop <shop@example.com>}
+people: [{name: ann}]
+rules: [{name: a, on: DB/*, template: {text: x}, recipients: {console: [ann]}}]
+",
+        HashMap::new(),
+    )
+    .unwrap();
+    assert_eq!(format!("{:?}", reference.channels), format!("{:?}", least.channels));
+    assert!(reference.people[1].webhook.is_some());
+}
+
+#[tokio::test]
+async fn channels_with_tls_can_be_built() {
+    let site = Site::sqlite().await;
+    for tls in ["tls", "starttls"] {
+        let text = format!(
+            "channels:\n  email: {{host: smtp.example.com, tls: {tls}, user: a, password: b, from: shop@example.com}}\n  \
+             sms: {{account: AC1, token: x, from: Shop}}\npeople: [{{name: ann, phone: '+15005550101', email: \
+             ann@example.com}}]\nrules: [{{name: a, on: DB/*, template: {{subject: x, text: x}}, recipients: {{sms: \
+             [ann], email: [ann]}}}}]\n"
+        );
+        let rules = Rules::parse(&text, HashMap::new()).unwrap();
+        let config = Config { bus: site.bus.clone(), database: site.url(), rules, pace: None };
+        notifier::build(config).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn nothing_is_built_from_rules_that_are_wrong() {
     let site = Site::sqlite().await;
