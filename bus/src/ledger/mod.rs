@@ -95,6 +95,10 @@ impl Ledger {
         self.start
     }
 
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// The next position to look at.
     pub(crate) fn next(&self) -> u64 {
         self.next
@@ -138,6 +142,16 @@ impl Ledger {
     /// When something ends next: a lease, or a retry's delay.
     pub(crate) fn next_due(&self) -> Option<i64> {
         self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Whether something can be leased, by somebody.
+    pub(crate) fn offers(&self) -> bool {
+        !self.ready.is_empty() || !self.suspects.is_empty()
+    }
+
+    /// Whether nothing more can be leased because so much is leased, or unsettled.
+    pub(crate) fn is_at_its_limit(&self) -> bool {
+        self.in_flight >= lease::IN_FLIGHT || self.is_full()
     }
 
     /// Whether so much is unsettled that nothing new is taken.

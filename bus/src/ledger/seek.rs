@@ -22,6 +22,21 @@ impl Ledger {
         *self = Self { start, changed, ..Self::new(self.mode, to) };
     }
 
+    /// Goes back to where the log was cut: what it knew of positions from there on is no longer true. Whether it knew of
+    /// any.
+    pub(crate) fn rewind(&mut self, cut: u64) -> bool {
+        let lost: Vec<u64> = self.records.range(cut..).map(|(position, _)| *position).collect();
+        for position in lost.iter().rev() {
+            self.remove(*position);
+        }
+        if self.next > cut {
+            self.next = cut;
+            self.moved = true;
+        }
+        self.start = self.start.min(cut);
+        !lost.is_empty()
+    }
+
     /// Where an event that is no dead letter stands with the group; `event` is what the log has at the position, if it
     /// still has it.
     pub(crate) fn standing(&self, position: u64, event: Option<&Envelope>, filter: &Filter) -> Standing {

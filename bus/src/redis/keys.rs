@@ -24,6 +24,17 @@ pub(super) struct PartitionKeys {
     pub(super) groups: String,
 }
 
+/// Where a group's state of a partition is kept.
+#[derive(Clone, Debug)]
+pub(super) struct GroupKeys {
+    /// A hash: see [`Keys::group`].
+    pub(super) state: String,
+    /// A hash: a position to its dead letter, also of those that are with their group again.
+    pub(super) dead: String,
+    /// A sorted set: the positions of dead letters that are not with their group again, by when they died.
+    pub(super) died: String,
+}
+
 impl Keys {
     pub(super) fn new(namespace: &str) -> Self {
         Self { namespace: namespace.to_owned() }
@@ -65,8 +76,9 @@ impl Keys {
         format!("{}:{{{queue}:{partition}}}:g:{group}", self.namespace)
     }
 
-    /// A group's dead letters in a partition.
-    pub(super) fn dead(&self, queue: &Name, partition: u32, group: &str) -> String {
-        format!("{}:dead", self.group(queue, partition, group))
+    /// All of a group in a partition.
+    pub(super) fn group_keys(&self, queue: &Name, partition: u32, group: &str) -> GroupKeys {
+        let state = self.group(queue, partition, group);
+        GroupKeys { dead: format!("{state}:dead"), died: format!("{state}:died"), state }
     }
 }

@@ -14,6 +14,7 @@ use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    group::Teams,
     Options,
     keys::Keys,
     place::{Place, Ran},
@@ -33,6 +34,7 @@ pub(super) struct Shared {
     registry: Registry,
     places: RwLock<HashMap<(Name, u32), Arc<Place>>>,
     pub(super) wakes: Wakes,
+    pub(super) teams: Teams,
     pub(super) roster: Roster,
     /// The last handle is gone: whatever runs here ends.
     pub(super) closed: CancellationToken,
@@ -51,6 +53,7 @@ impl Shared {
             registry: Registry::default(),
             places: RwLock::default(),
             wakes: Wakes::default(),
+            teams: Teams::default(),
             roster: Roster::new(),
             closed,
             skew: AtomicI64::new(0),

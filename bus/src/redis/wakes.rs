@@ -33,6 +33,10 @@ impl<K: Eq + Hash + Clone> Waiting<K> {
         }
     }
 
+    pub(super) fn is_watched(&self, what: &K) -> bool {
+        self.0.lock().get(what).is_some_and(|sender| sender.receiver_count() > 0)
+    }
+
     /// What somebody waits for now; what nobody does any more is forgotten.
     pub(super) fn watched(&self) -> Vec<K> {
         let mut waiting = self.0.lock();

@@ -6,6 +6,7 @@ use events::Envelope;
 use parking_lot::RwLock;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+pub(super) use crate::claiming::Entry;
 use crate::{Lineages, clock};
 
 /// Events and bytes kept in memory, a partition.
@@ -14,14 +15,6 @@ const RECENT_BYTES: usize = 4 << 20;
 
 /// Positions take the lower 40 bits of a row's id.
 const POSITION_BITS: u32 = 40;
-
-#[derive(Clone)]
-pub(super) struct Entry {
-    pub(super) position: u64,
-    pub(super) envelope: Arc<Envelope>,
-    pub(super) bytes: usize,
-    pub(super) recorded: i64,
-}
 
 /// What readers see of a partition: committed, and nothing else.
 #[derive(Default)]

@@ -1,0 +1,57 @@
+//! A group comes into being, or changes its settings.
+
+use std::sync::Arc;
+
+use super::{
+    super::{log, shared::Shared},
+    state::{self, COMMIT, Held, Letters},
+};
+use crate::{Error, Group, Start};
+
+/// How often the beginning of a group is written, while the server restarts.
+const ATTEMPTS: usize = 3;
+
+pub(in crate::redis) async fn declare(shared: &Arc<Shared>, group: Group) -> Result<(), Error> {
+    group.validate()?;
+    let queue = shared.ensure_queue(&group.filter.queue).await?;
+    match shared.find_group(&group.name).await? {
+        Some(known) if known.filter.queue != group.filter.queue => {
+            return Err(Error::Conflict(format!(
+                "filter: the group {} reads queue {}, not {}",
+                group.name, known.filter.queue, group.filter.queue
+            )));
+        }
+        Some(known) if (&known.filter, known.mode, known.lease) == (&group.filter, group.mode, group.lease) => {
+            return Ok(());
+        }
+        Some(_) => {}
+        // Its place must be there before anybody finds the group, and begins it with the oldest event.
+        None => {
+            for partition in 0..queue.partitions {
+                begin(shared, &group, partition).await?;
+            }
+        }
+    }
+    shared.put_group(&group).await
+}
+
+/// Writes where the group begins in a partition, unless it has a place there.
+async fn begin(shared: &Shared, group: &Group, partition: u32) -> Result<(), Error> {
+    let queue = &group.filter.queue;
+    let of = shared.keys().group_keys(queue, partition, &group.name);
+    let keys = [of.state, of.dead, of.died];
+    for _ in 0..ATTEMPTS {
+        let view = shared.look(queue, partition).await?.view;
+        let next = match group.start {
+            Start::Earliest => view.floor,
+            start => log::position_at(shared, queue, partition, start).await?,
+        };
+        let mut held = Held::new(group.mode, next, view.lineage);
+        let args = state::commit(&group.name, queue.as_str(), &mut held, &Letters::default(), &[]);
+        let ran = shared.run(&COMMIT, queue, partition, &keys, &args).await?;
+        if !matches!(state::read(ran.value)?, state::Answer::Gone) {
+            return Ok(());
+        }
+    }
+    Err(Error::Unavailable("the server restarts".to_owned()))
+}

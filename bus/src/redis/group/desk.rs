@@ -1,0 +1,273 @@
+//! A batch on a group's state of one partition: worked out on the state as this node has it, then committed in one script
+//! if nobody was first.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+use super::{
+    super::{
+        keys::GroupKeys,
+        place::{Place, Ran},
+        shared::Shared,
+    },
+    job::{Answer, Ask},
+    keeper::Holders,
+    letter::Letter,
+    state::{self, COMMIT, Held, Letters},
+    window::Window,
+};
+use crate::{
+    Error, Group, Mode,
+    ledger::{Fate, Record},
+    metrics::GroupLabels,
+};
+
+pub(super) struct Desk {
+    pub(super) name: String,
+    pub(super) place: Arc<Place>,
+    pub(super) keys: GroupKeys,
+    pub(super) holders: Arc<Holders>,
+    pub(super) labels: GroupLabels,
+    pub(super) rng: StdRng,
+    pub(super) window: Window,
+    held: Option<Held>,
+    /// When the lowest event that isn't settled was recorded.
+    pub(super) oldest: Option<(u64, i64)>,
+}
+
+/// What a batch changes besides the ledger.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) letters: Letters,
+    /// Of deliveries, told once they are true.
+    pub(super) outcomes: Vec<&'static str>,
+    expired: usize,
+    /// The group goes on from another place.
+    pub(super) moved: bool,
+    /// Something that was settled, or whose time came, may let others claim.
+    pub(super) woken: bool,
+    /// Where events stand with the group changed.
+    pub(super) settled: bool,
+    deaths: Vec<(u64, &'static str, String, Record)>,
+}
+
+pub(super) enum Tried {
+    Done(Vec<Answer>),
+    /// Somebody else was first.
+    Stale,
+}
+
+impl Desk {
+    pub(super) fn new(name: &str, place: Arc<Place>, keys: GroupKeys, holders: Arc<Holders>) -> Self {
+        Self {
+            name: name.to_owned(),
+            window: Window::new(place.clone(), keys.dead.clone()),
+            place,
+            keys,
+            holders,
+            labels: GroupLabels::new(name),
+            rng: StdRng::from_os_rng(),
+            held: None,
+            oldest: None,
+        }
+    }
+
+    /// Until something ends by itself; None where nothing does, or this node doesn't know.
+    pub(super) fn until_due(&self, shared: &Shared) -> Option<Duration> {
+        let due = self.held.as_ref()?.ledger.next_due()?;
+        Some(Duration::from_millis(u64::try_from(due - self.now(shared)).unwrap_or(0)))
+    }
+
+    pub(super) fn is_due(&self, shared: &Shared) -> bool {
+        self.until_due(shared).is_some_and(|until| until.is_zero())
+    }
+
+    /// Somebody on this node waits for something to claim.
+    pub(super) fn is_watched(&self, shared: &Shared) -> bool {
+        shared.wakes.claimable.is_watched(&self.name)
+    }
+
+    /// Forgets the state: it may be another one.
+    pub(super) fn forget(&mut self) {
+        self.held = None;
+        self.window.clear();
+    }
+
+    /// The server's time. It doesn't go back.
+    fn now(&self, shared: &Shared) -> i64 {
+        shared.now().max(self.place.view().now)
+    }
+
+    pub(super) async fn attempt(&mut self, shared: &Arc<Shared>, asks: &[&Ask]) -> Result<Tried, Error> {
+        let Some(group) = shared.find_group(&self.name).await? else {
+            self.forget();
+            return Err(Error::NoGroup(self.name.clone()));
+        };
+        let mut held = match self.held.take() {
+            // What was worked out on a clock that is behind would have to be done again.
+            Some(held) if held.ledger.mode() == group.mode => held,
+            _ => self.load(shared, group.mode).await?,
+        };
+        let mut draft = Draft::default();
+        let now = self.now(shared);
+        let before = (held.ledger.in_flight(), held.ledger.is_at_its_limit());
+        self.expire(&mut held, &mut draft, now);
+        let mut answers = Vec::with_capacity(asks.len());
+        for ask in asks {
+            answers.push(self.answer(shared, &group, &mut held, &mut draft, ask, now).await?);
+        }
+        self.bury(shared, &mut draft, now).await?;
+        draft.letters.gone.append(&mut self.window.forgotten);
+        self.window.end_batch();
+
+        let ledger = &held.ledger;
+        let freed = before.1 && !ledger.is_at_its_limit();
+        let vacant = group.mode == Mode::Exclusive && before.0 > 0 && ledger.in_flight() == 0;
+        let wakes = draft.moved || (draft.woken && (ledger.offers() || freed || vacant));
+        let mut hints = Vec::new();
+        if wakes {
+            hints.push(format!("g:{}", self.name));
+        }
+        if draft.settled {
+            hints.push(format!("s:{}", self.place.queue));
+        }
+        let ran = self.commit(shared, &mut held, &draft.letters, &hints).await?;
+        match state::read(ran.value)? {
+            state::Answer::Committed { version, dead } => {
+                (held.version, held.dead, held.revive) = (Some(version), dead, false);
+                self.done(shared, &draft, wakes);
+                self.tell_holders(&held);
+                for answer in &mut answers {
+                    self.finish(shared, &group, &held, &ran.view, answer).await?;
+                }
+                self.held = Some(held);
+                Ok(Tried::Done(answers))
+            }
+            state::Answer::Stale(stored) => {
+                if held.lineage != ran.view.lineage {
+                    self.window.clear();
+                }
+                let held = stored.restore(group.mode, &ran.view);
+                if held.ledger.offers() {
+                    shared.wake_group(&self.name);
+                }
+                self.held = Some(held);
+                Ok(Tried::Stale)
+            }
+            state::Answer::Gone => {
+                self.window.clear();
+                self.held = Some(Held::new(group.mode, ran.view.floor, ran.view.lineage));
+                Ok(Tried::Stale)
+            }
+        }
+    }
+
+    /// Takes the state from Redis.
+    async fn load(&mut self, shared: &Shared, mode: Mode) -> Result<Held, Error> {
+        self.window.clear();
+        let mut unknown = Held::new(mode, 1, 0);
+        let ran = self.commit(shared, &mut unknown, &Letters::default(), &[]).await?;
+        match state::read(ran.value)? {
+            state::Answer::Stale(stored) => Ok(stored.restore(mode, &ran.view)),
+            _ => Ok(Held::new(mode, ran.view.floor, ran.view.lineage)),
+        }
+    }
+
+    async fn commit(
+        &self,
+        shared: &Shared,
+        held: &mut Held,
+        letters: &Letters,
+        hints: &[String],
+    ) -> Result<Ran, Error> {
+        let (queue, partition) = (&self.place.queue, self.place.partition);
+        let args = state::commit(&self.name, queue.as_str(), held, letters, hints);
+        let keys = [self.keys.state.clone(), self.keys.dead.clone(), self.keys.died.clone()];
+        shared.run(&COMMIT, queue, partition, &keys, &args).await
+    }
+
+    /// Ends the leases and delays whose time has come.
+    fn expire(&mut self, held: &mut Held, draft: &mut Draft, now: i64) {
+        if held.ledger.next_due().is_none_or(|due| due > now) {
+            return;
+        }
+        // As it was before any of them ended.
+        let mut leases: HashMap<String, usize> = HashMap::new();
+        for (member, count) in held.ledger.holders() {
+            *leases.entry(member.to_owned()).or_default() += count;
+        }
+        for (partition, members) in self.holders.lock().iter() {
+            if *partition != self.place.partition {
+                members.iter().for_each(|(member, (count, _))| *leases.entry(member.clone()).or_default() += count);
+            }
+        }
+        draft.woken = true;
+        let holds = |member: &str| leases.get(member).copied().unwrap_or(0);
+        for (position, fate) in held.ledger.expire(now, holds, || self.rng.random()) {
+            draft.expired += 1;
+            draft.conclude(position, fate);
+        }
+    }
+
+    /// Writes the letters of those that died.
+    async fn bury(&mut self, shared: &Shared, draft: &mut Draft, now: i64) -> Result<(), Error> {
+        for (position, reason, error, record) in std::mem::take(&mut draft.deaths) {
+            let queue = &self.place.queue;
+            match self.window.read(shared, position).await? {
+                Some(entry) => {
+                    tracing::warn!(group = self.name, %queue, position, reason, error, "dead letter");
+                    let letter = Letter::new(entry, reason, error, record, now);
+                    draft.letters.buried.push((position, letter.write(), now));
+                }
+                None => tracing::error!(group = self.name, %queue, position, reason, "no event is left to bury"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what was committed.
+    fn done(&self, shared: &Shared, draft: &Draft, wakes: bool) {
+        draft.outcomes.iter().for_each(|outcome| self.labels.outcome(outcome));
+        (0..draft.expired).for_each(|_| self.labels.lease_expired());
+        if wakes {
+            shared.wake_group(&self.name);
+        }
+        if draft.settled {
+            shared.wake_settled(&self.place.queue);
+        }
+    }
+
+    /// Lets the group's other partitions know who holds what.
+    fn tell_holders(&self, held: &Held) {
+        let ledger = &held.ledger;
+        let holders = ledger
+            .holders()
+            .map(|(member, leases)| (member.to_owned(), (leases, usize::from(ledger.holds_suspect(member)))));
+        self.holders.lock().insert(self.place.partition, holders.collect());
+    }
+}
+
+impl Draft {
+    /// What became of a delivery. Whether its letter is forgotten the caller sees to.
+    pub(super) fn conclude(&mut self, position: u64, fate: Fate) {
+        let outcome = match fate {
+            Fate::Extended => return,
+            Fate::Acked => "acked",
+            Fate::Released => "released",
+            Fate::Retrying => "retried",
+            Fate::Dead { reason, error, record } => {
+                self.deaths.push((position, reason, error, record));
+                "dead"
+            }
+        };
+        self.woken = true;
+        self.settled = true;
+        self.outcomes.push(outcome);
+    }
+}
+
+/// A group's lease, in milliseconds.
+pub(super) fn lease(group: &Group) -> i64 {
+    i64::try_from(group.lease.as_millis()).unwrap_or(i64::MAX / 2)
+}

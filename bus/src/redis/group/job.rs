@@ -1,0 +1,80 @@
+//! What a keeper is asked, and what it answers.
+
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+use tokio::sync::oneshot;
+
+use crate::{Claimed, Error, LeaseLost, Settlement, Sought, Standing, Start};
+
+pub(super) enum Ask {
+    Claim(Want),
+    /// All of this partition.
+    Settle(Vec<Settlement>),
+    Look,
+    Standing(u64),
+    /// Those of these positions that are dead letters; the first of them comes after `pause` milliseconds.
+    Redrive {
+        positions: Vec<u64>,
+        pause: i64,
+    },
+    Discard(Vec<u64>),
+    Seek {
+        to: Start,
+        dry_run: bool,
+    },
+    /// Forgets letters that were kept long enough.
+    Forget,
+}
+
+/// What a claim wants of a partition.
+#[derive(Clone)]
+pub(super) struct Want {
+    pub(super) member: Arc<str>,
+    pub(super) events: usize,
+    pub(super) bytes: usize,
+}
+
+pub(super) enum Answer {
+    /// `bytes`: what is left of what was wanted. `at_end`: more would have been taken.
+    Claimed {
+        claimed: Claimed,
+        bytes: usize,
+        at_end: bool,
+    },
+    Settled(Vec<Result<(), LeaseLost>>),
+    Looked(Looked),
+    Standing {
+        position: u64,
+        standing: Standing,
+    },
+    Count(u64),
+    Sought(Sought),
+    Done,
+}
+
+/// How a group stands in a partition.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Looked {
+    pub(super) lag: u64,
+    pub(super) in_flight: u64,
+    pub(super) retrying: u64,
+    pub(super) parked: u64,
+    pub(super) dead: u64,
+    pub(super) blocked: bool,
+    pub(super) oldest: Option<OffsetDateTime>,
+    pub(super) next: u64,
+}
+
+pub(super) struct Job {
+    pub(super) ask: Ask,
+    /// Whoever asked may have gone meanwhile.
+    pub(super) reply: oneshot::Sender<Result<Answer, Error>>,
+}
+
+impl Job {
+    /// Done alone: what it works with is read from Redis, and must not be in a draft.
+    pub(super) fn is_apart(&self) -> bool {
+        matches!(self.ask, Ask::Redrive { .. } | Ask::Discard(_) | Ask::Seek { .. } | Ask::Forget)
+    }
+}

@@ -1,0 +1,72 @@
+-- Commits what a node did with a group's state of a partition, if it did it with the state as it is; otherwise answers
+-- the state. Everything or nothing.
+-- keys: 1: the state, a hash: v (its version), lineage (that it is true of), start, next, low, generation, and a field for
+--          each unsettled position  2: dead letters, a hash  3: the positions that are dead and not with their group again,
+--          by when they died
+-- args: 1: group  2: queue  3: the version that was worked with; 'new': there is none yet  4: its lineage
+--       5: start  6: next  7: low  8: generation  9: letters that died before are forgotten; '' for none
+--       10: how many of these follow: records set (position, text); records gone (position); letters buried (position,
+--       text, when); letters with their group again (position, text); letters gone (position); letters that are dead
+--       again if they were with their group (1 or 0); hints (text), as `a,b,c,d,e,f,g`
+-- Answers {'ok', v, dead letters}, {'stale', dead letters, fields and values}, or {'gone'}: there is no state.
+local state, dead, died = keys[1], keys[2], keys[3]
+local had = redis.call('HMGET', state, 'v', 'lineage', 'next', 'generation')
+local version = had[1]
+if (version or 'new') ~= args[3] or args[4] ~= part.lineage then
+    if not version then return { 'gone' } end
+    return { 'stale', redis.call('ZCARD', died), redis.call('HGETALL', state) }
+end
+
+local counts = {}
+for count in args[10]:gmatch('%d+') do counts[#counts + 1] = tonumber(count) end
+local at = 11
+local function take(count, width, step)
+    -- Lua's stack holds some thousand values.
+    local last = at + count * width - 1
+    while at <= last do
+        local to = math.min(at + 512 * width - 1, last)
+        step(at, to)
+        at = to + 1
+    end
+end
+local function each(count, width, step)
+    for _ = 1, count do
+        step(unpack(args, at, at + width - 1))
+        at = at + width
+    end
+end
+
+if counts[1] + counts[2] + counts[3] + counts[4] + counts[5] + counts[6] > 0 or not version
+    or had[2] ~= args[4] or had[3] ~= args[6] or had[4] ~= args[8] then
+    version = int(tonumber(version or 0) + 1)
+    redis.call('HSET', state, 'v', version, 'lineage', part.lineage, 'start', args[5], 'next', args[6], 'low', args[7],
+        'generation', args[8])
+    redis.call('SADD', GROUPS, args[1])
+end
+take(counts[1], 2, function(from, to) redis.call('HSET', state, unpack(args, from, to)) end)
+take(counts[2], 1, function(from, to) redis.call('HDEL', state, unpack(args, from, to)) end)
+each(counts[3], 3, function(position, letter, when)
+    redis.call('HSET', dead, position, letter)
+    redis.call('ZADD', died, when, position)
+end)
+each(counts[4], 2, function(position, letter)
+    redis.call('HSET', dead, position, letter)
+    redis.call('ZREM', died, position)
+end)
+each(counts[5], 1, function(position)
+    redis.call('HDEL', dead, position)
+    redis.call('ZREM', died, position)
+end)
+if counts[6] > 0 then
+    for _, position in ipairs(redis.call('HKEYS', dead)) do
+        redis.call('ZADD', died, 'NX', int(part.now), position)
+    end
+end
+if args[9] ~= '' then
+    for _, position in ipairs(redis.call('ZRANGEBYSCORE', died, '-inf', '(' .. args[9], 'LIMIT', 0, 1000)) do
+        redis.call('HDEL', dead, position)
+        redis.call('ZREM', died, position)
+    end
+end
+each(counts[7], 1, hint)
+return { 'ok', version, redis.call('ZCARD', died) }
