@@ -22,8 +22,14 @@ pub struct Redis {
 
 impl Redis {
     /// # Errors
-    /// If nobody answers, or the server is older than 7.0, evicts keys or is a replica.
+    /// If nobody answers, or the server is older than 7.0, evicts keys or is a replica; if the namespace is none.
     pub async fn open(url: &str, options: Options) -> anyhow::Result<Self> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let namespace = &options.namespace;
+        anyhow::ensure!(
+            (1..=64).contains(&namespace.len()) && namespace.bytes().all(allowed),
+            "namespace: {namespace:?} is not 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'"
+        );
         let server = Server::connect(url).await?;
         guard::check(&server).await?;
         let closed = CancellationToken::new();

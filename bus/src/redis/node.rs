@@ -26,13 +26,14 @@ pub(super) async fn tell(shared: Arc<Shared>) {
     let mut told = None;
     while !shared.closed.is_cancelled() {
         changed.borrow_and_update();
-        told = match tell_once(&shared, told).await {
-            Ok(told) => told,
-            Err(error) => {
-                tracing::debug!(%error, "the roster was not told");
-                None
-            }
-        };
+        let mut telling = tell_once(&shared, told).await;
+        if let Ok(None) = telling {
+            telling = tell_once(&shared, None).await;
+        }
+        told = telling.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the roster was not told");
+            None
+        });
         tokio::select! {
             () = shared.closed.cancelled() => break,
             () = tokio::time::sleep(REFRESH) => {}
@@ -47,7 +48,8 @@ pub(super) async fn tell(shared: Arc<Shared>) {
     let _: Result<(), Error> = shared.server.ask_all(&gone).await;
 }
 
-/// Tells what changed since `told` (None: it isn't known what was told), and says that the node is there.
+/// Tells what changed since `told` (None: it isn't known what was told), and says that the node is there. What is known
+/// to be told after that, if it is.
 async fn tell_once(
     shared: &Shared,
     told: Option<HashMap<String, String>>,
@@ -78,7 +80,7 @@ async fn tell_once(
     pipeline.zrembyscore(keys.nodes(), "-inf", now - FORGOTTEN).ignore();
     pipeline.hlen(&node).pexpire(&node, life).ignore();
     let (kept,): (usize,) = shared.server.ask_all(&pipeline).await?;
-    // Fewer: somebody flushed it.
+    // Otherwise somebody flushed it.
     Ok((kept == here.len()).then_some(here))
 }
 

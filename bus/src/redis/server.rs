@@ -18,6 +18,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Attempts at a new connection before those who wait are told; whoever asks next begins anew.
 const ATTEMPTS: usize = 4;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(500);
+/// How often a script is called that somebody keeps flushing.
+const LOADS: usize = 4;
 
 pub(super) struct Server {
     client: Client,
@@ -56,12 +58,16 @@ impl Server {
 
     /// Calls a script, which is loaded if the server doesn't know it.
     pub(super) async fn call(&self, script: &Script, call: &Cmd) -> Result<Value, Error> {
-        match self.attempt(call).await {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.ask::<Value>(&script.load()).await?;
-                self.ask(call).await
+        let mut attempt = 1;
+        loop {
+            match self.attempt(call).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) if is_unknown_script(&error) && attempt < LOADS => {
+                    self.ask::<Value>(&script.load()).await?;
+                    attempt += 1;
+                }
+                Err(error) => return Err(unavailable(&error)),
             }
-            answer => answer.map_err(|error| unavailable(&error)),
         }
     }
 
@@ -78,6 +84,10 @@ impl Server {
         metrics::redis_round_trip(began.elapsed());
         answer
     }
+}
+
+fn is_unknown_script(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
 fn unavailable(error: &RedisError) -> Error {

@@ -12,6 +12,11 @@ use time::OffsetDateTime;
 
 use crate::conformance::{self, Lab};
 
+mod fault;
+mod loss;
+mod node;
+mod opening;
+
 conformance::suite!(crate::redis::RedisLab::open);
 
 /// A clock that moves when told.
@@ -32,11 +37,32 @@ struct RedisLab {
 
 impl RedisLab {
     async fn open() -> Self {
-        let server = testkit::redis().await;
+        Self::on(testkit::redis().await).await
+    }
+
+    async fn on(server: testkit::Redis) -> Self {
         let clock = Manual(Arc::new(Mutex::new(OffsetDateTime::now_utc())));
         let backend = open(&server, &clock).await;
         Self { server, clock, backend }
     }
+}
+
+/// Waits until something holds; at most half a minute.
+async fn eventually<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
+    testkit::eventually(what, Duration::from_secs(30), || {
+        let holding = holds();
+        async move { holding.await.then_some(()) }
+    })
+    .await;
+}
+
+/// What an operator might type; its answer as text.
+async fn command(server: &testkit::Redis, words: &[&str]) -> String {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let (name, arguments) = words.split_first().unwrap();
+    let answer: redis::Value = redis::cmd(name).arg(arguments).query_async(&mut connection).await.unwrap();
+    redis::from_redis_value(answer).unwrap_or_default()
 }
 
 async fn open(server: &testkit::Redis, clock: &Manual) -> Redis {

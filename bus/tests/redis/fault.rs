@@ -1,0 +1,114 @@
+//! While Redis is away or full the bus says so; when it is back, the bus works again.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bus::{Error, TailFrom, Tailed};
+use serde_json::json;
+use testkit::{Redis, RedisOptions};
+
+use super::{RedisLab, command, eventually};
+use crate::conformance::{Lab as _, event, publish, queue};
+
+#[tokio::test]
+async fn a_bus_that_is_away_comes_back_without_a_restart() {
+    let mut lab = RedisLab::open().await;
+    let bus = lab.bus();
+    publish(&bus, &[("a", "k")]).await;
+    lab.server.kill();
+    let away = bus.publish(vec![event("b", "k")]).await;
+    assert!(matches!(away, Err(Error::Unavailable(_))), "{away:?}");
+    assert!(matches!(bus.read(&queue(), 0, 1, 10).await, Err(Error::Unavailable(_))));
+    lab.server.restart().await;
+    eventually("it takes events again", async || bus.publish(vec![event("b", "k")]).await.is_ok()).await;
+    let page = bus.read(&queue(), 0, 1, 10).await.unwrap();
+    assert_eq!(page.events.len(), 2, "each once, whatever became of the first attempt");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_given_up_on_and_used_again() {
+    let lab = RedisLab::open().await;
+    let bus = lab.bus();
+    publish(&bus, &[("a", "k")]).await;
+    lab.server.pause();
+    let began = Instant::now();
+    let hangs = bus.publish(vec![event("b", "k")]).await;
+    assert!(matches!(hangs, Err(Error::Unavailable(_))), "{hangs:?}");
+    assert!(began.elapsed() < Duration::from_secs(30));
+    lab.server.resume();
+    eventually("it takes events again", async || bus.publish(vec![event("b", "k")]).await.is_ok()).await;
+    assert_eq!(bus.read(&queue(), 0, 1, 10).await.unwrap().events.len(), 2, "the lost answer's event is there once");
+}
+
+#[tokio::test]
+async fn scripts_may_be_flushed_in_traffic() {
+    let lab = Arc::new(RedisLab::open().await);
+    let publishers: Vec<_> = (0..4)
+        .map(|publisher| {
+            let bus = lab.bus();
+            tokio::spawn(async move {
+                for n in 0..50 {
+                    publish(&bus, &[(&format!("{publisher}-{n}"), "k")]).await;
+                }
+            })
+        })
+        .collect();
+    while !publishers.iter().all(|publisher| publisher.is_finished()) {
+        command(&lab.server, &["SCRIPT", "FLUSH"]).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for publisher in publishers {
+        publisher.await.unwrap();
+    }
+    assert_eq!(lab.bus().queues().await.unwrap()[0].partitions[0].next, 201);
+}
+
+#[tokio::test]
+async fn a_full_server_refuses_events_and_is_emptied_by_trimming() {
+    let settings = vec![("maxmemory", "6mb".to_owned())];
+    let server = Redis::start(RedisOptions { settings, ..RedisOptions::default() }).await;
+    let lab = RedisLab::on(server).await;
+    let bus = lab.bus();
+    let big = |n: usize| event(&n.to_string(), "k").data(json!("x".repeat(200 << 10)));
+    let mut recorded = 0;
+    let full = loop {
+        match bus.publish(vec![big(recorded)]).await {
+            Ok(outcomes) => outcomes[0].as_ref().map(|_| recorded += 1).unwrap(),
+            Err(error) => break error,
+        }
+        assert!(recorded < 100, "a full server takes no end");
+    };
+    assert!(matches!(&full, Error::Unavailable(reason) if reason.contains("out of memory")), "{full:?}");
+    let page = bus.read(&queue(), 0, 1, 100).await.unwrap();
+    assert_eq!(page.events.len(), recorded, "what was confirmed can be read");
+    // Older than the queue keeps: trimming runs on a full server.
+    lab.advance(Duration::from_secs(8 * 86_400)).await;
+    publish(&bus, &[("fits", "k")]).await;
+}
+
+#[tokio::test]
+async fn a_tail_outlives_a_kill() {
+    let mut lab = RedisLab::open().await;
+    let bus = lab.bus();
+    publish(&bus, &[("a", "k")]).await;
+    let mut tail = bus.tail("DB/*".parse().unwrap(), TailFrom::Earliest).await.unwrap();
+    let following = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            match tail.next().await {
+                Ok(Tailed::Event { envelope, .. }) => seen.push(envelope.id.clone()),
+                Ok(Tailed::CaughtUp) => {}
+                Ok(Tailed::Gap(gap)) => panic!("{gap:?}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+        seen
+    });
+    lab.server.kill();
+    lab.server.restart().await;
+    eventually("it takes events again", async || bus.publish(vec![event("b", "k")]).await.is_ok()).await;
+    let seen = tokio::time::timeout(Duration::from_secs(20), following).await.expect("in time").unwrap();
+    assert_eq!(seen, ["a", "b"]);
+}

@@ -1,0 +1,118 @@
+//! What a server loses is told, and what it keeps is no gap.
+
+use bus::{Gap, GapReason, Producer, PublishOptions, Queue, Refused, Tail, TailFrom, Tailed};
+use testkit::{Aof, Redis, RedisOptions};
+
+use super::{RedisLab, command, eventually};
+use crate::conformance::{Lab as _, event, publish, queue, seconds};
+
+async fn next(tail: &mut Tail) -> Tailed {
+    loop {
+        match tokio::time::timeout(seconds(20), tail.next()).await.expect("something comes") {
+            Ok(Tailed::CaughtUp) => {}
+            Ok(next) => return next,
+            // The server is just being started.
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn next_id(tail: &mut Tail) -> String {
+    match next(tail).await {
+        Tailed::Event { envelope, .. } => envelope.id.clone(),
+        other => panic!("no event: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_flush_is_told_to_tails_and_relays() {
+    let lab = RedisLab::open().await;
+    let bus = lab.bus();
+    bus.declare_queue(Queue { max_age: seconds(3600), ..Queue::new(queue()) }).await.unwrap();
+    publish(&bus, &[("a", "k"), ("b", "k")]).await;
+    let before = bus.lineage(&queue(), 0).await.unwrap().unwrap();
+    let mut tail = bus.tail("DB/*".parse().unwrap(), TailFrom::Earliest).await.unwrap();
+    assert_eq!([next_id(&mut tail).await, next_id(&mut tail).await], ["a", "b"]);
+
+    command(&lab.server, &["FLUSHALL"]).await;
+    let gap = Gap { partition: 0, from: 3, to: 1, lost: None, reason: GapReason::Reset };
+    match next(&mut tail).await {
+        Tailed::Gap(told) => assert_eq!(told, gap),
+        other => panic!("no gap: {other:?}"),
+    }
+    let after = bus.lineage(&queue(), 0).await.unwrap().unwrap();
+    assert_ne!(after.id, before.id);
+    assert_eq!((after.first, after.parent), (1, None));
+
+    let producer = Some(Producer { outbox: "product".into(), first_publish_no: 7 });
+    let options = |expect_lineage| PublishOptions { producer: producer.clone(), expect_lineage, ..Default::default() };
+    let refused = bus.publish_with(vec![event("a", "k")], options(Some(before.id))).await.unwrap();
+    assert_eq!(refused, [Err(Refused::LineageChanged { current: Some(after.id) })]);
+    let again = bus.publish_with(vec![event("a", "k")], options(Some(after.id))).await.unwrap().remove(0).unwrap();
+    assert_eq!(
+        (again.position, again.duplicate),
+        (Some(1), false),
+        "any first number is taken, and the window is empty"
+    );
+    assert_eq!(next_id(&mut tail).await, "a");
+
+    eventually("the queue is registered again, as it was", async || {
+        bus.queues().await.unwrap().first().is_some_and(|queue| queue.max_age == seconds(3600))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restart_begins_a_lineage_and_is_no_gap() {
+    let mut lab = RedisLab::open().await;
+    let bus = lab.bus();
+    publish(&bus, &[("a", "k")]).await;
+    let before = bus.lineage(&queue(), 0).await.unwrap().unwrap();
+    let mut tail = bus.tail("DB/*".parse().unwrap(), TailFrom::Earliest).await.unwrap();
+    assert_eq!(next_id(&mut tail).await, "a");
+    lab.server.restart().await;
+    eventually("the same handle publishes again", async || bus.publish(vec![event("b", "k")]).await.is_ok()).await;
+    assert_eq!(next_id(&mut tail).await, "b", "nothing was lost, nothing is told");
+    let after = bus.lineage(&queue(), 0).await.unwrap().unwrap();
+    assert_eq!((after.first, after.parent), (2, Some(before.id)));
+}
+
+#[tokio::test]
+async fn a_restart_that_loses_everything_is_a_reset() {
+    let mut server = Redis::start(RedisOptions { aof: Aof::Off, ..RedisOptions::default() }).await;
+    let bus = bus::redis::open(&server.url()).await.unwrap();
+    publish(&bus, &[("a", "k")]).await;
+    let mut tail = bus.tail("DB/*".parse().unwrap(), TailFrom::Earliest).await.unwrap();
+    assert_eq!(next_id(&mut tail).await, "a");
+    server.restart().await;
+    match next(&mut tail).await {
+        Tailed::Gap(gap) => assert_eq!(gap.reason, GapReason::Reset),
+        other => panic!("no gap: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_was_deleted_is_a_gap() {
+    let lab = RedisLab::open().await;
+    let bus = lab.bus();
+    publish(&bus, &[("a", "k"), ("b", "k")]).await;
+    command(&lab.server, &["DEL", "tp:{DB:0}:s"]).await;
+    let mut tail = bus.tail("DB/*".parse().unwrap(), TailFrom::Earliest).await.unwrap();
+    publish(&bus, &[("c", "k")]).await;
+    assert_eq!(next_id(&mut tail).await, "c");
+    assert_eq!(bus.queues().await.unwrap()[0].partitions[0].floor, 3, "what is gone is not said to be there");
+}
+
+#[tokio::test]
+async fn an_outbox_of_any_name_keeps_its_numbers() {
+    let lab = RedisLab::open().await;
+    let bus = lab.bus();
+    for outbox in ["a", "b|1", "ü:3,4"] {
+        for no in [5, 6, 5] {
+            let producer = Some(Producer { outbox: outbox.into(), first_publish_no: no });
+            let options = PublishOptions { producer, ..PublishOptions::default() };
+            bus.publish_with(vec![event("x", "k")], options).await.unwrap().remove(0).unwrap();
+        }
+    }
+    assert_eq!(bus.queues().await.unwrap()[0].partitions[0].next, 7, "two each, the third is a repetition");
+}
