@@ -166,8 +166,8 @@ async fn take(
     let Some(row) = rows.first() else { return Err(Error::Query("an allowance is not there".to_owned())) };
     let (begun, used): (OffsetDateTime, i64) = (row.get("begun_at")?, row.get("used")?);
     let end = begun + limit.per;
-    // A beginning that lies ahead is a clock's that went back since.
-    let (begun, used) = if end <= now || begun > now { (now, 0) } else { (begun, used) };
+    // Another's clock, or another's moment, may be a little ahead; a whole window ahead is a clock's that went back since.
+    let (begun, used) = if end <= now || begun > now + limit.per { (now, 0) } else { (begun, used) };
     if used >= i64::from(limit.messages) {
         return Ok(Some(end));
     }
