@@ -142,11 +142,6 @@ impl Shared {
         })
     }
 
-    /// A queue that this node has heard of.
-    pub(super) fn queue(&self, name: &Name) -> Option<Arc<Queue>> {
-        self.registry.queue(name)
-    }
-
     /// Every queue that this node has heard of, by name.
     pub(super) fn queues(&self) -> Vec<Arc<Queue>> {
         self.registry.queues()
