@@ -4,11 +4,13 @@
 
 #![expect(clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod browser;
 mod eventually;
 mod port;
 mod postgres;
 mod redis;
 
+pub use browser::{Browser, browser};
 pub use eventually::eventually;
 pub use port::free_port;
 pub use postgres::{Postgres, postgres};

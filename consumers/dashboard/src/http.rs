@@ -1,0 +1,73 @@
+//! The dashboard's paths, each behind the guard.
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::{from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use bus::Bus;
+use events::Name;
+use principal::Verifier;
+
+use crate::{board::Board, guard::guard, page, problem::Problem, stream::Streams};
+
+#[derive(Clone)]
+pub(crate) struct Sources {
+    pub bus: Bus,
+    pub board: Board,
+    pub streams: Streams,
+}
+
+pub(crate) fn router(sources: Sources, verifier: Verifier) -> Router {
+    Router::new()
+        .route("/dashboard/snapshot", get(snapshot))
+        .route("/dashboard/stream", get(stream))
+        .route("/dashboard/events/{queue}/{partition}/{position}", get(event))
+        .with_state(sources)
+        .layer(from_fn(never_kept))
+        .merge(page::router())
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing here"))
+        .method_not_allowed_fallback(async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "only GET"))
+        .layer(from_fn_with_state(verifier, guard))
+}
+
+async fn snapshot(State(sources): State<Sources>) -> Response {
+    let (_, text) = sources.board.snapshot();
+    ([(header::CONTENT_TYPE, "application/json")], text.to_string()).into_response()
+}
+
+async fn stream(State(sources): State<Sources>, headers: HeaderMap) -> Result<Response, Problem> {
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let mut response = sources.streams.open(last)?.into_response();
+    // A proxy that gathers the answer before it passes it on would hold it for ever.
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// One event, whole.
+async fn event(
+    State(sources): State<Sources>,
+    Path((queue, partition, position)): Path<(String, u32, u64)>,
+) -> Result<Response, Problem> {
+    let gone = || Problem::new(StatusCode::NOT_FOUND, "the event is no longer in the log");
+    let queue = Name::new(&queue).map_err(|_| gone())?;
+    let page = sources.bus.read(&queue, partition, position, 1).await.map_err(|error| {
+        tracing::warn!(%queue, %error, "an event can't be shown");
+        Problem::busy("the bus is away", 1)
+    })?;
+    let logged = page.events.first().filter(|logged| logged.position == position).ok_or_else(gone)?;
+    let text = serde_json::to_string(logged.envelope.as_ref())
+        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+}
+
+async fn never_kept(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
