@@ -53,7 +53,14 @@ async fn upstreams(State(reloader): State<Arc<Reloader>>) -> Json<Value> {
     let snapshot = reloader.shared.snapshot();
     let upstreams =
         snapshot.upstreams.iter().map(|running| (running.config.name.clone(), json!(running.upstream.endpoints())));
-    Json(json!({ "upstreams": upstreams.collect::<serde_json::Map<_, _>>() }))
+    let lookups = snapshot.upstreams.iter().filter_map(|running| {
+        let lookups = running.upstream.lookups();
+        (!lookups.is_empty()).then(|| (running.config.name.clone(), json!(lookups)))
+    });
+    Json(json!({
+        "upstreams": upstreams.collect::<serde_json::Map<_, _>>(),
+        "lookups": lookups.collect::<serde_json::Map<_, _>>(),
+    }))
 }
 
 async fn limits(State(reloader): State<Arc<Reloader>>) -> Json<Value> {

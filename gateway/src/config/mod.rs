@@ -133,6 +133,15 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_endpoint_is_none() {
+        let text = "listeners: []\nupstreams:\n  a:\n    endpoints:\n      - x:1\n      - ${SECOND:-}\n";
+        let endpoints =
+            |properties: Properties| Config::parse(text, &properties).unwrap().upstreams["a"].endpoints.len();
+        assert_eq!(endpoints(Properties::new()), 1);
+        assert_eq!(endpoints(Properties::from([("SECOND".to_owned(), "x:2".to_owned())])), 2);
+    }
+
+    #[test]
     fn values_come_from_properties_or_their_default() {
         let text =
             "listeners: [{address: '127.0.0.1:0'}]\nupstreams:\n  a: {endpoints: [\"x:1\"]}\ntimeout: ${WAIT:-3s}\n";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::action::duration;
 
@@ -10,7 +10,8 @@ use crate::action::duration;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
-    /// `host:port`, at least one.
+    /// `host:port` or `dns://name:port`, at least one; empty ones, as from `${NAME:-}`, are none.
+    #[serde(deserialize_with = "endpoints")]
     pub endpoints: Vec<String>,
     #[serde(default)]
     pub protocol: Protocol,
@@ -73,6 +74,11 @@ impl Upstream {
         config.retries = self.retries;
         config
     }
+}
+
+fn endpoints<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let written = Vec::<Option<String>>::deserialize(deserializer)?;
+    Ok(written.into_iter().flatten().filter(|endpoint| !endpoint.is_empty()).collect())
 }
 
 fn connect_timeout() -> Duration {

@@ -4,6 +4,7 @@
 mod balance;
 mod channel;
 mod deadline;
+mod discovery;
 mod grpc;
 mod health;
 mod http1;
