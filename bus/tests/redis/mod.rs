@@ -13,9 +13,11 @@ use time::OffsetDateTime;
 use crate::conformance::{self, Lab};
 
 mod fault;
+mod group;
 mod loss;
 mod node;
 mod opening;
+mod scratch;
 
 conformance::suite!(crate::redis::RedisLab::open);
 

@@ -188,17 +188,20 @@ impl Desk {
         group: &Group,
         held: &Held,
         view: &View,
-        answer: &mut Answer,
-    ) -> Result<(), Error> {
-        match answer {
-            Answer::Claimed { claimed, at_end: true, .. } => claimed.more |= view.next > held.ledger.next(),
-            Answer::Looked(looked) => *looked = self.look(shared, held, view).await?,
-            Answer::Standing { position, standing } => {
-                *standing = self.standing(shared, group, held, view, *position).await?;
+        answer: Answer,
+    ) -> Result<Answer, Error> {
+        Ok(match answer {
+            Answer::Claimed { mut claimed, bytes, at_end } => {
+                claimed.more |= at_end && view.next > held.ledger.next();
+                Answer::Claimed { claimed, bytes, at_end }
             }
-            _ => {}
-        }
-        Ok(())
+            Answer::Looked(_) => Answer::Looked(self.look(shared, held, view).await?),
+            Answer::Standing { position, .. } => {
+                let standing = self.standing(shared, group, held, view, position).await?;
+                Answer::Standing { position, standing }
+            }
+            done => done,
+        })
     }
 
     async fn look(&mut self, shared: &Shared, held: &Held, view: &View) -> Result<Looked, Error> {

@@ -53,7 +53,8 @@ pub(super) struct Draft {
 }
 
 pub(super) enum Tried {
-    Done(Vec<Answer>),
+    /// An answer each; what only reads may still have failed.
+    Done(Vec<Result<Answer, Error>>),
     /// Somebody else was first.
     Stale,
 }
@@ -105,7 +106,6 @@ impl Desk {
             return Err(Error::NoGroup(self.name.clone()));
         };
         let mut held = match self.held.take() {
-            // What was worked out on a clock that is behind would have to be done again.
             Some(held) if held.ledger.mode() == group.mode => held,
             _ => self.load(shared, group.mode).await?,
         };
@@ -136,13 +136,15 @@ impl Desk {
         match state::read(ran.value)? {
             state::Answer::Committed { version, dead } => {
                 (held.version, held.dead, held.revive) = (Some(version), dead, false);
-                self.done(shared, &draft, wakes);
+                let behind = draft.woken && ran.view.next > held.ledger.next();
+                self.done(shared, &draft, wakes || behind);
                 self.tell_holders(&held);
-                for answer in &mut answers {
-                    self.finish(shared, &group, &held, &ran.view, answer).await?;
+                let mut finished = Vec::with_capacity(answers.len());
+                for answer in answers {
+                    finished.push(self.finish(shared, &group, &held, &ran.view, answer).await);
                 }
                 self.held = Some(held);
-                Ok(Tried::Done(answers))
+                Ok(Tried::Done(finished))
             }
             state::Answer::Stale(stored) => {
                 if held.lineage != ran.view.lineage {

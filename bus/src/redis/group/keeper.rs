@@ -83,7 +83,7 @@ async fn work(shared: &Arc<Shared>, desk: &mut Desk, jobs: Vec<Job>) {
     match result {
         Ok(answers) => {
             for (job, answer) in jobs.into_iter().zip(answers) {
-                let _ = job.reply.send(Ok(answer));
+                let _ = job.reply.send(answer);
             }
         }
         Err(error) => {
@@ -94,7 +94,7 @@ async fn work(shared: &Arc<Shared>, desk: &mut Desk, jobs: Vec<Job>) {
     }
 }
 
-async fn settle_on(shared: &Arc<Shared>, desk: &mut Desk, asks: &[&Ask]) -> Result<Vec<Answer>, Error> {
+async fn settle_on(shared: &Arc<Shared>, desk: &mut Desk, asks: &[&Ask]) -> Result<Vec<Result<Answer, Error>>, Error> {
     for attempt in 0..TRIES {
         match desk.attempt(shared, asks).await {
             Ok(Tried::Done(answers)) => return Ok(answers),

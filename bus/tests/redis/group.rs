@@ -1,0 +1,365 @@
+//! Groups whose members are on several nodes, and what becomes of them when a node or the server dies.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bus::{
+    Bus, Claim, Consumer, Delivery, Failure, Group, Handler, LeaseLost, Leased, Mode, Queue, Settlement, Start, Token,
+    Verb,
+};
+use parking_lot::Mutex;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use tokio_util::sync::CancellationToken;
+
+use super::{command, eventually};
+use crate::conformance::{ack, claim, claim_one, declare, event, nack_after, publish, queue, seconds, settle, status};
+
+async fn node(server: &testkit::Redis) -> Bus {
+    bus::redis::open(&server.url()).await.unwrap()
+}
+
+fn seed() -> u64 {
+    let seed = std::env::var("TURNPIKE_SEED").ok().map_or_else(rand::random, |seed| seed.parse().unwrap());
+    println!("TURNPIKE_SEED={seed}");
+    seed
+}
+
+/// What members did, in the order they came to know it.
+#[derive(Default)]
+struct History {
+    tokens: HashSet<Token>,
+    /// Deliveries under way, by place.
+    held: HashSet<(u32, u64)>,
+    /// Keys with a delivery under way.
+    keys: HashSet<String>,
+    /// Each key's last settled position.
+    last: BTreeMap<String, u64>,
+    acked: BTreeMap<(u32, u64), u32>,
+}
+
+impl History {
+    fn delivered(&mut self, leased: &Leased, keyed: bool) {
+        let key = leased.envelope.key().to_owned();
+        assert!(self.tokens.insert(leased.token), "a token twice");
+        assert!(self.held.insert((leased.partition, leased.position)), "{} is leased twice", leased.position);
+        if keyed {
+            assert!(self.last.get(&key).is_none_or(|last| *last < leased.position), "{key}: out of order");
+            assert!(self.keys.insert(key.clone()), "{key}: two deliveries overlap");
+        }
+    }
+
+    /// Before it is settled: afterwards somebody else may have it already.
+    fn returned(&mut self, leased: &Leased) {
+        self.held.remove(&(leased.partition, leased.position));
+        self.keys.remove(leased.envelope.key());
+    }
+
+    fn acked(&mut self, leased: &Leased) {
+        *self.acked.entry((leased.partition, leased.position)).or_default() += 1;
+        self.last.insert(leased.envelope.key().to_owned(), leased.position);
+    }
+}
+
+/// A member on a node: claims, and acks, nacks or releases, until everything is acked.
+async fn work(bus: Bus, member: String, mut rng: StdRng, history: Arc<Mutex<History>>, keyed: bool, events: usize) {
+    while history.lock().acked.len() < events {
+        let claim = Claim { group: "g".into(), member: member.clone(), max: rng.random_range(1..20), bytes: 1 << 20 };
+        let leased = bus.claim(claim).await.unwrap().leased;
+        if leased.is_empty() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            continue;
+        }
+        leased.iter().for_each(|leased| history.lock().delivered(leased, keyed));
+        let settlements: Vec<Settlement> = leased
+            .iter()
+            .map(|leased| {
+                let verb = match rng.random_range(0..20) {
+                    0 => Verb::Release,
+                    1 => nack_after(Duration::from_millis(rng.random_range(1..20))),
+                    _ => Verb::Ack,
+                };
+                let mut history = history.lock();
+                history.returned(leased);
+                if verb == Verb::Ack {
+                    history.acked(leased);
+                }
+                Settlement { token: leased.token, verb }
+            })
+            .collect();
+        let outcomes = bus.settle("g", settlements).await.unwrap();
+        assert!(outcomes.iter().all(Result::is_ok), "every lease is valid: {outcomes:?}");
+    }
+}
+
+async fn contend(mode: Mode, partitions: u32, events: usize) {
+    let seed = seed();
+    let server = testkit::redis().await;
+    let nodes = [node(&server).await, node(&server).await];
+    nodes[0].declare_queue(Queue { partitions, ..Queue::new(queue()) }).await.unwrap();
+    declare(&nodes[0], "g", mode).await;
+    let history = Arc::new(Mutex::new(History::default()));
+    let members: Vec<_> = (0..6_u64)
+        .map(|member| {
+            let (bus, history) = (nodes[usize::from(member % 2 == 0)].clone(), history.clone());
+            let rng = StdRng::seed_from_u64(seed.wrapping_add(member));
+            tokio::spawn(work(bus, member.to_string(), rng, history, mode == Mode::Keyed, events))
+        })
+        .collect();
+    for (batch, first) in (0..events).step_by(50).enumerate() {
+        let batch_of = (first..first + 50).map(|n| event(&n.to_string(), &format!("k{}", n % 40))).collect();
+        nodes[batch % 2].publish(batch_of).await.unwrap().into_iter().for_each(|outcome| assert!(outcome.is_ok()));
+    }
+    for member in members {
+        tokio::time::timeout(seconds(120), member).await.unwrap_or_else(|_| panic!("stuck, seed {seed}")).unwrap();
+    }
+    let history = history.lock();
+    assert_eq!(history.acked.len(), events);
+    assert!(history.acked.values().all(|times| *times == 1), "each once, seed {seed}");
+    drop(history);
+    for node in nodes {
+        assert_eq!(status(&node, "g").await.lag, 0, "seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn members_of_two_nodes_settle_each_event_once() {
+    contend(Mode::Parallel, 1, 2000).await;
+}
+
+#[tokio::test]
+async fn members_of_two_nodes_keep_each_keys_order() {
+    contend(Mode::Keyed, 3, 2000).await;
+}
+
+#[tokio::test]
+async fn a_node_that_dies_leaves_its_leases_to_another_one() {
+    let server = testkit::redis().await;
+    let (dying, other) = (node(&server).await, node(&server).await);
+    let group = Group { lease: seconds(1), ..Group::new("g", "DB/*".parse().unwrap(), Mode::Keyed) };
+    dying.declare_group(group).await.unwrap();
+    publish(&dying, &[("a", "k"), ("b", "k"), ("c", "l")]).await;
+    assert_eq!(claim(&dying, "g", 10).await.len(), 2);
+    drop(dying);
+    let mut woken = other.claimable("g");
+    let mut taken = Vec::new();
+    while taken.len() < 3 {
+        let leased = claim(&other, "g", 10).await;
+        if leased.is_empty() {
+            // Nobody tells that a node is gone: time does.
+            tokio::time::timeout(seconds(20), woken.changed()).await.expect("it is woken").unwrap();
+        }
+        ack(&other, "g", &leased).await;
+        taken.extend(leased.into_iter().map(|leased| (leased.envelope.id.clone(), leased.attempt)));
+    }
+    let expected = [("a", 1), ("b", 1), ("c", 1)].map(|(id, attempt)| (id.to_owned(), attempt));
+    taken.sort();
+    assert_eq!(taken, expected, "it held two: neither pays");
+}
+
+#[tokio::test]
+async fn a_retry_that_another_node_put_off_wakes_this_one() {
+    let server = testkit::redis().await;
+    let (one, other) = (node(&server).await, node(&server).await);
+    declare(&one, "g", Mode::Parallel).await;
+    publish(&one, &[("a", "k")]).await;
+    let leased = claim_one(&one, "g").await;
+    let mut woken = other.claimable("g");
+    settle(&one, "g", leased.token, nack_after(Duration::from_millis(300))).await.unwrap();
+    drop(one);
+    let again = loop {
+        if let Some(leased) = claim(&other, "g", 1).await.pop() {
+            break leased;
+        }
+        tokio::time::timeout(seconds(20), woken.changed()).await.expect("it is woken").unwrap();
+    };
+    assert_eq!(again.attempt, 2);
+}
+
+#[tokio::test]
+async fn a_stale_node_can_not_settle_what_was_delivered_again() {
+    let server = testkit::redis().await;
+    let (stale, other) = (node(&server).await, node(&server).await);
+    declare(&stale, "g", Mode::Parallel).await;
+    publish(&stale, &[("a", "k"), ("b", "l")]).await;
+    let leased = claim(&stale, "g", 2).await;
+    // What the stale node knows of the group is what it did itself.
+    other.seek("g", Start::Earliest, false).await.unwrap();
+    assert_eq!(settle(&stale, "g", leased[0].token, Verb::Ack).await, Err(LeaseLost), "moved");
+    let leased = claim(&stale, "g", 2).await;
+    settle(&other, "g", leased[0].token, Verb::Release).await.unwrap();
+    let again = claim(&other, "g", 2).await;
+    assert_eq!(again.len(), 1, "any node may settle with a valid token");
+    for verb in [Verb::Extend, Verb::Ack, Verb::Release] {
+        assert_eq!(settle(&stale, "g", leased[0].token, verb).await, Err(LeaseLost), "delivered again");
+    }
+    settle(&stale, "g", again[0].token, Verb::Ack).await.unwrap();
+    assert_eq!(settle(&other, "g", again[0].token, Verb::Ack).await, Err(LeaseLost), "acked elsewhere");
+}
+
+#[tokio::test]
+async fn two_nodes_redrive_a_letter_once() {
+    let server = testkit::redis().await;
+    let (one, other) = (node(&server).await, node(&server).await);
+    declare(&one, "g", Mode::Parallel).await;
+    let ids: Vec<String> = (0..50).map(|id| id.to_string()).collect();
+    publish(&one, &ids.iter().map(|id| (id.as_str(), id.as_str())).collect::<Vec<_>>()).await;
+    for leased in claim(&one, "g", 50).await {
+        settle(&one, "g", leased.token, Verb::Dead { reason: "no".into() }).await.unwrap();
+    }
+    assert_eq!(status(&other, "g").await.dead, 50);
+    let (here, there) = tokio::join!(one.redrive("g", bus::Which::All), other.redrive("g", bus::Which::All));
+    assert_eq!(here.unwrap() + there.unwrap(), 50);
+    let standing = status(&other, "g").await;
+    assert_eq!((standing.dead, standing.lag), (0, 50));
+}
+
+/// Counts what it handles, by event.
+#[derive(Default)]
+struct Count {
+    handled: Mutex<BTreeMap<String, u32>>,
+    all: AtomicUsize,
+}
+
+#[async_trait]
+impl Handler for Count {
+    async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
+        *self.handled.lock().entry(delivery.envelope.id.clone()).or_default() += 1;
+        self.all.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+struct Running {
+    handler: Arc<Count>,
+    drain: CancellationToken,
+    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    fn start(bus: &Bus, group: Group) -> Self {
+        let (handler, drain) = (Arc::new(Count::default()), CancellationToken::new());
+        let consumer = Consumer::new(bus.clone(), group, handler.clone());
+        let task = tokio::spawn(consumer.run(drain.clone(), CancellationToken::new()));
+        Self { handler, drain, task }
+    }
+
+    async fn has_handled(&self, events: usize) {
+        let handled = || async { self.handler.handled.lock().len() >= events };
+        eventually("all are handled", handled).await;
+    }
+
+    async fn stop(self) {
+        self.drain.cancel();
+        tokio::time::timeout(seconds(30), self.task).await.expect("it stops").unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_group_goes_on_after_a_flush() {
+    let server = testkit::redis().await;
+    let bus = node(&server).await;
+    let group = Group { start: Start::Latest, ..Group::new("g", "DB/*".parse().unwrap(), Mode::Keyed) };
+    let running = Running::start(&bus, group);
+    eventually("it is declared", || async { !bus.groups().await.unwrap().is_empty() }).await;
+    publish(&bus, &[("a", "k"), ("b", "k")]).await;
+    running.has_handled(2).await;
+    command(&server, &["FLUSHALL"]).await;
+    // At once: the group begins with the oldest event there is, whatever it was declared with.
+    publish(&bus, &[("c", "k"), ("d", "l")]).await;
+    running.has_handled(4).await;
+    eventually("it is settled", || async { status(&bus, "g").await.lag == 0 }).await;
+    running.stop().await;
+    assert_eq!(command(&server, &["HEXISTS", "tp:groups", "g"]).await, "1", "it is registered again");
+}
+
+#[tokio::test]
+async fn a_group_without_its_place_begins_with_the_oldest_event() {
+    let server = testkit::redis().await;
+    let bus = node(&server).await;
+    declare(&bus, "g", Mode::Parallel).await;
+    publish(&bus, &[("a", "k"), ("b", "k")]).await;
+    let leased = claim(&bus, "g", 1).await;
+    command(&server, &["DEL", "tp:{DB:0}:g:g"]).await;
+    assert_eq!(settle(&bus, "g", leased[0].token, Verb::Ack).await, Err(LeaseLost));
+    assert_eq!(claim(&bus, "g", 10).await.len(), 2);
+}
+
+/// Publishes and consumes while Redis is killed, again and again; what was confirmed must hold.
+#[tokio::test]
+async fn a_killed_server_loses_and_repeats_nothing_that_was_settled() {
+    const EVENTS: usize = 600;
+    let mut server = testkit::redis().await;
+    let bus = node(&server).await;
+    // A claim whose answer was lost leaves leases behind, which end by time.
+    let group = Group { lease: seconds(3), ..Group::new("g", "DB/*".parse().unwrap(), Mode::Parallel) };
+    bus.declare_group(group).await.unwrap();
+    let published = Arc::new(AtomicUsize::new(0));
+    let publisher = {
+        let (bus, published) = (bus.clone(), published.clone());
+        tokio::spawn(async move {
+            for n in 0..EVENTS {
+                // The id makes a repetition harmless.
+                while bus.publish(vec![event(&n.to_string(), &format!("k{n}"))]).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                published.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    let member = tokio::spawn(settle_all(bus.clone(), EVENTS));
+    for kill in 1..4 {
+        let published = published.clone();
+        eventually("traffic goes on", || async { published.load(Ordering::Relaxed) >= kill * EVENTS / 5 }).await;
+        server.kill();
+        server.restart().await;
+    }
+    tokio::time::timeout(seconds(60), publisher).await.expect("everything is published").unwrap();
+    tokio::time::timeout(seconds(90), member).await.expect("everything is settled").unwrap();
+    let left = status(&bus, "g").await;
+    assert_eq!((left.lag, left.dead), (0, 0));
+}
+
+/// Claims and acks until every event is settled, over whatever happens to the server.
+async fn settle_all(bus: Bus, events: usize) {
+    let pause = || tokio::time::sleep(Duration::from_millis(10));
+    let claim = Claim { group: "g".into(), member: "m".into(), max: 20, bytes: 1 << 20 };
+    // Those that were acked, and those whose ack may have been lost with its answer.
+    let (mut acked, mut unknown) = (HashSet::new(), HashSet::new());
+    while acked.union(&unknown).count() < events || bus.groups().await.is_ok_and(|groups| groups[0].lag > 0) {
+        let Ok(claimed) = bus.claim(claim.clone()).await else {
+            pause().await;
+            continue;
+        };
+        if claimed.leased.is_empty() {
+            pause().await;
+        }
+        for leased in claimed.leased {
+            assert!(!acked.contains(&leased.position), "{} comes after its ack", leased.position);
+            let mut asked = 1;
+            loop {
+                match bus.settle("g", vec![Settlement { token: leased.token, verb: Verb::Ack }]).await {
+                    Ok(outcomes) if outcomes[0].is_ok() => {
+                        assert!(acked.insert(leased.position), "{} is settled twice", leased.position);
+                        break;
+                    }
+                    Ok(_) => {
+                        // Its lease ended meanwhile; or an earlier try had settled it.
+                        if asked > 1 {
+                            unknown.insert(leased.position);
+                        }
+                        break;
+                    }
+                    Err(_) => pause().await,
+                }
+                asked += 1;
+            }
+        }
+    }
+}
