@@ -25,6 +25,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use bus::{Bus, Clock, Consumer, Group, Mode, Pace, SystemClock};
 use database::Url;
+use events::Filter;
 use lifecycle::{Readiness, Role, Shutdown};
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
@@ -47,6 +48,9 @@ pub const REFERENCE: &str = include_str!("../rules.yaml");
 
 /// Events handled at once, unless told otherwise: as many as the ledger has connections for.
 const CONCURRENCY: usize = 8;
+
+/// How soon the groups are declared again where the bus is away.
+const DECLARE_AGAIN: Duration = Duration::from_millis(500);
 
 /// How often what is old leaves the ledger.
 const TRIM_EVERY: Duration = Duration::from_secs(600);
@@ -97,9 +101,8 @@ pub async fn build_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result
 }
 
 impl Notifier {
-    fn consumers(&self) -> impl Iterator<Item = Consumer> {
-        let handler = Arc::new(Notify::new(self.plan.clone(), self.sender.clone()));
-        self.plan.filters().into_iter().enumerate().map(move |(at, filter)| {
+    fn groups(&self) -> Vec<Group> {
+        let group = |(at, filter): (usize, Filter)| {
             let name = if at == 0 { NAME.to_owned() } else { format!("{NAME}-{}", filter.queue) };
             // Each message stands alone.
             let mut group = Group::new(&name, filter, Mode::Parallel);
@@ -108,12 +111,27 @@ impl Notifier {
                 Start::Now => bus::Start::Time(self.built),
                 Start::Earliest => bus::Start::Earliest,
             };
-            let group = match self.pace {
+            match self.pace {
                 Some(pace) => group.at(pace),
                 None => group,
-            };
-            Consumer::new(self.bus.clone(), group, handler.clone()).role(NAME)
-        })
+            }
+        };
+        self.plan.filters().into_iter().enumerate().map(group).collect()
+    }
+
+    /// Ready once the groups stand: what is recorded from then on reaches them, however this process ends.
+    async fn get_ready(&self) {
+        for group in self.groups() {
+            while let Err(error) = self.bus.declare_group(group.clone()).await {
+                if matches!(error, bus::Error::Invalid(_) | bus::Error::Conflict(_)) {
+                    // The group's consumer ends with it.
+                    return;
+                }
+                self.readiness.not_ready("role", error.to_string());
+                tokio::time::sleep(DECLARE_AGAIN).await;
+            }
+        }
+        self.readiness.ready("role");
     }
 }
 
@@ -137,15 +155,15 @@ impl Role for Notifier {
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
         let mut consumers = JoinSet::new();
-        for consumer in self.consumers() {
+        let handler = Arc::new(Notify::new(self.plan.clone(), self.sender.clone()));
+        for group in self.groups() {
+            let consumer = Consumer::new(self.bus.clone(), group, handler.clone()).role(NAME);
             consumers.spawn(consumer.run(shutdown.draining().clone(), shutdown.dropping().clone()));
         }
         let digester = Digester::new(self.plan.clone(), self.sender.clone());
-        self.readiness.ready("role");
         let worked = tokio::select! {
             worked = finish(&mut consumers) => worked,
-            never = digester.run() => match never {},
-            never = trim(&self.sender) => match never {},
+            (never, ..) = async { tokio::join!(digester.run(), trim(&self.sender), self.get_ready()) } => match never {},
         };
         self.readiness.not_ready("role", "stopped");
         // What a channel has answered must get into the ledger.

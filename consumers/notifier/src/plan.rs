@@ -152,7 +152,7 @@ impl Recipient {
         match &self.address {
             Address::Console => "console".to_owned(),
             Address::Phone(number) => mask::phone(number),
-            Address::Mailbox(mailbox) => mask::email(&mailbox.email.to_string()),
+            Address::Mailbox(mailbox) => mask::email(mailbox.email.as_ref()),
             Address::Hook { endpoint, .. } => endpoint.host().to_owned(),
         }
     }

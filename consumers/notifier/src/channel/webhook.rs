@@ -1,6 +1,8 @@
 //! JSON by POST, signed as Standard Webhooks says (<https://www.standardwebhooks.com>) where there is a secret. The header
 //! `webhook-id` is the same in every attempt, so that the receiver can leave out what it has.
 
+use std::sync::Arc;
+
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -22,7 +24,7 @@ pub(super) struct Webhook {
 
 /// What signs requests.
 #[derive(Clone)]
-pub(crate) struct Secret(hmac::Key);
+pub(crate) struct Secret(Arc<hmac::Key>);
 
 impl Secret {
     /// # Errors
@@ -30,7 +32,9 @@ impl Secret {
     pub fn read(secret: &SecretString) -> Result<Self, String> {
         let bytes = secret.expose_secret().strip_prefix(PREFIX).and_then(|text| STANDARD.decode(text).ok());
         match bytes {
-            Some(bytes) if (24..=64).contains(&bytes.len()) => Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes))),
+            Some(bytes) if (24..=64).contains(&bytes.len()) => {
+                Ok(Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &bytes))))
+            }
             _ => Err("must be whsec_ and 24 to 64 bytes in Base64".to_owned()),
         }
     }

@@ -1,5 +1,5 @@
 //! The notifier between a real bus, real databases and real servers of each channel.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod answer;
 mod crash;

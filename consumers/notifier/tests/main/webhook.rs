@@ -1,6 +1,8 @@
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use opentelemetry::trace::TracerProvider as _;
 use serde_json::Value;
+use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{
     Site, account,
@@ -53,5 +55,24 @@ async fn a_webhook_is_signed_and_keeps_its_id_through_all_attempts() {
     assert_eq!(open[0].headers.get("webhook-signature"), None);
     let body: Value = serde_json::from_str(&desk[1].body).unwrap();
     assert_eq!((&body["text"], &body["about"]["subject"]), (&"New customer Customer 1".into(), &"customers/1".into()));
+    notifier.drain().await;
+}
+
+#[tokio::test]
+async fn a_webhook_belongs_to_the_trace_of_what_caused_the_event() {
+    let tracer = opentelemetry_sdk::trace::SdkTracerProvider::default();
+    let layer = tracing_opentelemetry::layer().with_tracer(tracer.tracer("test"));
+    let _subscriber = tracing_subscriber::registry().with(layer).set_default();
+    let site = Site::sqlite().await;
+    let provider = Provider::that_takes_all().await;
+    let notifier = site.start(&rules(&provider)).await;
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let mut event = account(1);
+    event.traceparent = Some(parent.to_owned());
+    site.publish(vec![event]).await;
+    notifier.come_to("sent", 2).await;
+    let spans: Vec<String> = provider.requests().iter().map(|request| request.headers["traceparent"].clone()).collect();
+    assert!(spans.iter().all(|span| span[..36] == parent[..36] && span != parent), "{spans:?}");
+    assert_ne!(spans[0], spans[1], "each attempt is a span of its own");
     notifier.drain().await;
 }
