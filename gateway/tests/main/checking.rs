@@ -136,6 +136,27 @@ routes:
 }
 
 #[test]
+fn what_gateways_share_is_checked() {
+    refused(
+        "
+shared: { redis: 'http://127.0.0.1:6379', timeout: 10ms }
+routes:
+  - { match: { path: /a }, idempotency: {}, respond: { status: 200 } }
+  - { match: { path: /b }, authenticate: required, idempotency: { keep: 0s }, respond: { status: 200 } }
+",
+        &[
+            "shared.redis: not a URL such as redis://127.0.0.1:6379: Redis URL did not parse - InvalidClientConfig",
+            "shared.limit_timeout: must not be longer than `timeout`, which bounds every wait",
+            "routes[0].idempotency: keys are told apart by their caller, who must be known: authenticate: required",
+            "routes[1].idempotency.keep: must be within 1s to 168h",
+        ],
+    );
+    assert!(check("shared: { redis: '', timeout: 1s }\nroutes: []\n").is_ok());
+    let unknown = check("shared: { rediss: x }\nroutes: []\n").unwrap_err();
+    assert!(unknown[0].contains("rediss"), "{unknown:?}");
+}
+
+#[test]
 fn an_upstream_is_checked_too() {
     let text = "
 listeners: []
@@ -143,6 +164,8 @@ upstreams:
   a: { endpoints: ['nowhere'] }
   b: { endpoints: ['127.0.0.1:1'], descriptors: missing.binpb }
   c: { endpoints: ['127.0.0.1:1'], health: { path: /ready, interval: 1s, timeout: 2s } }
+  d: { endpoints: ['', 'dns://d.internal'] }
+  e: { endpoints: ['dns://e.internal:7001'] }
 ";
     let errors = gateway::check(text, &Properties::new(), None, &BTreeMap::new()).unwrap_err();
     let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
@@ -150,4 +173,6 @@ upstreams:
     assert!(errors[1].starts_with("upstreams.a.endpoints[0]: "), "{errors:?}");
     assert!(errors[2].starts_with("upstreams.b.descriptors: neither a built-in set nor a file"), "{errors:?}");
     assert_eq!(errors[3], "upstreams.c.health.timeout: must not be longer than `interval`");
+    assert_eq!(errors[4], "upstreams.d.endpoints[0]: `dns://d.internal` is not host:port or dns://name:port");
+    assert_eq!(errors.len(), 5, "{errors:?}");
 }

@@ -7,6 +7,7 @@ mod edge;
 mod hostile;
 mod idempotency;
 mod library;
+mod live;
 mod proxy;
 mod rate_limit;
 mod reload;

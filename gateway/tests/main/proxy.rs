@@ -32,7 +32,7 @@ use upstream::{Protocol, Upstream};
 use crate::library::{self, Library};
 
 /// Serves HTTP/1.1 and HTTP/2 by a function.
-async fn serve<F, R>(handler: F) -> SocketAddr
+pub async fn serve<F, R>(handler: F) -> SocketAddr
 where
     F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Response<Body>> + Send + 'static,
