@@ -248,6 +248,23 @@ async fn without_redis_each_has_its_share_and_counts_what_it_let_pass() {
 }
 
 #[tokio::test]
+async fn a_redis_that_is_late_holds_no_limit_up() {
+    let redis = volatile().await;
+    let sections = limited(&redis, "  - {requests: 10, per: 24h, key: client_address}\n");
+    let gateway = Running::start(&sections.replace("limit_timeout: 10s", "limit_timeout: 20ms")).await;
+    assert_eq!(passing(&gateway, 4).await, 4);
+    redis.pause();
+    let start = Instant::now();
+    assert_eq!(passing(&gateway, 10).await, 6, "the share of one that is alone is all of it, and 4 are gone");
+    assert!(start.elapsed() < Duration::from_secs(5), "half of what Redis may take for anything else");
+    standing(&gateway, "it is only late", |redis| redis["limits_together"] == false && redis["reachable"] == true)
+        .await;
+    redis.resume();
+    standing(&gateway, "in time again", |redis| redis["limits_together"] == true).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_limit_may_be_each_gateways_own() {
     let redis = volatile().await;
     let gateways = pair(&limited(&redis, "  - {requests: 5, per: 24h, key: route, shared: false}\n")).await;
