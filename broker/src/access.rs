@@ -65,8 +65,12 @@ impl Caller {
         if tokens.next().is_some() {
             return Err(Problem::new(Kind::Unauthenticated, "more than one principal"));
         }
-        let caller = Self::verified(token.to_str().unwrap_or_default(), shared).await?;
-        Ok(Self { address, ..caller })
+        Ok(Self::verified(token.to_str().unwrap_or_default(), shared).await?.at(address))
+    }
+
+    /// The same at this address.
+    pub(crate) fn at(self, address: Option<String>) -> Self {
+        Self { address, ..self }
     }
 
     /// Who a token speaks of.

@@ -5,14 +5,19 @@
 //! same bus goes on from it.
 
 mod access;
+mod begin;
 mod body;
 mod confirm;
 mod connections;
 mod cursor;
 mod duration;
 mod filter;
+mod follow;
 mod groups;
 mod hub;
+mod listener;
+mod long_poll;
+mod metrics;
 mod page;
 mod problem;
 mod publish;
@@ -20,15 +25,29 @@ mod query;
 mod queues;
 mod settings;
 mod shared;
+mod sse;
+mod stack;
 mod status;
+mod told;
 mod view;
+mod websocket;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
+use anyhow::Context as _;
 use async_trait::async_trait;
+use axum::Router;
 use bus::Bus;
 use lifecycle::{Readiness, Role, Shutdown};
-use principal::Issuer;
+use principal::{Issuer, Verifier};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    hub::Hub,
+    problem::{Kind, Problem},
+    shared::Shared,
+};
 
 pub use groups::count_members;
 pub use publish::publish_directly;
@@ -45,8 +64,15 @@ pub struct Config {
     pub settings: Settings,
 }
 
+const NAME: &str = "broker";
+
+/// Connections beside those of clients that follow: for publishing and asking.
+const MORE_CONNECTIONS: usize = 1024;
+
 /// The role. See [`build`].
 pub struct Broker {
+    config: Config,
+    listener: TcpListener,
     address: SocketAddr,
     readiness: Readiness,
 }
@@ -56,14 +82,17 @@ pub struct Broker {
 /// # Errors
 /// If the address is taken.
 pub async fn build(config: Config) -> anyhow::Result<Broker> {
-    let _ = config;
-    todo!("broker")
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("{NAME} can't have {}: is another process on it?", config.listen))?;
+    let address = listener.local_addr()?;
+    Ok(Broker { config, listener, address, readiness: Readiness::default() })
 }
 
 #[async_trait]
 impl Role for Broker {
     fn name(&self) -> &'static str {
-        "broker"
+        NAME
     }
 
     fn address(&self) -> Option<SocketAddr> {
@@ -75,7 +104,41 @@ impl Role for Broker {
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
-        let _ = shutdown;
-        todo!("broker")
+        let Self { config: Config { bus, issuers, settings, .. }, listener, readiness, .. } = *self;
+        let connections = settings.connections;
+        let shared = Shared {
+            hub: Hub::new(bus.clone()),
+            bus,
+            verifier: Verifier::new(issuers),
+            settings: Arc::new(settings),
+            shutdown: shutdown.clone(),
+            places: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+            tasks: TaskTracker::new(),
+        };
+        let (hub, tasks) = (shared.hub.clone(), shared.tasks.clone());
+        let router = stack::stack(routes().with_state(shared));
+        readiness.ready("role");
+        let draining = async {
+            shutdown.draining().cancelled().await;
+            readiness.not_ready("role", "shutting down");
+        };
+        tokio::join!(draining, listener::serve(listener, router, connections + MORE_CONNECTIONS, shutdown.clone()));
+        tasks.close();
+        tasks.wait().await;
+        hub.stop().await;
+        Ok(())
     }
+}
+
+fn routes() -> Router<Shared> {
+    Router::new()
+        .merge(follow::router())
+        .merge(websocket::router())
+        .merge(publish::router())
+        .merge(status::router())
+        .merge(queues::router())
+        .merge(groups::router())
+        .merge(connections::router())
+        .method_not_allowed_fallback(async || Problem::new(Kind::MethodNotAllowed, "not with this method"))
+        .fallback(async || Problem::not_found("there is nothing at this path"))
 }

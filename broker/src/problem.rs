@@ -33,8 +33,7 @@ pub(crate) enum Kind {
     Unauthenticated,
     Forbidden,
     NotFound,
-    /// Nothing of it can be answered in a form that the caller accepts.
-    NotAcceptable,
+    MethodNotAllowed,
     /// It contradicts what stands.
     Conflict,
     /// What was asked for is no more, and never will be again.
@@ -58,7 +57,7 @@ impl Kind {
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
             Self::Gone => StatusCode::GONE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -77,7 +76,7 @@ impl Kind {
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not-found",
-            Self::NotAcceptable => "not-acceptable",
+            Self::MethodNotAllowed => "method-not-allowed",
             Self::Conflict => "conflict",
             Self::Gone => "gone",
             Self::TooLarge => "too-large",
@@ -95,7 +94,7 @@ impl Kind {
             Self::Unauthenticated => "Who is calling is not known",
             Self::Forbidden => "The caller may not do this",
             Self::NotFound => "There is no such thing",
-            Self::NotAcceptable => "No acceptable form of the answer exists",
+            Self::MethodNotAllowed => "The method is not supported here",
             Self::Conflict => "The request contradicts what stands",
             Self::Gone => "It is no more",
             Self::TooLarge => "The request is too large",

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bus::Bus;
 use lifecycle::Shutdown;
 use principal::Verifier;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use crate::{Settings, hub::Hub};
 
@@ -18,4 +20,8 @@ pub(crate) struct Shared {
     pub settings: Arc<Settings>,
     /// What is open ends by it.
     pub shutdown: Shutdown,
+    /// A place for each client that follows.
+    pub places: Arc<Semaphore>,
+    /// What goes on beside the requests: sockets.
+    pub tasks: TaskTracker,
 }

@@ -1,14 +1,93 @@
-//! Fan-out.
+//! Fan-out: one reader of the log a queue and node, whatever the number of clients; they read what it keeps in memory
+//! ([`ring`]), and the log itself where they are behind that. Nobody is waited for, and nothing grows with a slow client.
+//!
+//! A queue is read from its first follower on, and until some time after the last one left.
+
+mod feed;
+mod follower;
+mod queues;
+mod ring;
+mod source;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
 use bus::Bus;
+use events::Name;
+use parking_lot::Mutex;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use follower::{Begin, Followed, Follower};
+pub(crate) use ring::Event;
+
+use self::{queues::Queues, ring::Ring};
+
+/// The readers of this node. Clones share them.
 #[derive(Clone)]
-pub(crate) struct Hub {
+pub(crate) struct Hub(Arc<Inner>);
+
+struct Inner {
     bus: Bus,
+    rings: Mutex<HashMap<Name, Arc<Ring>>>,
+    queues: Mutex<Weak<Queues>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl Hub {
     pub(crate) fn new(bus: Bus) -> Self {
-        Self { bus }
+        let (rings, queues) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { bus, rings, queues, tasks: TaskTracker::new(), stop: CancellationToken::new() }))
+    }
+
+    /// Ends every reader, and returns when they have let go of the bus.
+    pub(crate) async fn stop(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    fn bus(&self) -> &Bus {
+        &self.0.bus
+    }
+
+    /// What is kept of a queue, which is read from now on.
+    fn ring(&self, queue: &Name) -> Arc<Ring> {
+        let mut rings = self.0.rings.lock();
+        if let Some(ring) = rings.get(queue) {
+            return ring.clone();
+        }
+        let ring = Arc::new(Ring::default());
+        rings.insert(queue.clone(), ring.clone());
+        let feed = feed::run(self.clone(), queue.clone(), ring.clone());
+        let stop = self.0.stop.clone();
+        self.0.tasks.spawn(async move { stop.run_until_cancelled_owned(feed).await });
+        ring
+    }
+
+    /// Forgets a queue's ring unless somebody reads it; whether it did.
+    fn forget(&self, queue: &Name, ring: &Arc<Ring>) -> bool {
+        let mut rings = self.0.rings.lock();
+        let unread = feed::is_unread(ring);
+        if unread {
+            rings.remove(queue);
+        }
+        unread
+    }
+
+    /// Which queues there are, kept up to date while somebody holds it.
+    fn queues(&self) -> Arc<Queues> {
+        let mut known = self.0.queues.lock();
+        if let Some(queues) = known.upgrade() {
+            return queues;
+        }
+        let queues = Arc::new(Queues::default());
+        *known = Arc::downgrade(&queues);
+        let watch = queues::watch(self.0.bus.clone(), Arc::downgrade(&queues));
+        let stop = self.0.stop.clone();
+        self.0.tasks.spawn(async move { stop.run_until_cancelled_owned(watch).await });
+        queues
     }
 }

@@ -1,0 +1,144 @@
+//! `GET /events`: what is asked for, and in which form it is answered. SSE where the client accepts that, else long-poll.
+
+use axum::{Router, extract::State, response::Response, routing::get};
+use http::{HeaderMap, header};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{
+    access::{Caller, Sight},
+    begin,
+    filter::Filter,
+    hub::{Begin, Follower},
+    long_poll,
+    metrics::{Following, Transport},
+    problem::Problem,
+    query::{Parameters, refuse},
+    shared::Shared,
+    sse,
+    told::Subscriber,
+};
+
+const EVENT_STREAM: &str = "text/event-stream";
+
+pub(crate) fn router() -> Router<Shared> {
+    Router::new().route("/events", get(events))
+}
+
+/// What a client asks to follow.
+pub(crate) struct Asked {
+    pub filter: Filter,
+    pub begin: Begin,
+    sight: Sight,
+}
+
+/// A client's place among the connections of this node, while it is held.
+pub(crate) struct Connected {
+    roster: bus::Joined,
+    _metric: Following,
+    _place: OwnedSemaphorePermit,
+}
+
+async fn events(
+    State(shared): State<Shared>,
+    caller: Caller,
+    mut parameters: Parameters,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let filter: Filter = match parameters.text("filter")? {
+        Some(filter) => filter.parse().map_err(|error| refuse("filter", error))?,
+        None => return Err(refuse("filter", "is required, as in DB/*")),
+    };
+    let sight = caller.may_read(&filter)?;
+    if accepts_stream(&headers) {
+        let begin = begin_of(&mut parameters, &headers, "last_event_id")?;
+        parameters.done("filter, from, last_event_id")?;
+        return sse::answer(&shared, &caller, Asked { filter, begin, sight }).await;
+    }
+    let begin = begin_of(&mut parameters, &HeaderMap::new(), "cursor")?;
+    let settings = &shared.settings;
+    let wait = parameters.duration("wait", settings.longest_wait)?.unwrap_or(settings.wait);
+    let limit = if parameters.has("limit") { parameters.limit()? } else { long_poll::LIMIT };
+    parameters.done("filter, from, cursor, wait, limit")?;
+    long_poll::answer(&shared, &caller, Asked { filter, begin, sight }, wait, limit).await
+}
+
+impl Asked {
+    /// Begins to follow.
+    pub(crate) async fn follow(self, shared: &Shared) -> Result<Subscriber, Problem> {
+        let follower = Follower::open(&shared.hub, &self.filter, self.sight, self.begin).await?;
+        Ok(Subscriber::new(follower, shared.settings.cursor_every))
+    }
+
+    pub(crate) fn new(filter: Filter, begin: Begin, caller: &Caller) -> Result<Self, Problem> {
+        let sight = caller.may_read(&filter)?;
+        Ok(Self { filter, begin, sight })
+    }
+}
+
+impl Connected {
+    /// Takes a place, if there is one.
+    pub(crate) fn join(
+        shared: &Shared,
+        caller: &Caller,
+        transport: Transport,
+        filter: Option<&Filter>,
+    ) -> Result<Self, Problem> {
+        let place = place(shared)?;
+        let kind = match transport {
+            Transport::WebSocket => bus::Transport::WebSocket,
+            Transport::Sse => bus::Transport::Sse,
+            Transport::LongPoll => bus::Transport::LongPoll,
+        };
+        let follows = filter.map(|filter| bus::Subscription {
+            name: "events".to_owned(),
+            filter: filter.to_string(),
+            group: None,
+        });
+        let (subject, address) = (caller.subject.clone(), caller.address.clone());
+        let roster = shared.bus.roster().join(kind, subject, address, follows.into_iter().collect());
+        Ok(Self { roster, _metric: Following::begin(transport), _place: place })
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        self.roster.id()
+    }
+
+    pub(crate) fn follows(&self, subscriptions: Vec<bus::Subscription>) {
+        self.roster.follow(subscriptions);
+    }
+}
+
+fn place(shared: &Shared) -> Result<OwnedSemaphorePermit, Problem> {
+    let wait = std::time::Duration::from_secs(rand::random_range(1..=8));
+    if shared.shutdown.draining().is_cancelled() {
+        return Err(Problem::unavailable("this node is shutting down", wait));
+    }
+    let place = shared.places.clone().try_acquire_owned();
+    place.map_err(|_| Problem::unavailable("this node has as many clients as it takes", wait))
+}
+
+/// The header is what an `EventSource` sends that was cut off: it goes over what the URL says.
+fn begin_of(parameters: &mut Parameters, headers: &HeaderMap, cursor: &str) -> Result<Begin, Problem> {
+    let given = parameters.text(cursor)?;
+    let from = parameters.text("from")?;
+    if let Some(last) = headers.get("last-event-id").filter(|last| !last.is_empty()) {
+        let last = last.to_str().unwrap_or_default();
+        return Ok(Begin::Cursor(last.parse().map_err(|error| refuse("last-event-id", error))?));
+    }
+    match (given, from) {
+        (Some(_), Some(_)) => Err(refuse("from", format!("contradicts {cursor}"))),
+        (Some(given), None) => Ok(Begin::Cursor(given.parse().map_err(|error| refuse(cursor, error))?)),
+        (None, None) => Ok(Begin::Latest),
+        (None, Some(from)) => begin::from(&from).ok_or_else(|| {
+            refuse("from", "must be latest, earliest, a duration such as -PT5M, or a time as in RFC 3339")
+        }),
+    }
+}
+
+fn accepts_stream(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepts.flat_map(|value| value.split(',')).any(|range| {
+        let (media, parameters) = range.split_once(';').unwrap_or((range, ""));
+        media.trim().eq_ignore_ascii_case(EVENT_STREAM) && !matches!(parameters.trim(), "q=0" | "q=0.0")
+    })
+}

@@ -1,0 +1,200 @@
+//! One or several queues, as one client follows them; with `*`, also those that come into being meanwhile.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use bus::{Gap, TailFrom};
+use events::Name;
+use futures_util::future::select_all;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use super::{
+    Event, Hub,
+    feed::REST,
+    queues::{self, Queues},
+    source::{Item, Source},
+};
+use crate::{access::Sight, cursor::Cursor, filter::Filter};
+
+/// Where to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    Latest,
+    Earliest,
+    Time(OffsetDateTime),
+    /// After it. A queue that it doesn't name was not seen at all.
+    Cursor(Cursor),
+}
+
+/// What a client is to be told.
+pub(crate) enum Followed {
+    Event(Arc<Event>),
+    Gap(Name, Gap),
+    /// Everything that was there when it began was told; once.
+    CaughtUp,
+}
+
+pub(crate) struct Follower {
+    hub: Hub,
+    sight: Arc<Sight>,
+    sources: BTreeMap<Name, Source>,
+    /// For a filter with `*` as a queue.
+    every: Option<Every>,
+    /// Whose turn it is: no queue holds up the others.
+    turn: usize,
+    replaying: u64,
+    caught_up: bool,
+}
+
+struct Every {
+    changed: watch::Receiver<BTreeSet<Name>>,
+    /// Kept up to date while it is held.
+    _queues: Arc<Queues>,
+}
+
+impl Follower {
+    pub(crate) async fn open(hub: &Hub, filter: &Filter, sight: Sight, begin: Begin) -> Result<Self, bus::Error> {
+        let mut names: BTreeSet<Name> = filter.terms.iter().filter_map(|term| term.queue.clone()).collect();
+        let every = filter.terms.iter().any(|term| term.queue.is_none());
+        let every = if every {
+            let queues = hub.queues();
+            let changed = queues.subscribe();
+            names.extend(queues::list(hub.bus()).await?);
+            Some(Every { changed, _queues: queues })
+        } else {
+            None
+        };
+        let sight = Arc::new(sight);
+        let (mut sources, mut replaying) = (BTreeMap::new(), 0);
+        for name in names {
+            let (source, ahead) = Source::open(hub, name.clone(), sight.clone(), begin.of(&name)).await?;
+            replaying += ahead;
+            sources.insert(name, source);
+        }
+        Ok(Self { hub: hub.clone(), sight, sources, every, turn: 0, replaying, caught_up: false })
+    }
+
+    /// How many events lay between the beginning and the end of the log, before the filter.
+    pub(crate) fn replaying(&self) -> u64 {
+        self.replaying
+    }
+
+    /// Where the client is, after what [`Follower::next`] gave last.
+    pub(crate) fn cursor(&self) -> Cursor {
+        Cursor(self.sources.iter().map(|(name, source)| (name.clone(), source.cursor())).collect())
+    }
+
+    /// What comes next; waits for it. May be cancelled and called again.
+    pub(crate) async fn next(&mut self) -> Followed {
+        loop {
+            if !self.caught_up && self.sources.values().all(|source| source.caught_up) {
+                self.caught_up = true;
+                return Followed::CaughtUp;
+            }
+            if let Some(next) = self.ready() {
+                return next;
+            }
+            if let Some(name) = self.unfollowed() {
+                self.join(name).await;
+                continue;
+            }
+            {
+                let waiting = self.sources.iter_mut().map(|(name, source)| {
+                    Box::pin(async move {
+                        let item = source.next().await;
+                        (name.clone(), item)
+                    })
+                });
+                let waiting: Vec<_> = waiting.collect();
+                let first = async {
+                    match waiting.is_empty() {
+                        true => std::future::pending().await,
+                        false => select_all(waiting).await.0,
+                    }
+                };
+                tokio::select! {
+                    (name, item) = first => match followed(name, item) {
+                        Some(followed) => return followed,
+                        None => continue,
+                    },
+                    () = changed(&mut self.every) => {}
+                }
+            }
+        }
+    }
+
+    /// What comes next, if it is in memory.
+    fn ready(&mut self) -> Option<Followed> {
+        let count = self.sources.len();
+        self.turn = (self.turn + 1) % count.max(1);
+        let turn = self.turn;
+        let mut found = None;
+        // From whose turn it is to the end, then the others.
+        for (at, (name, source)) in self.sources.iter_mut().enumerate() {
+            if at >= turn
+                && let Some(item) = source.ready()
+                && let Some(followed) = followed(name.clone(), item)
+            {
+                found = Some(followed);
+                break;
+            }
+        }
+        if found.is_some() {
+            return found;
+        }
+        self.sources
+            .iter_mut()
+            .take(turn)
+            .find_map(|(name, source)| source.ready().and_then(|item| followed(name.clone(), item)))
+    }
+
+    /// A queue that came into being.
+    fn unfollowed(&self) -> Option<Name> {
+        let queues = self.every.as_ref()?.changed.borrow();
+        queues.iter().find(|name| !self.sources.contains_key(*name)).cloned()
+    }
+
+    /// Follows a queue that came into being, from its beginning.
+    async fn join(&mut self, name: Name) {
+        match Source::open(&self.hub, name.clone(), self.sight.clone(), TailFrom::Earliest).await {
+            Ok((mut source, _)) => {
+                source.caught_up |= self.caught_up;
+                self.sources.insert(name, source);
+            }
+            Err(error) => {
+                tracing::debug!(queue = %name, %error, "a new queue can't be followed now");
+                tokio::time::sleep(REST).await;
+            }
+        }
+    }
+}
+
+impl Begin {
+    fn of(&self, queue: &Name) -> TailFrom {
+        match self {
+            Self::Latest => TailFrom::Latest,
+            Self::Earliest => TailFrom::Earliest,
+            Self::Time(time) => TailFrom::Time(*time),
+            Self::Cursor(cursor) => cursor.0.get(queue).map_or(TailFrom::Earliest, |at| TailFrom::Cursor(at.clone())),
+        }
+    }
+}
+
+fn followed(queue: Name, item: Item) -> Option<Followed> {
+    match item {
+        Item::Event(event) => Some(Followed::Event(event)),
+        Item::Gap(gap) => Some(Followed::Gap(queue, gap)),
+        Item::CaughtUp => None,
+    }
+}
+
+/// Waits until there are other queues; for ever, where that doesn't matter.
+async fn changed(every: &mut Option<Every>) {
+    let Some(every) = every else { return std::future::pending().await };
+    if every.changed.changed().await.is_err() {
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,44 @@
+//! Which queues there are, for those who follow them all.
+
+use std::{collections::BTreeSet, sync::Weak, time::Duration};
+
+use bus::Bus;
+use events::Name;
+use tokio::sync::watch;
+
+/// New queues are joined within a second.
+const LOOK: Duration = Duration::from_millis(500);
+
+#[derive(Default)]
+pub(super) struct Queues(watch::Sender<BTreeSet<Name>>);
+
+impl Queues {
+    pub(super) fn subscribe(&self) -> watch::Receiver<BTreeSet<Name>> {
+        self.0.subscribe()
+    }
+}
+
+/// The queues of now.
+pub(super) async fn list(bus: &Bus) -> Result<BTreeSet<Name>, bus::Error> {
+    Ok(bus.queues().await?.into_iter().map(|queue| queue.name).collect())
+}
+
+/// Looks again and again, while somebody wants to know.
+pub(super) async fn watch(bus: Bus, queues: Weak<Queues>) {
+    loop {
+        let listed = list(&bus).await;
+        let Some(queues) = queues.upgrade() else { return };
+        match listed {
+            Ok(listed) => {
+                queues.0.send_if_modified(|known| {
+                    let new = *known != listed;
+                    *known = listed;
+                    new
+                });
+            }
+            Err(error) => tracing::debug!(%error, "the queues can't be listed now"),
+        }
+        drop(queues);
+        tokio::time::sleep(LOOK).await;
+    }
+}

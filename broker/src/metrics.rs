@@ -1,0 +1,114 @@
+//! The broker's metrics, each name written once.
+
+use std::sync::LazyLock;
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, UpDownCounter},
+};
+
+struct Metrics {
+    connections: UpDownCounter<i64>,
+    delivered: Counter<u64>,
+    gap: Counter<u64>,
+    close: Counter<u64>,
+    lagging: UpDownCounter<i64>,
+    send_queue_bytes: UpDownCounter<i64>,
+}
+
+static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
+    let meter = telemetry::meter("broker");
+    let counter = |name, help| meter.u64_counter(name).with_description(help).build();
+    let level = |name, help| meter.i64_up_down_counter(name).with_description(help).build();
+    Metrics {
+        connections: level("turnpike_broker_connections", "Clients that follow now."),
+        delivered: counter("turnpike_broker_delivered", "Events given to clients."),
+        gap: counter("turnpike_broker_gap", "Gaps that clients were told of."),
+        close: counter("turnpike_broker_close", "WebSockets that the broker closed, by code."),
+        lagging: level("turnpike_broker_lagging", "Readers that fell behind what is kept in memory."),
+        send_queue_bytes: level("turnpike_broker_send_queue_bytes", "Bytes that wait for WebSockets to take them."),
+    }
+});
+
+/// How a client follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    WebSocket,
+    Sse,
+    LongPoll,
+}
+
+impl Transport {
+    fn label(self) -> [KeyValue; 1] {
+        let transport = match self {
+            Self::WebSocket => "websocket",
+            Self::Sse => "sse",
+            Self::LongPoll => "long_poll",
+        };
+        [KeyValue::new("transport", transport)]
+    }
+
+    pub(crate) fn delivered(self, events: usize) {
+        METRICS.delivered.add(events as u64, &self.label());
+    }
+}
+
+/// A client that follows, while it is held.
+pub(crate) struct Following(Transport);
+
+impl Following {
+    pub(crate) fn begin(transport: Transport) -> Self {
+        METRICS.connections.add(1, &transport.label());
+        Self(transport)
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        METRICS.connections.add(-1, &self.0.label());
+    }
+}
+
+/// A reader that fell behind, while it is held.
+pub(crate) struct Lagging(());
+
+impl Lagging {
+    pub(crate) fn begin() -> Self {
+        METRICS.lagging.add(1, &[]);
+        Self(())
+    }
+}
+
+impl Drop for Lagging {
+    fn drop(&mut self) {
+        METRICS.lagging.add(-1, &[]);
+    }
+}
+
+/// What waits for one socket.
+#[derive(Default)]
+pub(crate) struct SendQueue(i64);
+
+impl SendQueue {
+    pub(crate) fn set(&mut self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        if bytes != self.0 {
+            METRICS.send_queue_bytes.add(bytes - self.0, &[]);
+            self.0 = bytes;
+        }
+    }
+}
+
+impl Drop for SendQueue {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+pub(crate) fn gap(reason: &'static str) {
+    METRICS.gap.add(1, &[KeyValue::new("reason", reason)]);
+}
+
+pub(crate) fn closed(code: u16) {
+    METRICS.close.add(1, &[KeyValue::new("code", i64::from(code))]);
+}

@@ -1,0 +1,120 @@
+//! What a subscriber is told, the same on every transport: events, gaps, that it has caught up, and where it is.
+//!
+//! Each carries the cursor after it and the one before (`prev`), which is that of what was told last: so a client can
+//! prove that it missed nothing, also through a filter.
+
+use std::{sync::Arc, time::Duration};
+
+use bus::{Gap, GapReason};
+use events::Name;
+use serde_json::json;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    hub::{Event, Followed, Follower},
+    metrics,
+};
+
+pub(crate) struct Subscriber {
+    follower: Follower,
+    /// The cursor that was told last.
+    last: String,
+    replay: bool,
+    /// How long it may hear nothing.
+    quiet: Duration,
+    quiet_until: Instant,
+}
+
+pub(crate) struct Told {
+    pub what: What,
+    pub cursor: String,
+    pub prev: String,
+    /// The event was there when the subscription began.
+    pub replay: bool,
+}
+
+pub(crate) enum What {
+    Event(Arc<Event>),
+    Gap(Name, Gap),
+    CaughtUp,
+    /// Nothing happened that it should know of.
+    Cursor,
+}
+
+impl Subscriber {
+    pub(crate) fn new(follower: Follower, quiet: Duration) -> Self {
+        let last = follower.cursor().to_string();
+        Self { follower, last, replay: true, quiet, quiet_until: Instant::now() + quiet }
+    }
+
+    /// How many events lie between its beginning and the end of the log, before the filter.
+    pub(crate) fn replaying(&self) -> u64 {
+        self.follower.replaying()
+    }
+
+    /// Where it is, after what was told last.
+    pub(crate) fn last(&self) -> &str {
+        &self.last
+    }
+
+    /// Where it is by now, which may be further than what was told last: past what the filter refused.
+    pub(crate) fn cursor(&self) -> String {
+        self.follower.cursor().to_string()
+    }
+
+    pub(crate) fn is_caught_up(&self) -> bool {
+        !self.replay
+    }
+
+    /// What comes next; waits for it. May be cancelled and called again.
+    pub(crate) async fn next(&mut self) -> Told {
+        let what = match timeout_at(self.quiet_until, self.follower.next()).await {
+            Ok(Followed::Event(event)) => What::Event(event),
+            Ok(Followed::Gap(queue, gap)) => {
+                metrics::gap(reason(gap.reason));
+                What::Gap(queue, gap)
+            }
+            Ok(Followed::CaughtUp) => What::CaughtUp,
+            Err(_) => What::Cursor,
+        };
+        if matches!(what, What::CaughtUp) {
+            self.replay = false;
+        }
+        self.quiet_until = Instant::now() + self.quiet;
+        let cursor = self.cursor();
+        let prev = std::mem::replace(&mut self.last, cursor.clone());
+        Told { what, cursor, prev, replay: self.replay }
+    }
+}
+
+impl Told {
+    /// The members of its JSON object, without the braces.
+    pub(crate) fn members(&self) -> String {
+        let Self { cursor, prev, replay, .. } = self;
+        match &self.what {
+            What::Event(event) => {
+                let event = String::from_utf8_lossy(&event.json);
+                format!(r#""cursor":"{cursor}","prev":"{prev}","replay":{replay},"event":{event}"#)
+            }
+            What::Gap(queue, gap) => {
+                let members = gap_object(queue, gap, prev, cursor).to_string();
+                members[1..members.len() - 1].to_owned()
+            }
+            What::CaughtUp | What::Cursor => format!(r#""cursor":"{cursor}""#),
+        }
+    }
+}
+
+/// A gap as clients read it: between two cursors, so many events, for this reason.
+pub(crate) fn gap_object(queue: &Name, gap: &Gap, from: &str, to: &str) -> serde_json::Value {
+    json!({ "from": from, "to": to, "lost": gap.lost, "reason": reason(gap.reason), "queue": queue })
+}
+
+fn reason(reason: GapReason) -> &'static str {
+    match reason {
+        GapReason::Retention => "retention",
+        GapReason::Lineage => "lineage",
+        GapReason::Reset => "reset",
+        GapReason::Unreadable => "unreadable",
+    }
+}

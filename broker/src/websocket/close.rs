@@ -1,0 +1,24 @@
+//! Why a socket is closed. From 4000 the client comes back, from 4500 it doesn't: it would be closed again.
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub(super) enum CloseCode {
+    /// The client said that it goes.
+    Normal = 1000,
+    /// This node shuts down.
+    Drain = 4000,
+    /// The first frame didn't come in time.
+    Late = 4001,
+    /// Two pings were not answered.
+    Dead = 4002,
+    /// Who calls can't be verified now.
+    Unavailable = 4003,
+    /// The client breaks the protocol.
+    Protocol = 4500,
+    /// The token is not valid.
+    Unauthenticated = 4501,
+    /// A frame is larger than is taken.
+    TooLarge = 4502,
+    /// Another version of the protocol.
+    Version = 4503,
+}

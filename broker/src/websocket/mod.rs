@@ -1,0 +1,57 @@
+//! `GET /ws`: the client protocol over a WebSocket (RFC 6455), subprotocol `turnpike.v1`, one JSON object a text frame.
+//!
+//! `session.rs` is the protocol, without input or output; `socket.rs` the connection around it.
+
+mod close;
+mod credit;
+mod frame;
+mod session;
+mod socket;
+mod subscriptions;
+
+use axum::{
+    Router,
+    extract::{State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+
+use crate::{access::Caller, follow::Connected, metrics::Transport, problem::Problem, shared::Shared};
+
+const SUBPROTOCOL: &str = "turnpike.v1";
+/// The most bytes of a frame that comes in.
+const MAX_BYTES: usize = 1 << 20;
+/// An idle connection shall cost little; what is larger is read in pieces.
+const READ_BUFFER: usize = 4 * 1024;
+const WRITE_BUFFER: usize = 16 * 1024;
+
+pub(crate) fn router() -> Router<Shared> {
+    Router::new().route("/ws", get(upgrade))
+}
+
+async fn upgrade(
+    State(shared): State<Shared>,
+    caller: Caller,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Problem> {
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return Ok(rejection.into_response()),
+    };
+    if !upgrade.requested_protocols().any(|protocol| protocol == SUBPROTOCOL) {
+        return Err(Problem::invalid(format!("sec-websocket-protocol: must be {SUBPROTOCOL}")));
+    }
+    let connected = Connected::join(&shared, &caller, Transport::WebSocket, None)?;
+    let upgrade = upgrade
+        .protocols([SUBPROTOCOL])
+        .max_message_size(MAX_BYTES)
+        .max_frame_size(MAX_BYTES)
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER);
+    // The drain waits for it.
+    let token = shared.tasks.token();
+    Ok(upgrade.on_upgrade(async move |socket| {
+        let _token = token;
+        socket::run(socket, shared, caller, connected).await;
+    }))
+}

@@ -1,0 +1,380 @@
+//! The protocol of one connection, without the connection: what comes in becomes [`Effect`]s, what goes out is counted.
+//!
+//! A malformed frame is answered with what is wrong with it and changes nothing; the connection ends only where the client
+//! breaks the protocol as such: no `hello` first, or a second one, frames that are no text, another version.
+
+use std::collections::BTreeMap;
+
+use events::Envelope;
+use serde_json::{Value, json};
+
+use super::{
+    close::CloseCode,
+    credit::Credit,
+    frame::{Ack, Frame, Hello, Malformed, Sub, Unsub, Verb},
+};
+use crate::{
+    problem::{Kind, Problem},
+    told::{Told, What},
+};
+
+const VERSION: u32 = 1;
+const MOST_SUBSCRIPTIONS: usize = 64;
+const DEFAULT_CREDIT: usize = 256;
+const MOST_CREDIT: usize = 4096;
+/// Of all subscriptions together: what is remembered of a connection is bounded.
+const MOST_CREDIT_OF_ALL: usize = 16_384;
+/// Unanswered pings after which a client is dead.
+const MOST_MISSED: u32 = 2;
+
+/// What the connection must do.
+#[derive(Debug, PartialEq)]
+pub(super) enum Effect {
+    Send(String),
+    /// Verify the token if there is one, then welcome.
+    Welcome {
+        token: Option<String>,
+        client: Option<String>,
+    },
+    /// Begin to follow; `turn` tells it from an earlier one of the same name.
+    Subscribe {
+        id: Option<Value>,
+        turn: u64,
+        sub: Sub,
+    },
+    Unsubscribe {
+        name: String,
+    },
+    Publish {
+        id: Option<Value>,
+        event: Box<Envelope>,
+        confirm: Option<String>,
+    },
+    Close(CloseCode, String),
+}
+
+pub(super) struct Session {
+    state: State,
+    subscriptions: BTreeMap<String, Subscription>,
+    turns: u64,
+    /// Pings since anything was heard.
+    missed: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing was said yet.
+    Greeting,
+    Open,
+    Closed,
+}
+
+struct Subscription {
+    turn: u64,
+    credit: Credit,
+    filter: String,
+    /// It follows; before, it is being opened.
+    open: bool,
+}
+
+impl Session {
+    pub(super) fn new() -> Self {
+        Self { state: State::Greeting, subscriptions: BTreeMap::new(), turns: 0, missed: 0 }
+    }
+
+    pub(super) fn is_greeting(&self) -> bool {
+        self.state == State::Greeting
+    }
+
+    /// What it follows: (name, filter).
+    pub(super) fn follows(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.subscriptions.iter().filter(|(_, sub)| sub.open).map(|(name, sub)| (name.as_str(), sub.filter.as_str()))
+    }
+
+    /// A text frame came.
+    pub(super) fn text(&mut self, text: &str) -> Vec<Effect> {
+        self.heard();
+        let Frame { id, verb } = match Frame::parse(text) {
+            Ok(frame) => frame,
+            Err(_) if self.state == State::Greeting => return self.close(CloseCode::Protocol, "hello must come first"),
+            Err(Malformed { id, problem }) => return vec![error(id.as_ref(), &problem)],
+        };
+        match (self.state, verb) {
+            (State::Closed, _) => Vec::new(),
+            (State::Greeting, Verb::Hello(hello)) => self.hello(hello),
+            (State::Greeting, _) => self.close(CloseCode::Protocol, "hello must come first"),
+            (State::Open, Verb::Hello(_)) => self.close(CloseCode::Protocol, "hello comes once"),
+            (State::Open, Verb::Sub(sub)) => vec![self.sub(id, sub)],
+            (State::Open, Verb::Unsub(unsub)) => self.unsub(id, unsub),
+            (State::Open, Verb::Ack(ack)) => self.ack(id, ack),
+            (State::Open, Verb::Pub(publish)) => {
+                let confirm = publish.confirm.clone();
+                vec![Effect::Publish { id, event: Box::new(publish.into_envelope()), confirm }]
+            }
+            (State::Open, Verb::Bye) => self.close(CloseCode::Normal, "bye"),
+        }
+    }
+
+    /// A frame came that is no text.
+    pub(super) fn binary(&mut self) -> Vec<Effect> {
+        self.close(CloseCode::Protocol, "frames are text")
+    }
+
+    /// Something came, whatever it is: the client lives.
+    pub(super) fn heard(&mut self) {
+        self.missed = 0;
+    }
+
+    /// It is time to ask whether the client lives; false: it doesn't.
+    pub(super) fn ping(&mut self) -> bool {
+        self.missed += 1;
+        self.missed <= MOST_MISSED
+    }
+
+    pub(super) fn close(&mut self, code: CloseCode, reason: &str) -> Vec<Effect> {
+        if self.state == State::Closed {
+            return Vec::new();
+        }
+        self.state = State::Closed;
+        vec![Effect::Close(code, reason.to_owned())]
+    }
+
+    /// A subscription follows now: what the client is told, or None where it is wanted no more.
+    pub(super) fn subscribed(
+        &mut self,
+        id: Option<&Value>,
+        turn: u64,
+        name: &str,
+        cursor: &str,
+        replaying: u64,
+    ) -> Option<String> {
+        let subscription = self.subscriptions.get_mut(name).filter(|subscription| subscription.turn == turn)?;
+        subscription.open = true;
+        subscription.credit = Credit::new(subscription.credit.most(), cursor);
+        Some(answer(id, json!({ "cursor": cursor, "replaying": replaying })))
+    }
+
+    /// A subscription could not be begun.
+    pub(super) fn not_subscribed(&mut self, id: Option<&Value>, turn: u64, name: &str, problem: &Problem) -> Effect {
+        if self.subscriptions.get(name).is_some_and(|subscription| subscription.turn == turn) {
+            self.subscriptions.remove(name);
+        }
+        error(id, problem)
+    }
+
+    /// Whether a subscription may be told more.
+    pub(super) fn has_credit(&self, name: &str) -> bool {
+        self.subscriptions.get(name).is_some_and(|subscription| subscription.open && !subscription.credit.is_spent())
+    }
+
+    /// What a subscription is told, as a frame.
+    pub(super) fn told(&mut self, name: &str, told: &Told) -> Option<String> {
+        let subscription = self.subscriptions.get_mut(name)?;
+        let (kind, event) = match told.what {
+            What::Event(_) => ("ev", true),
+            What::Gap(..) => ("gap", false),
+            What::CaughtUp => ("caught_up", false),
+            What::Cursor => ("cursor", false),
+        };
+        subscription.credit.told(&told.cursor, event);
+        Some(format!(r#"{{"{kind}":{{"sub":{},{}}}}}"#, json!(name), told.members()))
+    }
+
+    fn hello(&mut self, hello: Hello) -> Vec<Effect> {
+        if hello.v != VERSION {
+            return self.close(CloseCode::Version, "only version 1 is spoken here");
+        }
+        self.state = State::Open;
+        vec![Effect::Welcome { token: hello.token, client: hello.client }]
+    }
+
+    fn sub(&mut self, id: Option<Value>, sub: Sub) -> Effect {
+        if let Err(problem) = sub.check() {
+            return error(id.as_ref(), &problem);
+        }
+        if self.subscriptions.contains_key(&sub.name) {
+            let problem = Problem::new(Kind::Conflict, format!("sub.name: there is a subscription {:?}", sub.name));
+            return error(id.as_ref(), &problem);
+        }
+        if self.subscriptions.len() >= MOST_SUBSCRIPTIONS {
+            let problem =
+                Problem::new(Kind::TooMany, format!("a connection has at most {MOST_SUBSCRIPTIONS} subscriptions"));
+            return error(id.as_ref(), &problem);
+        }
+        let credit = sub.credit.unwrap_or(DEFAULT_CREDIT);
+        if !(1..=MOST_CREDIT).contains(&credit) {
+            return error(id.as_ref(), &Problem::invalid(format!("sub.credit: must be 1 to {MOST_CREDIT}")));
+        }
+        let others: usize = self.subscriptions.values().map(|subscription| subscription.credit.most()).sum();
+        if others + credit > MOST_CREDIT_OF_ALL {
+            let problem =
+                Problem::new(Kind::TooMany, format!("sub.credit: a connection has at most {MOST_CREDIT_OF_ALL}"));
+            return error(id.as_ref(), &problem);
+        }
+        self.turns += 1;
+        let subscription =
+            Subscription { turn: self.turns, credit: Credit::new(credit, ""), filter: sub.filter.clone(), open: false };
+        self.subscriptions.insert(sub.name.clone(), subscription);
+        Effect::Subscribe { id, turn: self.turns, sub }
+    }
+
+    fn unsub(&mut self, id: Option<Value>, Unsub { sub }: Unsub) -> Vec<Effect> {
+        if self.subscriptions.remove(&sub).is_none() {
+            return vec![error(id.as_ref(), &no_subscription("unsub", &sub))];
+        }
+        vec![Effect::Unsubscribe { name: sub }, Effect::Send(answer(id.as_ref(), json!({})))]
+    }
+
+    /// Without an id a successful one is not answered.
+    fn ack(&mut self, id: Option<Value>, Ack { sub, cursor }: Ack) -> Vec<Effect> {
+        let Some(subscription) = self.subscriptions.get_mut(&sub).filter(|subscription| subscription.open) else {
+            return vec![error(id.as_ref(), &no_subscription("ack", &sub))];
+        };
+        if subscription.credit.acknowledge(&cursor).is_err() {
+            let problem = Problem::invalid("ack.cursor: nothing unacknowledged has this cursor");
+            return vec![error(id.as_ref(), &problem)];
+        }
+        id.map(|id| Effect::Send(answer(Some(&id), json!({})))).into_iter().collect()
+    }
+}
+
+/// `{"id":…,"ok":…}`.
+pub(super) fn answer(id: Option<&Value>, ok: Value) -> String {
+    framed(id, "ok", ok)
+}
+
+/// `{"id":…,"error":{"code","detail"}}`.
+pub(super) fn refusal(id: Option<&Value>, problem: &Problem) -> String {
+    framed(id, "error", json!({ "code": problem.kind.code(), "detail": problem.detail }))
+}
+
+fn framed(id: Option<&Value>, member: &str, body: Value) -> String {
+    match id {
+        Some(id) => json!({ "id": id, member: body }).to_string(),
+        None => json!({ member: body }).to_string(),
+    }
+}
+
+fn error(id: Option<&Value>, problem: &Problem) -> Effect {
+    Effect::Send(refusal(id, problem))
+}
+
+fn no_subscription(verb: &str, name: &str) -> Problem {
+    Problem::new(Kind::NotFound, format!("{verb}.sub: there is no subscription {name:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open() -> Session {
+        let mut session = Session::new();
+        let welcomed = session.text(r#"{"hello":{"v":1}}"#);
+        assert_eq!(welcomed, [Effect::Welcome { token: None, client: None }]);
+        session
+    }
+
+    fn sub(session: &mut Session, name: &str) -> u64 {
+        let effects = session.text(&format!(r#"{{"id":1,"sub":{{"name":"{name}","filter":"DB/*","credit":2}}}}"#));
+        let [Effect::Subscribe { turn, .. }] = effects[..] else { panic!("{effects:?}") };
+        turn
+    }
+
+    fn at(cursor: &str) -> Told {
+        let what = What::Event(std::sync::Arc::new(crate::hub::Event {
+            envelope: std::sync::Arc::new(Envelope::new(
+                "/test",
+                events::Name::new("DB").unwrap(),
+                events::Name::new("A").unwrap(),
+            )),
+            json: bytes::Bytes::from_static(b"{}"),
+        }));
+        Told { what, cursor: cursor.to_owned(), prev: "p".to_owned(), replay: false }
+    }
+
+    fn refused(effects: &[Effect]) -> String {
+        let [Effect::Send(frame)] = effects else { panic!("no error: {effects:?}") };
+        let frame: Value = serde_json::from_str(frame).unwrap();
+        frame["error"]["code"].as_str().unwrap_or_else(|| panic!("no error: {frame}")).to_owned()
+    }
+
+    #[test]
+    fn hello_comes_first_and_once() {
+        for first in [r#"{"id":1,"sub":{"name":"s","filter":"DB/*"}}"#, "garbage", r#"{"hello":{"v":"one"}}"#] {
+            let effects = Session::new().text(first);
+            assert!(matches!(effects[..], [Effect::Close(CloseCode::Protocol, _)]), "{first}: {effects:?}");
+        }
+        let effects = Session::new().text(r#"{"hello":{"v":2}}"#);
+        assert!(matches!(effects[..], [Effect::Close(CloseCode::Version, _)]));
+        let mut session = open();
+        assert!(matches!(session.text(r#"{"hello":{"v":1}}"#)[..], [Effect::Close(CloseCode::Protocol, _)]));
+        assert_eq!(session.text(r#"{"unsub":{"sub":"s"}}"#), [], "a closed session does nothing");
+    }
+
+    #[test]
+    fn credit_holds_back_until_it_is_returned() {
+        let mut session = open();
+        let turn = sub(&mut session, "s1");
+        assert!(!session.has_credit("s1"), "not open yet");
+        assert!(session.subscribed(None, turn, "s1", "c0", 5).unwrap().contains("\"replaying\":5"));
+        for cursor in ["c1", "c2"] {
+            assert!(session.has_credit("s1"));
+            let frame = session.told("s1", &at(cursor)).unwrap();
+            assert!(frame.starts_with(r#"{"ev":{"sub":"s1","#), "{frame}");
+            let frame: Value = serde_json::from_str(&frame).unwrap();
+            assert_eq!(frame["ev"]["cursor"], cursor);
+        }
+        assert!(!session.has_credit("s1"));
+        assert_eq!(refused(&session.text(r#"{"ack":{"sub":"s1","cursor":"c9"}}"#)), "invalid");
+        assert!(!session.has_credit("s1"));
+        assert_eq!(session.text(r#"{"ack":{"sub":"s1","cursor":"c1"}}"#), []);
+        assert!(session.has_credit("s1"));
+        assert_eq!(refused(&session.text(r#"{"ack":{"sub":"s2","cursor":"c1"}}"#)), "not-found");
+    }
+
+    #[test]
+    fn subscriptions_are_named_once_and_counted() {
+        let mut session = open();
+        for n in 0..MOST_SUBSCRIPTIONS {
+            sub(&mut session, &n.to_string());
+        }
+        assert_eq!(refused(&session.text(r#"{"sub":{"name":"0","filter":"DB/*"}}"#)), "conflict");
+        assert_eq!(refused(&session.text(r#"{"sub":{"name":"more","filter":"DB/*"}}"#)), "too-many");
+        assert!(matches!(session.text(r#"{"unsub":{"sub":"0"}}"#)[..], [Effect::Unsubscribe { .. }, Effect::Send(_)]));
+        sub(&mut session, "0");
+    }
+
+    #[test]
+    fn credit_has_its_bounds() {
+        let mut session = open();
+        for credit in ["0", "4097"] {
+            let text = format!(r#"{{"sub":{{"name":"s","filter":"DB/*","credit":{credit}}}}}"#);
+            assert_eq!(refused(&session.text(&text)), "invalid", "{credit}");
+        }
+        for name in 0..4 {
+            let text = format!(r#"{{"sub":{{"name":"{name}","filter":"DB/*","credit":4096}}}}"#);
+            assert!(matches!(session.text(&text)[..], [Effect::Subscribe { .. }]));
+        }
+        assert_eq!(refused(&session.text(r#"{"sub":{"name":"s","filter":"DB/*"}}"#)), "too-many");
+    }
+
+    #[test]
+    fn what_was_unsubscribed_while_it_opened_stays_away() {
+        let mut session = open();
+        let first = sub(&mut session, "s");
+        session.text(r#"{"unsub":{"sub":"s"}}"#);
+        assert_eq!(session.subscribed(None, first, "s", "c", 0), None);
+        let second = sub(&mut session, "s");
+        assert_eq!(session.subscribed(None, first, "s", "c", 0), None, "that was the first one");
+        assert!(session.subscribed(None, second, "s", "c", 0).is_some());
+    }
+
+    #[test]
+    fn two_missed_pings_are_death() {
+        let mut session = open();
+        assert!(session.ping() && session.ping());
+        assert!(!session.ping());
+        session.heard();
+        assert!(session.ping());
+    }
+}

@@ -1,0 +1,374 @@
+//! The connection around a session: reads frames, does what the session asks for, and writes as fast as the client takes it.
+//!
+//! What waits for the client is bounded: beyond `send_queue` no subscription is asked for more, so that a slow client reads
+//! its events from the log later; a client that doesn't even take its answers is not read any more either.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    ops::ControlFlow,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use futures_util::{FutureExt as _, Sink, StreamExt as _, stream::FuturesUnordered};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{
+    close::CloseCode,
+    frame::Sub,
+    session::{Effect, Session, answer, refusal},
+    subscriptions::Subscriptions,
+};
+use crate::{
+    access::Caller,
+    begin,
+    follow::{Asked, Connected},
+    hub::Begin,
+    metrics::{self, SendQueue, Transport},
+    problem::{Kind, Problem},
+    publish::{self, Options},
+    query::refuse,
+    shared::Shared,
+    told::{Subscriber, Told, What},
+};
+
+/// Publishes of a connection that wait for their answer.
+const MOST_PUBLISHES: usize = 64;
+/// Answers that wait beside the events; then nothing is read any more.
+const MOST_ANSWERS: usize = 256 * 1024;
+/// How long a client has to answer a close.
+const CLOSE: Duration = Duration::from_secs(2);
+/// When a client shall come back that was sent away, in milliseconds.
+const AFTER_MS: [u64; 2] = [200, 8_000];
+
+type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type Opened = (Option<Value>, u64, String, Result<Subscriber, Problem>);
+
+struct Socket {
+    inner: WebSocket,
+    outbox: Outbox,
+    session: Session,
+    subscriptions: Subscriptions,
+    opening: FuturesUnordered<Later<Opened>>,
+    /// One after the other, in the order they came.
+    publishes: VecDeque<Later<String>>,
+    /// Those that wait for others to acknowledge hold up none.
+    waiting: FuturesUnordered<Later<String>>,
+    shared: Shared,
+    caller: Caller,
+    connected: Connected,
+}
+
+#[derive(Default)]
+struct Outbox {
+    messages: VecDeque<Message>,
+    bytes: usize,
+    flushed: bool,
+    gauge: SendQueue,
+}
+
+enum Happened {
+    Came(Option<Result<Message, axum::Error>>),
+    Told(String, Told),
+    Opened(Opened),
+    Published(String),
+    Ping,
+    Broken,
+    Late,
+    Drain,
+    Drop,
+}
+
+type Flow = ControlFlow<(CloseCode, String)>;
+
+/// Until one side ends it.
+pub(super) async fn run(inner: WebSocket, shared: Shared, caller: Caller, connected: Connected) {
+    let socket = Socket {
+        inner,
+        outbox: Outbox::default(),
+        session: Session::new(),
+        subscriptions: Subscriptions::default(),
+        opening: FuturesUnordered::new(),
+        publishes: VecDeque::new(),
+        waiting: FuturesUnordered::new(),
+        shared,
+        caller,
+        connected,
+    };
+    socket.run().await;
+}
+
+impl Socket {
+    async fn run(mut self) {
+        let settings = self.shared.settings.clone();
+        let shutdown = self.shared.shutdown.clone();
+        let hello = Instant::now() + settings.hello;
+        let mut ping = tokio::time::interval_at(Instant::now() + settings.ping, settings.ping);
+        // When it is this client's turn to leave.
+        let mut leaves: Option<Instant> = None;
+        let (code, reason) = loop {
+            let turn = leaves;
+            let happened = tokio::select! {
+                biased;
+                () = shutdown.dropping().cancelled() => Happened::Drop,
+                () = async { sleep_until(turn.unwrap_or(hello)).await }, if turn.is_some() => Happened::Drop,
+                () = shutdown.draining().cancelled(), if leaves.is_none() => Happened::Drain,
+                () = sleep_until(hello), if self.session.is_greeting() => Happened::Late,
+                _ = ping.tick() => Happened::Ping,
+                happened = poll_fn(|cx| self.poll(cx)) => happened,
+            };
+            let flow = match happened {
+                Happened::Came(Some(Ok(message))) => self.came(message).await,
+                Happened::Came(Some(Err(error))) => match too_large(&error) {
+                    true => Flow::Break((CloseCode::TooLarge, "a frame has at most 1 MiB".to_owned())),
+                    false => return,
+                },
+                Happened::Came(None) | Happened::Broken => return,
+                Happened::Told(name, told) => self.told(&name, &told),
+                Happened::Opened(opened) => self.opened(opened),
+                Happened::Published(frame) => self.send(frame),
+                Happened::Ping if self.session.ping() => self.push(Message::Ping(Default::default())),
+                Happened::Ping => Flow::Break((CloseCode::Dead, "no answer to two pings".to_owned())),
+                Happened::Late => Flow::Break((CloseCode::Late, "hello did not come in time".to_owned())),
+                Happened::Drain => {
+                    leaves = Some(Instant::now() + settings.drain.mul_f64(rand::random_range(0.0..1.0)));
+                    continue;
+                }
+                Happened::Drop => {
+                    let goaway = json!({ "goaway": { "reason": "drain", "retry": true, "after_ms": AFTER_MS } });
+                    let _ = self.send(goaway.to_string());
+                    Flow::Break((CloseCode::Drain, "this node shuts down".to_owned()))
+                }
+            };
+            if let Flow::Break(ended) = flow {
+                break ended;
+            }
+        };
+        self.close(code, reason).await;
+    }
+
+    /// Writes what waits, and finds what happens next.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
+        if self.outbox.poll_write(&mut self.inner, cx).is_err() {
+            return Poll::Ready(Happened::Broken);
+        }
+        if self.outbox.bytes < self.shared.settings.send_queue + MOST_ANSWERS
+            && let Poll::Ready(came) = self.inner.poll_next_unpin(cx)
+        {
+            return Poll::Ready(Happened::Came(came));
+        }
+        if let Poll::Ready(Some(opened)) = self.opening.poll_next_unpin(cx) {
+            return Poll::Ready(Happened::Opened(opened));
+        }
+        if let Some(first) = self.publishes.front_mut()
+            && let Poll::Ready(frame) = first.poll_unpin(cx)
+        {
+            self.publishes.pop_front();
+            return Poll::Ready(Happened::Published(frame));
+        }
+        if let Poll::Ready(Some(frame)) = self.waiting.poll_next_unpin(cx) {
+            return Poll::Ready(Happened::Published(frame));
+        }
+        if self.outbox.bytes < self.shared.settings.send_queue {
+            let session = &self.session;
+            if let Poll::Ready((name, told)) = self.subscriptions.poll_next(cx, |name| session.has_credit(name)) {
+                return Poll::Ready(Happened::Told(name, told));
+            }
+        }
+        Poll::Pending
+    }
+
+    async fn came(&mut self, message: Message) -> Flow {
+        let effects = match message {
+            Message::Text(text) => self.session.text(&text),
+            Message::Binary(_) => self.session.binary(),
+            Message::Ping(_) | Message::Pong(_) => {
+                self.session.heard();
+                Vec::new()
+            }
+            Message::Close(_) => self.session.close(CloseCode::Normal, "bye"),
+        };
+        for effect in effects {
+            match effect {
+                Effect::Send(frame) => self.send(frame)?,
+                Effect::Welcome { token, client } => self.welcome(token, client).await?,
+                Effect::Subscribe { id, turn, sub } => self.subscribe(id, turn, sub),
+                Effect::Unsubscribe { name } => {
+                    self.subscriptions.remove(&name);
+                    self.list();
+                }
+                Effect::Publish { id, event, confirm } => self.publish(id, *event, confirm)?,
+                Effect::Close(code, reason) => return Flow::Break((code, reason)),
+            }
+        }
+        Flow::Continue(())
+    }
+
+    async fn welcome(&mut self, token: Option<String>, client: Option<String>) -> Flow {
+        if let Some(token) = token {
+            match Caller::verified(&token, &self.shared).await {
+                Ok(caller) => self.caller = caller.at(self.caller.address.take()),
+                Err(Problem { kind: Kind::Unauthenticated, detail, .. }) => {
+                    return Flow::Break((CloseCode::Unauthenticated, detail.into_owned()));
+                }
+                Err(problem) => return Flow::Break((CloseCode::Unavailable, problem.detail.into_owned())),
+            }
+        }
+        let conn = self.connected.id();
+        tracing::debug!(conn, client = client.as_deref().unwrap_or_default(), "a client said hello");
+        let ping = u64::try_from(self.shared.settings.ping.as_millis()).unwrap_or(u64::MAX);
+        self.send(json!({ "welcome": { "conn": conn, "ping_ms": ping, "max_bytes": super::MAX_BYTES } }).to_string())
+    }
+
+    fn subscribe(&mut self, id: Option<Value>, turn: u64, sub: Sub) {
+        let (shared, caller) = (self.shared.clone(), self.caller.clone());
+        self.opening.push(Box::pin(async move {
+            let name = sub.name.clone();
+            (id, turn, name, follow(&shared, &caller, sub).await)
+        }));
+    }
+
+    fn opened(&mut self, (id, turn, name, opened): Opened) -> Flow {
+        match opened {
+            Ok(subscriber) => {
+                let (cursor, replaying) = (subscriber.last(), subscriber.replaying());
+                if let Some(frame) = self.session.subscribed(id.as_ref(), turn, &name, cursor, replaying) {
+                    self.send(frame)?;
+                    self.subscriptions.insert(name, subscriber);
+                    self.list();
+                }
+                Flow::Continue(())
+            }
+            Err(problem) => match self.session.not_subscribed(id.as_ref(), turn, &name, &problem) {
+                Effect::Send(frame) => self.send(frame),
+                _ => Flow::Continue(()),
+            },
+        }
+    }
+
+    fn publish(&mut self, id: Option<Value>, event: events::Envelope, confirm: Option<String>) -> Flow {
+        if self.publishes.len() + self.waiting.len() >= MOST_PUBLISHES {
+            let problem = Problem::new(Kind::TooMany, format!("pub: {MOST_PUBLISHES} wait for their answer already"));
+            return self.send(refusal(id.as_ref(), &problem));
+        }
+        let (shared, caller) = (self.shared.clone(), self.caller.clone());
+        let waits = confirm.as_deref().is_some_and(|level| level.starts_with("delivered"));
+        let publish: Later<String> = Box::pin(async move {
+            let published = publish::publish(&shared, &caller, vec![event], Options { confirm }).await;
+            match published.map(|mut outcomes| outcomes.pop()) {
+                Ok(Some(Ok(receipt))) => answer(id.as_ref(), json!(receipt)),
+                Ok(Some(Err(problem))) | Err(problem) => refusal(id.as_ref(), &problem),
+                Ok(None) => refusal(id.as_ref(), &Problem::new(Kind::Internal, "see the log")),
+            }
+        });
+        if waits {
+            self.waiting.push(publish)
+        } else {
+            self.publishes.push_back(publish)
+        }
+        Flow::Continue(())
+    }
+
+    fn told(&mut self, name: &str, told: &Told) -> Flow {
+        if matches!(told.what, What::Event(_)) {
+            Transport::WebSocket.delivered(1);
+        }
+        match self.session.told(name, told) {
+            Some(frame) => self.send(frame),
+            None => Flow::Continue(()),
+        }
+    }
+
+    /// Keeps the roster right.
+    fn list(&self) {
+        let follows = self.session.follows().map(|(name, filter)| bus::Subscription {
+            name: name.to_owned(),
+            filter: filter.to_owned(),
+            group: None,
+        });
+        self.connected.follows(follows.collect());
+    }
+
+    fn send(&mut self, frame: String) -> Flow {
+        self.push(Message::Text(frame.into()))
+    }
+
+    fn push(&mut self, message: Message) -> Flow {
+        self.outbox.push(message);
+        Flow::Continue(())
+    }
+
+    /// Says why, and waits a moment for the client to take that in.
+    async fn close(mut self, code: CloseCode, reason: String) {
+        metrics::closed(code as u16);
+        tracing::debug!(conn = self.connected.id(), code = code as u16, reason, "a socket is closed");
+        self.outbox.push(Message::Close(Some(CloseFrame { code: code as u16, reason: reason.into() })));
+        let farewell = async {
+            let written = poll_fn(|cx| match self.outbox.poll_write(&mut self.inner, cx) {
+                Ok(true) => Poll::Ready(true),
+                Ok(false) => Poll::Pending,
+                Err(_) => Poll::Ready(false),
+            });
+            if written.await {
+                while let Some(Ok(_)) = self.inner.next().await {}
+            }
+        };
+        let _ = timeout(CLOSE, farewell).await;
+    }
+}
+
+impl Outbox {
+    fn push(&mut self, message: Message) {
+        self.bytes += length(&message);
+        self.messages.push_back(message);
+        self.flushed = false;
+        self.gauge.set(self.bytes);
+    }
+
+    /// Writes what the socket takes; whether that was all.
+    fn poll_write(&mut self, socket: &mut WebSocket, cx: &mut Context<'_>) -> Result<bool, axum::Error> {
+        while !self.messages.is_empty() {
+            match Pin::new(&mut *socket).poll_ready(cx)? {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(()) => {}
+            }
+            if let Some(message) = self.messages.pop_front() {
+                self.bytes -= length(&message);
+                Pin::new(&mut *socket).start_send(message)?;
+            }
+        }
+        self.gauge.set(self.bytes);
+        if !self.flushed {
+            self.flushed = Pin::new(socket).poll_flush(cx)?.is_ready();
+        }
+        Ok(self.flushed)
+    }
+}
+
+async fn follow(shared: &Shared, caller: &Caller, sub: Sub) -> Result<Subscriber, Problem> {
+    let filter = sub.filter.parse().map_err(|error| refuse("sub.filter", error))?;
+    let begin = match sub.cursor.as_deref() {
+        None => Begin::Latest,
+        Some(text) => begin::any(text).map_err(|problem| refuse("sub.cursor", problem.detail))?,
+    };
+    Asked::new(filter, begin, caller)?.follow(shared).await
+}
+
+fn length(message: &Message) -> usize {
+    match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Close(_) => 0,
+    }
+}
+
+/// What a frame over the limit ends as.
+fn too_large(error: &axum::Error) -> bool {
+    use std::error::Error as _;
+    let capacity = |source: &(dyn std::error::Error + 'static)| source.to_string().contains("too long");
+    error.source().is_some_and(capacity) || error.to_string().contains("too long")
+}
