@@ -52,16 +52,16 @@ impl Keeper {
 async fn keep(shared: Weak<Shared>, mut desk: Desk, mut jobs: mpsc::Receiver<Job>) {
     loop {
         let mut batch = Vec::new();
-        let nap = match shared.upgrade() {
-            Some(shared) => desk.until_due(&shared).map_or(NAP, |due| due.min(NAP)),
-            None => return,
-        };
+        let Some(open) = shared.upgrade() else { return };
+        // What is due may wait for somebody who waits for it.
+        let due = desk.until_due(&open).filter(|_| desk.is_watched(&open));
+        let nap = due.map_or(NAP, |due| due.min(NAP));
+        drop(open);
         let received = tokio::time::timeout(nap, jobs.recv_many(&mut batch, BATCH)).await;
         let Some(shared) = shared.upgrade() else { return };
         match received {
             Ok(0) => return,
             Ok(_) => {}
-            // Somebody here waits for what ends by itself.
             Err(_) if desk.is_due(&shared) && desk.is_watched(&shared) => {}
             Err(_) => continue,
         }
