@@ -56,6 +56,8 @@ pub enum Command {
     Key(Key),
     /// Simulated shoppers that browse, fill carts and order.
     Traffic(Traffic),
+    /// The bus: publish, queues, groups, tail, dead letters, clients.
+    Bus(crate::bus::Bus),
 }
 
 #[derive(Args)]

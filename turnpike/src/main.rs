@@ -1,5 +1,6 @@
 //! `turnpike`: every role of the system in one executable, a subcommand each.
 
+mod bus;
 mod check;
 mod cli;
 mod demo;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Check(options) => return check::main(&options),
         Command::Key(command) => key::main(command),
         Command::Traffic(options) => traffic::main(options),
+        Command::Bus(options) => return bus::main(options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -62,7 +62,8 @@ pub(crate) async fn publish(
 /// If the event or the level is refused, or the bus is away.
 pub async fn publish_directly(bus: &Bus, event: Envelope, confirm: &str, timeout: Duration) -> anyhow::Result<Value> {
     let refused = |problem: Problem| anyhow::anyhow!("{}", problem.detail);
-    let wanted = Wanted { timeout, ..Wanted::level(confirm, false).map_err(refused)? };
+    let mut wanted = Wanted::level(confirm, false).map_err(refused)?;
+    wanted.timeout = timeout;
     let outcomes = record::confirmed(bus, &CancellationToken::new(), vec![event], &wanted).await.map_err(refused)?;
     let receipt = outcomes.into_iter().next().context("nothing was published")?.map_err(refused)?;
     Ok(json!(receipt))

@@ -1,0 +1,196 @@
+//! `turnpike bus …`: what may be said on the command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand, ValueEnum};
+use events::Address;
+
+#[derive(Args)]
+pub struct Bus {
+    #[command(flatten)]
+    pub way: Way,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The way in: a gateway (by default the one of `demo.env`), or Redis itself.
+#[derive(Args)]
+pub struct Way {
+    /// A gateway in front of the bus; default: DEMO_URL, from the environment or the data folder's demo.env.
+    #[arg(long, global = true, value_name = "URL")]
+    pub url: Option<String>,
+    /// The key to show the gateway; default: the demo's operator signs in.
+    #[arg(long, global = true, value_name = "KEY", env = "TURNPIKE_API_KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
+    /// Reads the bus in this Redis itself, past every gateway.
+    #[arg(long, global = true, value_name = "URL", conflicts_with = "url")]
+    pub redis: Option<String>,
+    /// Where demo.env is.
+    #[arg(long, global = true, value_name = "FOLDER", default_value = "./turnpike-data")]
+    pub data_dir: PathBuf,
+    /// For people, or for programs.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Tables.
+    Text,
+    /// One document; a line each where there is no end to it.
+    Json,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Publishes an event: `turnpike bus publish ORDERS/NOTE '{"text":"hello"}'`.
+    Publish(Publish),
+    /// The queues and how much they hold.
+    Queues,
+    /// The groups: how far behind, what is in flight, what is dead.
+    Groups {
+        /// Shows them again every second.
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// Follows the events of a queue.
+    Tail(Tail),
+    /// Dead letters: ls, show, redrive, discard.
+    #[command(subcommand)]
+    Dlq(Dlq),
+    /// Who is connected, members of groups included.
+    Clients,
+}
+
+#[derive(Args)]
+pub struct Publish {
+    /// Where to: `ORDERS/NOTE`.
+    #[arg(value_name = "QUEUE/EVENT")]
+    pub address: Address,
+    /// The data, as JSON; `-` reads it from the standard input.
+    pub data: Option<String>,
+    /// The entity it is about: `products/42`.
+    #[arg(long)]
+    pub subject: Option<String>,
+    /// What orders it; default: the subject.
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Its id: published twice, it is recorded once.
+    #[arg(long)]
+    pub id: Option<String>,
+    /// The data is not JSON but of this media type.
+    #[arg(long, value_name = "TYPE")]
+    pub content_type: Option<String>,
+    /// Wait for: `stored`, `fsynced`, `delivered`, `delivered:GROUP,GROUP`.
+    #[arg(long, value_name = "LEVEL", default_value = "stored")]
+    pub confirm: String,
+    /// The longest to wait for `delivered`, at most 60s.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub timeout: Duration,
+    /// Each line of the standard input is an event's data.
+    #[arg(long, conflicts_with_all = ["data", "id"])]
+    pub batch: bool,
+}
+
+#[derive(Args)]
+pub struct Tail {
+    /// Which events: `ORDERS/*`, `DB/{CREATE,UPDATE}`.
+    #[arg(value_name = "FILTER")]
+    pub filter: String,
+    /// Where to begin: `earliest`, `latest`, as long ago as `-5m`, or a cursor.
+    #[arg(long, default_value = "latest", allow_hyphen_values = true)]
+    pub from: String,
+    /// Ends after so many events.
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
+#[derive(Subcommand)]
+pub enum Dlq {
+    /// Lists a group's dead letters.
+    Ls {
+        group: String,
+        /// At most so many.
+        #[arg(short = 'n', long, default_value_t = 100)]
+        count: usize,
+    },
+    /// Shows one, with its event and what went wrong.
+    Show {
+        group: String,
+        /// As `ls` lists it: `0:42`.
+        letter: Letter,
+    },
+    /// Gives dead letters to their group again.
+    Redrive(Chosen),
+    /// Forgets dead letters.
+    Discard(Chosen),
+}
+
+#[derive(Args)]
+pub struct Chosen {
+    pub group: String,
+    /// As `ls` lists them: `0:42`.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub letters: Vec<Letter>,
+    /// All of the group's.
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// A dead letter's partition and position: `0:42`, or `42` in the first partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Letter {
+    pub partition: u32,
+    pub position: u64,
+}
+
+impl std::str::FromStr for Letter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (partition, position) = text.split_once(':').unwrap_or(("0", text));
+        let number = || "a partition and a position, as in 0:42".to_owned();
+        Ok(Self {
+            partition: partition.parse().map_err(|_| number())?,
+            position: position.parse().map_err(|_| number())?,
+        })
+    }
+}
+
+/// `300ms`, `5s`, `15m`, `12h`, `7d`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => 0,
+    };
+    let duration = number.parse::<u64>().ok().and_then(|number| number.checked_mul(millis)).filter(|_| millis > 0);
+    duration.map(Duration::from_millis).ok_or_else(|| "a duration such as 500ms, 5s, 15m, 12h or 7d".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_named_as_it_is_listed() {
+        assert_eq!("3:42".parse(), Ok(Letter { partition: 3, position: 42 }));
+        assert_eq!("42".parse(), Ok(Letter { partition: 0, position: 42 }));
+        for wrong in ["", ":", "a", "1:2:3", "-1:2"] {
+            assert!(wrong.parse::<Letter>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
+        for wrong in ["", "5", "m", "5w", "-5m", "99999999999999999999d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}
