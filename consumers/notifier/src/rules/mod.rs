@@ -1,9 +1,11 @@
 //! What an operator writes: the channels, the people, and the rules that bring them together. `rules.yaml` beside this
 //! crate's manifest is the commented reference.
 //!
-//! Here is only the form. What it means, and everything that may be wrong with it, is `compile.rs`'s.
+//! Here is only the form. What it means, and everything that may be wrong with it, is `check.rs`'s and
+//! `compile.rs`'s.
 
 mod channels;
+mod check;
 pub(crate) mod compile;
 mod duration;
 pub(crate) mod fault;
@@ -20,16 +22,22 @@ use serde_json::Value;
 pub use channels::{Channels, Console, Email, Sms, Tls, Webhook};
 pub use fault::{Fault, Faults};
 
-/// The channels, and which events go to whom over them; a section of the notifier's configuration.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// The channels, and which events go to whom over them; a section of the notifier's configuration. By default it is the
+/// demo's, which is the reference; one that is written stands for itself, and nothing of the demo's is mixed into it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rules {
     /// Where a notifier that is new begins.
+    #[serde(default)]
     pub start: Start,
+    #[serde(default)]
     pub channels: Channels,
+    #[serde(default)]
     pub people: Vec<Person>,
     /// Names for several people.
+    #[serde(default)]
     pub groups: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
     pub rules: Vec<Rule>,
 }
 
@@ -137,16 +145,14 @@ impl Channel {
     }
 }
 
-impl Rules {
-    /// The demo's rules, and the reference of this section.
-    ///
-    /// # Panics
-    /// Never: a test reads it.
-    #[expect(clippy::expect_used, reason = "it is part of the program, and a test reads it")]
-    pub fn demo() -> Self {
+impl Default for Rules {
+    #[expect(clippy::expect_used, reason = "the reference is part of the program, and a test reads it")]
+    fn default() -> Self {
         serde_saphyr::from_str(crate::REFERENCE).expect("the reference")
     }
+}
 
+impl Rules {
     /// Reads and checks a section; `variables` are the values of `${NAME}` and `${NAME:-default}` in plain scalars, usually
     /// the environment's.
     ///

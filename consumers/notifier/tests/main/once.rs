@@ -138,7 +138,7 @@ async fn a_new_notifier_begins_with_what_happens_from_now_on() {
 async fn the_demo_writes_to_the_console() {
     let site = Site::sqlite().await;
     let demo = notifier::REFERENCE.replace("start: now", "start: earliest");
-    assert_eq!(Rules::demo().rules.len(), 1);
+    assert_eq!(Rules::default().rules.len(), 1);
     let notifier = site.start(&demo).await;
     site.publish(vec![account(1)]).await;
     notifier.come_to("sent", 2).await;

@@ -142,6 +142,7 @@ rules: [{name: a, on: DB/*, template: {text: x}, recipients: {console: [ann]}}]
     .unwrap();
     assert_eq!(format!("{:?}", reference.channels), format!("{:?}", least.channels));
     assert!(reference.people[1].webhook.is_some());
+    Rules::default().check().unwrap();
 }
 
 #[tokio::test]
@@ -163,7 +164,8 @@ async fn channels_with_tls_can_be_built() {
 #[tokio::test]
 async fn nothing_is_built_from_rules_that_are_wrong() {
     let site = Site::sqlite().await;
-    let config = Config { bus: site.bus.clone(), database: site.url(), rules: Rules::default(), pace: None };
+    let rules = Rules { rules: Vec::new(), ..Rules::default() };
+    let config = Config { bus: site.bus.clone(), database: site.url(), rules, pace: None };
     let Err(refused) = notifier::build(config).await else { panic!("no rule is nothing to do") };
     assert_eq!(refused.to_string(), "rules: must name at least one");
     assert_eq!(refused.downcast::<Faults>().unwrap().0.len(), 1);
