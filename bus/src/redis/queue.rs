@@ -3,6 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use events::Name;
+use futures_util::future::try_join_all;
 use redis::{FromRedisValue as _, Value};
 
 use super::{
@@ -58,17 +59,14 @@ pub(super) async fn statuses(shared: &Shared) -> Result<Vec<QueueStatus>, Error>
     shared.refresh().await?;
     let mut statuses = Vec::new();
     for queue in shared.queues() {
-        let mut partitions = Vec::new();
-        for partition in 0..queue.partitions {
-            let ran = shared.look(&queue.name, partition).await?;
-            let (view, dedupe_cut_short) = (ran.view, ran.value != Value::Nil);
-            partitions.push(PartitionStatus {
-                floor: view.floor,
-                next: view.next,
-                lineage: view.lineage,
-                dedupe_cut_short,
-            });
-        }
+        let looking = (0..queue.partitions).map(|partition| shared.look(&queue.name, partition));
+        let partitions = try_join_all(looking).await?.into_iter().map(|ran| PartitionStatus {
+            floor: ran.view.floor,
+            next: ran.view.next,
+            lineage: ran.view.lineage,
+            dedupe_cut_short: ran.value != Value::Nil,
+        });
+        let partitions = partitions.collect();
         statuses.push(QueueStatus { name: queue.name.clone(), max_age: queue.max_age, partitions });
     }
     Ok(statuses)

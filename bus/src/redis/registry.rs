@@ -58,6 +58,11 @@ impl Registry {
         self.groups.read().values().cloned().collect()
     }
 
+    /// The names of the groups on a queue.
+    pub(super) fn each_group_on(&self, queue: &Name, mut each: impl FnMut(&String)) {
+        self.groups.read().values().filter(|group| group.filter.queue == *queue).for_each(|group| each(&group.name));
+    }
+
     /// A queue, by asking where this node hasn't heard of it.
     pub(super) async fn find_queue(
         &self,

@@ -10,7 +10,7 @@ use redis::FromRedisValue as _;
 use tokio::time::MissedTickBehavior;
 
 use super::{
-    group, guard, log,
+    group, log,
     script::{Script, WhenFull},
     server::unexpected,
     shared::Shared,
@@ -31,7 +31,6 @@ pub(super) async fn run(shared: Arc<Shared>) {
     ticks.reset();
     while shared.closed.run_until_cancelled(ticks.tick()).await.is_some() {
         let pass = async {
-            guard::learn(&shared).await?;
             pass(&shared).await?;
             group::housekeep(&shared).await
         };

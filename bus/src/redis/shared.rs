@@ -14,8 +14,8 @@ use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    group::Teams,
     Options,
+    group::Teams,
     keys::Keys,
     place::{Place, Ran},
     registry::Registry,
@@ -193,9 +193,7 @@ impl Shared {
     /// Something was recorded in the queue: its readers look, and the members of its groups.
     pub(super) fn wake_queue(&self, queue: &Name) {
         self.wakes.appended.wake(queue);
-        for group in self.registry.groups().iter().filter(|group| group.filter.queue == *queue) {
-            self.wakes.claimable.wake(&group.name);
-        }
+        self.registry.each_group_on(queue, |group| self.wakes.claimable.wake(group));
     }
 
     pub(super) fn wake_group(&self, group: &str) {

@@ -4,10 +4,10 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use events::Name;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::try_join_all};
 use tokio::time::MissedTickBehavior;
 
-use super::{group, shared::Shared};
+use super::{group, guard, shared::Shared};
 use crate::Error;
 
 const LOOK: Duration = Duration::from_secs(1);
@@ -57,6 +57,7 @@ pub(super) async fn look(shared: Arc<Shared>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while shared.closed.run_until_cancelled(ticks.tick()).await.is_some() {
         let looked = async {
+            guard::learn(&shared).await?;
             shared.refresh().await?;
             look_once(&shared, &mut seen).await?;
             group::tick(&shared).await
@@ -72,9 +73,9 @@ async fn look_once(shared: &Shared, seen: &mut HashMap<(Name, u32), (u64, u64)>)
     let followed = followed(shared);
     for queue in shared.queues().iter().filter(|queue| followed.contains(&queue.name)) {
         let mut changed = false;
-        for partition in 0..queue.partitions {
-            let view = shared.look(&queue.name, partition).await?.view;
-            let now = (view.lineage, view.next);
+        let looking = (0..queue.partitions).map(|partition| shared.look(&queue.name, partition));
+        for (partition, looked) in (0..).zip(try_join_all(looking).await?) {
+            let now = (looked.view.lineage, looked.view.next);
             let before = seen.insert((queue.name.clone(), partition), now);
             changed |= before != Some(now);
         }

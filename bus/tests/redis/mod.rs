@@ -17,7 +17,6 @@ mod group;
 mod loss;
 mod node;
 mod opening;
-mod scratch;
 
 conformance::suite!(crate::redis::RedisLab::open);
 

@@ -1,7 +1,8 @@
 -- Runs before every script on a partition: finds the partition's lineage, begins a new one where the server is another
 -- one or has forgotten, and tells the time. A script's own text is the body of `main`; it uses
 --   keys, args        what its caller gave it
---   part              lineage (text), seq, floor, now (milliseconds that never go back); it may change seq and floor
+--   part              lineage (text), seq, floor, now (milliseconds that never go back), partitions (text; false: not
+--                     told yet how many the queue has); it may change seq and floor
 --   META, STREAM, DEDUPE, ORDER, GROUPS    the partition's keys
 --   int(n)            a number as text, all digits
 --   hint(text)        tells every node that something changed
@@ -17,11 +18,16 @@ local function hint(text) redis.call('PUBLISH', ARGV[4], text) end
 local part = {}
 do
     local info = redis.call('INFO', 'server', 'replication')
-    local server = info:match('run_id:(%x+)') .. ':' .. info:match('master_replid:(%x+)')
-    local meta = redis.call('HMGET', META, 'server', 'lineage', 'seq', 'floor', 'now', 'offset')
+    local function forty(name)
+        local _, last = info:find(name, 1, true)
+        return info:sub(last + 1, last + 40)
+    end
+    local server = forty('run_id:') .. ':' .. forty('master_replid:')
+    local meta = redis.call('HMGET', META, 'server', 'lineage', 'seq', 'floor', 'now', 'offset', 'partitions')
     part.lineage = meta[2] or nil
     part.seq, part.floor = tonumber(meta[3] or 0), tonumber(meta[4] or 1)
     part.told, part.offset = tonumber(meta[5] or 0), tonumber(meta[6] or 0)
+    part.partitions = meta[7]
 
     local raw = tonumber(ARGV[2])
     if not raw then

@@ -8,32 +8,36 @@
 local WINDOW = 2 * 3600000
 local RUNS = 16
 
-local told = redis.call('HGET', META, 'partitions')
-if told and told ~= args[3] then return tonumber(told) end
+if part.partitions and part.partitions ~= args[3] then return tonumber(part.partitions) end
 
-local at = 4
-local function take()
-    at = at + 1
-    return args[at]
+local publishes, asked = {}, {}
+local at = 5
+for i = 1, tonumber(args[4]) do
+    local publish = { expected = args[at], outbox = args[at + 1], no = tonumber(args[at + 2]), count = tonumber(args[at + 3]) }
+    publish.at = at + 4
+    at = publish.at + 2 * publish.count
+    if publish.outbox == '' then
+        for event = publish.at, at - 1, 2 do asked[#asked + 1] = args[event] end
+    end
+    publishes[i] = publish
 end
 
--- What the window knows of an event: its position, 0 where it knows nothing.
-local here = {}
-local function known(digest)
-    if here[digest] then return here[digest] end
-    local found = redis.call('HGET', DEDUPE, digest)
-    if found then
-        local position, recorded = found:match('(%d+):(%d+)')
-        if tonumber(recorded) > part.now - WINDOW then return tonumber(position) end
+-- The window: where an event was recorded in the last two hours.
+local window = {}
+if #asked > 0 then
+    for i, found in ipairs(redis.call('HMGET', DEDUPE, unpack(asked))) do
+        if found then
+            local position, recorded = found:match('(%d+):(%d+)')
+            if tonumber(recorded) > part.now - WINDOW then window[asked[i]] = tonumber(position) end
+        end
     end
-    return 0
 end
 
 local entry, digests = { 'l', part.lineage }, {}
 local first = part.seq + 1
 local function record(digest, event)
     part.seq = part.seq + 1
-    here[digest] = part.seq
+    window[digest] = part.seq
     digests[#digests + 1] = digest
     entry[#entry + 1] = 'e'
     entry[#entry + 1] = event
@@ -78,43 +82,42 @@ local function position_of(from, no)
 end
 
 local answers = {}
-for i = 1, tonumber(args[4]) do
-    local expected, name, no, count = take(), take(), tonumber(take()), tonumber(take())
-    local from = name ~= '' and outbox(name)
-    local answer = { 2 }
-    if expected ~= '' and expected ~= part.lineage then
-        answer = { 0 }
+for i, publish in ipairs(publishes) do
+    local from, no = publish.outbox ~= '' and outbox(publish.outbox), publish.no
+    if publish.expected ~= '' and publish.expected ~= part.lineage then
+        answers[i] = { 0 }
     elseif from and from.last and no > from.last + 1 then
-        answer = { 1, from.last + 1 }
-    end
-    for j = 1, count do
-        local digest, event = take(), take()
-        if answer[1] == 2 then
-            local before = 0
+        answers[i] = { 1, from.last + 1 }
+    else
+        local answer = { 2 }
+        for event = publish.at, publish.at + 2 * publish.count - 1, 2 do
+            local digest = args[event]
+            local before
             if not from then
-                before = known(digest)
+                before = window[digest]
             elseif from.last and no <= from.last then
                 before = position_of(from, no)
-                if before == 0 then before = -0.5 end
             end
-            if before > 0 then
-                answer[j + 1] = -before
-            elseif before < 0 then
-                answer[j + 1] = 0
+            if before then
+                answer[#answer + 1] = -before
             else
-                answer[j + 1] = record(digest, event)
-                if from then numbered(from, no, answer[j + 1]) end
+                local position = record(digest, args[event + 1])
+                answer[#answer + 1] = position
+                if from then numbered(from, no, position) end
             end
+            if from then no = no + 1 end
         end
-        if from then no = no + 1 end
+        answers[i] = answer
     end
-    answers[i] = answer
 end
 
 if #digests > 0 then
     redis.call('XADD', STREAM, int(first) .. '-' .. int(part.now), unpack(entry))
 
-    local changed = { 'seq', int(part.seq), 'partitions', args[3] }
+    -- What is recorded never lies in the future of the next time.
+    local changed =
+        { 'seq', int(part.seq), 'partitions', args[3], 'now', int(part.now), 'offset', int(part.offset) }
+    part.told, part.remember = part.now, false
     for name, from in pairs(outboxes) do
         if from.changed then
             local runs = {}
@@ -130,7 +133,8 @@ if #digests > 0 then
         remembered[2 * i - 1] = digest
         remembered[2 * i] = int(first + i - 1) .. recorded
     end
-    if redis.call('HLEN', DEDUPE) == 0 then redis.call('HDEL', META, 'cut_short') end
+    local size = redis.call('HLEN', DEDUPE) + #digests
+    if size == #digests then redis.call('HDEL', META, 'cut_short') end
     redis.call('HSET', DEDUPE, unpack(remembered))
     redis.call('RPUSH', ORDER, int(part.now) .. ':' .. int(first) .. ':' .. table.concat(digests))
     for _ = 1, 8 do
@@ -138,7 +142,7 @@ if #digests > 0 then
         if not oldest then break end
         local time, position, rest = oldest:match('^(%d+):(%d+):()')
         local over = tonumber(time) <= part.now - WINDOW
-        if not over and redis.call('HLEN', DEDUPE) <= tonumber(args[2]) then break end
+        if not over and size <= tonumber(args[2]) then break end
         for i = rest, #oldest, 16 do
             -- Not what a relay had recorded again since.
             local digest = oldest:sub(i, i + 15)
@@ -146,6 +150,7 @@ if #digests > 0 then
             if redis.call('HGET', DEDUPE, digest) == value then redis.call('HDEL', DEDUPE, digest) end
         end
         redis.call('LPOP', ORDER)
+        size = redis.call('HLEN', DEDUPE)
         if over then
             redis.call('HDEL', META, 'cut_short')
         else
@@ -157,8 +162,6 @@ if #digests > 0 then
     redis.call('PEXPIRE', ORDER, WINDOW + 60000)
 
     redis.call('HSET', META, unpack(changed))
-    -- What is recorded never lies in the future of the next time.
-    part.remember = true
     hint('q:' .. args[1])
 end
 return answers
