@@ -4,10 +4,14 @@
 
 mod client;
 mod fleet;
+mod prometheus;
+mod rotel;
 mod sms;
 mod system;
 
 pub use client::{Answer, Client};
 pub use fleet::{Fleet, FleetOptions};
+pub use prometheus::{Prometheus, Sample, promtool};
+pub use rotel::Rotel;
 pub use sms::{Sms, Text};
 pub use system::{Options, System, binary};

@@ -149,6 +149,18 @@ fn metric_names_stand_in_one_file_a_crate() {
 }
 
 #[test]
+fn redis_keys_stand_in_one_file_a_crate() {
+    let mut faults = Vec::new();
+    for (path, code) in code_of(&SOURCES) {
+        let keys = code.lines().any(|line| line.contains("\"tp:") || line.contains("\"tp\""));
+        if keys && path.file_name().is_none_or(|name| name != "keys.rs") {
+            faults.push(format!("{}: Redis keys belong into keys.rs", path.display()));
+        }
+    }
+    assert_none(faults);
+}
+
+#[test]
 fn the_order_of_layers_stands_in_one_file_a_stack() {
     let mut faults = Vec::new();
     for (path, code) in code_of(&SOURCES) {
@@ -177,7 +189,7 @@ fn an_errors_status_is_chosen_in_one_place() {
         "GATEWAY_TIMEOUT",
     ];
     let mut faults = Vec::new();
-    for (path, code) in code_of(&["gateway/src"]) {
+    for (path, code) in code_of(&["gateway/src", "broker/src", "consumers/dashboard/src"]) {
         let file = path.file_name().unwrap().to_str().unwrap().to_owned();
         // The ops listener answers operators, not clients.
         if matches!(file.as_str(), "problem.rs" | "ops.rs") {
@@ -207,7 +219,7 @@ fn no_module_is_named_after_nothing() {
     assert_none(faults);
 }
 
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     "turnpike/src",
     "gateway/src",
     "upstream/src",
@@ -215,6 +227,7 @@ const SOURCES: [&str; 10] = [
     "events/src",
     "outbox/src",
     "bus/src",
+    "broker/src",
     "consumers",
     "crates",
     "proto/src",

@@ -8,6 +8,7 @@ mod heard;
 mod kill;
 mod layout;
 mod limits;
+mod metrics;
 mod readme;
 mod replicas;
 mod shoppers;
