@@ -22,8 +22,8 @@ function queueBody(name) {
     element("span", { class: "queue-name" }, name), " ", element("span", { class: "state" }), element("span", { class: "log" }));
   body.append(element("tr", { class: "queue" }, title,
     element("td", { class: "number", "data-testid": `count-${name}` }),
-    element("td", { class: "number medium" }),
     element("td", { class: "number" }),
+    element("td", { class: "number medium" }),
     element("td", { class: "trend medium" }, spark())));
   return body;
 }
@@ -38,7 +38,7 @@ function update(body, name, queue, model) {
   write(title.querySelector(".log"), log.join(" · "));
   write(total, count(queue.total));
   write(minute, count([...queue.events.values()].reduce((sum, event) => sum + event.minute, 0)));
-  write(now, rate(model.rate(name)));
+  write(now, rate([...queue.events.values()].reduce((sum, event) => sum + event.lately, 0) / 5));
   drawSpark(trend.firstElementChild, model.events(120, name));
   const events = [...queue.events].sort(([one], [other]) => one.localeCompare(other));
   if (queue.others > 0) events.push(["", { count: queue.others, minute: null }]);
@@ -50,7 +50,7 @@ function update(body, name, queue, model) {
       cell.textContent = text;
     }
     write(of.cells[2], figures.minute === null ? "" : count(figures.minute));
-    write(of.cells[3], figures.minute === null ? "" : rate(figures.minute / 60));
+    write(of.cells[3], figures.minute === null ? "" : rate(figures.lately / 5));
   }, row);
 }
 
@@ -58,8 +58,8 @@ function eventRow(queue, event) {
   return element("tr", { class: "event" },
     element("th", { scope: "row" }, event === "" ? "further names" : event),
     element("td", { class: "number count", "data-testid": `count-${queue}-${event}` }),
-    element("td", { class: "number medium" }),
     element("td", { class: "number" }),
+    element("td", { class: "number medium" }),
     element("td", { class: "trend medium" }));
 }
 

@@ -40,10 +40,10 @@ export function showHealth(model) {
   const findings = model.findings();
   const worst = findings[0]?.level ?? "good";
   const bad = findings.filter((finding) => finding.level === "bad").length;
-  const others = findings.length - 1;
-  const text = findings.length === 0 ? "All is well"
-    : bad > 0 ? (others ? `Trouble, and ${others} more` : "Trouble")
-      : `${findings.length} ${findings.length === 1 ? "thing needs" : "things need"} attention`;
+  const warnings = findings.length - bad;
+  const words = [bad && `${bad} ${bad === 1 ? "problem" : "problems"}`,
+    warnings && `${warnings} ${warnings === 1 ? "warning" : "warnings"}`];
+  const text = words.filter(Boolean).join(", ") || "All is well";
   const pill = by("health");
   pill.dataset.level = worst;
   write(pill.querySelector(".mark"), MARKS[worst]);

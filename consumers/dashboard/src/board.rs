@@ -115,6 +115,8 @@ impl Board {
 
     /// Everything as of now; its position, its text.
     pub fn snapshot(&self) -> (Version, Arc<str>) {
+        // What isn't visible yet would be told again.
+        self.publish();
         self.after(Version(0))
     }
 

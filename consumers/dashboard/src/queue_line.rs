@@ -28,7 +28,8 @@ pub(crate) struct QueueLine {
 #[derive(Debug, Default)]
 struct Minute {
     window: Window,
-    told: u32,
+    minute: u32,
+    lately: u32,
     changed: u64,
 }
 
@@ -56,7 +57,7 @@ impl QueueLine {
     /// Counts an event that was recorded in that second.
     pub fn count(&mut self, event: &Name, second: i64, version: u64) {
         self.changed = version;
-        if self.tally.count(event).is_some() {
+        if self.tally.count(event) {
             let minute = self.minutes.entry(event.clone()).or_default();
             minute.window.count(second);
             minute.changed = version;
@@ -67,9 +68,10 @@ impl QueueLine {
     pub fn pass(&mut self, now: i64, version: u64) -> bool {
         let mut any = false;
         for minute in self.minutes.values_mut() {
-            let events = minute.window.minute(now);
-            if events != minute.told {
-                (minute.told, minute.changed, any) = (events, version, true);
+            let sums = (minute.window.minute(now), minute.window.lately(now));
+            if sums != (minute.minute, minute.lately) {
+                (minute.minute, minute.lately) = sums;
+                (minute.changed, any) = (version, true);
             }
         }
         if any {
@@ -86,7 +88,7 @@ impl QueueLine {
         let changed = self.minutes.iter().filter(|(_, minute)| minute.changed > after);
         let events = changed.map(|(name, minute)| {
             let count = self.tally.events.get(name).copied().unwrap_or(0);
-            (name.as_str(), EventTold { count, minute: minute.told })
+            (name.as_str(), EventTold { count, minute: minute.minute, lately: minute.lately })
         });
         Some(QueueTold {
             total: self.tally.total(),

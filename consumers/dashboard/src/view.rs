@@ -68,6 +68,8 @@ pub(crate) struct EventTold {
     pub count: u64,
     /// Recorded in the last 60 s.
     pub minute: u32,
+    /// Recorded in the last 5 s that are over.
+    pub lately: u32,
 }
 
 /// An event without its payload.

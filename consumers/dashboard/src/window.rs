@@ -1,4 +1,4 @@
-//! How many events a name had in the last minute, by the second they were recorded in.
+//! How many events a name had lately, by the second they were recorded in.
 
 const SECONDS: i64 = 60;
 
@@ -32,6 +32,12 @@ impl Window {
         self.events.iter().fold(0, |sum, events| sum.saturating_add(*events))
     }
 
+    /// The events of the last five seconds that are over.
+    pub fn lately(&mut self, now: i64) -> u32 {
+        self.forget_until(now);
+        (1..=5).fold(0, |sum, passed| sum.saturating_add(self.events[at(now - passed)]))
+    }
+
     fn forget_until(&mut self, second: i64) {
         if second <= self.newest {
             return;
@@ -62,6 +68,17 @@ mod tests {
         assert_eq!(window.minute(1_060), 1);
         assert_eq!(window.minute(1_089), 1);
         assert_eq!(window.minute(5_000), 0);
+    }
+
+    #[test]
+    fn lately_is_five_seconds_without_the_one_that_runs() {
+        let mut window = Window::default();
+        for second in 90..=100 {
+            window.count(second);
+        }
+        assert_eq!(window.lately(100), 5);
+        assert_eq!(window.lately(104), 2);
+        assert_eq!(window.lately(106), 0);
     }
 
     #[test]
