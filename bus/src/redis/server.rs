@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use redis::{
     Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo as _, RedisError, ServerErrorKind, Value,
     aio::{ConnectionManager, ConnectionManagerConfig, PubSub},
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 
 use super::script::Script;
@@ -15,6 +16,8 @@ use crate::{Error, metrics};
 /// The longest a connection, and an answer, is waited for.
 const CONNECT: Duration = Duration::from_secs(2);
 const ANSWER: Duration = Duration::from_secs(5);
+/// How often a silent connection is probed; after two it is given up.
+const PROBE: Duration = Duration::from_secs(5);
 /// Attempts at a new connection before those who wait are told; whoever asks next begins anew.
 const ATTEMPTS: usize = 4;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(500);
@@ -31,8 +34,7 @@ impl Server {
     /// If the URL is none, or nobody answers there.
     pub(super) async fn connect(url: &str) -> anyhow::Result<Self> {
         let info = url.into_connection_info().context("the URL of Redis")?;
-        // A small command mustn't wait for a bigger packet.
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        let tcp = settings(info.tcp_settings().clone());
         let client = Client::open(info.set_tcp_settings(tcp)).context("the URL of Redis")?;
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(CONNECT))
@@ -84,6 +86,16 @@ impl Server {
         metrics::redis_round_trip(began.elapsed());
         answer
     }
+}
+
+fn settings(tcp: TcpSettings) -> TcpSettings {
+    // A machine that is gone answers nothing, not even that: without probes its connections would stay for long.
+    let probes = TcpKeepalive::new().with_time(PROBE).with_interval(PROBE);
+    // A small command mustn't wait for a bigger packet.
+    let tcp = tcp.set_nodelay(true).set_keepalive(probes);
+    #[cfg(target_os = "linux")]
+    let tcp = tcp.set_user_timeout(2 * PROBE);
+    tcp
 }
 
 fn is_unknown_script(error: &RedisError) -> bool {

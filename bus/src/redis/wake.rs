@@ -55,6 +55,7 @@ pub(super) async fn look(shared: Arc<Shared>) {
     let mut seen = HashMap::new();
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut away = false;
     while shared.closed.run_until_cancelled(ticks.tick()).await.is_some() {
         let looked = async {
             guard::learn(&shared).await?;
@@ -62,8 +63,16 @@ pub(super) async fn look(shared: Arc<Shared>) {
             look_once(&shared, &mut seen).await?;
             group::tick(&shared).await
         };
-        if let Some(Err(error)) = shared.closed.run_until_cancelled(looked).await {
-            tracing::warn!(%error, "the bus was not looked at");
+        match shared.closed.run_until_cancelled(looked).await {
+            Some(Err(error)) if !away => {
+                tracing::warn!(%error, "redis is away");
+                away = true;
+            }
+            Some(Ok(())) if away => {
+                tracing::info!("redis is back");
+                away = false;
+            }
+            _ => {}
         }
     }
 }

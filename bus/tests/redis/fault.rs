@@ -1,6 +1,7 @@
 //! While Redis is away or full the bus says so; when it is back, the bus works again.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -111,4 +112,43 @@ async fn a_tail_outlives_a_kill() {
     eventually("it takes events again", async || bus.publish(vec![event("b", "k")]).await.is_ok()).await;
     let seen = tokio::time::timeout(Duration::from_secs(20), following).await.expect("in time").unwrap();
     assert_eq!(seen, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn what_was_confirmed_survives_kills_in_traffic() {
+    let mut lab = RedisLab::open().await;
+    let publishers: Vec<_> = (0..4)
+        .map(|publisher| {
+            let bus = lab.bus();
+            tokio::spawn(async move {
+                let mut confirmed = BTreeMap::new();
+                for n in 0..100 {
+                    let id = format!("{publisher}-{n}");
+                    // An answer that was lost is asked for again: the window knows.
+                    let recorded = loop {
+                        match bus.publish(vec![event(&id, &publisher.to_string())]).await {
+                            Ok(mut outcomes) => break outcomes.remove(0).unwrap(),
+                            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                        }
+                    };
+                    confirmed.insert(recorded.position.unwrap(), id);
+                }
+                confirmed
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        lab.server.restart().await;
+    }
+    let mut confirmed = BTreeMap::new();
+    for publisher in publishers {
+        confirmed.extend(publisher.await.unwrap());
+    }
+    let page = lab.bus().read(&queue(), 0, 1, 1000).await.unwrap();
+    let recorded: BTreeMap<u64, String> =
+        page.events.iter().map(|logged| (logged.position, logged.envelope.id.clone())).collect();
+    assert_eq!(recorded, confirmed, "each event once, where its publisher was told");
+    assert!(recorded.keys().copied().eq(1..=400), "dense");
+    assert!(page.lineages.0.len() > 1, "the kills fell into the traffic");
 }

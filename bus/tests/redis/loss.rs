@@ -116,3 +116,38 @@ async fn an_outbox_of_any_name_keeps_its_numbers() {
     }
     assert_eq!(bus.queues().await.unwrap()[0].partitions[0].next, 7, "two each, the third is a repetition");
 }
+
+#[tokio::test]
+async fn any_key_of_a_partition_may_be_deleted() {
+    let lab = RedisLab::open().await;
+    let bus = lab.bus();
+    let mut tail = bus.tail("DB/*".parse().unwrap(), TailFrom::Earliest).await.unwrap();
+    for (n, key) in ["m", "s", "d", "do", "gs"].into_iter().enumerate() {
+        let [before, after] = ["before", "after"].map(|when| format!("{when}-{n}"));
+        publish(&bus, &[(&before, "k")]).await;
+        assert_eq!(next_id(&mut tail).await, before);
+        command(&lab.server, &["DEL", &format!("tp:{{DB:0}}:{key}")]).await;
+        publish(&bus, &[(&after, "k")]).await;
+        // What was lost with it may be told as a gap; what is recorded now is read all the same.
+        loop {
+            match next(&mut tail).await {
+                Tailed::Event { envelope, .. } => break assert_eq!(envelope.id, after, "without {key}"),
+                Tailed::Gap(gap) => assert_eq!(gap.reason, GapReason::Reset, "only the meta's loss is one: {key}"),
+                Tailed::CaughtUp => {}
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_window_that_is_cut_short_says_so() {
+    let server = testkit::redis().await;
+    let options = bus::redis::Options { dedupe_events: 2, ..Default::default() };
+    let bus = bus::redis::open_with(&server.url(), options).await.unwrap();
+    for id in ["a", "b", "c"] {
+        publish(&bus, &[(id, "k")]).await;
+    }
+    assert!(bus.queues().await.unwrap()[0].partitions[0].dedupe_cut_short);
+    assert!(publish(&bus, &[("c", "k")]).await[0].duplicate, "the newest are known");
+    assert!(!publish(&bus, &[("a", "k")]).await[0].duplicate, "the oldest are not");
+}

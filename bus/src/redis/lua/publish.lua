@@ -134,9 +134,14 @@ if #digests > 0 then
         remembered[2 * i] = int(first + i - 1) .. recorded
     end
     local size = redis.call('HLEN', DEDUPE) + #digests
+    local batches = redis.call('RPUSH', ORDER, int(part.now) .. ':' .. int(first) .. ':' .. table.concat(digests))
+    if batches == 1 and size > #digests then
+        -- Without its order, which somebody deleted, nothing of it would ever go out.
+        redis.call('UNLINK', DEDUPE)
+        size = #digests
+    end
     if size == #digests then redis.call('HDEL', META, 'cut_short') end
     redis.call('HSET', DEDUPE, unpack(remembered))
-    redis.call('RPUSH', ORDER, int(part.now) .. ':' .. int(first) .. ':' .. table.concat(digests))
     for _ = 1, 8 do
         local oldest = redis.call('LINDEX', ORDER, 0)
         if not oldest then break end
