@@ -16,7 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use bus::Bus;
+use bus::{Bus, Refused};
 use events::{Envelope, Name};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
@@ -145,9 +145,10 @@ async fn one(
 /// 201, or 200 where all were duplicates; 207 where some were refused; the refusal where all were.
 fn answer_batch(receipts: Vec<Result<Receipt, Problem>>, wanted: &Wanted) -> Result<Response, Problem> {
     let recorded = receipts.iter().flatten().count();
-    if recorded == 0
-        && let Some((at, Err(problem))) = receipts.iter().enumerate().find(|(_, receipt)| receipt.is_err())
-    {
+    // The one that is at fault, not those that went down with it.
+    let refused = receipts.iter().enumerate().filter_map(|(at, receipt)| Some((at, receipt.as_ref().err()?)));
+    let at_fault = refused.min_by_key(|(_, problem)| problem.detail == Refused::Batch.to_string());
+    if let (0, Some((at, problem))) = (recorded, at_fault) {
         return Err(form::problem_of(at, problem.clone()));
     }
     let status = if recorded < receipts.len() {

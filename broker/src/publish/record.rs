@@ -219,10 +219,14 @@ async fn receipt(bus: &Bus, draining: &CancellationToken, wanted: &Wanted, degra
 #[cfg(test)]
 mod tests {
     use super::*;
+    use principal::Principal;
 
     #[test]
     fn a_source_is_a_uri_of_whoever_publishes() {
-        let of = |subject: &str| source(&Caller { subject: Some(subject.to_owned()), ..Caller::default() }).unwrap();
+        let of = |subject: &str| {
+            let principal = principal::Principal { subject: subject.to_owned(), ..Default::default() };
+            source(&Caller::from(principal)).unwrap()
+        };
         assert_eq!(of("customers/0192"), "/clients/customers/0192");
         assert_eq!(of("/services/order"), "/services/order");
         assert_eq!(of("partners/Acme & \u{e4}"), "/clients/partners/Acme%20&%20%C3%A4");

@@ -1,0 +1,168 @@
+//! `turnpike bus`, as an operator types it: through the gateway of a running system, and on Redis itself.
+
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use e2e::{Options, System, binary};
+use serde_json::{Value, json};
+
+/// How a command ended.
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code().unwrap(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    #[track_caller]
+    fn done(self) -> String {
+        assert_eq!(self.code, 0, "{}{}", self.out, self.err);
+        self.out
+    }
+
+    #[track_caller]
+    fn json(self) -> Value {
+        let out = self.done();
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("not JSON ({error}): {out}"))
+    }
+}
+
+/// The way in, as arguments.
+struct Cli(Vec<String>);
+
+impl Cli {
+    fn of(folder: &Path) -> Self {
+        Self(vec!["--data-dir".to_owned(), folder.to_str().unwrap().to_owned()])
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.arg("bus").args(arguments).args(&self.0).stdin(Stdio::null());
+        for name in ["DEMO_URL", "DEMO_OPERATOR_EMAIL", "DEMO_OPERATOR_PASSWORD", "TURNPIKE_API_KEY"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Said {
+        Said::of(&self.command(arguments).output().unwrap())
+    }
+
+    fn run_with(&self, arguments: &[&str], input: &str) -> Said {
+        let mut process = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        process.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        Said::of(&process.wait_with_output().unwrap())
+    }
+}
+
+/// What is the same whichever way in: publish, see it, follow it.
+fn publishes_and_follows(cli: &Cli) {
+    let receipt =
+        cli.run(&["publish", "NOTES/WRITTEN", r#"{"text":"one"}"#, "--id", "n1", "--key", "k", "-o", "json"]).json();
+    assert_eq!((&receipt["id"], &receipt["confirm"]), (&json!("n1"), &json!("stored")));
+    let again = cli.run(&["publish", "NOTES/WRITTEN", "{}", "--id", "n1", "--key", "k", "-o", "json"]).json();
+    assert_eq!((&again["duplicate"], &again["cursor"]), (&json!(true), &receipt["cursor"]));
+    let read = cli.run_with(&["publish", "NOTES/WRITTEN", "-", "--subject", "notes/2"], r#"{"text":"two"}"#).done();
+    assert!(read.starts_with("stored"), "{read}");
+    let lines =
+        cli.run_with(&["publish", "NOTES/WRITTEN", "--batch", "-o", "json"], "{\"text\":\"three\"}\n4\n").done();
+    assert_eq!(lines.lines().filter(|line| line.contains("cursor")).count(), 2, "{lines}");
+
+    let queues = cli.run(&["queues", "-o", "json"]).json();
+    let notes = queues["queues"].as_array().unwrap().iter().find(|queue| queue["name"] == "NOTES").unwrap();
+    assert_eq!((&notes["events"], &notes["max_age"]), (&json!(4), &json!("7d")));
+    let table = cli.run(&["queues"]).done();
+    let row = table.lines().find(|line| line.starts_with("NOTES ")).unwrap();
+    assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["NOTES", "4", "4", "1", "7d"]);
+    assert!(!table.contains('\u{1b}'), "colours are for terminals");
+
+    let followed = cli.run(&["tail", "NOTES/*", "--from", "earliest", "-n", "4", "-o", "json"]).done();
+    let events: Vec<Value> = followed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let data: Vec<&Value> = events.iter().map(|event| &event["data"]).collect();
+    assert_eq!(data, [&json!({"text": "one"}), &json!({"text": "two"}), &json!({"text": "three"}), &json!(4)]);
+    // A cursor goes on after its event.
+    let after = cli.run(&["tail", "NOTES/*", "--from", events[2]["cursor"].as_str().unwrap(), "-n", "1"]).done();
+    assert!(after.contains("NOTES/WRITTEN") && after.trim_end().ends_with('4'), "{after}");
+    let recent = cli.run(&["tail", "NOTES/*", "--from", "-5m", "-n", "4"]).done();
+    assert_eq!(recent.lines().count(), 4);
+
+    // Nobody reads the queue: it is recorded, and not delivered.
+    let waited = cli.run(&["publish", "NOTES/WRITTEN", "5", "--confirm", "delivered", "--timeout", "100ms"]);
+    assert_eq!(waited.code, 1);
+    assert!(waited.out.starts_with("stored") && waited.err.contains("timeout"), "{}{}", waited.out, waited.err);
+    for wrong in
+        [&["publish", "notes/written"][..], &["publish", "NOTES"], &["tail"], &["dlq", "show", "g", "x"], &["nothing"]]
+    {
+        assert_eq!(cli.run(wrong).code, 2, "{wrong:?}");
+    }
+    let refused = cli.run(&["publish", "NOTES/WRITTEN", "no json"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("JSON"), "{}", refused.err);
+    let refused = cli.run(&["dlq", "ls", "nobody"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("nobody"), "{}", refused.err);
+}
+
+#[tokio::test]
+async fn an_operator_asks_a_running_system() {
+    let system = System::start(Options::default()).await;
+    let cli = Cli::of(system.folder());
+    publishes_and_follows(&cli);
+
+    system.customer("someone@turnpike.example").await;
+    let delivered = cli.run(&["publish", "DB/NOTED", "{}", "--confirm", "delivered:logger", "--timeout", "30s"]).done();
+    assert!(delivered.starts_with("delivered") && delivered.contains("logger: acked"), "{delivered}");
+    let groups = cli.run(&["groups", "-o", "json"]).json();
+    let logger = groups["groups"].as_array().unwrap().iter().find(|group| group["name"] == "logger").unwrap();
+    assert_eq!((&logger["dead"], &logger["members"]), (&json!(0), &json!(1)));
+    let table = cli.run(&["groups"]).done();
+    assert!(table.starts_with("GROUP ") && table.contains("logger"), "{table}");
+    let clients = cli.run(&["clients"]).done();
+    assert!(clients.contains("member") && clients.contains("(logger)"), "{clients}");
+    assert!(cli.run(&["dlq", "ls", "logger"]).done().contains("no dead letters"));
+
+    // An API key of a customer may not operate; the gateway's problem says so.
+    let mut customer = Cli::of(system.folder());
+    customer.0.extend(["--api-key".to_owned(), system.env("DEMO_API_KEY").to_owned()]);
+    let refused = customer.run(&["queues"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("403") && refused.err.contains("bus:read"), "{}", refused.err);
+}
+
+#[tokio::test]
+async fn an_operator_reads_redis_itself() {
+    let redis = testkit::redis().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut cli = Cli::of(folder.path());
+    cli.0.extend(["--redis".to_owned(), redis.url()]);
+    publishes_and_follows(&cli);
+}
+
+#[test]
+fn who_is_not_there_is_said_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let nothing = Cli::of(folder.path()).run(&["queues"]);
+    assert_eq!(nothing.code, 1);
+    assert!(nothing.err.contains("turnpike up") && nothing.err.contains("--redis"), "{}", nothing.err);
+    let mut closed = Cli::of(folder.path());
+    closed.0.extend(["--api-key", "k", "--url", "http://127.0.0.1:9"].map(str::to_owned));
+    let refused = closed.run(&["queues"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("http://127.0.0.1:9"), "{}", refused.err);
+    let both = closed.run(&["queues", "--redis", "redis://127.0.0.1:9"]);
+    assert_eq!(both.code, 2, "{}", both.err);
+}
