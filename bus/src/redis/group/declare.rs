@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     super::{log, shared::Shared},
-    state::{self, COMMIT, Held, Letters},
+    state::{self, COMMIT, Committer, Held, Letters},
 };
 use crate::{Error, Group, Start};
 
@@ -39,7 +39,8 @@ pub(in crate::redis) async fn declare(shared: &Arc<Shared>, group: Group) -> Res
 async fn begin(shared: &Shared, group: &Group, partition: u32) -> Result<(), Error> {
     let queue = &group.filter.queue;
     let of = shared.keys().group_keys(queue, partition, &group.name);
-    let keys = [of.state, of.dead, of.died];
+    let keys = [of.state, of.dead, of.died, of.turn];
+    let by = Committer { group: &group.name, queue, node: shared.roster.node(), late: false };
     for _ in 0..ATTEMPTS {
         let view = shared.look(queue, partition).await?.view;
         let next = match group.start {
@@ -47,7 +48,7 @@ async fn begin(shared: &Shared, group: &Group, partition: u32) -> Result<(), Err
             start => log::position_at(shared, queue, partition, start).await?,
         };
         let mut held = Held::new(group.mode, next, view.lineage);
-        let args = state::commit(&group.name, queue.as_str(), &mut held, &Letters::default(), &[]);
+        let args = state::commit(&by, &mut held, &Letters::default(), &[]);
         let ran = shared.run(&COMMIT, queue, partition, &keys, &args).await?;
         if !matches!(state::read(ran.value)?, state::Answer::Gone) {
             return Ok(());

@@ -14,7 +14,7 @@ use super::{
     job::{Answer, Ask},
     keeper::Holders,
     letter::Letter,
-    state::{self, COMMIT, Held, Letters},
+    state::{self, COMMIT, Committer, Held, Letters},
     window::Window,
 };
 use crate::{
@@ -32,6 +32,8 @@ pub(super) struct Desk {
     pub(super) rng: StdRng,
     pub(super) window: Window,
     held: Option<Held>,
+    /// Others were first too often.
+    pub(super) late: bool,
     /// When the lowest event that isn't settled was recorded.
     pub(super) oldest: Option<(u64, i64)>,
 }
@@ -57,6 +59,8 @@ pub(super) enum Tried {
     Done(Vec<Result<Answer, Error>>),
     /// Somebody else was first.
     Stale,
+    /// It is somebody else's turn.
+    Busy,
 }
 
 impl Desk {
@@ -70,6 +74,7 @@ impl Desk {
             labels: GroupLabels::new(name),
             rng: StdRng::from_os_rng(),
             held: None,
+            late: false,
             oldest: None,
         }
     }
@@ -157,6 +162,7 @@ impl Desk {
                 self.held = Some(held);
                 Ok(Tried::Stale)
             }
+            state::Answer::Busy => Ok(Tried::Busy),
             state::Answer::Gone => {
                 self.window.clear();
                 self.held = Some(Held::new(group.mode, ran.view.floor, ran.view.lineage));
@@ -184,8 +190,10 @@ impl Desk {
         hints: &[String],
     ) -> Result<Ran, Error> {
         let (queue, partition) = (&self.place.queue, self.place.partition);
-        let args = state::commit(&self.name, queue.as_str(), held, letters, hints);
-        let keys = [self.keys.state.clone(), self.keys.dead.clone(), self.keys.died.clone()];
+        let by = Committer { group: &self.name, queue, node: shared.roster.node(), late: self.late };
+        let args = state::commit(&by, held, letters, hints);
+        let keys = &self.keys;
+        let keys = [&keys.state, &keys.dead, &keys.died, &keys.turn].map(Clone::clone);
         shared.run(&COMMIT, queue, partition, &keys, &args).await
     }
 

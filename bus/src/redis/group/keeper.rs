@@ -20,9 +20,11 @@ use crate::{Error, redis::shared::Shared};
 /// Jobs that wait for a keeper, and in a batch.
 const WAITING: usize = 1024;
 const BATCH: usize = 256;
-/// How often a batch is begun again because other nodes were first, and the longest pause between.
-const TRIES: u32 = 64;
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// How often a batch is begun again because other nodes were first; after so many its node gets a turn.
+const TRIES: u32 = 100;
+const LATE: u32 = 3;
+/// The longest pause while it is another node's turn.
+const PAUSE: Duration = Duration::from_millis(4);
 /// The longest sleep without a look at the clock.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -96,14 +98,12 @@ async fn work(shared: &Arc<Shared>, desk: &mut Desk, jobs: Vec<Job>) {
 
 async fn settle_on(shared: &Arc<Shared>, desk: &mut Desk, asks: &[&Ask]) -> Result<Vec<Result<Answer, Error>>, Error> {
     for attempt in 0..TRIES {
+        desk.late = attempt >= LATE;
         match desk.attempt(shared, asks).await {
             Ok(Tried::Done(answers)) => return Ok(answers),
-            // The first time the state was merely old; then others are at it as well.
-            Ok(Tried::Stale) if attempt > 0 => {
-                let longest = (Duration::from_micros(100) * (1 << attempt.min(10))).min(LONGEST_PAUSE);
-                tokio::time::sleep(longest.mul_f64(rand::random())).await;
-            }
+            // At once: the state that came back is the newest there is.
             Ok(Tried::Stale) => {}
+            Ok(Tried::Busy) => tokio::time::sleep(PAUSE.mul_f64(rand::random())).await,
             Err(error) => {
                 // Whether it was done nobody knows.
                 desk.forget();

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, sync::LazyLock};
 
+use events::Name;
 use redis::{FromRedisValue as _, Value};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,8 @@ pub(super) enum Answer {
     /// Somebody was first: this is the state now.
     Stale(Stored),
     Gone,
+    /// Somebody else goes first.
+    Busy,
 }
 
 /// The state as it is stored.
@@ -60,7 +63,8 @@ pub(super) fn read(value: Value) -> Result<Answer, Error> {
     match kind.as_str() {
         "ok" => Ok(Answer::Committed { version: number(part())?, dead: number(part())? }),
         "stale" => Ok(Answer::Stale(Stored::read(number(part())?, part())?)),
-        _ => Ok(Answer::Gone),
+        "gone" => Ok(Answer::Gone),
+        _ => Ok(Answer::Busy),
     }
 }
 
@@ -135,8 +139,17 @@ pub(super) struct Letters {
     pub(super) forget: Option<i64>,
 }
 
+/// Who commits.
+pub(super) struct Committer<'a> {
+    pub(super) group: &'a str,
+    pub(super) queue: &'a Name,
+    pub(super) node: &'a str,
+    /// Others were first too often.
+    pub(super) late: bool,
+}
+
 /// The arguments of a commit; takes the ledger's changes.
-pub(super) fn commit(group: &str, queue: &str, held: &mut Held, letters: &Letters, hints: &[String]) -> Vec<Vec<u8>> {
+pub(super) fn commit(by: &Committer<'_>, held: &mut Held, letters: &Letters, hints: &[String]) -> Vec<Vec<u8>> {
     let text = |number: u64| number.to_string().into_bytes();
     let ledger = &mut held.ledger;
     let (start, next, low) = (ledger.start(), ledger.next(), ledger.lowest());
@@ -153,8 +166,8 @@ pub(super) fn commit(group: &str, queue: &str, held: &mut Held, letters: &Letter
         hints.len(),
     ];
     let mut args = vec![
-        group.as_bytes().to_vec(),
-        queue.as_bytes().to_vec(),
+        by.group.as_bytes().to_vec(),
+        by.queue.as_str().as_bytes().to_vec(),
         held.version.map_or_else(|| b"new".to_vec(), text),
         text(held.lineage),
         text(start),
@@ -162,6 +175,8 @@ pub(super) fn commit(group: &str, queue: &str, held: &mut Held, letters: &Letter
         text(low),
         text(held.generation.into()),
         letters.forget.map(|before| before.to_string().into_bytes()).unwrap_or_default(),
+        by.node.as_bytes().to_vec(),
+        text(by.late.into()),
         counts.map(|count| count.to_string()).join(",").into_bytes(),
     ];
     for (position, record) in &records {

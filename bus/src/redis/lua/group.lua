@@ -2,24 +2,34 @@
 -- the state. Everything or nothing.
 -- keys: 1: the state, a hash: v (its version), lineage (that it is true of), start, next, low, generation, and a field for
 --          each unsettled position  2: dead letters, a hash  3: the positions that are dead and not with their group again,
---          by when they died
+--          by when they died  4: whose turn it is, for a moment: who was late too often goes first
 -- args: 1: group  2: queue  3: the version that was worked with; 'new': there is none yet  4: its lineage
 --       5: start  6: next  7: low  8: generation  9: letters that died before are forgotten; '' for none
---       10: how many of these follow: records set (position, text); records gone (position); letters buried (position,
+--       10: who commits  11: '1': it was late too often
+--       12: how many of these follow: records set (position, text); records gone (position); letters buried (position,
 --       text, when); letters with their group again (position, text); letters gone (position); letters that are dead
 --       again if they were with their group (1 or 0); hints (text), as `a,b,c,d,e,f,g`
--- Answers {'ok', v, dead letters}, {'stale', dead letters, fields and values}, or {'gone'}: there is no state.
+-- Answers {'ok', v, dead letters}, {'stale', dead letters, fields and values}, {'gone'}: there is no state, or {'busy'}:
+-- it is another one's turn.
 local state, dead, died = keys[1], keys[2], keys[3]
 local had = redis.call('HMGET', state, 'v', 'lineage', 'next', 'generation')
 local version = had[1]
 if (version or 'new') ~= args[3] or args[4] ~= part.lineage then
     if not version then return { 'gone' } end
+    if args[11] == '1' then redis.call('SET', keys[4], args[10], 'NX', 'PX', 100) end
     return { 'stale', redis.call('ZCARD', died), redis.call('HGETALL', state) }
 end
 
+local turn = redis.call('GET', keys[4])
+if turn == args[10] then
+    redis.call('DEL', keys[4])
+elseif turn then
+    return { 'busy' }
+end
+
 local counts = {}
-for count in args[10]:gmatch('%d+') do counts[#counts + 1] = tonumber(count) end
-local at = 11
+for count in args[12]:gmatch('%d+') do counts[#counts + 1] = tonumber(count) end
+local at = 13
 local function take(count, width, step)
     -- Lua's stack holds some thousand values.
     local last = at + count * width - 1
