@@ -90,12 +90,14 @@ impl Follower {
     /// What comes next; waits for it. May be cancelled and called again.
     pub(crate) async fn next(&mut self) -> Followed {
         loop {
-            if !self.caught_up && self.sources.values().all(|source| source.caught_up) {
-                self.caught_up = true;
+            if self.has_caught_up() {
                 return Followed::CaughtUp;
             }
             if let Some(next) = self.ready() {
                 return next;
+            }
+            if self.has_caught_up() {
+                return Followed::CaughtUp;
             }
             if let Some(name) = self.unfollowed() {
                 self.join(name).await;
@@ -149,6 +151,13 @@ impl Follower {
             .iter_mut()
             .take(turn)
             .find_map(|(name, source)| source.ready().and_then(|item| followed(name.clone(), item)))
+    }
+
+    /// Once, when every queue was read as far as it went.
+    fn has_caught_up(&mut self) -> bool {
+        let has = !self.caught_up && self.sources.values().all(|source| source.caught_up);
+        self.caught_up |= has;
+        has
     }
 
     /// A queue that came into being.

@@ -131,8 +131,9 @@ impl Ring {
     pub(super) fn join(&self, places: &Places) -> Option<u64> {
         let kept = self.kept.read();
         let start = kept.start.as_ref()?;
-        // A partition that the reader has not seen at all must be kept whole.
-        if start.iter().any(|(partition, place)| !places.contains_key(partition) && place.1 > 0) {
+        // What the reader has not seen must be kept; of a partition that it knows nothing of, that is all.
+        let seen = |partition| places.get(partition).map_or(0, |place: &Place| place.1);
+        if start.iter().any(|(partition, place)| seen(partition) < place.1) {
             return None;
         }
         // From the newest on: each of the reader's places must be one that this ring went through.

@@ -3,5 +3,6 @@
 
 mod admin;
 mod confirm;
+mod follow;
 mod publish;
 mod site;

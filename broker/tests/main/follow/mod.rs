@@ -1,0 +1,10 @@
+//! Following: the same on every transport, from any cursor, on any broker.
+
+mod drain;
+mod gap;
+mod hostile;
+mod lab;
+mod resume;
+mod scope;
+mod slow;
+mod socket;
