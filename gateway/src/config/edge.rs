@@ -78,7 +78,9 @@ fn headers() -> Vec<String> {
 }
 
 fn expose() -> Vec<String> {
-    ["etag", "location", "retry-after", "ratelimit", "ratelimit-policy", "x-request-id"].map(str::to_owned).to_vec()
+    ["etag", "location", "retry-after", "ratelimit", "ratelimit-policy", "x-request-id", "idempotency-replayed"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 fn max_age() -> Duration {
