@@ -69,8 +69,13 @@ impl Lab {
     }
 
     pub async fn broker_with(&self, settings: Settings) -> Running {
+        self.broker_on(self.bus.clone(), settings).await
+    }
+
+    /// As another process would have it: with a connection of its own.
+    pub async fn broker_on(&self, bus: Bus, settings: Settings) -> Running {
         let issuers = vec![Issuer { name: "gateway".to_owned(), keys: Keys::Inline(self.signer.jwks()) }];
-        let config = Config { listen: "127.0.0.1:0".parse().unwrap(), bus: self.bus.clone(), issuers, settings };
+        let config = Config { listen: "127.0.0.1:0".parse().unwrap(), bus, issuers, settings };
         let broker = broker::build(config).await.unwrap();
         let (address, shutdown) = (broker.address().unwrap(), Shutdown::new());
         let ran = tokio::spawn(Box::new(broker).run(shutdown.clone()));

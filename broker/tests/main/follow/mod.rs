@@ -4,6 +4,7 @@ mod drain;
 mod gap;
 mod hostile;
 mod lab;
+mod nodes;
 mod resume;
 mod scope;
 mod slow;
