@@ -3,6 +3,9 @@
 
 use events::Name;
 
+/// What keys begin with where nothing else is said.
+pub(super) const NAMESPACE: &str = "tp";
+
 /// The keys that belong to no partition, and those of a partition.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {

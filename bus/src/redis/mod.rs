@@ -45,7 +45,7 @@ pub struct Options {
 impl Default for Options {
     /// The namespace `tp`, 262,144 events, the server's clock.
     fn default() -> Self {
-        Self { namespace: "tp".to_owned(), dedupe_events: 1 << 18, clock: None }
+        Self { namespace: keys::NAMESPACE.to_owned(), dedupe_events: 1 << 18, clock: None }
     }
 }
 
