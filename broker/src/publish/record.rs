@@ -219,7 +219,6 @@ async fn receipt(bus: &Bus, draining: &CancellationToken, wanted: &Wanted, degra
 #[cfg(test)]
 mod tests {
     use super::*;
-    use principal::Principal;
 
     #[test]
     fn a_source_is_a_uri_of_whoever_publishes() {
