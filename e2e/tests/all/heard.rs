@@ -19,9 +19,9 @@ pub fn notifications(sms: &Sms) -> String {
     let people: String = SALES.iter().map(|phone| format!("{{name: sales-{phone}, phone: \"{phone}\"}}, ")).collect();
     let names: String = SALES.iter().map(|phone| format!("\"sales-{phone}\", ")).collect();
     format!(
-        "{{channels: {{sms: {{base_url: \"{}\", account_sid: AC00000000000000000000000000000000, auth_token: secret, from: \
+        "{{channels: {{sms: {{base_url: \"{}\", account: AC00000000000000000000000000000000, token: secret, from: \
          \"+491700000000\"}}}}, people: [{people}], groups: {{sales: [{names}]}}, rules: [{{name: new-account, on: \
-         DB/CREATE, where: {{source: /services/customer}}, template: {{text: \"New account {{event.subject}}\"}}, \
+         DB/CREATE, where: {{event.source: /services/customer}}, template: {{text: \"New account {{event.subject}}\"}}, \
          recipients: {{sms: [sales]}}}}]}}",
         sms.url()
     )

@@ -112,15 +112,16 @@ async fn follow(
         ("earliest", _) => TailFrom::Earliest,
         ("latest", _) => TailFrom::Latest,
         (_, Some(ago)) => TailFrom::Time(OffsetDateTime::now_utc() - ago?),
-        (cursor, None) => TailFrom::Cursor(cursor.parse().with_context(|| beginnings(cursor))?),
+        (cursor, None) => TailFrom::Cursor(broker::read_cursor(cursor, &filter.queue).with_context(|| beginnings(cursor))?),
     };
+    let queue = filter.queue.clone();
     let mut tail = bus.tail(filter, from).await?;
     let mut failures = 0;
     loop {
         let goes_on = match tail.next().await {
             Ok(Tailed::Event { envelope, .. }) => {
                 let mut event = serde_json::to_value(&*envelope)?;
-                event["cursor"] = tail.cursor().to_string().into();
+                event["cursor"] = broker::cursor_text(&queue, &tail.cursor()).into();
                 show(Next::Event(event))?
             }
             Ok(Tailed::Gap(gap)) => show(Next::Gap(gap.lost, reason(gap.reason).to_owned()))?,
@@ -168,7 +169,7 @@ fn ago(from: &str) -> Option<anyhow::Result<Duration>> {
 }
 
 fn beginnings(from: &str) -> String {
-    format!("--from {from}: say earliest, latest, so long ago as in -5m, or a cursor")
+    format!("--from {from}: say earliest, latest, so long ago as in -5m, or a cursor of the queue")
 }
 
 /// An event in one line: when, what, about what, its data.

@@ -123,7 +123,12 @@ impl Build for Notifier {
 #[async_trait]
 impl Build for Broker {
     async fn build(self, bus: Bus, root: RootSecret) -> anyhow::Result<Box<dyn Running>> {
-        let config = broker::Config { listen: self.listen, bus, issuers: shop::issuers(&root) };
+        let config = broker::Config {
+            listen: self.listen,
+            bus,
+            issuers: shop::issuers(&root),
+            settings: broker::Settings::default(),
+        };
         Ok(Box::new(broker::build(config).await?))
     }
 }

@@ -18,6 +18,7 @@ async fn run(options: Gateway) -> anyhow::Result<()> {
         log: options.log,
         otlp_endpoint: options.otlp,
         sample_ratio: options.sample_ratio,
+        service: "turnpike-gateway".to_owned(),
     })?;
     let ops = Ops::bind(options.ops).await?;
     let properties = std::env::vars().collect();

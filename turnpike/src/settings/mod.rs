@@ -66,22 +66,52 @@ pub fn read<T: Settings>(text: &str, environment: &HashMap<String, String>) -> R
     let options = || serde_saphyr::options! {}.with_properties(environment.clone());
     // Read as settings first: only this reading knows the lines.
     let mut settings: T = serde_saphyr::from_str_with_options(text, options()).map_err(|error| whole(&error))?;
-    let mut tree: Value = serde_saphyr::from_str_with_options(text, options()).map_err(|error| whole(&error))?;
-    let sections = sections(T::REFERENCE);
-    let mut variables: Vec<_> = environment.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
-    variables.sort();
-    for (name, value) in variables {
-        let path = name[PREFIX.len()..].to_lowercase();
-        let keys: Vec<&str> = path.split("__").collect();
-        if !keys.first().is_some_and(|first| sections.iter().any(|section| section == first)) {
-            continue;
-        }
-        put(&mut tree, &keys, serde_saphyr::from_str(value).unwrap_or(Value::String(value.clone())));
-        settings = serde_json::from_value(tree.clone())
-            .map_err(|error| vec![Fault { path: name.clone(), message: error.to_string() }])?;
+    let tree: Value = serde_saphyr::from_str_with_options(text, options()).map_err(|error| whole(&error))?;
+    let variables = variables_of::<T>(environment);
+    if !variables.is_empty() {
+        let with = |chosen: &[&Variable]| {
+            let mut tree = tree.clone();
+            chosen.iter().for_each(|variable| put(&mut tree, &variable.keys(), variable.value.clone()));
+            serde_json::from_value::<T>(tree).map_err(|error| error.to_string())
+        };
+        settings = with(&variables.iter().collect::<Vec<_>>()).map_err(|message| {
+            // Some only make sense together; one that is wrong says the same alone.
+            let culprit = variables.iter().find(|variable| with(&[variable]).is_err_and(|alone| alone == message));
+            vec![Fault { path: culprit.map(|variable| variable.name.clone()).unwrap_or_default(), message }]
+        })?;
     }
     let faults = settings.faults();
     if faults.is_empty() { Ok(settings) } else { Err(faults) }
+}
+
+/// A variable that is a setting.
+struct Variable {
+    name: String,
+    /// `section__key`.
+    path: String,
+    value: Value,
+}
+
+impl Variable {
+    fn keys(&self) -> Vec<&str> {
+        self.path.split("__").collect()
+    }
+}
+
+/// The variables of this kind of settings, by name.
+fn variables_of<T: Settings>(environment: &HashMap<String, String>) -> Vec<Variable> {
+    let sections = sections(T::REFERENCE);
+    let mut variables: Vec<Variable> = environment
+        .iter()
+        .filter_map(|(name, value)| {
+            let path = name.strip_prefix(PREFIX)?.to_lowercase();
+            let known = path.split("__").next().is_some_and(|first| sections.contains(&first));
+            let value = serde_saphyr::from_str(value).unwrap_or(Value::String(value.clone()));
+            known.then(|| Variable { name: name.clone(), path, value })
+        })
+        .collect();
+    variables.sort_by(|one, other| one.name.cmp(&other.name));
+    variables
 }
 
 /// The keys at the left edge of a file.

@@ -117,12 +117,16 @@ macro_rules! role {
         impl Role for $name {
             const NAME: &str = $role;
             fn process(&self) -> Process {
+                let mut telemetry = self.telemetry.clone();
+                if telemetry.service == telemetry::Config::default().service {
+                    telemetry.service = concat!("turnpike-", $role).to_owned();
+                }
                 Process {
                     ops: self.ops,
                     bus: self.bus.redis.clone(),
                     root_secret: self.root_secret.clone(),
                     drain: self.drain,
-                    telemetry: self.telemetry.clone(),
+                    telemetry,
                 }
             }
         }
@@ -304,6 +308,17 @@ mod tests {
     fn a_file_of_another_role_is_refused() {
         let faults = read::<Product>(Review::REFERENCE, &HashMap::new()).unwrap_err();
         assert!(faults.iter().any(|fault| fault.to_string().contains("\"review\"")), "{faults:?}");
+    }
+
+    #[test]
+    fn variables_that_only_make_sense_together_are_taken_together() {
+        let variables =
+            [("TURNPIKE__OPERATOR__EMAIL", "ops@example.com"), ("TURNPIKE__OPERATOR__PASSWORD", "12345678")];
+        let environment = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings: Customer = read("", &environment.clone().into()).unwrap();
+        assert_eq!(settings.operator.unwrap().email, "ops@example.com");
+        let faults = read::<Customer>("", &HashMap::from([environment[0].clone()])).unwrap_err();
+        assert!(faults[0].to_string().starts_with("TURNPIKE__OPERATOR__EMAIL: "), "{faults:?}");
     }
 
     #[test]

@@ -171,7 +171,12 @@ impl Plan {
     }
 
     fn broker(&self) -> broker::Config {
-        broker::Config { listen: LOOPBACK, bus: self.bus.clone(), issuers: shop::issuers(&self.root) }
+        broker::Config {
+            listen: LOOPBACK,
+            bus: self.bus.clone(),
+            issuers: shop::issuers(&self.root),
+            settings: broker::Settings::default(),
+        }
     }
 
     fn dashboard(&self) -> dashboard::Config {
