@@ -1,8 +1,13 @@
 //! One trace holds the request, the calls, the transactions and the deliveries, each below what caused it.
 
-use std::{collections::BTreeSet, fs, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs, io::Read as _, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use e2e::{Options, Rotel, System};
+use flate2::read::GzDecoder;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -11,6 +16,7 @@ use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value::Value},
     trace::v1::{Span, span::SpanKind, status::StatusCode},
 };
+use prost::Message as _;
 use serde_json::json;
 use tokio::{net::TcpListener, sync::Mutex};
 use tonic::{Request, Response, Status, transport::server::TcpIncoming};
@@ -31,7 +37,7 @@ async fn an_order_is_one_trace_from_the_request_to_the_last_delivery() {
 
 #[tokio::test]
 async fn a_real_collector_gets_the_same_trace() {
-    let (receiver, endpoint) = Receiver::start().await;
+    let (receiver, endpoint) = Receiver::start_http().await;
     let collector = Rotel::start(&endpoint).await;
     place_an_order(collector.endpoint()).await;
     receiver.whole().await.assert_descent();
@@ -73,13 +79,7 @@ impl TraceService for Receiver {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let mut kept = self.0.lock().await;
-        for resource in request.into_inner().resource_spans {
-            let of = resource.resource.map(|resource| resource.attributes).unwrap_or_default();
-            let service = text(&of, "service.name").unwrap_or_default();
-            let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
-            kept.extend(spans.map(|span| (service.clone(), span)));
-        }
+        self.keep(request.into_inner()).await;
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
@@ -92,6 +92,41 @@ impl Receiver {
         let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(receiver.clone()));
         tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
         (receiver, format!("http://{address}"))
+    }
+
+    /// The same by OTLP over HTTP, for a collector that compresses what it sends on.
+    async fn start_http() -> (Self, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let receiver = Self::default();
+        let keeper = receiver.clone();
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                let keeper = keeper.clone();
+                let service = service_fn(move |request: hyper::Request<Incoming>| {
+                    let keeper = keeper.clone();
+                    async move {
+                        let packed = request.into_body().collect().await?.to_bytes();
+                        let mut spans = Vec::new();
+                        GzDecoder::new(&*packed).read_to_end(&mut spans).unwrap();
+                        keeper.keep(ExportTraceServiceRequest::decode(&*spans).unwrap()).await;
+                        Ok::<_, hyper::Error>(hyper::Response::new(Full::<Bytes>::default()))
+                    }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(connection), service));
+            }
+        });
+        (receiver, format!("http://{address}"))
+    }
+
+    async fn keep(&self, request: ExportTraceServiceRequest) {
+        let mut kept = self.0.lock().await;
+        for resource in request.resource_spans {
+            let of = resource.resource.map(|resource| resource.attributes).unwrap_or_default();
+            let service = text(&of, "service.name").unwrap_or_default();
+            let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+            kept.extend(spans.map(|span| (service.clone(), span)));
+        }
     }
 
     /// The order's trace, once the request's own span and the last delivery are in it.
