@@ -12,14 +12,22 @@ import { clock, write } from "./text.js";
 const by = (id) => document.getElementById(id);
 
 const model = new Model();
-const rates = new Chart(by("rate-chart"), by("rate-legend"), [{ label: "all queues", color: "--series-1" }]);
+const rates = new Chart(by("rate-chart"), by("rate-legend"), []);
 const traffic = new Chart(by("traffic-chart"), by("traffic-legend"), [
   { label: "2xx, 3xx", color: "--series-2" }, { label: "4xx", color: "--series-3" }, { label: "5xx", color: "--series-4" },
 ]);
 
 function showCharts() {
   const seconds = model.seconds(CHARTED);
-  rates.show(seconds, [model.events(CHARTED)]);
+  const queues = model.busiest(4);
+  const lines = queues.map((queue) => model.events(CHARTED, queue));
+  const series = queues.map((label, at) => ({ label, color: `--queue-${at + 1}` }));
+  if (model.queues.size > queues.length) {
+    const all = model.events(CHARTED);
+    lines.push(all.map((events, at) => lines.reduce((rest, line) => rest - line[at], events)));
+    series.push({ label: "others", color: "--queue-5" });
+  }
+  rates.show(seconds, lines, series);
   const requests = model.requests(CHARTED);
   const sum = (classes) => requests.map((all) => all && classes.reduce((total, at) => total + all[at], 0));
   traffic.show(seconds, [sum([0, 1, 2]), sum([3]), sum([4])]);

@@ -1,21 +1,13 @@
 // The charts: uPlot for the large ones, a polyline for the small.
 
-const SPAN = 300;
+import { element } from "./text.js";
 
 const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** A chart of stacked series over the last five minutes. */
+/** A chart of the last five minutes. */
 export class Chart {
   constructor(host, legend, series) {
     Object.assign(this, { host, legend, series });
-    legend.replaceChildren(...series.map(({ label, color }) => {
-      const item = document.createElement("li");
-      const swatch = document.createElement("span");
-      swatch.className = "swatch";
-      swatch.dataset.color = color.slice(2);
-      item.append(swatch, label);
-      return item;
-    }));
     this.make();
     new ResizeObserver(() => this.plot.setSize(this.size())).observe(host);
   }
@@ -27,6 +19,8 @@ export class Chart {
   /** Anew, with the colours of the theme. */
   make() {
     this.plot?.destroy();
+    this.legend.replaceChildren(...this.series.map(({ label, color }) =>
+      element("li", {}, element("span", { class: "swatch", "data-color": color.slice(2) }), label)));
     const axis = {
       stroke: token("--text-soft"),
       font: `11px ${token("--font")}`,
@@ -46,15 +40,18 @@ export class Chart {
         { ...axis, size: 44, space: 36, values: (_, at) => at.map((number) => short(number)) },
       ],
       series: [{}, ...this.series.map(({ label, color }) => ({
-        label, stroke: token(color), fill: `${token(color)}26`, width: 1.5, points: { show: false },
+        label, stroke: token(color), fill: `${token(color)}1c`, width: 1.5, points: { show: false },
       }))],
     }, this.data ?? [[], ...this.series.map(() => [])], this.host);
   }
 
   /** `values`: a list a series, beside the times. */
-  show(times, values) {
+  show(times, values, series = this.series) {
     this.data = [times, ...values];
-    this.plot.setData(this.data);
+    const same = series.length === this.series.length && series.every(({ label }, at) => label === this.series[at].label);
+    this.series = series;
+    if (same) this.plot.setData(this.data);
+    else this.make();
   }
 }
 
@@ -63,7 +60,8 @@ function short(number) {
   return number >= 1e3 ? `${number / 1e3}k` : String(number);
 }
 
-export const CHARTED = SPAN;
+/** Seconds. */
+export const CHARTED = 300;
 
 const SVG = "http://www.w3.org/2000/svg";
 

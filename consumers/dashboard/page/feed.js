@@ -16,7 +16,8 @@ export class Feed {
     addEventListener("online", () => this.retry());
     addEventListener("offline", () => this.lost("the browser is offline"));
     document.addEventListener("visibilitychange", () => {
-      if (!document.hidden && this.timer !== null) this.retry();
+      // Perhaps somebody has signed in elsewhere.
+      if (!document.hidden && this.reading === null) this.retry();
     });
   }
 

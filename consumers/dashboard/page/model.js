@@ -68,6 +68,12 @@ export class Model {
     });
   }
 
+  /** The queues with the most events since ever, by name. */
+  busiest(most) {
+    const queues = [...this.queues].sort(([, one], [, other]) => other.total - one.total);
+    return queues.slice(0, most).map(([name]) => name).sort();
+  }
+
   /** Events a second, over the last five. */
   rate(queue) {
     return this.events(5, queue).reduce((sum, each) => sum + each, 0) / 5;

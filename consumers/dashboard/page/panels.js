@@ -33,6 +33,7 @@ function level(node, name) {
   node.dataset.level = name;
 }
 
+const MOST_FINDINGS = 8;
 const MARKS = { good: "●", warn: "▲", bad: "✕", unknown: "○" };
 
 /** The word on how all is; gives it back for the status line. */
@@ -50,7 +51,10 @@ export function showHealth(model) {
   write(pill.querySelector(".text"), text);
   const list = by("troubles");
   list.hidden = findings.length === 0;
-  arrange(list, findings.slice(0, 8), (finding) => finding.text, () => element("li"), (item, finding) => {
+  const more = findings.length - MOST_FINDINGS;
+  const listed = findings.slice(0, MOST_FINDINGS);
+  if (more > 0) listed.push({ level: "warn", text: `and ${more} more` });
+  arrange(list, listed, (finding) => finding.text, () => element("li"), (item, finding) => {
     item.dataset.level = finding.level;
     write(item, `${MARKS[finding.level]} ${finding.text}`);
   });

@@ -113,13 +113,15 @@ mod tests {
     use super::*;
 
     fn scrape(ok: f64, failed: f64, fast: f64, all: f64) -> Scrape {
+        let (requests, seconds, in_flight) =
+            (metrics::GATEWAY_REQUESTS, metrics::GATEWAY_SECONDS, metrics::GATEWAY_IN_FLIGHT);
         Scrape::read(&format!(
-            "turnpike_gateway_requests_total{{route=\"a\",status_class=\"2xx\"}} {ok}\n\
-             turnpike_gateway_requests_total{{route=\"b\",status_class=\"5xx\"}} {failed}\n\
-             turnpike_gateway_request_seconds_bucket{{route=\"a\",le=\"0.1\"}} {fast}\n\
-             turnpike_gateway_request_seconds_bucket{{route=\"a\",le=\"0.2\"}} {all}\n\
-             turnpike_gateway_request_seconds_bucket{{route=\"a\",le=\"+Inf\"}} {all}\n\
-             turnpike_gateway_in_flight 3\n"
+            "{requests}{{route=\"a\",status_class=\"2xx\"}} {ok}\n\
+             {requests}{{route=\"b\",status_class=\"5xx\"}} {failed}\n\
+             {seconds}{{route=\"a\",le=\"0.1\"}} {fast}\n\
+             {seconds}{{route=\"a\",le=\"0.2\"}} {all}\n\
+             {seconds}{{route=\"a\",le=\"+Inf\"}} {all}\n\
+             {in_flight} 3\n"
         ))
     }
 

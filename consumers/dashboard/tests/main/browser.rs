@@ -1,18 +1,10 @@
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
-use bus::{Bus, Claim, Clock, Group, Mode, Settlement, Subscription, Transport, Verb, sqlite::Sqlite};
+use bus::{Claim, Group, Mode, Settlement, Subscription, Transport, Verb};
 use principal::METADATA;
 use testkit::Browser;
-use time::OffsetDateTime;
 
-use crate::{Running, Site, created, event};
+use crate::{Past, Running, Site, created, event};
 
 const COUNT: &str = "document.querySelector('[data-testid=count-DB-CREATE]')?.textContent";
 const LIVE: &str = "document.querySelector('[data-testid=link]').dataset.state === 'live'";
@@ -112,7 +104,7 @@ async fn what_an_event_says_is_text() {
 
 #[tokio::test]
 async fn the_page_fits_and_can_be_read_at_every_width_in_light_and_dark() {
-    let (site, clock) = site_in_the_past().await;
+    let (site, clock) = Site::in_the_past(i64::try_from(PAST).unwrap()).await;
     let _joined = busy(&site, &clock).await;
     let (gateway, serving) = busy_gateway().await;
     let mut config = site.config();
@@ -121,6 +113,14 @@ async fn the_page_fits_and_can_be_read_at_every_width_in_light_and_dark() {
     let mut browser = open(&dashboard).await;
     browser.until("document.querySelectorAll('#recent li').length === 50").await;
     browser.until("document.querySelectorAll('#gateways li').length === 2").await;
+    if std::env::var("TURNPIKE_SCREENSHOTS").is_ok() {
+        // For the chart of the requests to have something to show.
+        for tick in 0..20 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let events = (0..5 + tick % 4).map(|number| event("DB", "UPDATE", &format!("products/{number}")));
+            site.publish(events.collect()).await;
+        }
+    }
     for scheme in ["light", "dark"] {
         browser.color_scheme(scheme).await;
         for width in WIDTHS {
@@ -236,23 +236,8 @@ async fn keep(browser: &mut Browser, name: &str) {
     std::fs::write(Path::new(&folder).join(name), shot).unwrap();
 }
 
-/// A clock so many seconds behind.
-#[derive(Default)]
-struct Past(AtomicI64);
-
-impl Clock for Past {
-    fn now(&self) -> OffsetDateTime {
-        OffsetDateTime::now_utc() - time::Duration::seconds(self.0.load(Ordering::SeqCst))
-    }
-}
-
-async fn site_in_the_past() -> (Site, Arc<Past>) {
-    let mut site = Site::sqlite().await;
-    let clock = Arc::new(Past::default());
-    let options = bus::sqlite::Options { clock: clock.clone(), ..Default::default() };
-    site.bus = Bus::new(Sqlite::open(&site.folder.path().join("past.db"), options).await.unwrap());
-    (site, clock)
-}
+/// Seconds of it.
+const PAST: usize = 290;
 
 /// A shop's bus on a busy day, over the last minutes.
 async fn busy(site: &Site, clock: &Past) -> Vec<bus::Joined> {
@@ -273,8 +258,8 @@ async fn busy(site: &Site, clock: &Past) -> Vec<bus::Joined> {
         ("INVOICES", "CREATED", "invoices"),
         ("INVOICE_COMMANDS", "CREATE", "invoices"),
     ];
-    for tick in 0..290_usize {
-        clock.0.store(i64::try_from(290 - tick).unwrap(), Ordering::SeqCst);
+    for tick in 0..PAST {
+        clock.behind(i64::try_from(PAST - tick).unwrap());
         let of = |number: usize| {
             let (queue, name, kind) = kinds[(number * number + tick) % kinds.len()];
             let id = format!("{kind}/0193f2a1-{:04x}-7c{:02x}", (number * 7919) % 65_536, number % 256);
@@ -285,7 +270,7 @@ async fn busy(site: &Site, clock: &Past) -> Vec<bus::Joined> {
         let wave = 9.0 + 6.0 * (tick as f64 / 23.0).sin() + ((tick * 37) % 7) as f64;
         site.publish((0..wave as usize).map(of).collect()).await;
     }
-    clock.0.store(0, Ordering::SeqCst);
+    clock.behind(0);
     let claim = Claim { group: "notifier".to_owned(), member: "m1".to_owned(), max: 9, bytes: 1 << 20 };
     let mut leased = site.bus.claim(claim).await.unwrap().leased;
     let dead = leased.split_off(6).into_iter();

@@ -1,3 +1,7 @@
+use std::time::Duration;
+
+use bus::Queue;
+use events::Name;
 use serde_json::json;
 use testkit::eventually;
 
@@ -103,4 +107,44 @@ async fn it_is_ready_once_it_has_caught_up() {
     let readiness = dashboard.readiness.clone();
     dashboard.drain().await;
     assert!(!readiness.is_ready());
+}
+
+#[tokio::test]
+async fn what_was_trimmed_while_it_was_away_is_told() {
+    let (site, clock) = Site::in_the_past(7_200).await;
+    let hour = Duration::from_secs(3_600);
+    site.bus.declare_queue(Queue { max_age: hour, ..Queue::new(Name::new("DB").unwrap()) }).await.unwrap();
+    let first = site.start().await;
+    site.publish(created(0..20)).await;
+    first.counted("CREATE", 20).await;
+    first.drain().await;
+    site.publish(created(20..25)).await;
+    clock.behind(0);
+    site.publish(created(25..28)).await;
+    eventually("old events are trimmed", Duration::from_secs(60), async || {
+        (site.bus.queues().await.unwrap()[0].partitions[0].floor == 26).then_some(())
+    })
+    .await;
+    let second = site.start().await;
+    let snapshot = second.counted("CREATE", 23).await;
+    assert_eq!(snapshot["queues"]["DB"]["missing"], json!({ "retention": { "gaps": 1, "events": 5, "unknown": 0 } }));
+    second.drain().await;
+}
+
+#[tokio::test]
+async fn what_was_trimmed_before_its_first_start_is_told() {
+    let (site, clock) = Site::in_the_past(7_200).await;
+    let hour = Duration::from_secs(3_600);
+    site.bus.declare_queue(Queue { max_age: hour, ..Queue::new(Name::new("DB").unwrap()) }).await.unwrap();
+    site.publish(created(0..7)).await;
+    clock.behind(0);
+    site.publish(created(7..9)).await;
+    eventually("old events are trimmed", Duration::from_secs(60), async || {
+        (site.bus.queues().await.unwrap()[0].partitions[0].floor == 8).then_some(())
+    })
+    .await;
+    let dashboard = site.start().await;
+    let snapshot = dashboard.counted("CREATE", 2).await;
+    assert_eq!(snapshot["queues"]["DB"]["missing"]["before"]["events"], 7);
+    dashboard.drain().await;
 }

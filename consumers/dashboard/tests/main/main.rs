@@ -1,5 +1,5 @@
 //! The dashboard between a real bus, real databases and a real browser.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod access;
 mod browser;
@@ -7,9 +7,16 @@ mod exact;
 mod gateways;
 mod stream;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
-use bus::Bus;
+use bus::{Bus, Clock, sqlite::Sqlite};
 use bytes::Bytes;
 use dashboard::Config;
 use database::Url;
@@ -25,6 +32,7 @@ use principal::{Issuer, Keys, METADATA, Principal, RootSecret, Signer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::{Postgres, eventually};
+use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -46,6 +54,15 @@ impl Site {
 
     async fn sqlite() -> Self {
         Self::new(None).await
+    }
+
+    /// On a bus whose clock is so many seconds behind.
+    async fn in_the_past(seconds: i64) -> (Self, Arc<Past>) {
+        let mut site = Self::sqlite().await;
+        let clock = Arc::new(Past(AtomicI64::new(seconds)));
+        let options = bus::sqlite::Options { clock: clock.clone(), ..Default::default() };
+        site.bus = Bus::new(Sqlite::open(&site.folder.path().join("past.db"), options).await.unwrap());
+        (site, clock)
     }
 
     async fn every() -> [Self; 2] {
@@ -82,6 +99,21 @@ impl Site {
         for outcome in self.bus.publish(events).await.unwrap() {
             outcome.unwrap();
         }
+    }
+}
+
+/// A clock that is behind, by so many seconds.
+struct Past(AtomicI64);
+
+impl Past {
+    fn behind(&self, seconds: i64) {
+        self.0.store(seconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Past {
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::now_utc() - time::Duration::seconds(self.0.load(Ordering::SeqCst))
     }
 }
 
