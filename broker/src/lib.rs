@@ -52,7 +52,7 @@ use crate::{
 pub use groups::count_members;
 pub use publish::publish_directly;
 pub use settings::Settings;
-pub use view::{AttemptView, GroupView, LetterView, PartitionView, QueueView};
+pub use view::{AttemptView, GroupView, LetterView, PartitionView, QueueView, cursor_text, read_cursor};
 
 /// Where it listens, which bus it opens to clients, and whose principals it believes.
 #[derive(Clone)]
@@ -116,6 +116,7 @@ impl Role for Broker {
             tasks: TaskTracker::new(),
         };
         let (hub, tasks) = (shared.hub.clone(), shared.tasks.clone());
+        let _stop = hub.stop_on_drop();
         let router = stack::stack(routes().with_state(shared));
         readiness.ready("role");
         let draining = async {

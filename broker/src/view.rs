@@ -1,11 +1,24 @@
 //! Queues, groups and dead letters as they are told: in answers of the broker, and by whoever reads the bus itself. The
 //! names of the fields are promised.
 
+use std::collections::BTreeMap;
+
 use bus::{DeadLetter, GroupStatus, Mode, QueueStatus};
+use events::Name;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::duration;
+use crate::{cursor::Cursor, duration};
+
+/// A place in one queue, as clients are told it.
+pub fn cursor_text(queue: &Name, cursor: &bus::Cursor) -> String {
+    Cursor(BTreeMap::from([(queue.clone(), cursor.clone())])).to_string()
+}
+
+/// The place in this queue that a client's cursor names; None: it is no cursor, or of other queues.
+pub fn read_cursor(text: &str, queue: &Name) -> Option<bus::Cursor> {
+    text.parse::<Cursor>().ok()?.0.remove(queue)
+}
 
 /// A queue.
 #[derive(Clone, Debug, Serialize, Deserialize)]

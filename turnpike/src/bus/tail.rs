@@ -112,7 +112,9 @@ async fn follow(
         ("earliest", _) => TailFrom::Earliest,
         ("latest", _) => TailFrom::Latest,
         (_, Some(ago)) => TailFrom::Time(OffsetDateTime::now_utc() - ago?),
-        (cursor, None) => TailFrom::Cursor(broker::read_cursor(cursor, &filter.queue).with_context(|| beginnings(cursor))?),
+        (cursor, None) => {
+            TailFrom::Cursor(broker::read_cursor(cursor, &filter.queue).with_context(|| beginnings(cursor))?)
+        }
     };
     let queue = filter.queue.clone();
     let mut tail = bus.tail(filter, from).await?;

@@ -85,15 +85,12 @@ impl Plan {
 
         for (role, addresses) in &endpoints {
             let name = role.to_uppercase();
-            match addresses.as_slice() {
-                [one] => drop(properties.insert(name, one.clone())),
-                several => properties.extend(
-                    several
-                        .iter()
-                        .enumerate()
-                        .map(|(index, address)| (format!("{name}_{}", index + 1), address.clone())),
-                ),
+            // One is called by its role's name, several by that and a number; either way the first has its number.
+            if let [one] = addresses.as_slice() {
+                properties.insert(name.clone(), one.clone());
             }
+            let numbered = addresses.iter().enumerate();
+            properties.extend(numbered.map(|(index, address)| (format!("{name}_{}", index + 1), address.clone())));
         }
         let (keys_file, api_key) = self.demo_key()?;
         properties.insert("KEYS_FILE".to_owned(), keys_file.display().to_string());
