@@ -36,6 +36,8 @@ pub(super) struct GroupKeys {
     pub(super) dead: String,
     /// A sorted set: the positions of dead letters that are not with their group again, by when they died.
     pub(super) died: String,
+    /// The same positions, in their order.
+    pub(super) order: String,
     /// The node whose turn it is to commit, for a moment.
     pub(super) turn: String,
 }
@@ -84,6 +86,12 @@ impl Keys {
     /// All of a group in a partition.
     pub(super) fn group_keys(&self, queue: &Name, partition: u32, group: &str) -> GroupKeys {
         let state = self.group(queue, partition, group);
-        GroupKeys { dead: format!("{state}:dead"), died: format!("{state}:died"), turn: format!("{state}:turn"), state }
+        GroupKeys {
+            dead: format!("{state}:dead"),
+            died: format!("{state}:died"),
+            order: format!("{state}:order"),
+            turn: format!("{state}:turn"),
+            state,
+        }
     }
 }

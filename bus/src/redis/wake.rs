@@ -34,6 +34,12 @@ pub(super) async fn listen(shared: Arc<Shared>) {
 }
 
 fn heard(shared: &Shared, hint: &str) {
+    // What this node did it knows.
+    let hint = match hint.split_once('@') {
+        Some((_, node)) if node == shared.roster.node() => return,
+        Some((hint, _)) => hint,
+        None => hint,
+    };
     match hint.split_once(':') {
         Some(("q", queue)) => {
             if let Ok(queue) = Name::new(queue) {

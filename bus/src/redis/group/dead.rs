@@ -107,7 +107,7 @@ async fn list(
     let queue = &team.group.filter.queue;
     let keys = shared.keys().group_keys(queue, partition, &team.group.name);
     let args = [after.to_string(), limit.to_string(), u8::from(texts).to_string()].map(String::into_bytes);
-    let ran = shared.run(&LETTERS, queue, partition, &[keys.dead, keys.died], &args).await?;
+    let ran = shared.run(&LETTERS, queue, partition, &[keys.dead, keys.order], &args).await?;
     if texts {
         let letters = Vec::<(u64, String)>::from_redis_value(ran.value).map_err(|_| unexpected())?;
         return Ok(letters.into_iter().map(|(position, text)| (position, Some(text))).collect());

@@ -39,7 +39,7 @@ pub(in crate::redis) async fn declare(shared: &Arc<Shared>, group: Group) -> Res
 async fn begin(shared: &Shared, group: &Group, partition: u32) -> Result<(), Error> {
     let queue = &group.filter.queue;
     let of = shared.keys().group_keys(queue, partition, &group.name);
-    let keys = [of.state, of.dead, of.died, of.turn];
+    let keys = [of.state, of.dead, of.died, of.order, of.turn];
     let by = Committer { group: &group.name, queue, node: shared.roster.node(), late: false };
     for _ in 0..ATTEMPTS {
         let view = shared.look(queue, partition).await?.view;

@@ -132,10 +132,10 @@ impl Desk {
         let wakes = draft.moved || (draft.woken && (ledger.offers() || freed || vacant));
         let mut hints = Vec::new();
         if wakes {
-            hints.push(format!("g:{}", self.name));
+            hints.push(format!("g:{}@{}", self.name, shared.roster.node()));
         }
         if draft.settled {
-            hints.push(format!("s:{}", self.place.queue));
+            hints.push(format!("s:{}@{}", self.place.queue, shared.roster.node()));
         }
         let ran = self.commit(shared, &mut held, &draft.letters, &hints).await?;
         match state::read(ran.value)? {
@@ -193,7 +193,7 @@ impl Desk {
         let by = Committer { group: &self.name, queue, node: shared.roster.node(), late: self.late };
         let args = state::commit(&by, held, letters, hints);
         let keys = &self.keys;
-        let keys = [&keys.state, &keys.dead, &keys.died, &keys.turn].map(Clone::clone);
+        let keys = [&keys.state, &keys.dead, &keys.died, &keys.order, &keys.turn].map(Clone::clone);
         shared.run(&COMMIT, queue, partition, &keys, &args).await
     }
 

@@ -2,7 +2,7 @@
 -- the state. Everything or nothing.
 -- keys: 1: the state, a hash: v (its version), lineage (that it is true of), start, next, low, generation, and a field for
 --          each unsettled position  2: dead letters, a hash  3: the positions that are dead and not with their group again,
---          by when they died  4: whose turn it is, for a moment: who was late too often goes first
+--          by when they died  4: the same, by position  5: whose turn it is, for a moment: who was late too often goes first
 -- args: 1: group  2: queue  3: the version that was worked with; 'new': there is none yet  4: its lineage
 --       5: start  6: next  7: low  8: generation  9: letters that died before are forgotten; '' for none
 --       10: who commits  11: '1': it was late too often
@@ -11,19 +11,19 @@
 --       again if they were with their group (1 or 0); hints (text), as `a,b,c,d,e,f,g`
 -- Answers {'ok', v, dead letters}, {'stale', dead letters, fields and values}, {'gone'}: there is no state, or {'busy'}:
 -- it is another one's turn.
-local state, dead, died = keys[1], keys[2], keys[3]
+local state, dead, died, order, turn = keys[1], keys[2], keys[3], keys[4], keys[5]
 local had = redis.call('HMGET', state, 'v', 'lineage', 'next', 'generation')
 local version = had[1]
 if (version or 'new') ~= args[3] or args[4] ~= part.lineage then
     if not version then return { 'gone' } end
-    if args[11] == '1' then redis.call('SET', keys[4], args[10], 'NX', 'PX', 100) end
+    if args[11] == '1' then redis.call('SET', turn, args[10], 'NX', 'PX', 100) end
     return { 'stale', redis.call('ZCARD', died), redis.call('HGETALL', state) }
 end
 
-local turn = redis.call('GET', keys[4])
-if turn == args[10] then
-    redis.call('DEL', keys[4])
-elseif turn then
+local first = redis.call('GET', turn)
+if first == args[10] then
+    redis.call('DEL', turn)
+elseif first then
     return { 'busy' }
 end
 
@@ -55,27 +55,33 @@ if counts[1] + counts[2] + counts[3] + counts[4] + counts[5] + counts[6] > 0 or 
 end
 take(counts[1], 2, function(from, to) redis.call('HSET', state, unpack(args, from, to)) end)
 take(counts[2], 1, function(from, to) redis.call('HDEL', state, unpack(args, from, to)) end)
+local function lives(position)
+    redis.call('ZREM', died, position)
+    redis.call('ZREM', order, position)
+end
 each(counts[3], 3, function(position, letter, when)
     redis.call('HSET', dead, position, letter)
     redis.call('ZADD', died, when, position)
+    redis.call('ZADD', order, position, position)
 end)
 each(counts[4], 2, function(position, letter)
     redis.call('HSET', dead, position, letter)
-    redis.call('ZREM', died, position)
+    lives(position)
 end)
 each(counts[5], 1, function(position)
     redis.call('HDEL', dead, position)
-    redis.call('ZREM', died, position)
+    lives(position)
 end)
 if counts[6] > 0 then
     for _, position in ipairs(redis.call('HKEYS', dead)) do
         redis.call('ZADD', died, 'NX', int(part.now), position)
+        redis.call('ZADD', order, position, position)
     end
 end
 if args[9] ~= '' then
     for _, position in ipairs(redis.call('ZRANGEBYSCORE', died, '-inf', '(' .. args[9], 'LIMIT', 0, 1000)) do
         redis.call('HDEL', dead, position)
-        redis.call('ZREM', died, position)
+        lives(position)
     end
 end
 each(counts[7], 1, hint)
