@@ -61,12 +61,12 @@ pub async fn run(client: &Client, options: args::Tail, screen: &Screen, json: bo
 async fn poll(
     gateway: &Gateway,
     filter: &str,
-    mut cursor: String,
+    mut place: (&'static str, String),
     show: &mut impl FnMut(Next) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let mut failures = 0;
     loop {
-        let path = format!("/events?filter={}&cursor={}&wait=25s", encoded(filter), encoded(&cursor));
+        let path = format!("/events?filter={}&{}={}&wait=25s", encoded(filter), place.0, encoded(&place.1));
         let answer = match gateway.poll(Method::GET, &path).await {
             Ok(answer) => answer,
             Err((Some(StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE) | None, error)) => {
@@ -83,7 +83,9 @@ async fn poll(
             Err((_, error)) => return Err(error),
         };
         failures = 0;
-        cursor = answer.cursor.or_else(|| answer.body["cursor"].as_str().map(str::to_owned)).unwrap_or(cursor);
+        if let Some(cursor) = answer.cursor {
+            place = ("cursor", cursor);
+        }
         if let Some(gap) = answer.body.get("gap") {
             let reason = gap["reason"].as_str().unwrap_or("unknown");
             show(Next::Gap(gap["lost"].as_u64(), printable(reason)))?;
@@ -153,11 +155,12 @@ fn reason(reason: GapReason) -> &'static str {
     }
 }
 
-/// How a gateway is told where to begin.
-fn begin(from: &str) -> anyhow::Result<String> {
-    match ago(from) {
-        Some(ago) => Ok(format!("-PT{}S", ago?.as_secs())),
-        None => Ok(from.to_owned()),
+/// How a gateway is told where to begin: the parameter and its value.
+fn begin(from: &str) -> anyhow::Result<(&'static str, String)> {
+    match (from, ago(from)) {
+        (_, Some(ago)) => Ok(("from", format!("-PT{}S", ago?.as_secs()))),
+        ("earliest" | "latest", None) => Ok(("from", from.to_owned())),
+        (cursor, None) => Ok(("cursor", cursor.to_owned())),
     }
 }
 
@@ -199,9 +202,9 @@ mod tests {
 
     #[test]
     fn a_gateway_is_told_how_long_ago_in_its_own_words() {
-        assert_eq!(begin("-5m").unwrap(), "-PT300S");
-        assert_eq!(begin("earliest").unwrap(), "earliest");
-        assert_eq!(begin("AQID").unwrap(), "AQID");
+        assert_eq!(begin("-5m").unwrap(), ("from", "-PT300S".to_owned()));
+        assert_eq!(begin("earliest").unwrap(), ("from", "earliest".to_owned()));
+        assert_eq!(begin("AQID").unwrap(), ("cursor", "AQID".to_owned()));
         for wrong in ["-", "-5", "-5w", "-99999999d"] {
             assert!(begin(wrong).is_err(), "{wrong}");
         }
