@@ -48,6 +48,24 @@ async fn the_callers_trace_and_the_requests_id_go_on_to_the_upstream() {
 }
 
 #[tokio::test]
+async fn the_callers_trace_state_goes_on_where_it_is_well_formed_and_never_refuses_a_request() {
+    let gateway = Running::start(&passing_on(echo().await)).await;
+    let parent = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00");
+    let (well_formed, too_long) = ("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", format!("a={}", "x".repeat(600)));
+    for (state, passed) in [(well_formed, Some(well_formed)), ("no list", None), (&too_long, None)] {
+        let answer = gateway.send("GET", "/", &[parent, ("tracestate", state)], "").await;
+        assert_eq!(answer.status, 200, "{state}");
+        let told: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(told["headers"]["tracestate"].as_str(), passed, "{state}");
+    }
+    let answer = gateway.send("GET", "/", &[("traceparent", "nonsense"), ("tracestate", well_formed)], "").await;
+    assert_eq!(answer.status, 200);
+    let told: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(told["headers"]["tracestate"].as_str(), None, "it belongs to a parent that can't be read");
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn no_other_origin_may_call_unless_it_is_named() {
     let gateway = Running::start(ONE).await;
     let page = [("origin", "https://app.test")];
