@@ -4,7 +4,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bus::{Tail, TailFrom, Tailed};
 use events::{Filter, Name};
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, interval, sleep, timeout};
 
 use super::{
     Hub,
@@ -64,7 +64,11 @@ async fn fill(hub: &Hub, queue: &Name, ring: &Ring) -> Infallible {
     };
     ring.begin(places(&tail));
     loop {
-        match tail.next().await {
+        let Ok(next) = timeout(LOOK, tail.next()).await else {
+            ring.rename(places(&tail));
+            continue;
+        };
+        match next {
             Ok(Tailed::Event { envelope, partition, .. }) => {
                 let places = places(&tail);
                 let Some(&place) = places.get(&partition) else { continue };

@@ -17,7 +17,10 @@ use std::{
 use bus::Bus;
 use events::Name;
 use parking_lot::Mutex;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 pub(crate) use follower::{Begin, Followed, Follower};
 pub(crate) use ring::Event;
@@ -40,6 +43,11 @@ impl Hub {
     pub(crate) fn new(bus: Bus) -> Self {
         let (rings, queues) = (Mutex::default(), Mutex::default());
         Self(Arc::new(Inner { bus, rings, queues, tasks: TaskTracker::new(), stop: CancellationToken::new() }))
+    }
+
+    /// Ends every reader when it is dropped, should nobody stop them in order.
+    pub(crate) fn stop_on_drop(&self) -> DropGuard {
+        self.0.stop.clone().drop_guard()
     }
 
     /// Ends every reader, and returns when they have let go of the bus.

@@ -86,6 +86,23 @@ impl Ring {
         self.changed.send_modify(|version| *version += 1);
     }
 
+    /// Says in which lineages the ends are now, where nothing else has changed: one begins with every restart, and who
+    /// comes from there names it.
+    pub(super) fn rename(&self, end: Places) {
+        let mut kept = self.kept.write();
+        let positions =
+            |places: &Places| places.iter().map(|(&partition, place)| (partition, place.1)).collect::<Vec<_>>();
+        if kept.end == end || positions(&kept.end) != positions(&end) {
+            return;
+        }
+        if kept.entries.is_empty() {
+            kept.start = Some(end.clone());
+        }
+        kept.end = end;
+        drop(kept);
+        self.changed.send_modify(|version| *version += 1);
+    }
+
     pub(super) fn push(&self, entry: Entry) {
         let mut kept = self.kept.write();
         kept.bytes += entry.event.json.len();
@@ -221,6 +238,21 @@ mod tests {
         assert_eq!(ring.join(&places(&[(0, 7, 0)])), None);
         let from = ring.join(&places(&[(0, 7, 1)])).unwrap();
         assert_eq!(positions(&ring, from).len(), MOST_EVENTS);
+    }
+
+    #[test]
+    fn a_new_lineage_without_events_is_joined_too() {
+        let ring = Ring::default();
+        ring.begin(places(&[(0, 7, 1)]));
+        ring.push(entry(0, 7, 2));
+        ring.rename(places(&[(0, 8, 3)]));
+        assert_eq!(ring.join(&places(&[(0, 8, 3)])), None, "that is somewhere else");
+        ring.rename(places(&[(0, 8, 2)]));
+        for lineage in [7, 8] {
+            let from = ring.join(&places(&[(0, lineage, 2)])).unwrap();
+            assert_eq!(positions(&ring, from), [0_u64; 0]);
+        }
+        assert_eq!(ring.join(&places(&[(0, 9, 2)])), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod subscriptions;
 use axum::{
     Router,
     extract::{State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
-    response::{IntoResponse, Response},
+    response::Response,
     routing::get,
 };
 
@@ -34,10 +34,7 @@ async fn upgrade(
     caller: Caller,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let upgrade = match upgrade {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => return Ok(rejection.into_response()),
-    };
+    let upgrade = upgrade.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
     if !upgrade.requested_protocols().any(|protocol| protocol == SUBPROTOCOL) {
         return Err(Problem::invalid(format!("sec-websocket-protocol: must be {SUBPROTOCOL}")));
     }

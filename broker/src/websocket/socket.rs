@@ -16,6 +16,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::{FutureExt as _, Sink, StreamExt as _, stream::FuturesUnordered};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::Instrument as _;
 
 use super::{
     close::CloseCode,
@@ -257,14 +258,21 @@ impl Socket {
         }
         let (shared, caller) = (self.shared.clone(), self.caller.clone());
         let waits = confirm.as_deref().is_some_and(|level| level.starts_with("delivered"));
-        let publish: Later<String> = Box::pin(async move {
+        let span = tracing::info_span!(
+            "publish",
+            otel.name = %format_args!("publish {}/{}", event.queue, event.event),
+            otel.kind = "server",
+            turnpike.role = crate::NAME,
+        );
+        let publish = async move {
             let published = publish::publish(&shared, &caller, vec![event], Options { confirm }).await;
             match published.map(|mut outcomes| outcomes.pop()) {
                 Ok(Some(Ok(receipt))) => answer(id.as_ref(), json!(receipt)),
                 Ok(Some(Err(problem))) | Err(problem) => refusal(id.as_ref(), &problem),
                 Ok(None) => refusal(id.as_ref(), &Problem::new(Kind::Internal, "see the log")),
             }
-        });
+        };
+        let publish: Later<String> = Box::pin(publish.instrument(span));
         if waits {
             self.waiting.push(publish)
         } else {

@@ -1,5 +1,5 @@
 //! A broker on a real bus, asked over real sockets.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod admin;
 mod confirm;

@@ -68,6 +68,26 @@ async fn who_breaks_the_protocol_is_closed_for_good() {
 }
 
 #[tokio::test]
+async fn what_is_no_socket_of_this_protocol_is_refused() {
+    let lab = Lab::open().await;
+    let (broker, alice) = (lab.broker().await, lab.alice());
+    let upgrade = [
+        ("turnpike-principal", alice.as_str()),
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    for headers in [&upgrade[..1], &upgrade[..]] {
+        let refused = broker.get("/ws", headers).await;
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["content-type"]),
+            (400, &"application/problem+json".parse().unwrap())
+        );
+    }
+}
+
+#[tokio::test]
 async fn who_says_nothing_is_closed_and_may_come_again() {
     let lab = Lab::open().await;
     let broker = lab.broker_with(Settings { hello: Duration::from_millis(100), ..Settings::default() }).await;
