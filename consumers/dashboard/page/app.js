@@ -20,11 +20,11 @@ const traffic = new Chart(by("traffic-chart"), by("traffic-legend"), [
 function showCharts() {
   const seconds = model.seconds(CHARTED);
   const queues = model.busiest(4);
-  const lines = queues.map((queue) => model.events(CHARTED, queue));
+  const lines = queues.map((queue) => model.rates(CHARTED, queue));
   const series = queues.map((label, at) => ({ label, color: `--queue-${at + 1}` }));
   if (model.queues.size > queues.length) {
-    const all = model.events(CHARTED);
-    lines.push(all.map((events, at) => lines.reduce((rest, line) => rest - line[at], events)));
+    const all = model.rates(CHARTED);
+    lines.push(all.map((events, at) => Math.max(0, lines.reduce((rest, line) => rest - line[at], events))));
     series.push({ label: "others", color: "--queue-5" });
   }
   rates.show(seconds, lines, series);

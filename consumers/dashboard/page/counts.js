@@ -39,7 +39,12 @@ function update(body, name, queue, model) {
   write(total, count(queue.total));
   write(minute, count([...queue.events.values()].reduce((sum, event) => sum + event.minute, 0)));
   write(now, rate([...queue.events.values()].reduce((sum, event) => sum + event.lately, 0) / 5));
-  drawSpark(trend.firstElementChild, model.events(120, name));
+  // It moves once a second.
+  const second = String(model.second());
+  if (trend.dataset.second !== second) {
+    trend.dataset.second = second;
+    drawSpark(trend.firstElementChild, model.rates(120, name));
+  }
   const events = [...queue.events].sort(([one], [other]) => one.localeCompare(other));
   if (queue.others > 0) events.push(["", { count: queue.others, minute: null }]);
   arrange(body, events, ([event]) => event, ([event]) => eventRow(name, event), (of, [, figures]) => {

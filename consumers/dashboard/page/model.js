@@ -74,9 +74,18 @@ export class Model {
     return queues.slice(0, most).map(([name]) => name).sort();
   }
 
-  /** Events a second, over the last five. */
+  /** Events a second, each over five seconds, in the last seconds. */
+  rates(length, queue) {
+    const events = this.events(length + 4, queue);
+    let sum = events[0] + events[1] + events[2] + events[3];
+    return Array.from({ length }, (_, at) => {
+      sum += events[at + 4] - (at > 0 ? events[at - 1] : 0);
+      return sum / 5;
+    });
+  }
+
   rate(queue) {
-    return this.events(5, queue).reduce((sum, each) => sum + each, 0) / 5;
+    return this.rates(1, queue)[0];
   }
 
   /** Requests a second by class (1xx to 5xx) over all gateways, in each of the last seconds; null: nobody knows. */

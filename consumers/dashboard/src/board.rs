@@ -4,10 +4,7 @@
 //! fewer and larger deltas, never a buffer that grows, and one that comes back is told what it missed. Versions are
 //! counted from the start of the process; a position names the process too.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bus::{Cursor, Gap};
 use events::{Envelope, Name};
@@ -16,18 +13,16 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::{
+    history::History,
     queue_line::QueueLine,
+    recents::Recents,
     store::Kept,
     tally::Reason,
-    view::{Connections, Gateway, GroupTold, Log, Recent, Second, State, Told},
+    view::{Connections, Gateway, GroupTold, Log, Recent, State, Told, milliseconds},
 };
 
 /// The most queues that are followed.
 pub(crate) const MOST_QUEUES: usize = 512;
-/// How many of the last events are shown.
-pub(crate) const RECENT: usize = 50;
-/// How many seconds are charted.
-const HISTORY: usize = 300;
 
 /// Clones show the same.
 #[derive(Clone)]
@@ -54,10 +49,8 @@ struct Parts {
     version: u64,
     changed: bool,
     queues: BTreeMap<Name, QueueLine>,
-    /// Oldest first.
-    recent: VecDeque<(u64, Recent)>,
-    /// Oldest first, without holes.
-    history: VecDeque<(u64, Second)>,
+    recents: Recents,
+    history: History,
     groups: Versioned<Vec<GroupTold>>,
     connections: Versioned<Connections>,
     gateways: Versioned<BTreeMap<String, Gateway>>,
@@ -173,19 +166,19 @@ impl Board {
         let line = parts.queues.entry(envelope.queue.clone()).or_insert_with(|| QueueLine::new(version));
         line.count(&envelope.event, recorded.unix_timestamp(), version);
         line.cursor = Some(cursor);
-        parts.charted(recorded.unix_timestamp(), now.unix_timestamp(), |second| {
+        parts.history.change(recorded.unix_timestamp(), now.unix_timestamp(), version, |second| {
             let events = second.events.entry(envelope.queue.as_str().to_owned()).or_default();
             *events = events.saturating_add(1);
         });
-        parts.show(envelope, recorded, partition, position);
+        parts.recents.show(Recent::of(envelope, recorded, partition, position), version);
     }
 
     /// Shows an event that was counted in another life.
     pub fn recall(&self, envelope: &Envelope, partition: u32, position: u64) {
         let recorded = envelope.recordedtime.unwrap_or(envelope.time).min(OffsetDateTime::now_utc());
         let mut parts = self.0.parts.lock();
-        parts.change();
-        parts.show(envelope, recorded, partition, position);
+        let version = parts.change();
+        parts.recents.show(Recent::of(envelope, recorded, partition, position), version);
     }
 
     /// Notes a gap, with the cursor after it.
@@ -233,9 +226,9 @@ impl Board {
             parts.gateways.value.insert(url.to_owned(), gateway);
         }
         if let Some(traffic) = traffic {
-            parts.change();
+            let version = parts.change();
             let now = OffsetDateTime::now_utc().unix_timestamp();
-            parts.charted(now, now, |second| {
+            parts.history.change(now, now, version, |second| {
                 second.traffic.insert(url.to_owned(), traffic);
             });
         }
@@ -312,52 +305,6 @@ impl Parts {
         self.version + 1
     }
 
-    fn show(&mut self, envelope: &Envelope, recorded: OffsetDateTime, partition: u32, position: u64) {
-        let time = milliseconds(recorded);
-        let at = self.recent.partition_point(|(_, recent)| recent.time <= time);
-        if self.recent.len() >= RECENT {
-            if at == 0 {
-                return;
-            }
-            self.recent.pop_front();
-        }
-        let recent = Recent {
-            queue: envelope.queue.as_str().to_owned(),
-            event: envelope.event.as_str().to_owned(),
-            subject: envelope.subject.clone(),
-            source: envelope.source.clone(),
-            time,
-            partition,
-            position,
-        };
-        let at = self.recent.partition_point(|(_, recent)| recent.time <= time);
-        self.recent.insert(at, (self.version + 1, recent));
-    }
-
-    fn charted(&mut self, second: i64, now: i64, change: impl FnOnce(&mut Second)) {
-        let version = self.version + 1;
-        let first = now - HISTORY as i64 + 1;
-        while self.history.front().is_some_and(|(_, charted)| charted.second < first) {
-            self.history.pop_front();
-        }
-        let next = self.history.back().map_or(second.max(first), |(_, charted)| charted.second + 1);
-        for second in next..=second {
-            self.history.push_back((version, Second { second, ..Second::default() }));
-        }
-        let oldest = self.history.front().map_or(second, |(_, charted)| charted.second);
-        if second >= first && second < oldest {
-            for second in (second..oldest).rev() {
-                self.history.push_front((version, Second { second, ..Second::default() }));
-            }
-        }
-        let oldest = self.history.front().map_or(second, |(_, charted)| charted.second);
-        let at = usize::try_from(second - oldest).ok();
-        if let Some((changed, charted)) = at.and_then(|at| self.history.get_mut(at)) {
-            *changed = version;
-            change(charted);
-        }
-    }
-
     fn told(&self, after: u64, position: String) -> Told<'_> {
         fn newer<T>(part: &Versioned<T>, after: u64) -> Option<&T> {
             (part.changed > after).then_some(&part.value)
@@ -367,16 +314,12 @@ impl Parts {
             position,
             at: milliseconds(OffsetDateTime::now_utc()),
             queues: queues.collect(),
-            recent: self.recent.iter().filter(|(changed, _)| *changed > after).map(|(_, recent)| recent).collect(),
-            history: self.history.iter().filter(|(changed, _)| *changed > after).map(|(_, second)| second).collect(),
+            recent: self.recents.after(after).collect(),
+            history: self.history.after(after).collect(),
             groups: newer(&self.groups, after),
             connections: newer(&self.connections, after),
             gateways: newer(&self.gateways, after),
             troubles: newer(&self.troubles, after),
         }
     }
-}
-
-pub(crate) fn milliseconds(time: OffsetDateTime) -> i64 {
-    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0)
 }

@@ -7,8 +7,8 @@ use events::{Filter, Name};
 use tokio::task::JoinSet;
 
 use crate::{
-    board::{Board, MOST_QUEUES, RECENT},
-    metrics,
+    board::{Board, MOST_QUEUES},
+    metrics, recents,
     tally::Reason,
     view::State,
 };
@@ -106,7 +106,7 @@ async fn follow(
 async fn recall(bus: &Bus, board: &Board, queue: &Name) -> Result<(), Error> {
     let Some(cursor) = board.cursor(queue) else { return Ok(()) };
     let partitions = bus.partition(queue, "").await?.count.clamp(1, RECALLED_PARTITIONS);
-    let each = RECENT.div_ceil(partitions as usize);
+    let each = recents::MOST.div_ceil(partitions as usize);
     for partition in 0..partitions {
         let Some(seen) = cursor.position(partition) else { continue };
         let page = bus.read(queue, partition, (seen + 1).saturating_sub(each as u64), each).await?;

@@ -6,8 +6,8 @@ use bus::{Bus, Error, GroupStatus, Mode, QueueStatus, Transport};
 use events::Name;
 
 use crate::{
-    board::{Board, milliseconds},
-    view::{Connections, GroupTold, Log},
+    board::Board,
+    view::{Connections, GroupTold, Log, milliseconds},
 };
 
 const LISTED: usize = 100;

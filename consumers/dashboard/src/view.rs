@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bus::Connection;
 use serde::Serialize;
+use time::OffsetDateTime;
 
 use crate::tally::{Missing, Reason};
 
@@ -149,4 +150,8 @@ pub(crate) struct Connections {
     pub transports: BTreeMap<&'static str, usize>,
     /// The first hundred.
     pub listed: Vec<Connection>,
+}
+
+pub(crate) fn milliseconds(time: OffsetDateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0)
 }

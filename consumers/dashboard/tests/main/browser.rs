@@ -261,7 +261,7 @@ async fn busy(site: &Site, clock: &Past) -> Vec<bus::Joined> {
     for tick in 0..PAST {
         clock.behind(i64::try_from(PAST - tick).unwrap());
         let of = |number: usize| {
-            let (queue, name, kind) = kinds[(number * number + tick) % kinds.len()];
+            let (queue, name, kind) = kinds[(number * 5 + tick * 3 + number * tick / 7) % kinds.len()];
             let id = format!("{kind}/0193f2a1-{:04x}-7c{:02x}", (number * 7919) % 65_536, number % 256);
             let mut envelope = event(queue, name, &id);
             envelope.source = format!("/services/{}", kind.trim_end_matches('s'));
