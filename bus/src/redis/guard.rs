@@ -32,14 +32,8 @@ pub(super) async fn check(server: &Server) -> anyhow::Result<()> {
 
 /// Learns whether the server writes everything to disk before it answers; not, where it won't tell.
 pub(super) async fn learn(shared: &Shared) -> Result<(), Error> {
-    let asked = shared.server.ask(redis::cmd("CONFIG").arg("GET").arg("append*")).await;
-    let settings: HashMap<String, String> = match asked {
-        Ok(settings) => settings,
-        Err(Error::Unavailable(reason)) if reason.contains("NOPERM") || reason.contains("unknown command") => {
-            HashMap::new()
-        }
-        Err(error) => return Err(error),
-    };
+    let asked = shared.server.ask_if_allowed(redis::cmd("CONFIG").arg("GET").arg("append*")).await?;
+    let settings: HashMap<String, String> = asked.unwrap_or_default();
     let is = |name: &str, value: &str| settings.get(name).is_some_and(|set| set == value);
     shared.fsyncs.store(is("appendonly", "yes") && is("appendfsync", "always"), Ordering::Relaxed);
     Ok(())

@@ -50,6 +50,14 @@ impl Server {
         self.attempt(cmd).await.map_err(|error| unavailable(&error))
     }
 
+    /// None where the server knows no such command, or allows it to others only.
+    pub(super) async fn ask_if_allowed<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<Option<T>, Error> {
+        match self.attempt(cmd).await {
+            Err(error) if matches!(error.code(), Some("NOPERM" | "ERR")) => Ok(None),
+            answer => answer.map(Some).map_err(|error| unavailable(&error)),
+        }
+    }
+
     /// Several commands in one round trip, their answers in their order.
     pub(super) async fn ask_all<T: FromRedisValue>(&self, pipeline: &redis::Pipeline) -> Result<T, Error> {
         let began = Instant::now();

@@ -3,7 +3,8 @@
 use bus::{Confirm, Error, PublishOptions, redis::Options};
 use testkit::{Aof, Redis, RedisOptions};
 
-use crate::conformance::event;
+use super::command;
+use crate::conformance::{event, publish};
 
 async fn refusal(server: &Redis) -> String {
     match bus::redis::open(&server.url()).await {
@@ -65,4 +66,16 @@ async fn two_namespaces_on_one_server_are_two_buses() {
     let theirs = bus::redis::open_with(&server.url(), options).await.unwrap();
     ours.publish(vec![event("a", "k")]).await.unwrap();
     assert!(theirs.queues().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_user_who_may_do_nothing_dangerous_but_ask_about_the_server_is_enough() {
+    let server = testkit::redis().await;
+    let rules = ["on", ">secret", "~tp:*", "&tp:*", "+@all", "-@dangerous", "+info"];
+    command(&server, &[&["ACL", "SETUSER", "shop"], &rules[..]].concat()).await;
+    let bus = bus::redis::open(&server.url().replace("redis://", "redis://shop:secret@")).await.unwrap();
+    assert_eq!(publish(&bus, &[("a", "k")]).await[0].position, Some(1));
+    // Who may not look can't promise.
+    let options = PublishOptions { confirm: Confirm::Fsynced, ..PublishOptions::default() };
+    assert!(matches!(bus.publish_with(vec![event("b", "k")], options).await, Err(Error::Invalid(_))));
 }
