@@ -3,9 +3,8 @@
 
 use std::{
     fs,
-    hash::{BuildHasher as _, Hasher as _, RandomState},
     io::{ErrorKind, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -17,7 +16,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::eventually;
+use crate::{eventually, free_port};
 
 /// How long a server may take to answer, a slow machine and a log to load considered.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -171,17 +170,6 @@ fn answers(port: u16, process: u32) -> bool {
     let info = String::from_utf8_lossy(&info);
     let says = |line: &str| info.lines().any(|other| other == line);
     says(&format!("process_id:{process}")) && says("loading:0")
-}
-
-/// A port that is free now, below those that the system gives to clients: while a server is down, none of them gets it.
-fn free_port() -> u16 {
-    loop {
-        let random = RandomState::new().build_hasher().finish() % 20_000;
-        let port = u16::try_from(10_000 + random).expect("a port");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 fn binary() -> &'static str {

@@ -16,8 +16,9 @@ const COUNT: &str =
 
 /// Each sales person gets a text for each account.
 pub fn notifications(sms: &Sms) -> String {
-    let people: String = SALES.iter().map(|phone| format!("{{name: sales-{phone}, phone: \"{phone}\"}}, ")).collect();
-    let names: String = SALES.iter().map(|phone| format!("\"sales-{phone}\", ")).collect();
+    let name = |phone: &str| format!("sales {}", &phone[1..]);
+    let people: String = SALES.iter().map(|phone| format!("{{name: {}, phone: \"{phone}\"}}, ", name(phone))).collect();
+    let names: String = SALES.iter().map(|phone| format!("{}, ", name(phone))).collect();
     format!(
         "{{channels: {{sms: {{base_url: \"{}\", account: AC00000000000000000000000000000000, token: secret, from: \
          \"+491700000000\"}}}}, people: [{people}], groups: {{sales: [{names}]}}, rules: [{{name: new-account, on: \

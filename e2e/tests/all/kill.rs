@@ -99,8 +99,7 @@ impl Shoppers {
                     }
                     let order = order(&gateways, &format!("shopper-{number}-{round}")).await;
                     acknowledged.lock().unwrap().push(Acknowledged { order, customer: customer.clone() });
-                    // A principal has a hundred requests a minute.
-                    tokio::time::sleep(Duration::from_millis(1_500)).await;
+                    until_the_cart_is_empty(&gateways).await;
                 }
             }));
         }
@@ -129,6 +128,21 @@ async fn order(gateways: &[Client; 2], key: &str) -> String {
     insist(gateways, "/cart/add", &item, None).await;
     let placed = insist(gateways, "/order/place", &json!({}), Some(key)).await;
     placed["id"].as_str().unwrap().to_owned()
+}
+
+/// What is ordered leaves the cart; what is ordered before that is ordered twice.
+async fn until_the_cart_is_empty(gateways: &[Client; 2]) {
+    let end = tokio::time::Instant::now() + PROGRESS;
+    let mut turns = gateways.iter().cycle();
+    while tokio::time::Instant::now() < end {
+        // A principal has a hundred requests a minute.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let Ok(answer) = turns.next().unwrap().try_send(Method::GET, "/cart", None).await else { continue };
+        if answer.status == 200 && answer.json()["items"] == json!([]) {
+            return;
+        }
+    }
+    panic!("the cart was not cleared in {PROGRESS:?}");
 }
 
 /// Asks until there is an answer of success.

@@ -30,7 +30,9 @@ async fn every_command_answers_what_the_readme_shows() {
     std::os::unix::fs::symlink(system.folder(), folder.path().join("turnpike-data")).unwrap();
     // One shell for all: a variable set by one command is there for the next.
     let script: String = shown.iter().map(|shown| format!("{}\necho; echo '@@@'\n", shown.command)).collect();
-    let output = Command::new("bash").arg("-c").arg(script).current_dir(folder.path()).output().unwrap();
+    let programs = format!("{}:{}", e2e::binary().parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let mut shell = Command::new("bash");
+    let output = shell.arg("-c").arg(script).current_dir(folder.path()).env("PATH", programs).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).replace('\r', "");
     let answers: Vec<&str> = said.split("@@@\n").collect();
     for (shown, answer) in shown.iter().zip(answers) {
