@@ -27,16 +27,16 @@ export class Chart {
       grid: { stroke: token("--line-soft"), width: 1 },
       ticks: { show: false },
     };
-    const time = { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false };
+    const time = { hour: "2-digit", minute: "2-digit", hour12: false };
     const clock = new Intl.DateTimeFormat("en-GB", time);
     this.plot = new uPlot({
       ...this.size(),
-      padding: [8, 4, 0, 0],
+      padding: [8, 14, 0, 0],
       cursor: { drag: { x: false, y: false }, points: { show: false }, y: false },
       legend: { show: false },
       scales: { x: { time: true }, y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
       axes: [
-        { ...axis, grid: { show: false }, size: 26, space: 80, values: (_, at) => at.map((second) => clock.format(second * 1000)) },
+        { ...axis, grid: { show: false }, size: 26, space: 60, incrs: [60, 120, 300], values: (_, at) => at.map((second) => clock.format(second * 1000)) },
         { ...axis, size: 44, space: 36, values: (_, at) => at.map((number) => short(number)) },
       ],
       series: [{}, ...this.series.map(({ label, color }) => ({
