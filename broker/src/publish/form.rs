@@ -32,7 +32,7 @@ const PREFIX: &str = "ce-";
 
 /// What a request asks to have published.
 pub(super) enum Form {
-    One(Envelope),
+    One(Box<Envelope>),
     Batch(Vec<Envelope>),
 }
 
@@ -40,18 +40,18 @@ pub(super) enum Form {
 pub(super) async fn read(headers: &HeaderMap, body: Body, source: &str) -> Result<Form, Problem> {
     let media = MediaType::of(headers)?;
     match media.as_ref().map(|media| media.essence.as_str()) {
-        Some(STRUCTURED) => structured(object(json(body).await?)?, source).map(Form::One),
+        Some(STRUCTURED) => structured(object(json(body).await?)?, source).map(Box::new).map(Form::One),
         Some(BATCHED) => batch(json(body).await?, source).map(Form::Batch),
         _ if headers.keys().any(|name| name.as_str().starts_with(PREFIX)) => {
             let bytes = body::read(body, Envelope::MAX_DATA_BYTES).await?;
-            binary(headers, media, bytes, source).map(Form::One)
+            binary(headers, media, bytes, source).map(Box::new).map(Form::One)
         }
         Some("application/json") | None => {
             let members = object(json(body).await?)?;
             if members.contains_key("specversion") {
-                return structured(members, source).map(Form::One);
+                return structured(members, source).map(Box::new).map(Form::One);
             }
-            Ok(Form::One(Envelope::read_shorthand(source, members)?))
+            Ok(Form::One(Box::new(Envelope::read_shorthand(source, members)?)))
         }
         Some(_) => Err(media.map_or_else(|| Problem::invalid("content-type"), |media| media.unsupported(READ))),
     }

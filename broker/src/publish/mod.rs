@@ -81,7 +81,7 @@ async fn events(
     parameters.done("confirm, timeout, allow_degraded")?;
     let source = record::source(&caller)?;
     match form::read(&headers, body, &source).await? {
-        Form::One(event) => one(&shared, &caller, event, &wanted, &headers).await,
+        Form::One(event) => one(&shared, &caller, *event, &wanted, &headers).await,
         Form::Batch(events) => {
             let receipts = record::record(&shared, &caller, events, &wanted, trace(&headers)).await?;
             answer_batch(receipts, &wanted)
