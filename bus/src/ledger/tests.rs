@@ -40,6 +40,34 @@ fn expire(ledger: &mut Ledger, now: i64) -> Vec<(u64, Fate)> {
 }
 
 #[test]
+fn a_log_that_was_cut_takes_its_records_along() {
+    let mut ledger = ledger(Mode::Keyed, &[1, 2, 1, 2]);
+    ledger.rewind(3);
+    assert_eq!((ledger.next(), ledger.unsettled(), ledger.lowest()), (3, 2, 1));
+    // The keys are free for what is recorded now.
+    for (position, key) in [(3, 1), (4, 3)] {
+        assert_eq!(ledger.take(key), position == 4, "{position}");
+    }
+    assert!(!ledger.rewind(5), "nothing was known of it");
+    assert_eq!(ledger.next(), 5);
+}
+
+#[test]
+fn what_is_skipped_is_not_told_as_settled() {
+    let mut back = ledger(Mode::Parallel, &[1, 2, 3]);
+    while let Some(position) = back.first_ready() {
+        back.drop_ready(position);
+    }
+    back.seek(2);
+    assert_eq!((back.start(), back.next()), (1, 2), "what came before is settled");
+    let mut skipping = ledger(Mode::Parallel, &[1, 2, 3]);
+    assert_eq!(skipping.sought(2).skipped, 1);
+    skipping.seek(2);
+    assert_eq!((skipping.start(), skipping.next()), (2, 2), "the first one never was");
+    assert_eq!(skipping.take_changes().0.len(), 3, "every record goes");
+}
+
+#[test]
 fn only_what_changed_is_stored_and_only_once() {
     let mut ledger = ledger(Mode::Parallel, &[1, 2]);
     let (records, next) = ledger.take_changes();

@@ -122,15 +122,16 @@ pub(super) async fn recorded_at(shared: &Shared, place: &Place, view: &View, tim
 /// What [`ahead`] read.
 pub(super) struct Ahead {
     pub(super) events: Vec<Entry>,
-    /// Entries of the stream that they came from.
+    /// Entries of the stream that they came from, and the position after the last of those.
     pub(super) entries: usize,
+    pub(super) end: u64,
 }
 
 /// Events from a position on, as the stream has them, of about so many entries. Whether they are of the partition's
 /// current lineage must be seen to by whoever reads so: a page costs a look besides.
 pub(super) async fn ahead(shared: &Shared, place: &Place, from: u64, count: usize) -> Result<Ahead, Error> {
     let found = packed(shared, place, from, count).await?;
-    let entries = found.len();
+    let (entries, end) = (found.len(), found.last().map_or(from, |last| last.end().max(from)));
     let mut events = Vec::new();
     for entry in found {
         let recorded = entry.recorded;
@@ -141,7 +142,7 @@ pub(super) async fn ahead(shared: &Shared, place: &Place, from: u64, count: usiz
             }
         }
     }
-    Ok(Ahead { events, entries })
+    Ok(Ahead { events, entries, end })
 }
 
 /// The entry that holds a position, or the last one before it; and at most so many after that.

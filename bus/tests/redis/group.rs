@@ -1,9 +1,10 @@
 //! Groups whose members are on several nodes, and what becomes of them when a node or the server dies.
 
 mod contention;
+mod kill;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,12 +13,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bus::{Bus, Claim, Consumer, Delivery, Failure, Group, Handler, LeaseLost, Mode, Settlement, Start, Verb};
+use bus::{Bus, Consumer, Delivery, Failure, Group, Handler, LeaseLost, Mode, Start, Verb};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{command, eventually};
-use crate::conformance::{ack, claim, claim_one, declare, event, nack_after, publish, seconds, settle, status};
+use crate::conformance::{
+    ack, claim, claim_all, claim_one, declare, nack_after, publish, queue, seconds, settle, status,
+};
 
 async fn node(server: &testkit::Redis) -> Bus {
     bus::redis::open(&server.url()).await.unwrap()
@@ -65,6 +68,28 @@ async fn a_retry_that_another_node_put_off_wakes_this_one() {
         tokio::time::timeout(seconds(20), woken.changed()).await.expect("it is woken").unwrap();
     };
     assert_eq!(again.attempt, 2);
+}
+
+#[tokio::test]
+async fn an_exclusive_group_passes_to_another_node_when_its_holder_is_done() {
+    let server = testkit::redis().await;
+    let (one, other) = (node(&server).await, node(&server).await);
+    declare(&one, "g", Mode::Exclusive).await;
+    publish(&one, &[("a", "k"), ("b", "l"), ("c", "m")]).await;
+    let leased = claim(&one, "g", 2).await;
+    let mut woken = other.claimable("g");
+    assert!(ack_all(&other).await.is_empty(), "one member a partition, on whatever node");
+    woken.borrow_and_update();
+    ack(&one, "g", &leased).await;
+    tokio::time::timeout(seconds(20), woken.changed()).await.expect("it is woken").unwrap();
+    eventually("it gets the next", || async { ack_all(&other).await == ["c"] }).await;
+}
+
+/// Claims and acks what there is; the ids.
+async fn ack_all(bus: &Bus) -> Vec<String> {
+    let leased = claim_all(bus, "g", "another", 10).await.leased;
+    ack(bus, "g", &leased).await;
+    leased.into_iter().map(|leased| leased.envelope.id.clone()).collect()
 }
 
 #[tokio::test]
@@ -177,6 +202,23 @@ async fn a_group_without_its_place_begins_with_the_oldest_event() {
 }
 
 #[tokio::test]
+async fn an_event_that_can_not_be_read_is_passed_over() {
+    let server = testkit::redis().await;
+    let bus = node(&server).await;
+    declare(&bus, "g", Mode::Parallel).await;
+    publish(&bus, &[("a", "k")]).await;
+    let lineage = bus.lineage(&queue(), 0).await.unwrap().unwrap().id.to_string();
+    command(&server, &["XADD", "tp:{DB:0}:s", "2-1", "l", &lineage, "e", "no envelope"]).await;
+    command(&server, &["HSET", "tp:{DB:0}:m", "seq", "2"]).await;
+    assert_eq!(ack_all(&bus).await, ["a"]);
+    let nothing = claim_all(&bus, "g", "m", 10).await;
+    assert!(nothing.leased.is_empty() && !nothing.more, "there is nothing to come back for");
+    assert_eq!(status(&bus, "g").await.lag, 0);
+    publish(&bus, &[("c", "k")]).await;
+    assert_eq!(ack_all(&bus).await, ["c"]);
+}
+
+#[tokio::test]
 async fn a_log_that_began_anew_takes_its_groups_along() {
     let server = testkit::redis().await;
     let bus = node(&server).await;
@@ -192,77 +234,4 @@ async fn a_log_that_began_anew_takes_its_groups_along() {
     assert_eq!((again.envelope.id.as_str(), again.attempt), ("d", 1));
     ack(&bus, "g", &[again]).await;
     assert_eq!(status(&bus, "g").await.lag, 0);
-}
-
-/// Publishes and consumes while Redis is killed, again and again; what was confirmed must hold.
-#[tokio::test]
-async fn a_killed_server_loses_and_repeats_nothing_that_was_settled() {
-    const EVENTS: usize = 600;
-    let mut server = testkit::redis().await;
-    let bus = node(&server).await;
-    // A claim whose answer was lost leaves leases behind, which end by time.
-    let group = Group { lease: seconds(3), ..Group::new("g", "DB/*".parse().unwrap(), Mode::Parallel) };
-    bus.declare_group(group).await.unwrap();
-    let published = Arc::new(AtomicUsize::new(0));
-    let publisher = {
-        let (bus, published) = (bus.clone(), published.clone());
-        tokio::spawn(async move {
-            for n in 0..EVENTS {
-                // The id makes a repetition harmless.
-                while bus.publish(vec![event(&n.to_string(), &format!("k{n}"))]).await.is_err() {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                published.fetch_add(1, Ordering::Relaxed);
-            }
-        })
-    };
-    let member = tokio::spawn(settle_all(bus.clone(), EVENTS));
-    for kill in 1..4 {
-        let published = published.clone();
-        eventually("traffic goes on", || async { published.load(Ordering::Relaxed) >= kill * EVENTS / 5 }).await;
-        server.kill();
-        server.restart().await;
-    }
-    tokio::time::timeout(seconds(60), publisher).await.expect("everything is published").unwrap();
-    tokio::time::timeout(seconds(90), member).await.expect("everything is settled").unwrap();
-    let left = status(&bus, "g").await;
-    assert_eq!((left.lag, left.dead), (0, 0));
-}
-
-/// Claims and acks until every event is settled, over whatever happens to the server.
-async fn settle_all(bus: Bus, events: usize) {
-    let pause = || tokio::time::sleep(Duration::from_millis(10));
-    let claim = Claim { group: "g".into(), member: "m".into(), max: 20, bytes: 1 << 20 };
-    // Those that were acked, and those whose ack may have been lost with its answer.
-    let (mut acked, mut unknown) = (HashSet::new(), HashSet::new());
-    while acked.union(&unknown).count() < events || bus.groups().await.is_ok_and(|groups| groups[0].lag > 0) {
-        let Ok(claimed) = bus.claim(claim.clone()).await else {
-            pause().await;
-            continue;
-        };
-        if claimed.leased.is_empty() {
-            pause().await;
-        }
-        for leased in claimed.leased {
-            assert!(!acked.contains(&leased.position), "{} comes after its ack", leased.position);
-            let mut asked = 1;
-            loop {
-                match bus.settle("g", vec![Settlement { token: leased.token, verb: Verb::Ack }]).await {
-                    Ok(outcomes) if outcomes[0].is_ok() => {
-                        assert!(acked.insert(leased.position), "{} is settled twice", leased.position);
-                        break;
-                    }
-                    Ok(_) => {
-                        // Its lease ended meanwhile; or an earlier try had settled it.
-                        if asked > 1 {
-                            unknown.insert(leased.position);
-                        }
-                        break;
-                    }
-                    Err(_) => pause().await,
-                }
-                asked += 1;
-            }
-        }
-    }
 }

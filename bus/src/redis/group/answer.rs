@@ -90,7 +90,8 @@ impl Desk {
         }
         draft.outcomes.append(&mut claiming.outcomes);
         let Claiming { claimed, bytes, at_end, .. } = claiming;
-        Ok(Answer::Claimed { claimed, bytes, at_end })
+        // Where something is missing that was recorded, claiming again at once would find no more.
+        Ok(Answer::Claimed { claimed, bytes, at_end: at_end && self.window.reaches_head() })
     }
 
     /// What a member holds of the group's other partitions: leases, and whether one is of a suspect.

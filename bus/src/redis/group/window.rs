@@ -86,6 +86,11 @@ impl Window {
         *self = Self::new(place.clone(), std::mem::take(letters));
     }
 
+    /// Whether all was read that is known to be recorded.
+    pub(super) fn reaches_head(&self) -> bool {
+        self.to >= self.place.view().next
+    }
+
     /// Forgets what the batch needed besides.
     pub(super) fn end_batch(&mut self) {
         self.single.clear();
@@ -112,7 +117,7 @@ impl Window {
         let view = self.place.view();
         self.from = from;
         // Nothing where something was recorded: it was trimmed, or is of a log that is gone, which the commit tells.
-        self.to = read.events.last().map_or_else(|| from.max(view.floor), |last| last.position + 1);
+        self.to = if read.end > from { read.end } else { from.max(view.floor) };
         self.ahead = read.events;
         Ok(read.entries <= count)
     }
