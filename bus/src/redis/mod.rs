@@ -6,7 +6,8 @@
 //! primary has it, `fsynced` only where the server writes everything to disk before it answers (`appendfsync always`).
 //! Pub/Sub carries hints that something changed; since they can be lost, every partition that is followed is also looked
 //! at once a second. A user of Redis needs its namespace's keys and channels, and `+@all -@dangerous +info`; with
-//! `+config|get` besides, the bus can tell whether it may confirm `fsynced`. While Redis is away every call is [`crate::Error::Unavailable`]; when it is back, the bus works again.
+//! `+config|get` besides, the bus can tell whether it may confirm `fsynced`. While Redis is away every call is
+//! [`crate::Error::Unavailable`]; when it is back, the bus works again.
 
 mod group;
 mod guard;

@@ -13,8 +13,8 @@ if part.partitions and part.partitions ~= args[3] then return tonumber(part.part
 local publishes, asked = {}, {}
 local at = 5
 for i = 1, tonumber(args[4]) do
-    local publish = { expected = args[at], outbox = args[at + 1], no = tonumber(args[at + 2]), count = tonumber(args[at + 3]) }
-    publish.at = at + 4
+    local publish = { expected = args[at], outbox = args[at + 1], at = at + 4 }
+    publish.no, publish.count = tonumber(args[at + 2]), tonumber(args[at + 3])
     at = publish.at + 2 * publish.count
     if publish.outbox == '' then
         for event = publish.at, at - 1, 2 do asked[#asked + 1] = args[event] end
