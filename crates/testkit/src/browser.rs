@@ -42,8 +42,7 @@ pub struct Browser {
     session: Option<String>,
     last_id: u64,
     faults: Vec<String>,
-    // Dropped last: the browser writes into it.
-    _profile: TempDir,
+    profile: TempDir,
 }
 
 /// Starts a browser.
@@ -61,7 +60,7 @@ pub async fn browser() -> Browser {
     })
     .await;
     let (socket, _) = tokio_tungstenite::connect_async(address).await.expect("chromium's DevTools");
-    let mut browser = Browser { process, socket, session: None, last_id: 0, faults: Vec::new(), _profile: profile };
+    let mut browser = Browser { process, socket, session: None, last_id: 0, faults: Vec::new(), profile };
     let target = browser.call("Target.createTarget", json!({ "url": "about:blank" })).await;
     let attach = json!({ "targetId": target["targetId"], "flatten": true });
     let session = browser.call("Target.attachToTarget", attach).await;
@@ -234,6 +233,13 @@ impl Drop for Browser {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // Its own children end a moment later, and write into the profile until then.
+        for _ in 0..40 {
+            if fs::remove_dir_all(self.profile.path()).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
     }
 }
 
