@@ -130,7 +130,14 @@ pub(super) struct Ahead {
 /// Events from a position on, as the stream has them, of about so many entries. Whether they are of the partition's
 /// current lineage must be seen to by whoever reads so: a page costs a look besides.
 pub(super) async fn ahead(shared: &Shared, place: &Place, from: u64, count: usize) -> Result<Ahead, Error> {
-    let found = packed(shared, place, from, count).await?;
+    let mut found = packed(shared, place, from, count).await?;
+    for _ in 1..ATTEMPTS {
+        // Two commands: what was recorded in between may be in neither answer.
+        if found.iter().find(|entry| entry.end() > from).is_none_or(|entry| entry.first <= from) {
+            break;
+        }
+        found = packed(shared, place, from, count).await?;
+    }
     let (entries, end) = (found.len(), found.last().map_or(from, |last| last.end().max(from)));
     let mut events = Vec::new();
     for entry in found {
@@ -149,7 +156,8 @@ pub(super) async fn ahead(shared: &Shared, place: &Place, from: u64, count: usiz
 async fn packed(shared: &Shared, place: &Place, from: u64, count: usize) -> Result<Vec<Packed>, Error> {
     let stream = &place.keys.stream;
     let mut both = redis::pipe();
-    both.cmd("XREVRANGE").arg(stream).arg(from).arg("-").arg("COUNT").arg(1);
+    // At one moment: what is recorded between the two would be in neither.
+    both.atomic().cmd("XREVRANGE").arg(stream).arg(from).arg("-").arg("COUNT").arg(1);
     if count > 0 {
         both.cmd("XRANGE").arg(stream).arg(from + 1).arg("+").arg("COUNT").arg(count);
     }

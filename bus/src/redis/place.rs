@@ -1,6 +1,9 @@
 //! A partition as this process knows it: its keys, and what the last script on it told.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use events::Name;
 use parking_lot::RwLock;
@@ -17,6 +20,8 @@ pub(super) struct Place {
     /// To the task that publishes into it, once there is one.
     pub(super) publisher: OnceLock<mpsc::Sender<Request>>,
     view: RwLock<View>,
+    /// The server's time, as the partition's scripts see it, and when it was told.
+    told: RwLock<(i64, Instant)>,
 }
 
 /// What was true when a script ran.
@@ -43,7 +48,14 @@ pub(super) struct Ran {
 impl Place {
     pub(super) fn new(queue: Name, partition: u32, keys: PartitionKeys) -> Self {
         let view = View { lineage: 0, lineages: Arc::default(), floor: 1, next: 1, now: 0 };
-        Self { queue, partition, keys, publisher: OnceLock::new(), view: RwLock::new(view) }
+        Self {
+            queue,
+            partition,
+            keys,
+            publisher: OnceLock::new(),
+            view: RwLock::new(view),
+            told: RwLock::new((0, Instant::now())),
+        }
     }
 
     /// What was last told of it.
@@ -51,23 +63,36 @@ impl Place {
         self.view.read().clone()
     }
 
-    /// Takes a script's answer in; and whether it told of another lineage than the last one.
-    pub(super) fn took(&self, answer: Value) -> Result<(Ran, bool), Error> {
+    /// The server's time, as the partition's scripts see it: what was told last, and what passed since then. No step of
+    /// this machine's clock moves it.
+    pub(super) fn now(&self) -> i64 {
+        let (told, at) = *self.told.read();
+        told.saturating_add(i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Takes a script's answer in; and whether it told of another lineage than the last one. `asked`: the view with which
+    /// it was called.
+    pub(super) fn took(&self, answer: Value, asked: &View) -> Result<(Ran, bool), Error> {
         let Value::Array(parts) = answer else { return Err(unexpected()) };
         let [lineage, next, floor, now, lineages, value]: [Value; 6] = parts.try_into().map_err(|_| unexpected())?;
         let number = |value: &Value| u64::from_redis_value_ref(value).map_err(|_| unexpected());
         let (lineage, next, floor) = (number(&lineage)?, number(&next)?, number(&floor)?);
         let now = i64::from_redis_value(now).map_err(|_| unexpected())?;
         let lineages = Option::<String>::from_redis_value(lineages).map_err(|_| unexpected())?;
+        *self.told.write() = (now, Instant::now());
         let mut known = self.view.write();
-        let lineages = match lineages {
-            Some(text) => Arc::new(parse(&text).ok_or_else(unexpected)?),
-            None => known.lineages.clone(),
+        // Answers overtake each other; what is older doesn't count. A lineage that needn't be told is the one that was
+        // known by whoever asked, but perhaps not any more.
+        let (lineages, is_older) = match lineages {
+            Some(text) => {
+                let former = known.lineage != lineage && known.lineages.0.iter().any(|known| known.id == lineage);
+                (Arc::new(parse(&text).ok_or_else(unexpected)?), former)
+            }
+            None => (asked.lineages.clone(), known.lineage != lineage),
         };
         let view = View { lineage, lineages, floor, next, now };
-        let changed = known.lineage != lineage;
-        // Answers overtake each other; what is older doesn't count.
-        if changed || next > known.next || floor > known.floor {
+        let changed = known.lineage != lineage && !is_older;
+        if changed || (!is_older && (next > known.next || floor > known.floor)) {
             *known = view.clone();
         } else {
             known.now = known.now.max(now);
@@ -90,6 +115,34 @@ fn parse(text: &str) -> Option<Lineages> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn answer(lineage: u64, next: u64, lineages: Option<&str>) -> Value {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let next = i64::try_from(next).unwrap();
+        let lineages = lineages.map_or(Value::Nil, text);
+        Value::Array(vec![
+            text(&lineage.to_string()),
+            Value::Int(next),
+            Value::Int(1),
+            Value::Int(7),
+            lineages,
+            Value::Nil,
+        ])
+    }
+
+    #[test]
+    fn an_answer_from_before_a_flush_is_about_the_log_of_its_time() {
+        let keys = crate::redis::keys::Keys::new("tp").partition(&Name::new("DB").unwrap(), 0);
+        let place = Place::new(Name::new("DB").unwrap(), 0, keys);
+        place.took(answer(7, 5, Some("7:1:")), &place.view()).unwrap();
+        let asked = place.view();
+        // Two were asked before the flush; the one that ran after it is heard first.
+        place.took(answer(9, 1, Some("9:1:")), &asked).unwrap();
+        let (late, changed) = place.took(answer(7, 6, None), &asked).unwrap();
+        assert_eq!(late.view.lineages.of(5).map(|lineage| lineage.id), Some(7), "it was recorded in what is gone");
+        assert!(!changed);
+        assert_eq!((place.view().lineage, place.view().next), (9, 1), "what is known now stays");
+    }
 
     #[test]
     fn lineages_are_read_as_the_prelude_writes_them() {

@@ -181,10 +181,11 @@ fn outcomes(place: &Place, batch: &Batch, view: &View, answer: Value) -> Result<
 fn recorded(place: &Place, view: &View, position: i64) -> Recorded {
     let duplicate = position <= 0;
     let position = Some(position.unsigned_abs()).filter(|position| *position > 0);
-    let lineage = position.and_then(|position| view.lineages.of(position));
+    // What is new is of the lineage that the script found.
+    let before = position.filter(|_| duplicate).and_then(|position| view.lineages.of(position));
     Recorded {
         partition: place.partition,
-        lineage: lineage.map_or(view.lineage, |lineage| lineage.id),
+        lineage: before.map_or(view.lineage, |lineage| lineage.id),
         position,
         duplicate,
     }

@@ -60,7 +60,7 @@ async fn trim(shared: &Shared, queue: &Queue, partition: u32) -> Result<bool, Er
         return Ok(false);
     }
     let groups = shared.keys().group(&queue.name, partition, "");
-    let args = [stop.to_string(), PIECE.to_string(), groups].map(String::into_bytes);
+    let args = [stop.to_string(), PIECE.to_string(), groups, view.lineage.to_string()].map(String::into_bytes);
     let ran = shared.run(&TRIM, &queue.name, partition, &[], &args).await?;
     Ok(u64::from_redis_value(ran.value).map_err(|_| unexpected())? == PIECE)
 }

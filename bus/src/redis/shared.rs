@@ -64,6 +64,11 @@ impl Shared {
         &self.keys
     }
 
+    /// The server's time, as a partition's scripts see it, in milliseconds since 1970: about, and rather late than early.
+    pub(super) fn now_in(&self, place: &Place) -> i64 {
+        self.clock.as_ref().map_or_else(|| place.now(), |clock| millis(clock.now()))
+    }
+
     /// Milliseconds since 1970, about as the server's clock has it. What is written down takes a script's own time.
     pub(super) fn now(&self) -> i64 {
         match &self.clock {
@@ -101,12 +106,13 @@ impl Shared {
         let mut call = script.call(all.into_iter());
         let begins: u64 = rand::rng().random_range(1..=i64::MAX.cast_unsigned());
         let time = self.clock.as_ref().map(|clock| millis(clock.now()).to_string()).unwrap_or_default();
-        call.arg(begins).arg(time).arg(place.view().lineage).arg(self.keys.hint());
+        let asked = place.view();
+        call.arg(begins).arg(time).arg(asked.lineage).arg(self.keys.hint());
         for arg in args {
             call.arg(*arg);
         }
         let answer = self.server.call(script, &call).await?;
-        let (ran, changed) = place.took(answer)?;
+        let (ran, changed) = place.took(answer, &asked)?;
         if self.clock.is_none() {
             self.skew.store(ran.view.now - millis(SystemClock.now()), Ordering::Relaxed);
         }

@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 
 use crate::conformance::{self, Lab};
 
+mod between;
 mod fault;
 mod group;
 mod loss;
@@ -43,7 +44,7 @@ impl RedisLab {
 
     async fn on(server: testkit::Redis) -> Self {
         let clock = Manual(Arc::new(Mutex::new(OffsetDateTime::now_utc())));
-        let backend = open(&server, &clock).await;
+        let backend = open(&server.url(), &clock).await;
         Self { server, clock, backend }
     }
 }
@@ -66,9 +67,9 @@ async fn command(server: &testkit::Redis, words: &[&str]) -> String {
     redis::from_redis_value(answer).unwrap_or_default()
 }
 
-async fn open(server: &testkit::Redis, clock: &Manual) -> Redis {
+async fn open(url: &str, clock: &Manual) -> Redis {
     let options = Options { clock: Some(Arc::new(clock.clone())), ..Options::default() };
-    Redis::open(&server.url(), options).await.unwrap()
+    Redis::open(url, options).await.unwrap()
 }
 
 #[async_trait]
@@ -85,6 +86,6 @@ impl Lab for RedisLab {
     async fn kill_and_reopen(&mut self) {
         self.server.kill();
         self.server.restart().await;
-        self.backend = open(&self.server, &self.clock).await;
+        self.backend = open(&self.server.url(), &self.clock).await;
     }
 }

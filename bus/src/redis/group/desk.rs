@@ -102,7 +102,7 @@ impl Desk {
 
     /// The server's time. It doesn't go back.
     fn now(&self, shared: &Shared) -> i64 {
-        shared.now().max(self.place.view().now)
+        shared.now_in(&self.place).max(self.place.view().now)
     }
 
     pub(super) async fn attempt(&mut self, shared: &Arc<Shared>, asks: &[&Ask]) -> Result<Tried, Error> {

@@ -1,6 +1,8 @@
 -- Moves the floor, and deletes the entries that lie wholly below it; but nothing that a group has not settled.
--- args: 1: the first position to keep; 2: the most positions to move by; 3: what a group's key begins with
+-- args: 1: the first position to keep; 2: the most positions to move by; 3: what a group's key begins with;
+--       4: the lineage in which that position was found: another log's old events may be new ones here
 -- Answers by how many positions the floor moved.
+if part.lineage ~= args[4] then return 0 end
 local stop = math.min(tonumber(args[1]), part.floor + tonumber(args[2]), part.seq + 1)
 for _, group in ipairs(redis.call('SMEMBERS', GROUPS)) do
     local low = redis.call('HGET', args[3] .. group, 'low')

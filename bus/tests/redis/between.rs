@@ -1,0 +1,154 @@
+//! What others do between two commands of a bus: a proxy holds one back, until they have done it.
+
+use std::sync::Arc;
+
+use bus::{Mode, Queue};
+use parking_lot::Mutex;
+use time::OffsetDateTime;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
+    sync::Notify,
+};
+
+use super::{Manual, command, eventually, open};
+use crate::conformance::{ack, claim, declare, publish, queue, seconds};
+
+/// A way to a server.
+#[derive(Clone)]
+struct Proxy {
+    port: u16,
+    /// What is held back: the next text like this, and whatever its connection says after it.
+    text: Arc<Mutex<Option<&'static str>>>,
+    held: Arc<Notify>,
+    go_on: Arc<Notify>,
+}
+
+impl Proxy {
+    async fn to(server: &testkit::Redis) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let proxy = Self { port, text: Arc::default(), held: Arc::default(), go_on: Arc::default() };
+        let (accepting, server) = (proxy.clone(), server.port());
+        tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let (mut answers, commands) = TcpStream::connect(("127.0.0.1", server)).await.unwrap().into_split();
+                let (spoken, mut heard) = client.into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut answers, &mut heard).await });
+                tokio::spawn(accepting.clone().pass(spoken, commands));
+            }
+        });
+        proxy
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn hold(&self, text: &'static str) {
+        *self.text.lock() = Some(text);
+    }
+
+    async fn pass(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> std::io::Result<()> {
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let read = from.read(&mut buffer).await?;
+            if read == 0 {
+                return Ok(());
+            }
+            let found = self.find(&buffer[..read]);
+            let (before, after) = buffer[..read].split_at(found.unwrap_or(read));
+            to.write_all(before).await?;
+            if found.is_some() {
+                self.held.notify_one();
+                self.go_on.notified().await;
+                to.write_all(after).await?;
+            }
+        }
+    }
+
+    /// Where the text is that is to be held back; it is so once.
+    fn find(&self, said: &[u8]) -> Option<usize> {
+        let mut text = self.text.lock();
+        let at = said.windows((*text)?.len()).position(|part| Some(part) == text.map(str::as_bytes))?;
+        *text = None;
+        Some(at)
+    }
+}
+
+#[tokio::test]
+async fn a_claim_misses_nothing_that_is_recorded_while_it_reads() {
+    let server = testkit::redis().await;
+    let proxy = Proxy::to(&server).await;
+    let near = bus::redis::open(&server.url()).await.unwrap();
+    let far = bus::redis::open(&proxy.url()).await.unwrap();
+    declare(&near, "g", Mode::Parallel).await;
+    publish(&near, &[("a", "k")]).await;
+    ack(&far, "g", &claim(&far, "g", 10).await).await;
+    // It asks for what it has reached and for what comes after that, one after the other.
+    proxy.hold("XRANGE");
+    let claiming = tokio::spawn({
+        let far = far.clone();
+        async move { claim(&far, "g", 10).await }
+    });
+    tokio::time::timeout(seconds(20), proxy.held.notified()).await.expect("it reads");
+    for id in ["b", "c"] {
+        publish(&near, &[(id, "k")]).await;
+    }
+    proxy.go_on.notify_one();
+    let claimed = Mutex::new(claiming.await.unwrap());
+    eventually("both are delivered", async || {
+        let more = claim(&far, "g", 10).await;
+        claimed.lock().extend(more);
+        claimed.lock().len() == 2
+    })
+    .await;
+    let claimed = claimed.into_inner();
+    assert_eq!([&claimed[0].envelope.id, &claimed[1].envelope.id], ["b", "c"]);
+}
+
+#[tokio::test]
+async fn a_trim_of_a_log_that_is_gone_spares_the_new_one() {
+    let server = testkit::redis().await;
+    let proxy = Proxy::to(&server).await;
+    let clock = Manual(Arc::new(Mutex::new(OffsetDateTime::now_utc())));
+    let (near, far) = (open(&server.url(), &clock).await, open(&proxy.url(), &clock).await);
+    let bus = bus::Bus::new(near);
+    bus.declare_queue(Queue { max_age: seconds(3600), ..Queue::new(queue()) }).await.unwrap();
+    bus::Bus::new(far.clone()).read(&queue(), 0, 1, 1).await.unwrap();
+    publish(&bus, &[("a", "k"), ("b", "k"), ("c", "k")]).await;
+    *clock.0.lock() += seconds(7200);
+    // All three are too old. What a trim alone has as an argument: how the keys of groups begin.
+    proxy.hold("tp:{DB:0}:g:\r\n");
+    let trimming = tokio::spawn(async move { far.housekeep().await });
+    tokio::time::timeout(seconds(20), proxy.held.notified()).await.expect("it trims");
+    command(&server, &["FLUSHALL"]).await;
+    publish(&bus, &[("d", "k"), ("e", "k")]).await;
+    proxy.go_on.notify_one();
+    trimming.await.unwrap().unwrap();
+    let page = bus.read(&queue(), 0, 1, 10).await.unwrap();
+    let ids: Vec<&str> = page.events.iter().map(|logged| logged.envelope.id.as_str()).collect();
+    assert_eq!((page.floor, ids.as_slice()), (1, ["d", "e"].as_slice()));
+}
+
+#[tokio::test]
+async fn a_partitions_clock_is_its_own() {
+    const OTHER: &str = "ORDERS";
+    let server = testkit::redis().await;
+    let open = async || bus::redis::open(&server.url()).await.unwrap();
+    let (one, other) = (open().await, open().await);
+    let orders = events::Name::new(OTHER).unwrap();
+    for name in [queue(), orders.clone()] {
+        one.declare_queue(Queue::new(name)).await.unwrap();
+    }
+    // As where the server's clock was set back by an hour before the other queue came into being.
+    command(&server, &["HSET", "tp:{ORDERS:0}:m", "offset", "3600000"]).await;
+    declare(&one, "g", Mode::Parallel).await;
+    publish(&one, &[("a", "k")]).await;
+    let leased = claim(&one, "g", 1).await;
+    assert!(claim(&other, "g", 1).await.is_empty(), "it is leased");
+    other.read(&orders, 0, 1, 1).await.unwrap();
+    assert!(claim(&other, "g", 1).await.is_empty(), "no hour has passed in this partition");
+    ack(&one, "g", &leased).await;
+}
