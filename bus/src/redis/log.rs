@@ -130,14 +130,7 @@ pub(super) struct Ahead {
 /// Events from a position on, as the stream has them, of about so many entries. Whether they are of the partition's
 /// current lineage must be seen to by whoever reads so: a page costs a look besides.
 pub(super) async fn ahead(shared: &Shared, place: &Place, from: u64, count: usize) -> Result<Ahead, Error> {
-    let mut found = packed(shared, place, from, count).await?;
-    for _ in 1..ATTEMPTS {
-        // Two commands: what was recorded in between may be in neither answer.
-        if found.iter().find(|entry| entry.end() > from).is_none_or(|entry| entry.first <= from) {
-            break;
-        }
-        found = packed(shared, place, from, count).await?;
-    }
+    let found = packed(shared, place, from, count).await?;
     let (entries, end) = (found.len(), found.last().map_or(from, |last| last.end().max(from)));
     let mut events = Vec::new();
     for entry in found {
