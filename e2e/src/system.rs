@@ -32,7 +32,6 @@ pub struct System {
     processes: Processes,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there is one a test")]
 enum Processes {
     One(Up),
     /// One for each role.

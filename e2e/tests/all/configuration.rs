@@ -105,7 +105,12 @@ fn a_taken_port_is_a_clear_error() {
 
 #[test]
 fn a_lone_service_says_why_it_does_not_start() {
-    let output = Command::new(binary()).arg("product").output().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut product = Command::new(binary());
+    product.arg("product").current_dir(folder.path()).env("TURNPIKE__OPS", "127.0.0.1:0");
+    let nobody = format!("redis://127.0.0.1:{}", testkit::free_port());
+    let output = product.env("TURNPIKE__BUS__REDIS", &nobody).output().unwrap();
     assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("turnpike up"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("bus.redis") && said.contains("turnpike up"), "{said}");
 }

@@ -203,8 +203,9 @@ async fn every_event_is_logged_once(system: &System) -> BTreeMap<(String, String
     let operator = system.operator().await;
     let logger = system.ops_of("logger");
     eventually("the logger has every event", SETTLED, || async {
-        let log = log(&operator).await;
+        // In this order: what comes meanwhile is in the log before it is stored.
         let stored = stored(&logger).await;
+        let log = log(&operator).await;
         let once: BTreeSet<&(String, String)> = stored.iter().collect();
         assert_eq!(once.len(), stored.len(), "an event is stored twice");
         let unknown: Vec<_> = once.iter().filter(|id| !log.contains_key(**id)).collect();
@@ -218,7 +219,7 @@ async fn log(operator: &Client) -> BTreeMap<(String, String), Value> {
     let mut events = BTreeMap::new();
     let mut place = "from=earliest".to_owned();
     loop {
-        let answer = operator.get(&format!("/events?filter=DB/*&limit=500&wait=0s&{place}")).await;
+        let answer = operator.get(&format!("/events?filter=DB/*&limit=500&wait=1s&{place}")).await;
         if answer.status == 429 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             continue;

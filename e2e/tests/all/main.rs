@@ -4,6 +4,7 @@ mod alone;
 mod bus_cli;
 mod configuration;
 mod crash;
+mod dashboard;
 mod failure;
 mod heard;
 mod kill;

@@ -81,7 +81,11 @@ where
     tokio::spawn(stop_on_signal(shutdown.clone(), process.drain));
     // Until the role is there, the ops listener says that it isn't ready, and a signal ends the wait.
     let starting = async {
-        let bus = ::bus::redis::open(&process.bus).await.context("bus.redis")?;
+        let bus = ::bus::redis::open(&process.bus).await.with_context(|| {
+            "bus.redis: no bus that processes can share (`turnpike up` needs none: it has every role in one process)"
+        })?;
+        let (reported, drain) = (bus.clone(), shutdown.draining().clone());
+        tokio::spawn(async move { reported.report(drain).await });
         build(bus, root).await.with_context(|| format!("{name} can't start"))
     };
     let role = tokio::select! {

@@ -67,14 +67,27 @@ pub fn read<T: Settings>(text: &str, environment: &HashMap<String, String>) -> R
     // Read as settings first: only this reading knows the lines.
     let mut settings: T = serde_saphyr::from_str_with_options(text, options()).map_err(|error| whole(&error))?;
     let tree: Value = serde_saphyr::from_str_with_options(text, options()).map_err(|error| whole(&error))?;
-    let variables = variables_of::<T>(environment);
+    let mut variables = variables_of::<T>(environment);
     if !variables.is_empty() {
         let with = |chosen: &[&Variable]| {
             let mut tree = tree.clone();
             chosen.iter().for_each(|variable| put(&mut tree, &variable.keys(), variable.value.clone()));
             serde_json::from_value::<T>(tree).map_err(|error| error.to_string())
         };
-        settings = with(&variables.iter().collect::<Vec<_>>()).map_err(|message| {
+        let mut read = with(&variables.iter().collect::<Vec<_>>());
+        // A password of digits reads as a number: where that is wrong, it is taken as the text it is.
+        for index in 0..variables.len() {
+            let Err(message) = &read else { break };
+            let text = Value::String(variables[index].text.clone());
+            let value = std::mem::replace(&mut variables[index].value, text);
+            let again = with(&variables.iter().collect::<Vec<_>>());
+            if again.as_ref().is_err_and(|other| other == message) {
+                variables[index].value = value;
+            } else {
+                read = again;
+            }
+        }
+        settings = read.map_err(|message| {
             // Some only make sense together; one that is wrong says the same alone.
             let culprit = variables.iter().find(|variable| with(&[variable]).is_err_and(|alone| alone == message));
             vec![Fault { path: culprit.map(|variable| variable.name.clone()).unwrap_or_default(), message }]
@@ -89,6 +102,8 @@ struct Variable {
     name: String,
     /// `section__key`.
     path: String,
+    text: String,
+    /// What the text reads as.
     value: Value,
 }
 
@@ -106,8 +121,8 @@ fn variables_of<T: Settings>(environment: &HashMap<String, String>) -> Vec<Varia
         .filter_map(|(name, value)| {
             let path = name.strip_prefix(PREFIX)?.to_lowercase();
             let known = path.split("__").next().is_some_and(|first| sections.contains(&first));
-            let value = serde_saphyr::from_str(value).unwrap_or(Value::String(value.clone()));
-            known.then(|| Variable { name: name.clone(), path, value })
+            let (text, value) = (value.clone(), serde_saphyr::from_str(value).unwrap_or(Value::String(value.clone())));
+            known.then(|| Variable { name: name.clone(), path, text, value })
         })
         .collect();
     variables.sort_by(|one, other| one.name.cmp(&other.name));

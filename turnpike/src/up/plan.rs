@@ -10,6 +10,9 @@ use principal::RootSecret;
 use super::supervisor::Supervisor;
 use crate::{cli, demo::Credentials, settings::Up as Settings, shop};
 
+/// Over how long the broker's clients are sent away: less than it has until it is dropped.
+const DRAIN: std::time::Duration = std::time::Duration::from_millis(1_500);
+
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 /// What the roles are made from.
