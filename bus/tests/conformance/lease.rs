@@ -1,9 +1,12 @@
 //! C5, C6, F3, F4: leases, and who may settle.
 
-use bus::{Claim, LeaseLost, Mode, Verb};
+use std::collections::BTreeSet;
+
+use bus::{Claim, LeaseLost, Mode, Queue, Verb};
 
 use super::{
-    Lab, ack, claim, claim_all, claim_one, declare, event, ids, nack, publish, publish_many, seconds, settle, status,
+    Lab, ack, claim, claim_all, claim_one, declare, event, ids, nack, publish, publish_many, queue, seconds, settle,
+    status,
 };
 
 pub(crate) async fn an_expired_lease_comes_again_and_its_token_is_stale(lab: impl Lab) {
@@ -73,6 +76,26 @@ pub(crate) async fn a_member_that_dies_with_several_charges_none(lab: impl Lab) 
         ack(&bus, "g", &[suspect]).await;
     }
     assert_eq!(status(&bus, "g").await.lag, 0);
+}
+
+pub(crate) async fn a_member_that_dies_with_one_of_each_partition_charges_none(lab: impl Lab) {
+    let bus = lab.bus();
+    bus.declare_queue(Queue { partitions: 3, ..Queue::new(queue()) }).await.unwrap();
+    declare(&bus, "g", Mode::Parallel).await;
+    let mut filled = BTreeSet::new();
+    for n in 0..100 {
+        let key = n.to_string();
+        if filled.insert(bus.partition(&queue(), &key).await.unwrap().index) {
+            publish(&bus, &[(&key, &key)]).await;
+        }
+    }
+    assert_eq!(claim(&bus, "g", 10).await.len(), 3);
+    lab.advance(seconds(31)).await;
+    for _ in 0..3 {
+        let suspect = claim_one(&bus, "g").await;
+        assert_eq!(suspect.attempt, 1);
+        ack(&bus, "g", &[suspect]).await;
+    }
 }
 
 pub(crate) async fn suspects_are_leased_alone(lab: impl Lab) {

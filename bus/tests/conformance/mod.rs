@@ -47,7 +47,8 @@ macro_rules! suite {
             a_number_that_can_not_be_counted_on_from_is_refused;
         lease: an_expired_lease_comes_again_and_its_token_is_stale, an_extended_lease_outlives_its_first_end,
             a_settled_delivery_can_not_be_settled_again, released_events_come_again_uncharged,
-            a_member_that_dies_with_several_charges_none, suspects_are_leased_alone,
+            a_member_that_dies_with_several_charges_none,
+            a_member_that_dies_with_one_of_each_partition_charges_none, suspects_are_leased_alone,
             three_expiries_alone_are_a_crash_loop, a_claim_keeps_to_its_limits, at_most_a_thousand_are_in_flight;
         retry: the_schedule_is_kept_with_jitter, a_handler_may_choose_the_delay_up_to_a_day,
             a_due_retry_wakes_the_group;

@@ -59,7 +59,7 @@ impl Desk {
         now: i64,
     ) -> Result<Answer, Error> {
         let member: &Arc<str> = &want.member;
-        let elsewhere = self.held_elsewhere(member);
+        let elsewhere = self.holders.elsewhere(self.place.partition, member);
         let has = elsewhere.0 + held.ledger.held(member);
         let mut claiming = Claiming {
             rng: &mut self.rng,
@@ -92,14 +92,6 @@ impl Desk {
         let Claiming { claimed, bytes, at_end, .. } = claiming;
         // Where something is missing that was recorded, claiming again at once would find no more.
         Ok(Answer::Claimed { claimed, bytes, at_end: at_end && self.window.reaches_head() })
-    }
-
-    /// What a member holds of the group's other partitions: leases, and whether one is of a suspect.
-    fn held_elsewhere(&self, member: &str) -> (usize, bool) {
-        let holders = self.holders.lock();
-        let others = holders.iter().filter(|(partition, _)| **partition != self.place.partition);
-        let held = others.filter_map(|(_, members)| members.get(member));
-        held.fold((0, false), |(leases, suspects), (more, suspect)| (leases + more, suspects || *suspect > 0))
     }
 
     fn settle(

@@ -1,7 +1,7 @@
 //! A batch on a group's state of one partition: worked out on the state as this node has it, then committed in one script
 //! if nobody was first.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
@@ -11,8 +11,8 @@ use super::{
         place::{Place, Ran},
         shared::Shared,
     },
+    holders::Holders,
     job::{Answer, Ask},
-    keeper::Holders,
     letter::Letter,
     state::{self, COMMIT, Committer, Held, Letters},
     window::Window,
@@ -117,7 +117,7 @@ impl Desk {
         let mut draft = Draft::default();
         let now = self.now(shared);
         let before = (held.ledger.in_flight(), held.ledger.is_at_its_limit());
-        self.expire(&mut held, &mut draft, now);
+        self.expire(shared, &group, &mut held, &mut draft, now).await?;
         let mut answers = Vec::with_capacity(asks.len());
         for ask in asks {
             answers.push(self.answer(shared, &group, &mut held, &mut draft, ask, now).await?);
@@ -143,7 +143,7 @@ impl Desk {
                 (held.version, held.dead, held.revive) = (Some(version), dead, false);
                 let behind = draft.woken && ran.view.next > held.ledger.next();
                 self.done(shared, &draft, wakes || behind);
-                self.tell_holders(&held);
+                self.holders.tell(self.place.partition, &held.ledger);
                 let mut finished = Vec::with_capacity(answers.len());
                 for answer in answers {
                     finished.push(self.finish(shared, &group, &held, &ran.view, answer).await);
@@ -198,26 +198,29 @@ impl Desk {
     }
 
     /// Ends the leases and delays whose time has come.
-    fn expire(&mut self, held: &mut Held, draft: &mut Draft, now: i64) {
+    async fn expire(
+        &mut self,
+        shared: &Shared,
+        group: &Group,
+        held: &mut Held,
+        draft: &mut Draft,
+        now: i64,
+    ) -> Result<(), Error> {
         if held.ledger.next_due().is_none_or(|due| due > now) {
-            return;
+            return Ok(());
         }
-        // As it was before any of them ended.
-        let mut leases: HashMap<String, usize> = HashMap::new();
-        for (member, count) in held.ledger.holders() {
-            *leases.entry(member.to_owned()).or_default() += count;
-        }
-        for (partition, members) in self.holders.lock().iter() {
-            if *partition != self.place.partition {
-                members.iter().for_each(|(member, (count, _))| *leases.entry(member.clone()).or_default() += count);
-            }
-        }
+        let partition = self.place.partition;
+        let partitions = shared.ensure_queue(&self.place.queue).await?.partitions as usize;
+        let before: Vec<_> = held.ledger.holders().map(|(member, leases)| (member.to_owned(), leases)).collect();
+        let leases = self.holders.before_the_end(partition, partitions, &held.ledger, now, lease(group));
         draft.woken = true;
         let holds = |member: &str| leases.get(member).copied().unwrap_or(0);
         for (position, fate) in held.ledger.expire(now, holds, || self.rng.random()) {
             draft.expired += 1;
             draft.conclude(position, fate);
         }
+        self.holders.end(partition, &before, &held.ledger, now);
+        Ok(())
     }
 
     /// Writes the letters of those that died.
@@ -246,15 +249,6 @@ impl Desk {
         if draft.settled {
             shared.wake_settled(&self.place.queue);
         }
-    }
-
-    /// Lets the group's other partitions know who holds what.
-    fn tell_holders(&self, held: &Held) {
-        let ledger = &held.ledger;
-        let holders = ledger
-            .holders()
-            .map(|(member, leases)| (member.to_owned(), (leases, usize::from(ledger.holds_suspect(member)))));
-        self.holders.lock().insert(self.place.partition, holders.collect());
     }
 }
 

@@ -3,12 +3,10 @@
 //! is done again.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -31,9 +29,6 @@ const NAP: Duration = Duration::from_secs(1);
 /// How a keeper is asked.
 #[derive(Clone)]
 pub(super) struct Keeper(mpsc::Sender<Job>);
-
-/// Leases by member, of each partition: how many, and of how many suspects.
-pub(super) type Holders = Mutex<HashMap<u32, HashMap<String, (usize, usize)>>>;
 
 impl Keeper {
     /// Starts the task, which ends when the last sender is gone.

@@ -6,6 +6,7 @@ mod answer;
 mod dead;
 mod declare;
 mod desk;
+mod holders;
 mod job;
 mod keeper;
 mod letter;

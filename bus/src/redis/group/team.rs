@@ -11,11 +11,7 @@ use std::{
 use events::Name;
 use parking_lot::Mutex;
 
-use super::{
-    super::shared::Shared,
-    desk::Desk,
-    keeper::{Holders, Keeper},
-};
+use super::{super::shared::Shared, desk::Desk, holders::Holders, keeper::Keeper};
 use crate::{Error, Group};
 
 /// The groups that this process has asked something of.

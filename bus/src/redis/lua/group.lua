@@ -48,7 +48,8 @@ end
 
 if counts[1] + counts[2] + counts[3] + counts[4] + counts[5] + counts[6] > 0 or not version
     or had[2] ~= args[4] or had[3] ~= args[6] or had[4] ~= args[8] then
-    version = int(tonumber(version or 0) + 1)
+    -- One that begins anew isn't taken for the one that a node may still know.
+    version = int(tonumber(version or part.now) + 1)
     redis.call('HSET', state, 'v', version, 'lineage', part.lineage, 'start', args[5], 'next', args[6], 'low', args[7],
         'generation', args[8])
     redis.call('SADD', GROUPS, args[1])
