@@ -2,7 +2,7 @@
 
 import { Chart, CHARTED } from "./charts.js";
 import { showCounts } from "./counts.js";
-import { setUpSignIn, showHelp } from "./dialogs.js";
+import { askToSignIn, closeSignIn, setUpSignIn, showHelp } from "./dialogs.js";
 import { Feed } from "./feed.js";
 import { Model } from "./model.js";
 import { showConnections, showGateways, showGroups, showHealth, showTiles } from "./panels.js";
@@ -43,6 +43,7 @@ function show() {
   requestAnimationFrame(() => {
     asked = false;
     if (model.position === null) return;
+    document.documentElement.dataset.figures = "true";
     showTiles(model);
     showCounts(model);
     showGroups(model);
@@ -83,6 +84,7 @@ function linked(state, reason) {
 }
 
 function showLink(state, reason) {
+  const before = link;
   link = state;
   const node = by("link");
   node.dataset.state = state;
@@ -90,7 +92,13 @@ function showLink(state, reason) {
   const since = state === "live" || model.position === null ? "" : ` · stale since ${clock(linked.since)}`;
   write(node.querySelector(".text"), `${LINKS[state]}${since}`);
   document.documentElement.dataset.stale = String(since !== "");
-  by("sign-in").hidden = state !== "signed-out";
+  by("sign-in").hidden = state !== "signed-out" && state !== "refused";
+  // Asked once: who says "not now" finds the button.
+  if (before !== state) {
+    if (state === "live") closeSignIn();
+    if (state === "refused") askToSignIn("refused");
+    if (state === "signed-out") askToSignIn(model.position === null ? "first" : "ended");
+  }
   summarise();
 }
 
@@ -124,7 +132,10 @@ const feed = new Feed("/dashboard/stream", {
 });
 
 setUpRecent();
-setUpSignIn(() => feed.retry());
+setUpSignIn(() => {
+  showLink("connecting", "");
+  feed.retry();
+});
 by("theme").addEventListener("click", switchTheme);
 by("help").addEventListener("click", showHelp);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);

@@ -1,4 +1,4 @@
-// What opens over the page: an event whole, the shortcuts, and signing in again.
+// What opens over the page: an event whole, the shortcuts, and signing in.
 
 import { write } from "./text.js";
 
@@ -25,7 +25,25 @@ export function showHelp() {
   if (!by("help-dialog").open) by("help-dialog").showModal();
 }
 
-export function showSignIn() {
+/** Why it asks: the title and a sentence. */
+const REASONS = {
+  first: ["Sign in", "The figures are for operators of this system."],
+  ended: ["Sign in again", "The session has ended. The page goes on from where it was."],
+  refused: ["No permission", "Your account may not see this. Sign in with another one, that has the scope dashboard:read."],
+};
+
+export function askToSignIn(reason) {
+  const [title, why] = REASONS[reason];
+  write(by("sign-in-title"), title);
+  write(by("sign-in-why"), why);
+  showSignIn();
+}
+
+export function closeSignIn() {
+  by("sign-in-dialog").close();
+}
+
+function showSignIn() {
   write(by("sign-in-fault"), "");
   if (!by("sign-in-dialog").open) by("sign-in-dialog").showModal();
 }
@@ -33,10 +51,12 @@ export function showSignIn() {
 /** `back()` is called once somebody is signed in. */
 export function setUpSignIn(back) {
   by("sign-in").addEventListener("click", showSignIn);
-  by("sign-in-cancel").addEventListener("click", () => by("sign-in-dialog").close());
+  by("sign-in-cancel").addEventListener("click", closeSignIn);
   by("sign-in-form").addEventListener("submit", async (submitted) => {
     submitted.preventDefault();
     const form = submitted.target;
+    write(by("sign-in-fault"), "");
+    by("sign-in-go").disabled = true;
     const body = JSON.stringify(Object.fromEntries(new FormData(form)));
     try {
       const headers = { "content-type": "application/json" };
@@ -47,10 +67,12 @@ export function setUpSignIn(back) {
         return;
       }
       form.reset();
-      by("sign-in-dialog").close();
+      closeSignIn();
       back();
     } catch (error) {
       write(by("sign-in-fault"), `It can't be reached: ${error.message}`);
+    } finally {
+      by("sign-in-go").disabled = false;
     }
   });
 }

@@ -23,6 +23,9 @@ const EVERY: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(2);
 const MOST_BYTES: usize = 4 << 20;
 const MOST_REASONS: usize = 8;
+/// What `/readyz` answers.
+const READY: u16 = 200;
+const NOT_READY: u16 = 503;
 
 type Ops = Client<HttpConnector, Empty<Bytes>>;
 
@@ -54,10 +57,10 @@ fn away(reason: String) -> Gateway {
 
 async fn ask(ops: &Ops, url: &str, scrapes: &mut Scrapes) -> anyhow::Result<Gateway> {
     let (status, body) = get(ops, url, "/readyz").await?;
-    let health = match status {
-        StatusCode::OK => Health::Ready,
-        StatusCode::SERVICE_UNAVAILABLE => Health::NotReady(reasons(&body)),
-        other => Health::NotReady(vec![format!("/readyz answers {other}")]),
+    let health = match status.as_u16() {
+        READY => Health::Ready,
+        NOT_READY => Health::NotReady(reasons(&body)),
+        _ => Health::NotReady(vec![format!("/readyz answers {status}")]),
     };
     let (status, body) = get(ops, url, "/metrics").await?;
     anyhow::ensure!(status == StatusCode::OK, "/metrics answers {status}");

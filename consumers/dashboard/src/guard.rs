@@ -2,7 +2,6 @@
 
 use axum::{
     extract::{Request, State},
-    http::StatusCode,
     middleware::Next,
     response::Response,
 };
@@ -15,13 +14,13 @@ const SCOPE: &str = "dashboard:read";
 pub(crate) async fn guard(State(verifier): State<Verifier>, request: Request, next: Next) -> Result<Response, Problem> {
     let token = request.headers().get(METADATA).and_then(|value| value.to_str().ok());
     let Some(token) = token else {
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "nobody is signed in"));
+        return Err(Problem::unauthenticated("nobody is signed in"));
     };
     match verifier.verify(token).await {
         Ok(principal) if principal.has_scope(SCOPE) => Ok(next.run(request).await),
-        Ok(_) => Err(Problem::new(StatusCode::FORBIDDEN, format!("the scope {SCOPE} is needed"))),
+        Ok(_) => Err(Problem::forbidden(format!("the scope {SCOPE} is needed"))),
         Err(TokenError::Invalid(reason)) => {
-            Err(Problem::new(StatusCode::UNAUTHORIZED, format!("the principal's token is not believed: {reason}")))
+            Err(Problem::unauthenticated(format!("the principal's token is not believed: {reason}")))
         }
         Err(TokenError::Unavailable(reason)) => {
             tracing::warn!(reason, "a principal's token can't be verified");

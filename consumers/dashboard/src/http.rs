@@ -1,9 +1,9 @@
-//! The dashboard's paths, each behind the guard.
+//! The dashboard's paths. The page is for everyone, since nothing is in it; every figure is behind the guard.
 
 use axum::{
     Router,
     extract::{Path, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, header},
     middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::get,
@@ -27,11 +27,11 @@ pub(crate) fn router(sources: Sources, verifier: Verifier) -> Router {
         .route("/dashboard/stream", get(stream))
         .route("/dashboard/events/{queue}/{partition}/{position}", get(event))
         .with_state(sources)
-        .layer(from_fn(never_kept))
-        .merge(page::router())
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing here"))
-        .method_not_allowed_fallback(async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "only GET"))
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(from_fn_with_state(verifier, guard))
+        .layer(from_fn(never_kept))
+        .merge(page::router().method_not_allowed_fallback(async || Problem::method_not_allowed()))
+        .fallback(async || Problem::not_found("there is nothing here"))
 }
 
 async fn snapshot(State(sources): State<Sources>) -> Response {
@@ -52,15 +52,14 @@ async fn event(
     State(sources): State<Sources>,
     Path((queue, partition, position)): Path<(String, u32, u64)>,
 ) -> Result<Response, Problem> {
-    let gone = || Problem::new(StatusCode::NOT_FOUND, "the event is no longer in the log");
+    let gone = || Problem::not_found("the event is no longer in the log");
     let queue = Name::new(&queue).map_err(|_| gone())?;
     let page = sources.bus.read(&queue, partition, position, 1).await.map_err(|error| {
         tracing::warn!(%queue, %error, "an event can't be shown");
         Problem::busy("the bus is away", 1)
     })?;
     let logged = page.events.first().filter(|logged| logged.position == position).ok_or_else(gone)?;
-    let text = serde_json::to_string(logged.envelope.as_ref())
-        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let text = serde_json::to_string(logged.envelope.as_ref()).map_err(|error| Problem::internal(error.to_string()))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 

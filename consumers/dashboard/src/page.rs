@@ -1,5 +1,5 @@
 //! The page and what it is made of, in the program itself. Assets lie below a folder named after their contents, so that
-//! they may be kept for ever.
+//! they may be kept for ever. Nobody has to be signed in to see it: it asks.
 
 use axum::{
     Router,
@@ -64,7 +64,7 @@ async fn html_page(State(page): State<Page>, headers: HeaderMap) -> Response {
     if let Ok(etag) = HeaderValue::from_str(&page.etag) {
         headers.insert(header::ETAG, etag);
     }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -73,11 +73,10 @@ async fn html_page(State(page): State<Page>, headers: HeaderMap) -> Response {
 
 async fn asset(State(page): State<Page>, Path((version, name)): Path<(String, String)>) -> Result<Response, Problem> {
     let found = ASSETS.iter().find(|(asset, ..)| *asset == name).filter(|_| version == page.version);
-    let (_, kind, text) =
-        found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "the page has another version now"))?;
+    let (_, kind, text) = found.ok_or_else(|| Problem::not_found("the page has another version now"))?;
     let headers = [
         (header::CONTENT_TYPE, *kind),
-        (header::CACHE_CONTROL, "private, max-age=31536000, immutable"),
+        (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     Ok((headers, *text).into_response())

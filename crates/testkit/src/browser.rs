@@ -168,7 +168,7 @@ impl Browser {
             "Escape" => 27,
             _ => 0,
         };
-        let text = (key.chars().count() == 1).then_some(key);
+        let text = if key == "Enter" { Some("\r") } else { (key.chars().count() == 1).then_some(key) };
         for kind in ["keyDown", "keyUp"] {
             let text = text.filter(|_| kind == "keyDown");
             let mut event = json!({ "type": kind, "key": key, "windowsVirtualKeyCode": code });
@@ -176,6 +176,13 @@ impl Browser {
                 event["text"] = json!(text);
             }
             self.call("Input.dispatchKeyEvent", event).await;
+        }
+    }
+
+    /// Writes a text, key by key, to where the focus is.
+    pub async fn write(&mut self, text: &str) {
+        for key in text.chars() {
+            self.press(key.encode_utf8(&mut [0; 4])).await;
         }
     }
 

@@ -75,7 +75,12 @@ async fn a_session_that_has_ended_asks_to_sign_in() {
     browser.offline(true).await;
     browser.offline(false).await;
     browser.until("document.querySelector('[data-testid=link]').dataset.state === 'signed-out'").await;
-    browser.until("!document.getElementById('sign-in').hidden").await;
+    browser.until("document.getElementById('sign-in-dialog').open").await;
+    assert_eq!(browser.evaluate("document.getElementById('sign-in-title').textContent").await, "Sign in again");
+    // Not now: then by the button.
+    browser.press("Escape").await;
+    browser.until("!document.getElementById('sign-in-dialog').open").await;
+    assert_eq!(browser.evaluate("document.getElementById('sign-in').hidden").await, false);
     first.drain().await;
 }
 
