@@ -120,6 +120,11 @@ impl Fleet {
         Client::new(&format!("http://{}", member.unwrap_or_else(|| panic!("no {role}")).ops))
     }
 
+    /// The ops listener of every process.
+    pub fn ops_urls(&self) -> Vec<String> {
+        self.members.iter().map(|member| format!("http://{}", member.ops)).collect()
+    }
+
     /// Where a process serves.
     pub fn address(&self, name: &str) -> SocketAddr {
         let member = self.members.iter().find(|member| member.name() == name);

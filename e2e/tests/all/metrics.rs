@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{Options, Prometheus, System, promtool};
+use e2e::{FleetOptions, Options, Prometheus, System, promtool};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -38,6 +38,28 @@ async fn a_real_prometheus_scrapes_what_promtool_finds_no_fault_with() {
         ("process_resident_memory_bytes", 1_000_000.0),
     ] {
         testkit::eventually(expression, Duration::from_secs(30), || async {
+            prometheus.query(expression).await.first().is_some_and(|sample| sample.value >= least).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_prometheus_scrapes_every_process() {
+    let (redis, postgres) = tokio::join!(testkit::redis(), testkit::postgres());
+    let mut system = System::start_fleet(&FleetOptions::new(&redis.url(), &postgres.url())).await;
+    let targets = system.fleet().ops_urls();
+    let prometheus = Prometheus::start(&targets).await;
+    walk(&system).await;
+    for (expression, least) in [
+        ("sum(up)", targets.len() as f64),
+        ("count(process_resident_memory_bytes)", targets.len() as f64),
+        ("sum(turnpike_order_placed_total)", 1.0),
+        ("count(count by (group) (turnpike_bus_group_lag))", 4.0),
+        ("sum(turnpike_redis_round_trip_seconds_count)", 1.0),
+        ("min(turnpike_gateway_shared_reachable)", 1.0),
+    ] {
+        testkit::eventually(expression, Duration::from_secs(60), || async {
             prometheus.query(expression).await.first().is_some_and(|sample| sample.value >= least).then_some(())
         })
         .await;

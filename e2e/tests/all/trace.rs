@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, io::Read as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use e2e::{Options, Rotel, System};
+use e2e::{FleetOptions, Options, Rotel, System};
 use flate2::read::GzDecoder;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -29,27 +29,43 @@ const STATE: &str = "rojo=00f067aa0ba902b7";
 #[tokio::test]
 async fn an_order_is_one_trace_from_the_request_to_the_last_delivery() {
     let (receiver, endpoint) = Receiver::start().await;
-    place_an_order(&endpoint).await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("up.yaml");
+    let text = format!("telemetry: {{otlp_endpoint: {endpoint}, sample_ratio: 1}}\nnotifications: {NOTIFICATIONS}\n");
+    fs::write(&settings, text).unwrap();
+    let arguments = vec!["--config".to_owned(), settings.to_str().unwrap().to_owned()];
+    let mut system = System::start(Options { arguments, ..Options::default() }).await;
+    place_an_order(&system).await;
+    // Its end sends what is still buffered.
+    assert!(system.terminate(Duration::from_secs(20)).await);
     let trace = receiver.whole().await;
     trace.assert_descent();
     trace.assert_conventions();
 }
 
-#[tokio::test]
-async fn a_real_collector_gets_the_same_trace() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_collector_gets_the_same_trace_of_separate_processes() {
     let (receiver, endpoint) = Receiver::start_http().await;
-    let collector = Rotel::start(&endpoint).await;
-    place_an_order(collector.endpoint()).await;
+    let (redis, postgres, collector) = tokio::join!(testkit::redis(), testkit::postgres(), Rotel::start(&endpoint));
+    let mut options = FleetOptions::new(&redis.url(), &postgres.url());
+    options.notifications = Some(NOTIFICATIONS.to_owned());
+    for (name, value) in [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()), ("OTEL_TRACES_SAMPLER_ARG", "1")] {
+        options.environment.push((name.to_owned(), value.to_owned()));
+    }
+    let mut system = System::start_fleet(&options).await;
+    place_an_order(&system).await;
+    for name in system.fleet().names() {
+        system.fleet().stop(&name).await;
+    }
     receiver.whole().await.assert_descent();
 }
 
-/// Runs a system that exports to this endpoint, and orders a teapot within the trace.
-async fn place_an_order(endpoint: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = folder.path().join("up.yaml");
-    fs::write(&settings, format!("telemetry: {{otlp_endpoint: {endpoint}, sample_ratio: 1}}\n")).unwrap();
-    let arguments = vec!["--config".to_owned(), settings.to_str().unwrap().to_owned()];
-    let mut system = System::start(Options { arguments, ..Options::default() }).await;
+/// Ann is told of each order.
+const NOTIFICATIONS: &str = "{people: [{name: ann}], rules: [{name: order-placed, on: DB/CREATE, where: {event.source: \
+                             /services/order}, template: {text: \"{event.subject}\"}, recipients: {console: [ann]}}]}";
+
+/// Orders a teapot within the trace, and waits until everybody has heard of it.
+async fn place_an_order(system: &System) {
     let demo = system.demo();
     testkit::eventually("the cart knows the teapot", Duration::from_secs(20), || async {
         let added = demo.post("/cart/add", json!({"productId": "teapot", "quantity": 1})).await;
@@ -58,15 +74,16 @@ async fn place_an_order(endpoint: &str) {
     .await;
     let traced = demo.with("traceparent", &format!("00-{TRACE}-{CLIENT}-01")).with("tracestate", STATE);
     traced.with("prefer", "wait=5").post("/order/place", json!({})).await.expect(201);
-    // The logger may still be at it.
-    testkit::eventually("the logger has the invoice", Duration::from_secs(30), || async {
-        let metrics = String::from_utf8(system.ops().get("/metrics").await.expect(200).body.to_vec()).unwrap();
-        let logged = |line: &str| line.starts_with("turnpike_bus_delivery_total{group=\"logger-INVOICES\"");
-        metrics.lines().any(logged).then_some(())
-    })
-    .await;
-    // Its end sends what is still buffered.
-    assert!(system.terminate(Duration::from_secs(20)).await);
+    for (role, handled) in [
+        ("logger", "turnpike_bus_delivery_total{group=\"logger-INVOICES\""),
+        ("notifier", "turnpike_notifier_messages_total{channel=\"console\""),
+    ] {
+        testkit::eventually(&format!("the {role} has heard of it"), Duration::from_secs(30), || async {
+            let metrics = system.ops_of(role).get("/metrics").await.expect(200).body;
+            String::from_utf8_lossy(&metrics).lines().any(|line| line.starts_with(handled)).then_some(())
+        })
+        .await;
+    }
 }
 
 /// Takes spans in by OTLP, and keeps them.
@@ -140,7 +157,8 @@ impl Receiver {
                 let parent = hex(&span.parent_span_id);
                 parent == CLIENT || trace.find(&parent).is_some()
             });
-            (root && last && complete).then_some(trace)
+            let told = trace.handled("notifier", "CREATE", "orders/").is_some();
+            (root && last && told && complete).then_some(trace)
         })
         .await
     }
@@ -224,6 +242,9 @@ impl Trace {
         let logged = below(&["turnpike-logger: process DB", "turnpike-order: create DB"], &placed);
         assert_eq!(self.way("logger", "CREATE", "orders/"), logged);
 
+        let told = below(&["turnpike-notifier: process DB", "turnpike-order: create DB"], &placed);
+        assert_eq!(self.way("notifier", "CREATE", "orders/"), told);
+
         // The stock is reserved at the product service, and the cart asked, within the same trace.
         for (callee, method, above) in [
             ("turnpike-product", "shop.product.v1.ProductService/ReserveStock", &commanded),
@@ -300,6 +321,8 @@ impl Trace {
                         other => panic!("{other:?}: {line}"),
                     }
                 }
+                // A message to somebody.
+                None if attribute(span, "turnpike.channel").is_some() => assert_eq!(span.kind(), SpanKind::Client),
                 None => assert_eq!(span.span_id, request.span_id, "what is this? {line}"),
             }
         }
