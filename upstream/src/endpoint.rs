@@ -63,7 +63,7 @@ struct State {
 impl Shared {
     pub fn new(upstream: &str, address: &str) -> Result<Self, ConfigError> {
         let refused = |message: String| ConfigError { path: "endpoints".to_owned(), message };
-        let shared = Self {
+        Ok(Self {
             address: address.to_owned(),
             authority: address.parse().map_err(|_| refused(format!("`{address}` is not host:port")))?,
             host: address.parse().map_err(|_| refused(format!("`{address}` is not host:port")))?,
@@ -77,9 +77,7 @@ impl Shared {
                 suspicion: String::new(),
             }),
             gauge: metrics::Healthy::new(upstream, address),
-        };
-        shared.gauge.set(true);
-        Ok(shared)
+        })
     }
 
     /// One of the addresses of a name.
@@ -113,6 +111,11 @@ impl Shared {
         if state.reason != reason {
             reason.clone_into(&mut state.reason);
         }
+    }
+
+    /// It is gone from its name.
+    pub fn retire(&self) {
+        self.gauge.retire();
     }
 
     /// A request found no way to it.

@@ -1,11 +1,18 @@
 //! Every metric of this crate, bound to its labels once, so that a request costs additions only.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::{
+        Arc, LazyLock, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use opentelemetry::{
     KeyValue,
-    metrics::{BoundCounter, BoundGauge, BoundHistogram, Counter, Gauge, Histogram},
+    metrics::{BoundCounter, BoundHistogram, Counter, Histogram, ObservableGauge},
 };
+use parking_lot::Mutex;
 
 use crate::ErrorKind;
 
@@ -13,8 +20,12 @@ struct Instruments {
     requests: Counter<u64>,
     seconds: Histogram<f64>,
     retries: Counter<u64>,
-    healthy: Gauge<u64>,
+    /// Only holds the callback.
+    _healthy: ObservableGauge<u64>,
 }
+
+/// Endpoints there are, and some that were until just now.
+static SHOWN: Mutex<Vec<Weak<Shown>>> = Mutex::new(Vec::new());
 
 static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
     let meter = telemetry::meter("upstream");
@@ -32,9 +43,18 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
             .u64_counter("turnpike_upstream_retries")
             .with_description("Retries by what was wrong with the try before; `budget`: retries the budget refused")
             .build(),
-        healthy: meter
-            .u64_gauge("turnpike_upstream_endpoint_healthy")
+        _healthy: meter
+            .u64_observable_gauge("turnpike_upstream_endpoint_healthy")
             .with_description("1 where active checks find the endpoint healthy or there are none, 0 otherwise")
+            .with_callback(|observer| {
+                SHOWN.lock().retain(|shown| {
+                    let shown = shown.upgrade().filter(|shown| !shown.is_gone.load(Relaxed));
+                    shown.is_some_and(|shown| {
+                        observer.observe(u64::from(shown.healthy.load(Relaxed)), &shown.labels);
+                        true
+                    })
+                });
+            })
             .build(),
     }
 });
@@ -83,20 +103,36 @@ impl Requests {
     }
 }
 
-/// Whether an endpoint is healthy.
-pub(crate) struct Healthy(BoundGauge<u64>);
+/// Whether an endpoint is healthy: shown as long as there is such an endpoint, since addresses of a name come and go.
+pub(crate) struct Healthy(Arc<Shown>);
+
+struct Shown {
+    labels: [KeyValue; 2],
+    healthy: AtomicBool,
+    is_gone: AtomicBool,
+}
 
 impl Healthy {
     pub fn new(upstream: &str, endpoint: &str) -> Self {
-        Self(
-            INSTRUMENTS.healthy.bind(&[
-                KeyValue::new("upstream", upstream.to_owned()),
-                KeyValue::new("endpoint", endpoint.to_owned()),
-            ]),
-        )
+        LazyLock::force(&INSTRUMENTS);
+        let shown = Arc::new(Shown {
+            labels: [KeyValue::new("upstream", upstream.to_owned()), KeyValue::new("endpoint", endpoint.to_owned())],
+            healthy: AtomicBool::new(true),
+            is_gone: AtomicBool::new(false),
+        });
+        let mut all = SHOWN.lock();
+        // Nobody may ever look at the metrics.
+        all.retain(|shown| shown.strong_count() > 0);
+        all.push(Arc::downgrade(&shown));
+        Self(shown)
     }
 
     pub fn set(&self, healthy: bool) {
-        self.0.record(u64::from(healthy));
+        self.0.healthy.store(healthy, Relaxed);
+    }
+
+    /// It is no endpoint any more, though requests under way may yet hold it.
+    pub fn retire(&self) {
+        self.0.is_gone.store(true, Relaxed);
     }
 }

@@ -195,6 +195,7 @@ impl Shared {
         }
         for gone in endpoints.iter().filter(|known| !next.iter().any(|next| Arc::ptr_eq(next, known))) {
             tracing::info!(upstream = self.config.name, endpoint = gone.address, "endpoint is gone from its name");
+            gone.retire();
         }
         *endpoints = next.into();
         self.generation.fetch_add(1, Release);

@@ -109,6 +109,32 @@ async fn an_address_joins_and_leaves_and_no_request_is_lost() {
 }
 
 #[tokio::test]
+async fn who_is_gone_is_no_longer_in_the_metrics() {
+    let (one, two) = (Service::http1(hello).await, Service::http1(hello).await);
+    let names = Arc::<Names>::default();
+    names.say(&[one.address, two.address]);
+    let (upstream, watch) = following(&names, None);
+    let is_shown = |address: SocketAddr| {
+        telemetry::render().lines().any(|line| {
+            line.starts_with("turnpike_upstream_endpoint_healthy{") && line.contains(&format!("\"{address}\""))
+        })
+    };
+    until("both are found", || upstream.endpoints().len() == 2).await;
+    // A client that has chosen among both, and holds both until it chooses again.
+    let client = upstream.client();
+    text(client.send(get("/"), SAFE).await.unwrap()).await;
+    assert!(is_shown(one.address) && is_shown(two.address));
+    names.say(&[two.address]);
+    until("the first is gone", || upstream.endpoints().len() == 1).await;
+    assert!(!is_shown(one.address) && is_shown(two.address));
+    names.say(&[one.address, two.address]);
+    until("the first is back", || upstream.endpoints().len() == 2).await;
+    assert!(is_shown(one.address));
+    drop((client, upstream, watch));
+    until("nothing is left of the upstream", || !is_shown(one.address) && !is_shown(two.address)).await;
+}
+
+#[tokio::test]
 async fn a_name_server_in_trouble_changes_nothing() {
     let service = Service::http1(hello).await;
     let names = Arc::<Names>::default();
