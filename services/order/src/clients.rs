@@ -2,7 +2,10 @@
 //!
 //! Each call answers in the domain's words. What a callee can only answer if one of us is wrong is alarmed here, once.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use principal::Signer;
 use proto::shop::{
@@ -12,6 +15,7 @@ use proto::shop::{
     product::v1::{ReleaseStockRequest, ReserveStockRequest, StockLine, product_service_client::ProductServiceClient},
 };
 use service::Forward;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 use upstream::{
@@ -35,6 +39,8 @@ pub struct Clients {
     invoice: InvoiceServiceClient<Channel>,
     /// Signs what no caller waits for.
     signer: Signer,
+    /// Names of endpoints are followed as long as a clone of this lives.
+    _following: Arc<DropGuard>,
 }
 
 /// What became of a reservation.
@@ -76,7 +82,8 @@ impl CallError {
 }
 
 impl Clients {
-    /// Each of the endpoints is `host:port`.
+    /// Each of the endpoints is `host:port`, or `dns://name:port`: all addresses that the name has. Must be called on the
+    /// runtime, which follows such names from then on.
     ///
     /// # Errors
     /// If a service has no endpoints, or one of them is none.
@@ -86,11 +93,13 @@ impl Clients {
         invoice: Vec<String>,
         signer: Signer,
     ) -> Result<Self, upstream::ConfigError> {
+        let stop = CancellationToken::new();
         Ok(Self {
-            cart: CartServiceClient::new(channel("cart", cart)?),
-            product: ProductServiceClient::new(channel("product", product)?),
-            invoice: InvoiceServiceClient::new(channel("invoice", invoice)?),
+            cart: CartServiceClient::new(channel("cart", cart, &stop)?),
+            product: ProductServiceClient::new(channel("product", product, &stop)?),
+            invoice: InvoiceServiceClient::new(channel("invoice", invoice, &stop)?),
             signer,
+            _following: Arc::new(stop.drop_guard()),
         })
     }
 
@@ -170,8 +179,11 @@ impl Clients {
     }
 }
 
-fn channel(name: &str, endpoints: Vec<String>) -> Result<Channel, upstream::ConfigError> {
-    Ok(Upstream::new(upstream::Config::new(name, endpoints, Protocol::Grpc))?.channel())
+fn channel(name: &str, endpoints: Vec<String>, stop: &CancellationToken) -> Result<Channel, upstream::ConfigError> {
+    let upstream = Upstream::new(upstream::Config::new(name, endpoints, Protocol::Grpc))?;
+    let (channel, stop) = (upstream.channel(), stop.clone());
+    tokio::spawn(async move { upstream.watch(stop).await });
+    Ok(channel)
 }
 
 /// A request that may be tried again after it was sent: so may all that are made here.

@@ -56,7 +56,7 @@ const STALLED: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Config {
     pub service: service::Config,
-    /// `host:port` of each instance of the services called.
+    /// `host:port` of each instance of the services called, or `dns://name:port` for all addresses that a name has.
     pub cart: Vec<String>,
     pub product: Vec<String>,
     pub invoice: Vec<String>,

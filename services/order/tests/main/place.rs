@@ -20,6 +20,7 @@ use crate::{
 
 on_both!(
     a_cart_becomes_a_confirmed_order,
+    services_are_found_by_their_names,
     what_is_short_is_rejected_and_given_back,
     an_empty_cart_is_refused,
     a_line_that_is_gone_is_refused_by_its_name,
@@ -68,6 +69,22 @@ async fn a_cart_becomes_a_confirmed_order(shop: Shop) {
     let detail = &history[0].detail.as_ref().unwrap().fields;
     assert_eq!(detail["cart_version"], 2.0.into());
     assert_eq!(detail["customer"], "customers/ada".to_owned().into());
+}
+
+async fn services_are_found_by_their_names(shop: Shop) {
+    let [cart, product, invoice] = shop.by_name();
+    let instance = shop
+        .start_with(|config| {
+            config.cart = cart;
+            config.product = product;
+            config.invoice = invoice;
+        })
+        .await;
+    let ada = shop.customer("ada", &instance);
+    shop.product.restock("tea", 1);
+    shop.cart.add("customers/ada", "tea", 1);
+    let placed = ada.place().await.unwrap();
+    assert_eq!(shop.finished(&placed.id).await.status(), Status::Confirmed);
 }
 
 async fn what_is_short_is_rejected_and_given_back(shop: Shop) {

@@ -76,6 +76,11 @@ impl Shop {
         self.stage.start(order::build(config).await.unwrap())
     }
 
+    /// The same services by a name, which may have addresses at which they are not.
+    pub fn by_name(&self) -> [Vec<String>; 3] {
+        self.addresses.map(|address| vec![format!("dns://localhost:{}", address.port())])
+    }
+
     /// A customer with the scopes of one, who calls an instance.
     pub fn customer(&self, name: &str, instance: &Instance) -> Customer {
         Customer::new(instance.caller(&format!("customers/{name}"), &["shop"]))
