@@ -166,11 +166,13 @@ impl Ring {
         if missing.iter().any(|(partition, place)| kept.end.get(partition).is_none_or(|end| end.1 < place.1)) {
             return None;
         }
+        // Of a partition that it has seen nothing of it needs all that is kept: then it reads from the oldest entry on.
+        let saw_of_each = kept.end.iter().all(|(partition, end)| end.1 == 0 || seen(partition) > 0);
         for (back, entry) in (0..).zip(kept.entries.iter().rev()) {
             if missing.get(&entry.partition) == Some(&entry.place) {
                 missing.remove(&entry.partition);
             }
-            if missing.is_empty() && places.len() >= kept.end.len() {
+            if missing.is_empty() && saw_of_each {
                 return Some(end - back);
             }
         }
@@ -224,6 +226,21 @@ mod tests {
         assert_eq!(positions(&ring, from), [6, 7, 2], "what was seen is for the reader to pass over");
         assert!(ring.join(&places(&[(1, 7, 5)])).is_some(), "of partition 0 all is kept");
         assert_eq!(ring.join(&places(&[(0, 7, 2)])), None, "of partition 1 it is not");
+    }
+
+    #[test]
+    fn a_partition_of_which_nothing_was_seen_is_read_from_its_beginning() {
+        let ring = Ring::default();
+        ring.begin(places(&[(0, 7, 0), (1, 7, 5), (2, 7, 0)]));
+        for next in [entry(0, 7, 1), entry(1, 7, 6), entry(1, 7, 7), entry(0, 7, 2)] {
+            ring.push(next);
+        }
+        for unseen in [&[(0, 7, 0), (1, 7, 7), (2, 7, 0)][..], &[(1, 7, 7)], &[(1, 7, 7), (2, 7, 0), (9, 7, 0)]] {
+            let from = ring.join(&places(unseen)).unwrap();
+            assert_eq!(positions(&ring, from), [1, 6, 7, 2], "{unseen:?}");
+        }
+        let from = ring.join(&places(&[(0, 7, 1), (1, 7, 7), (2, 7, 0)])).unwrap();
+        assert_eq!(positions(&ring, from), [6, 7, 2], "an empty partition holds nobody back");
     }
 
     #[test]
