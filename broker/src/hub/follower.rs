@@ -63,6 +63,10 @@ impl Follower {
             let queues = hub.queues();
             let changed = queues.subscribe();
             names.extend(queues::list(hub.bus()).await?);
+            // Also one that isn't there any more: should it come again, its reader must be told that it began anew.
+            if let Begin::Cursor(cursor) = &begin {
+                names.extend(cursor.0.keys().cloned());
+            }
             Some(Every { changed, _queues: queues })
         } else {
             None

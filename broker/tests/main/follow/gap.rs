@@ -55,3 +55,22 @@ async fn a_cursor_of_another_log_is_a_reset() {
     lab.publish("DB/CREATE", 103..104).await;
     assert_eq!(id(&ws.event().await), "103");
 }
+
+#[tokio::test]
+async fn who_follows_every_queue_is_told_of_one_that_was_gone_and_began_anew() {
+    let (lab, other) = (Lab::open().await, Lab::open().await);
+    other.publish("DB/CREATE", 0..9).await;
+    let cursor = other.broker().await.poll(&other.alice(), "filter=*/*&from=earliest").await.cursor;
+    let (broker, alice) = (lab.broker().await, lab.alice());
+    let mut stream = broker.sse(&alice, "filter=*/*", Some(&cursor)).await;
+    lab.publish("DB/CREATE", 100..102).await;
+    let mut told = stream.next().await.unwrap();
+    while matches!(told.event.as_str(), "caught_up" | "cursor") {
+        told = stream.next().await.unwrap();
+    }
+    assert_eq!(
+        (told.event.as_str(), &told.data["reason"], &told.data["queue"]),
+        ("gap", &json!("reset"), &json!("DB"))
+    );
+    assert!(stream.take(2).await.iter().map(|told| id(&told.data)).eq(["100", "101"]));
+}
