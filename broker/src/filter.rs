@@ -6,6 +6,8 @@ use events::Name;
 
 /// The most terms of a filter, and the most events a term names.
 const MOST: usize = 64;
+/// The longest text of a filter: it is kept, and listed, with each connection that follows it.
+const MOST_BYTES: usize = 4096;
 
 /// What is asked for: any of its terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,9 @@ impl FromStr for Filter {
     type Err = FilterError;
 
     fn from_str(text: &str) -> Result<Self, FilterError> {
+        if text.len() > MOST_BYTES {
+            return Err(FilterError(format!("a filter has at most {MOST_BYTES} bytes")));
+        }
         let terms = split(text).map(str::parse).collect::<Result<Vec<Term>, _>>()?;
         if terms.len() > MOST {
             return Err(FilterError(format!("a filter has at most {MOST} terms")));
@@ -138,7 +143,8 @@ mod tests {
     #[test]
     fn what_is_no_filter_is_refused() {
         let many = vec!["DB/*"; MOST + 1].join(",");
-        for text in ["", "DB", "db/*", "DB/", "DB/*,", "DB/{}", "DB/{A", "DB/{A,*}", "DB/A/B", "*", many.as_str()] {
+        let long = vec![format!("DB/{{{}}}", vec!["A".repeat(64); MOST].join(",")); MOST].join(",");
+        for text in ["", "DB", "db/*", "DB/", "DB/*,", "DB/{}", "DB/{A", "DB/{A,*}", "DB/A/B", "*", &many, &long] {
             assert!(text.parse::<Filter>().is_err(), "{text:.40}");
         }
     }

@@ -57,6 +57,8 @@ pub(super) struct Session {
     state: State,
     subscriptions: BTreeMap<String, Subscription>,
     turns: u64,
+    /// How many are being opened, those included that were unsubscribed meanwhile.
+    opening: usize,
     /// Pings since anything was heard.
     missed: u32,
 }
@@ -79,7 +81,7 @@ struct Subscription {
 
 impl Session {
     pub(super) fn new() -> Self {
-        Self { state: State::Greeting, subscriptions: BTreeMap::new(), turns: 0, missed: 0 }
+        Self { state: State::Greeting, subscriptions: BTreeMap::new(), turns: 0, opening: 0, missed: 0 }
     }
 
     pub(super) fn is_greeting(&self) -> bool {
@@ -148,6 +150,7 @@ impl Session {
         cursor: &str,
         replaying: u64,
     ) -> Option<String> {
+        self.opening = self.opening.saturating_sub(1);
         let subscription = self.subscriptions.get_mut(name).filter(|subscription| subscription.turn == turn)?;
         subscription.open = true;
         subscription.credit = Credit::new(subscription.credit.most(), cursor);
@@ -156,6 +159,7 @@ impl Session {
 
     /// A subscription could not be begun.
     pub(super) fn not_subscribed(&mut self, id: Option<&Value>, turn: u64, name: &str, problem: &Problem) -> Effect {
+        self.opening = self.opening.saturating_sub(1);
         if self.subscriptions.get(name).is_some_and(|subscription| subscription.turn == turn) {
             self.subscriptions.remove(name);
         }
@@ -196,7 +200,7 @@ impl Session {
             let problem = Problem::new(Kind::Conflict, format!("sub.name: there is a subscription {:?}", sub.name));
             return error(id.as_ref(), &problem);
         }
-        if self.subscriptions.len() >= MOST_SUBSCRIPTIONS {
+        if self.subscriptions.len().max(self.opening) >= MOST_SUBSCRIPTIONS {
             let problem =
                 Problem::new(Kind::TooMany, format!("a connection has at most {MOST_SUBSCRIPTIONS} subscriptions"));
             return error(id.as_ref(), &problem);
@@ -212,6 +216,7 @@ impl Session {
             return error(id.as_ref(), &problem);
         }
         self.turns += 1;
+        self.opening += 1;
         let subscription =
             Subscription { turn: self.turns, credit: Credit::new(credit, ""), filter: sub.filter.clone(), open: false };
         self.subscriptions.insert(sub.name.clone(), subscription);
@@ -341,7 +346,24 @@ mod tests {
         assert_eq!(refused(&session.text(r#"{"sub":{"name":"0","filter":"DB/*"}}"#)), "conflict");
         assert_eq!(refused(&session.text(r#"{"sub":{"name":"more","filter":"DB/*"}}"#)), "too-many");
         assert!(matches!(session.text(r#"{"unsub":{"sub":"0"}}"#)[..], [Effect::Unsubscribe { .. }, Effect::Send(_)]));
+        assert_eq!(session.subscribed(None, 1, "0", "c", 0), None);
         sub(&mut session, "0");
+    }
+
+    #[test]
+    fn what_is_being_opened_counts_until_it_is() {
+        let mut session = open();
+        for turn in 1..=MOST_SUBSCRIPTIONS as u64 {
+            assert_eq!(sub(&mut session, "s"), turn);
+            session.text(r#"{"unsub":{"sub":"s"}}"#);
+        }
+        assert_eq!(refused(&session.text(r#"{"sub":{"name":"s","filter":"DB/*"}}"#)), "too-many");
+        assert_eq!(session.subscribed(None, 1, "s", "c", 0), None);
+        let away = Problem::unavailable("the bus is away", std::time::Duration::from_secs(1));
+        session.not_subscribed(None, 2, "s", &away);
+        sub(&mut session, "s");
+        sub(&mut session, "another");
+        assert_eq!(refused(&session.text(r#"{"sub":{"name":"third","filter":"DB/*"}}"#)), "too-many");
     }
 
     #[test]
