@@ -4,13 +4,16 @@
 //! has acknowledged the event, when one never will, or at its time; it asks the log and the groups, so that it doesn't
 //! matter whether a group was faster than whoever waits, or comes into being while somebody does.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::http::HeaderMap;
 use bus::{Bus, Error, Standing};
 use events::Name;
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -241,6 +244,15 @@ pub(crate) async fn stands(bus: &Bus, place: &Place, named: &[String]) -> Result
         return Ok(Stands::lost());
     }
     Ok(Stands::of(bus.standing(&place.queue, place.partition, place.position).await?, named))
+}
+
+/// A place among those who wait. Taken before anything is recorded: who is refused can do it all again.
+pub(crate) fn waiter(waiters: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
+    let full = |_| {
+        let wait = Duration::from_secs(rand::random_range(1..=8));
+        Problem::unavailable("as many wait for a delivery as this node takes; nothing was recorded", wait)
+    };
+    waiters.clone().try_acquire_owned().map_err(full)
 }
 
 /// Waits until `enough` is so, at most `patience` and as long as the broker serves; how the event stood then. None: the bus

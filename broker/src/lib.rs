@@ -105,7 +105,7 @@ impl Role for Broker {
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self { config: Config { bus, issuers, settings, .. }, listener, readiness, .. } = *self;
-        let connections = settings.connections;
+        let (connections, waiters) = (settings.connections, settings.waiters);
         let shared = Shared {
             hub: Hub::new(bus.clone()),
             bus,
@@ -113,6 +113,7 @@ impl Role for Broker {
             settings: Arc::new(settings),
             shutdown: shutdown.clone(),
             places: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+            waiters: Arc::new(Semaphore::new(waiters.min(Semaphore::MAX_PERMITS))),
             tasks: TaskTracker::new(),
         };
         let (hub, tasks) = (shared.hub.clone(), shared.tasks.clone());

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Settings {
     /// The most streams, sockets and waiting polls at once; beyond, 503.
     pub connections: usize,
+    /// The most that wait at once for an event to be delivered, be it their own or one they watch; beyond, 503.
+    pub waiters: usize,
     /// How often an SSE stream says that it lives.
     pub heartbeat: Duration,
     /// How often an idle subscriber is told its place.
@@ -30,6 +32,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             connections: 20_000,
+            waiters: 1024,
             heartbeat: Duration::from_secs(15),
             cursor_every: Duration::from_secs(25),
             rotation: Duration::from_secs(600),

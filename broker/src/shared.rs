@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     pub shutdown: Shutdown,
     /// A place for each client that follows.
     pub places: Arc<Semaphore>,
+    /// A place for each that waits for a delivery: it asks the bus again and again.
+    pub waiters: Arc<Semaphore>,
     /// What goes on beside the requests: sockets.
     pub tasks: TaskTracker,
 }

@@ -74,7 +74,10 @@ async fn status(
     let envelope = find(&shared, &caller, &place).await?;
     let over = |stands: &Stands| !stands.open && stands.delivery != Delivery::Nobody;
     let watched = match watch {
-        true => confirm::wait(&shared.bus, shared.shutdown.draining(), &place, &[], patience, over).await,
+        true => {
+            let _waiter = confirm::waiter(&shared.waiters)?;
+            confirm::wait(&shared.bus, shared.shutdown.draining(), &place, &[], patience, over).await
+        }
         false => None,
     };
     let stands = match watched {
@@ -116,6 +119,10 @@ fn place(id: Result<Path<String>, PathRejection>, parameters: &Parameters) -> Re
 
 /// The event, if it is there and the caller may see it.
 async fn find(shared: &Shared, caller: &Caller, place: &Place) -> Result<Arc<Envelope>, Problem> {
+    // Not even which queues there are is for everybody to try out.
+    if caller.subject.is_none() {
+        return Err(Problem::new(Kind::Unauthenticated, "asking for an event needs to know who asks"));
+    }
     let page = shared.bus.read(&place.queue, place.partition, place.position, 1).await?;
     if page.lineages.current().is_none() {
         return Err(Problem::not_found(format!("no queue {} with a partition {}", place.queue, place.partition)));
@@ -128,8 +135,7 @@ async fn find(shared: &Shared, caller: &Caller, place: &Place) -> Result<Arc<Env
     }
     let found = page.events.into_iter().find(|logged| logged.position == place.position);
     let envelope = found.ok_or_else(|| Problem::new(Kind::Gone, "the event can't be read any more"))?.envelope;
-    let own = caller.subject.is_some() && envelope.owner == caller.subject;
-    if !own {
+    if envelope.owner != caller.subject {
         let filter = events::Filter { queue: envelope.queue.clone(), events: Some(vec![envelope.event.clone()]) };
         if !caller.may_read(&filter.into())?.sees(&envelope) {
             return Err(Problem::forbidden("the event is somebody else's"));

@@ -9,6 +9,7 @@ use events::{Data, Envelope};
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
+use telemetry::TraceContext;
 
 use crate::{
     body::{self, MediaType},
@@ -78,7 +79,21 @@ pub(super) fn give_data(envelope: &mut Envelope, media: Option<MediaType>, bytes
 
 fn structured(mut attributes: Map<String, Value>, source: &str) -> Result<Envelope, Problem> {
     attributes.insert("source".to_owned(), source.into());
+    leave_out_no_trace(&mut attributes);
     Ok(Envelope::read(attributes)?)
+}
+
+/// A trace that is none, or a state that is malformed or too long, costs the event nothing (W3C Trace Context): it is left
+/// out, as that of a request is.
+fn leave_out_no_trace(attributes: &mut Map<String, Value>) {
+    let text = |name| attributes.get(name).and_then(Value::as_str);
+    let trace = TraceContext::of(text("traceparent"), text("tracestate"));
+    let has_state = trace.as_ref().is_some_and(|trace| trace.state().is_some());
+    for (name, valid) in [("traceparent", trace.is_some()), ("tracestate", has_state)] {
+        if !valid && attributes.get(name).is_some_and(Value::is_string) {
+            attributes.remove(name);
+        }
+    }
 }
 
 fn batch(events: Value, source: &str) -> Result<Vec<Envelope>, Problem> {

@@ -153,7 +153,7 @@ fn answer_batch(receipts: Vec<Result<Receipt, Problem>>, wanted: &Wanted) -> Res
     }
     let status = if recorded < receipts.len() {
         StatusCode::MULTI_STATUS
-    } else if wanted.respond_async {
+    } else if wanted.respond_async || receipts.iter().flatten().any(|receipt| !receipt.is_reached()) {
         StatusCode::ACCEPTED
     } else if receipts.iter().flatten().all(|receipt| receipt.duplicate) {
         StatusCode::OK

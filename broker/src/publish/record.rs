@@ -105,6 +105,8 @@ pub(super) async fn record(
             wanted.check_own_group(&shared.bus, &event.queue, &event.event).await?;
         }
     }
+    let waits = wanted.level == Level::Delivered && !wanted.respond_async;
+    let _waiter = if waits { Some(confirm::waiter(&shared.waiters)?) } else { None };
     confirmed(&shared.bus, shared.shutdown.draining(), events, wanted).await
 }
 

@@ -224,6 +224,41 @@ async fn a_batch_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_batch_of_one_says_that_its_event_is_not_delivered_yet() {
+    let site = Site::start().await;
+    let alice = site.alice().with("content-type", "application/cloudevents-batch+json");
+    let event = json!([{"specversion": "1.0", "type": "t", "queue": "DB", "event": "CREATE"}]).to_string();
+    let answer = alice.post("/events?confirm=delivered&timeout=50ms", event).await.json(202);
+    assert_eq!(
+        (&answer["events"][0]["confirm"], &answer["events"][0]["reason"]),
+        (&json!("stored"), &json!("timeout"))
+    );
+}
+
+#[tokio::test]
+async fn beyond_so_many_waiters_nothing_is_recorded() {
+    let site = Site::start_with(broker::Settings { waiters: 1, ..broker::Settings::default() }).await;
+    let alice = site.alice();
+    let first =
+        tokio::spawn(async move { alice.post("/events/DB/CREATE?confirm=delivered:late&timeout=60s", "{}").await });
+    let recorded = eventually("it is recorded", SOON, || async { site.log("DB").await.first().cloned() }).await;
+    let alice = site.alice();
+    let refused = alice.post("/events/DB/CREATE?confirm=delivered&timeout=60s", "{}").await;
+    assert!(refused.header("retry-after").is_some());
+    refused.problem(503);
+    assert_eq!(site.log("DB").await.len(), 1, "who is refused may do it again");
+    // Who doesn't wait is served.
+    let cursor = alice.post("/events/DB/CREATE", "{}").await.json(201)["cursor"].clone();
+    alice.with("prefer", "respond-async").post("/events/DB/CREATE?confirm=delivered", "{}").await.json(202);
+    let status = format!("/events/{}/status", cursor.as_str().unwrap());
+    alice.get(&status).await.json(200);
+    alice.get(&format!("{status}?watch=1")).await.problem(503);
+    let _late = site.consumer_at_once("late", "DB/*").await;
+    assert_eq!(first.await.unwrap().json(201)["id"], recorded.envelope.id);
+    alice.post("/events/DB/CREATE?confirm=delivered&timeout=60s", "{}").await.json(201);
+}
+
+#[tokio::test]
 async fn a_broker_that_drains_keeps_nobody_waiting() {
     let site = Site::start().await;
     let alice = site.alice();

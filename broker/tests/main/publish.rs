@@ -87,6 +87,11 @@ async fn a_place_that_is_no_events_is_refused() {
         other.alice().post("/events/OTHER/CREATE", "{}").await.json(201)["cursor"].as_str().unwrap().to_owned();
     alice.get(&format!("/events/{elsewhere}/status")).await.problem(410);
     alice.get(&format!("/events/{nowhere}")).await.problem(404);
+    for cursor in [&elsewhere, &nowhere] {
+        let anonymous = site.anonymous();
+        anonymous.get(&format!("/events/{cursor}")).await.problem(401);
+        anonymous.get(&format!("/events/{cursor}/status")).await.problem(401);
+    }
     for id in ["e1", "0192f0c1-2f6e-7c3e-8b1a-3e1d2c3b4a59", "%20", "AQ", "%ff"] {
         for path in [format!("/events/{id}"), format!("/events/{id}/status")] {
             alice.get(&path).await.problem(400);
@@ -200,6 +205,33 @@ async fn the_trace_of_the_request_goes_on_in_the_event() {
     let trace = |at: usize| log[at].envelope.traceparent.as_deref().unwrap().split('-').nth(1).unwrap().to_owned();
     let id = |traceparent: &str| traceparent.split('-').nth(1).unwrap().to_owned();
     assert_eq!([trace(0), trace(1), trace(2)], [id(TRACE), id(OWN), id(TRACE)]);
+}
+
+#[tokio::test]
+async fn a_trace_state_that_is_none_costs_the_event_nothing() {
+    const OWN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let site = Site::start().await;
+    let alice = site.alice();
+    let long = format!("a={}", "x".repeat(3000));
+    let binary = |parent: &str, state: &str| {
+        let alice = alice.with("ce-specversion", "1.0").with("ce-queue", "DB").with("ce-event", "CREATE");
+        alice.with("ce-traceparent", parent).with("ce-tracestate", state)
+    };
+    for state in ["a=1", "nonsense", &long] {
+        let event = json!({
+            "specversion": "1.0", "type": "t", "queue": "DB", "event": "CREATE", "traceparent": OWN, "tracestate": state,
+        });
+        structured(&alice).post("/events", event.to_string()).await.json(201);
+        binary(OWN, state).post("/events", "{}").await.json(201);
+    }
+    binary(&long, "a=1").post("/events", "{}").await.json(201);
+    let log = site.log("DB").await;
+    let traces =
+        log.iter().map(|logged| (logged.envelope.traceparent.as_deref(), logged.envelope.tracestate.as_deref()));
+    let traces: Vec<_> = traces.collect();
+    let (kept, left_out) = ((Some(OWN), Some("a=1")), (Some(OWN), None));
+    assert_eq!(traces[..6], [kept, kept, left_out, left_out, left_out, left_out]);
+    assert_ne!(traces[6].1, Some("a=1"), "a state belongs to its trace");
 }
 
 #[tokio::test]
