@@ -95,7 +95,7 @@ pub async fn build(options: Options) -> anyhow::Result<Gateway> {
         sessions: Arc::clone(&sessions),
         redis: redis.clone(),
     };
-    let loaded = loader.load(None).map_err(not_good)?;
+    let loaded = loader.load(None, false).map_err(not_good)?;
     let snapshot = &loaded.snapshot;
     let mut listeners = Vec::new();
     for listener in &snapshot.listeners {

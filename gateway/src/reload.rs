@@ -67,11 +67,11 @@ struct Contents {
 }
 
 impl Loader {
-    /// Reads everything.
+    /// Reads everything. A key file that was never there holds no keys yet; one that has gone is a fault.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn load(&self, previous: Option<&Snapshot>) -> Result<Loaded, Vec<ConfigError>> {
+    pub fn load(&self, previous: Option<&Snapshot>, had_keys: bool) -> Result<Loaded, Vec<ConfigError>> {
         let (text, config) = self.source.read()?;
         let folder = self.folder();
         let sources = Sources {
@@ -90,7 +90,14 @@ impl Loader {
         }
         let place = "authentication.api_keys.file";
         let fault = |error: anyhow::Error| vec![ConfigError::new(place, format!("{error:#}"))];
-        let keys = self.key_file(&snapshot).map(|file| read(&file)).transpose().map_err(fault)?;
+        let keys = match self.key_file(&snapshot) {
+            Some(file) if !had_keys && !file.exists() => {
+                tracing::warn!(file = %file.display(), "no API keys yet: `turnpike key new` makes the file");
+                None
+            }
+            Some(file) => Some(read(&file).map_err(fault)?),
+            None => None,
+        };
         let ring = keys.as_deref().map(KeyRing::parse).transpose().map_err(fault)?.unwrap_or_default();
         Ok(Loaded { snapshot, keys: ring, contents: Contents { config: Some(text), keys } })
     }
@@ -206,7 +213,8 @@ impl Reloader {
         let previous = self.shared.snapshot();
         // Before it is read: what changes meanwhile is seen as another change.
         *self.seen.lock() = self.loader.contents(&previous);
-        let errors = match self.loader.load(Some(&previous)) {
+        let had_keys = self.shared.authority.keys.load().len() > 0;
+        let errors = match self.loader.load(Some(&previous), had_keys) {
             Ok(loaded) => {
                 self.take_over(loaded, &previous);
                 Vec::new()

@@ -42,6 +42,31 @@ async fn a_changed_file_is_taken_over() {
 }
 
 #[tokio::test]
+async fn a_key_file_may_come_later_and_must_not_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, keys) = (folder.path().join("gateway.yaml"), folder.path().join("keys.yaml"));
+    let routes = "routes:\n- {match: {path: /}, scopes: {all: [read]}, respond: {status: 200, body: open}}\n";
+    write(&path, &format!("authentication: {{api_keys: {{file: keys.yaml}}}}\n{routes}"));
+    let gateway = Running::watching(&path).await;
+    assert_eq!(gateway.get("/").await.status, 401);
+
+    let key = gateway::keys::new(&keys, "partners/acme", &["read".to_owned()], None).unwrap();
+    let with_key = async || {
+        let mut connection = Connection::open(gateway.address).await;
+        connection.send("GET", "/", &[("x-api-key", &key)], "").await.status
+    };
+    eventually("the new key opens", BOUND, async || (with_key().await == 200).then_some(())).await;
+    fs::remove_file(&keys).unwrap();
+    eventually("the lost file is told of", BOUND, async || {
+        let config = gateway.ops("/config").await;
+        (config["last_reload"]["ok"] == false).then_some(())
+    })
+    .await;
+    assert_eq!(with_key().await, 200, "the last good keys are kept");
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_bad_file_keeps_the_last_good_one_and_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gateway.yaml");
