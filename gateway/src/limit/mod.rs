@@ -4,6 +4,7 @@
 mod config;
 mod gcra;
 mod key;
+mod owed;
 mod policies;
 mod together;
 mod window;
@@ -21,6 +22,7 @@ use std::{
 };
 
 use gcra::Gcra;
+use owed::Owed;
 use window::Window;
 
 /// The most keys a limit remembers; the one idle for longest goes first.
@@ -40,6 +42,7 @@ pub struct Limiter {
     /// Keeps its keys in Redis apart from those of other limits, and of the same one with another quota.
     place: Vec<u8>,
     meter: Meter,
+    owed: Owed,
 }
 
 enum Meter {
@@ -78,6 +81,7 @@ impl Limiter {
             config: config.clone(),
             place: format!("{place}\0{:?}\0{}\0", config.quota, config.key).into_bytes(),
             meter,
+            owed: Owed::new(window, KEYS),
         }
     }
 

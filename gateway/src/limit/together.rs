@@ -2,7 +2,9 @@
 //! by the clock of Redis. It counts a request in all of them or, if one refuses it, in none.
 //!
 //! Where Redis is late or gone, each gateway enforces its share: the limit divided by the gateways that lived when it was
-//! last heard of, at least 1, and what it has itself let pass of late counts.
+//! last heard of, at least 1, and what it has itself let pass of late counts. What it lets pass then it owes: it tells Redis
+//! with the key's next question, so that a Redis that comes and goes doesn't open the gate each time. A question whose
+//! answer came too late may have counted nonetheless: an error on the strict side.
 
 use std::{
     num::NonZeroU32,
@@ -20,31 +22,62 @@ use crate::{
     shared::{Redis, keys},
 };
 
-/// Both algorithms as in `window` and `gcra`, in microseconds. A window is a hash of counts by part; where the clock of
-/// Redis steps back, parts that lie ahead count too. The epoch is that of 2023, so that a double resolves fractions.
+/// Both algorithms as in `window` and `gcra`, in microseconds. A window is a hash of counts by part. The epoch is that of
+/// 2023, so that a double resolves fractions. Where the clock of Redis was set back, what lies ahead of it counts as of now:
+/// strict, and over after a window.
 ///
-/// KEYS: one a limit. ARGV: four a limit: `window`, quota, length of a part, or `rate`, interval, burst; then 1 if it is
-/// only to be watched. Returns three numbers a limit, up to the one that refuses: allowed, remaining, wait.
+/// KEYS: one a limit. ARGV: five a limit: `window`, quota, length of a part, or `rate`, interval, burst; then 1 if it is
+/// only to be watched; then what was let pass elsewhere. Returns three numbers a limit, up to the one that refuses: allowed,
+/// remaining, wait.
 static CHECK: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local time = redis.call('TIME')
          local now = (time[1] - 1700000000) * 1000000 + time[2]
+         local function count(key, part, length, requests)
+           redis.call('HINCRBY', key, string.format('%.0f', part), requests)
+           redis.call('PEXPIRE', key, math.ceil(length * 65 / 1000))
+         end
+         local function set(key, even)
+           redis.call('SET', key, string.format('%.3f', even), 'PX', math.ceil((even - now) / 1000))
+         end
+         local function even(key, interval, burst)
+           local even, most = tonumber(redis.call('GET', key) or now), now + interval * burst
+           if even > most + 1 then
+             set(key, most)
+             return most
+           end
+           return math.max(even, now)
+         end
+         for i, key in ipairs(KEYS) do
+           local a, b, owed = tonumber(ARGV[i * 5 - 3]), tonumber(ARGV[i * 5 - 2]), tonumber(ARGV[i * 5])
+           if owed > 0 then
+             if ARGV[i * 5 - 4] == 'window' then
+               count(key, math.floor(now / b), b, owed)
+             else
+               set(key, math.min(even(key, a, b) + owed * a, now + a * b))
+             end
+           end
+         end
          local answer, counts = {}, {}
          for i, key in ipairs(KEYS) do
-           local kind, shadow = ARGV[i * 4 - 3], ARGV[i * 4] == '1'
-           local a, b = tonumber(ARGV[i * 4 - 2]), tonumber(ARGV[i * 4 - 1])
+           local kind, shadow = ARGV[i * 5 - 4], ARGV[i * 5 - 1] == '1'
+           local a, b = tonumber(ARGV[i * 5 - 3]), tonumber(ARGV[i * 5 - 2])
            local allowed, remaining, wait
            if kind == 'window' then
              local head = math.floor(now / b)
              local total, oldest, gone = 0, head, {}
              local parts = redis.call('HGETALL', key)
              for p = 1, #parts, 2 do
-               local part = tonumber(parts[p])
+               local part, requests = tonumber(parts[p]), tonumber(parts[p + 1])
                if part < head - 64 then
                  gone[#gone + 1] = parts[p]
                else
-                 total = total + tonumber(parts[p + 1])
+                 total = total + requests
                  oldest = math.min(oldest, part)
+                 if part > head then
+                   redis.call('HDEL', key, parts[p])
+                   count(key, head, b, requests)
+                 end
                end
              end
              allowed = total < a
@@ -52,18 +85,15 @@ static CHECK: LazyLock<Script> = LazyLock::new(|| {
              wait = (oldest + 65) * b - now
              counts[i] = allowed and function()
                if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
-               redis.call('HINCRBY', key, string.format('%.0f', head), 1)
-               redis.call('PEXPIRE', key, math.ceil(b * 65 / 1000))
+               count(key, head, b, 1)
              end
            else
-             local even = math.max(tonumber(redis.call('GET', key) or now), now) + a
-             local ahead = even - now
+             local next = even(key, a, b) + a
+             local ahead = next - now
              allowed = ahead <= a * b + 0.1
              remaining = allowed and math.floor((a * b + 0.1 - ahead) / a) or 0
              wait = allowed and a or ahead - a * b
-             counts[i] = allowed and function()
-               redis.call('SET', key, string.format('%.3f', even), 'PX', math.ceil(ahead / 1000))
-             end
+             counts[i] = allowed and function() set(key, next) end
            end
            answer[#answer + 1] = allowed and 1 or 0
            answer[#answer + 1] = remaining
@@ -92,6 +122,9 @@ struct Asked {
     /// The same in Redis.
     redis_key: String,
 }
+
+/// A key in Redis, and what the script must know of its limit.
+type Arguments = (String, [String; 5]);
 
 /// What was counted here, should it have to be given back.
 type Counted = Vec<(Arc<Limiter>, u128)>;
@@ -132,7 +165,8 @@ impl Together {
             return verdict;
         }
         let gateways = NonZeroU32::new(self.redis.gateways()).unwrap_or(NonZeroU32::MIN);
-        let arguments = self.arguments();
+        let owed: Vec<u32> = self.shared.iter().map(|asked| asked.limiter.owed.take(asked.key, self.now)).collect();
+        let arguments = self.arguments(&owed);
         match self.redis.ask_promptly(move |redis| ask(redis, arguments.clone())).await {
             Ok(answer) => {
                 for (asked, decision) in self.shared.iter().zip(decisions(&answer)) {
@@ -150,11 +184,18 @@ impl Together {
             }
             Err(_) => {
                 METRICS.limited_by_share();
+                for (Asked { limiter, key, .. }, owed) in self.shared.iter().zip(owed) {
+                    limiter.owed.owe(*key, owed, self.now);
+                }
+                let own = counted.len();
                 for Asked { limiter, key, .. } in &self.shared {
                     let decision = limiter.check_share(gateways, *key, self.now);
                     if !self.take(&mut verdict, &mut counted, limiter, *key, decision) {
                         return verdict;
                     }
+                }
+                for (limiter, key) in &counted[own..] {
+                    limiter.owed.owe(*key, 1, self.now);
                 }
             }
         }
@@ -187,26 +228,27 @@ impl Together {
         }
     }
 
-    fn arguments(&self) -> Vec<(String, [String; 4])> {
-        let arguments = |asked: &Asked| {
+    fn arguments(&self, owed: &[u32]) -> Vec<Arguments> {
+        let arguments = |(asked, owed): (&Asked, &u32)| {
+            let owed = owed.to_string();
             let shadow = u8::from(asked.limiter.shadow).to_string();
             let quota = match asked.limiter.config.quota {
                 Quota::Window { requests, per } => {
                     let part = per.as_micros().div_ceil(64);
-                    ["window".to_owned(), requests.to_string(), part.to_string(), shadow]
+                    ["window".to_owned(), requests.to_string(), part.to_string(), shadow, owed]
                 }
                 Quota::Rate { per_second, burst } => {
                     let interval = 1_000_000.0 / f64::from(per_second.get());
-                    ["rate".to_owned(), interval.to_string(), burst.to_string(), shadow]
+                    ["rate".to_owned(), interval.to_string(), burst.to_string(), shadow, owed]
                 }
             };
             (asked.redis_key.clone(), quota)
         };
-        self.shared.iter().map(arguments).collect()
+        self.shared.iter().zip(owed).map(arguments).collect()
     }
 }
 
-async fn ask(mut redis: ConnectionManager, arguments: Vec<(String, [String; 4])>) -> RedisResult<Vec<i64>> {
+async fn ask(mut redis: ConnectionManager, arguments: Vec<Arguments>) -> RedisResult<Vec<i64>> {
     let mut script = CHECK.prepare_invoke();
     for (key, limit) in &arguments {
         script.key(key);

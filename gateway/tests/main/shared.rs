@@ -18,10 +18,14 @@ fn sharing(redis: &Redis) -> String {
 
 async fn pair(sections: &str) -> [Running; 2] {
     let gateways = [Running::start(sections).await, Running::start(sections).await];
-    for gateway in &gateways {
+    both_on_the_roll(&gateways).await;
+    gateways
+}
+
+async fn both_on_the_roll(gateways: &[Running; 2]) {
+    for gateway in gateways {
         standing(gateway, "both are on the roll", |redis| redis["gateways"] == 2).await;
     }
-    gateways
 }
 
 async fn standing(gateway: &Running, what: &str, wanted: impl Fn(&serde_json::Value) -> bool) {
@@ -229,6 +233,7 @@ async fn without_redis_each_has_its_share_and_counts_what_it_let_pass() {
     let gateways = pair(&limited(&redis, "  - {requests: 100, per: 24h, key: client_address}\n")).await;
     let [one, two] = &gateways;
     assert_eq!(passing(one, 20).await, 20);
+    both_on_the_roll(&gateways).await;
     redis.kill();
     assert_eq!(passing(one, 60).await, 30, "half of it, and 20 are gone");
     assert_eq!(passing(two, 60).await, 50);
@@ -238,13 +243,61 @@ async fn without_redis_each_has_its_share_and_counts_what_it_let_pass() {
     assert!(telemetry::render().contains("turnpike_gateway_limited_by_share_total"));
     standing(one, "it shows", |redis| redis["limits_together"] == false).await;
 
-    // A server that forgot everything: the limit is whole again, and common again.
+    // A server that forgot everything is told what passed without it, with each one's first request.
     redis.restart().await;
     for gateway in [one, two] {
         standing(gateway, "counted together again", |redis| redis["limits_together"] == true).await;
     }
-    assert_eq!(passing(one, 60).await + passing(two, 60).await, 100);
+    assert_eq!(passing(one, 1).await + passing(two, 1).await, 2);
+    assert_eq!(passing(one, 60).await + passing(two, 60).await, 100 - 30 - 50 - 2);
     stop(gateways).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_and_goes_does_not_open_the_gate_each_time() {
+    let mut redis = testkit::redis().await;
+    let limits = "  - {name: window, requests: 40, per: 24h, key: client_address}\n\
+                  \x20 - {name: rate, rate: 1/s, burst: 10000, key: route}\n";
+    let gateway = Running::start(&limited(&redis, limits)).await;
+    let mut passed = 0;
+    for _ in 0..3 {
+        passed += passing(&gateway, 10).await;
+        redis.kill();
+        passed += passing(&gateway, 10).await;
+        standing(&gateway, "it is away", |redis| redis["limits_together"] == false).await;
+        redis.restart().await;
+        standing(&gateway, "it is back", |redis| redis["limits_together"] == true).await;
+    }
+    assert_eq!(passed, 40);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_locks_nobody_out() {
+    let redis = volatile().await;
+    let limits = "  - {name: window, requests: 5, per: 2s, key: client_address}\n\
+                  \x20 - {name: rate, rate: 2/s, burst: 6, key: route}\n";
+    let gateway = Running::start(&limited(&redis, limits)).await;
+    assert_eq!(passing(&gateway, 5).await, 5);
+    // What was counted is an hour ahead, as if the clock had been.
+    let ahead = "for _, key in ipairs(redis.call('KEYS', 'tp:gw:limit:*')) do
+                   if redis.call('TYPE', key).ok == 'hash' then
+                     local parts = redis.call('HGETALL', key)
+                     for p = 1, #parts, 2 do
+                       redis.call('HDEL', key, parts[p])
+                       redis.call('HSET', key, string.format('%.0f', parts[p] + 3600 * 32), 5)
+                     end
+                   else
+                     redis.call('SET', key, string.format('%.3f', redis.call('GET', key) + 3600 * 1000000))
+                   end
+                   redis.call('PERSIST', key)
+                 end";
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    redis::Script::new(ahead).invoke_async::<_, ()>(&mut connection).await.unwrap();
+    assert_eq!(passing(&gateway, 1).await, 0, "the strict side");
+    eventually("the window is over", BOUND, async || (passing(&gateway, 1).await == 1).then_some(())).await;
+    gateway.stop().await;
 }
 
 #[tokio::test]
