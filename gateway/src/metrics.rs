@@ -23,6 +23,7 @@ pub struct Metrics {
     limits_together: BoundGauge<u64>,
     limited_by_share: BoundCounter<u64>,
     idempotent: Counter<u64>,
+    answers_evicted: BoundCounter<u64>,
 }
 
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
@@ -89,6 +90,11 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             .u64_counter("turnpike_gateway_idempotency")
             .with_description("Requests with an Idempotency-Key, by what became of them")
             .build(),
+        answers_evicted: meter
+            .u64_counter("turnpike_gateway_idempotency_evicted")
+            .with_description("Answers forgotten before their time for want of room: a repeat would be done again")
+            .build()
+            .bind(&[]),
     }
 });
 
@@ -126,6 +132,9 @@ impl Metrics {
     }
     pub fn idempotent(&self, outcome: &'static str) {
         self.idempotent.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+    pub fn answer_evicted(&self) {
+        self.answers_evicted.add(1);
     }
     pub fn reloaded(&self, ok: bool) {
         self.reloads.add(1, &[KeyValue::new("result", if ok { "ok" } else { "error" })]);

@@ -18,7 +18,7 @@ use in_process::InProcess;
 use in_redis::InRedis;
 
 /// The largest answer that is kept, in bytes of its body.
-pub const ANSWER: usize = 64 * 1024;
+pub const ANSWER: usize = 256 * 1024;
 
 /// Digest of caller, route and key.
 pub type Id = [u8; 32];

@@ -3,9 +3,10 @@
 //! answered, 422 where the key belongs to another request.
 //!
 //! Safe methods need no key, and gRPC calls have none; both pass. The request's body is read whole, as it is part of what
-//! makes requests the same.
+//! makes requests the same. Once it is on its way it is seen through to its deadline, whether or not its client stays.
 
 use std::{
+    panic::resume_unwind,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -20,6 +21,8 @@ use futures_util::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
+use tokio::time::timeout_at;
+use tracing::Instrument as _;
 use upstream::{Body, BoxError};
 
 use super::{Request, Response};
@@ -38,15 +41,24 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const KEY_LENGTH: usize = 255;
 /// How long after its deadline a request still counts as in flight: the service may be at it yet.
 const MARGIN: Duration = Duration::from_secs(5);
-/// What of an answer's header is given again.
-const HEADERS: [HeaderName; 7] = [
-    header::CONTENT_TYPE,
-    header::CONTENT_LANGUAGE,
-    header::CONTENT_LOCATION,
-    header::CACHE_CONTROL,
-    header::ETAG,
-    header::LINK,
-    header::LOCATION,
+/// The largest header of an answer that is kept, in bytes of names and values.
+const FIELDS: usize = 16 * 1024;
+/// What of an answer's header is not given again: it is of one connection, one moment, one request or one reader.
+const PASSING: [HeaderName; 14] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::DATE,
+    header::SET_COOKIE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
+    HeaderName::from_static("server-timing"),
+    HeaderName::from_static("x-request-id"),
 ];
 
 #[derive(Clone)]
@@ -102,7 +114,7 @@ fn config(request: &Request) -> Option<Config> {
 
 async fn once<S>(mut inner: S, records: Arc<Records>, config: Config, request: Request) -> Result<Response, Error>
 where
-    S: tower::Service<Request, Response = Response, Error = Error>,
+    S: tower::Service<Request, Response = Response, Error = Error, Future: Send> + Send + 'static,
 {
     let key = key(request.headers())?;
     let context = RequestContext::of(&request)?.clone();
@@ -130,8 +142,21 @@ where
         }
     };
     METRICS.idempotent("first");
-    let answer = inner.call(Request::from_parts(head, Body::from(body))).await;
-    settle(pending, answer, config.keep).await
+    let request = Request::from_parts(head, Body::from(body));
+    let deadline = context.deadline;
+    // A task of its own: that the client leaves is when it will ask again, and then the answer should be there.
+    let work = tokio::spawn(
+        async move {
+            let late = || Error::new(ErrorKind::Timeout, "the answer took too long");
+            let outcome = timeout_at(deadline.into(), async { read(inner.call(request).await?).await }).await;
+            settle(pending, outcome.unwrap_or_else(|_| Err(late())), config.keep).await
+        }
+        .in_current_span(),
+    );
+    work.await.unwrap_or_else(|ended| match ended.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        Err(_) => Err(Error::new(ErrorKind::Unavailable, "the gateway is stopping")),
+    })
 }
 
 /// # Errors
@@ -163,33 +188,42 @@ fn identify(
     Ok((id, STANDARD_NO_PAD.encode(fingerprint)))
 }
 
+/// An answer, as far as it was waited for.
+enum Outcome {
+    Kept(http::response::Parts, Bytes),
+    /// Not one to keep.
+    Passed(Response),
+}
+
+async fn read(response: Response) -> Result<Outcome, Error> {
+    let (head, body) = response.into_parts();
+    let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if head.status.as_u16() >= 400 || is_stream(&head.headers) || fields > FIELDS {
+        return Ok(Outcome::Passed(Response::from_parts(head, body)));
+    }
+    Ok(match whole(body).await {
+        Whole::Kept(body) => Outcome::Kept(head, body),
+        Whole::TooLarge(body) => Outcome::Passed(Response::from_parts(head, body)),
+    })
+}
+
 /// Keeps the answer, if it is one to keep. That it could not be kept is no reason not to give it.
-async fn settle(pending: Pending, answer: Result<Response, Error>, keep: Duration) -> Result<Response, Error> {
-    let settled = |kept: Result<(), Error>| {
-        if let Err(error) = kept {
-            tracing::debug!(cause = error.cause, "an answer to an idempotent request was not kept");
+async fn settle(pending: Pending, outcome: Result<Outcome, Error>, keep: Duration) -> Result<Response, Error> {
+    let (settled, answer) = match outcome {
+        Ok(Outcome::Kept(head, body)) => {
+            let settled = pending.complete(record(&head, &body), keep).await;
+            (settled, Ok(Response::from_parts(head, Body::from(body))))
         }
-    };
-    let response = match answer {
-        Ok(response) if response.status().as_u16() < 400 && !is_stream(response.headers()) => response,
         // The service may be at it yet: the record ends by itself when nobody can be any more.
         Err(error) if matches!(error.kind, ErrorKind::Timeout | ErrorKind::ClientClosed) => return Err(error),
-        other => {
-            settled(pending.forget().await);
-            return other;
-        }
+        Ok(Outcome::Passed(response)) => (pending.forget().await, Ok(response)),
+        Err(error) => (pending.forget().await, Err(error)),
     };
-    let (head, body) = response.into_parts();
-    match whole(body).await {
-        Whole::Kept(body) => {
-            settled(pending.complete(record(&head, &body), keep).await);
-            Ok(Response::from_parts(head, Body::from(body)))
-        }
-        Whole::TooLarge(body) => {
-            settled(pending.forget().await);
-            Ok(Response::from_parts(head, body))
-        }
+    if let Err(error) = settled {
+        METRICS.idempotent("unkept");
+        tracing::warn!(cause = error.cause, "what became of a request with an Idempotency-Key was not kept");
     }
+    answer
 }
 
 /// Events come as they happen: who waits for all of them waits for ever.
@@ -227,11 +261,12 @@ async fn whole(mut body: Body) -> Whole {
 }
 
 fn record(head: &http::response::Parts, body: &[u8]) -> Answer {
-    let text = |name: &HeaderName| {
-        let value = head.headers.get(name)?.to_str().ok()?;
+    let kept = head.headers.iter().filter(|(name, _)| !PASSING.contains(name));
+    let text = |(name, value): (&HeaderName, &HeaderValue)| {
+        let value = std::str::from_utf8(value.as_bytes()).ok()?;
         Some((name.as_str().to_owned(), value.to_owned()))
     };
-    Answer { status: head.status.as_u16(), headers: HEADERS.iter().filter_map(text).collect(), body: body.to_vec() }
+    Answer { status: head.status.as_u16(), headers: kept.filter_map(text).collect(), body: body.to_vec() }
 }
 
 fn replay(answer: Answer) -> Response {
@@ -239,7 +274,7 @@ fn replay(answer: Answer) -> Response {
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or_default();
     for (name, value) in answer.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            response.headers_mut().insert(name, value);
+            response.headers_mut().append(name, value);
         }
     }
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));

@@ -14,11 +14,12 @@ use gateway::keys;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use testkit::eventually;
-use tokio::sync::Semaphore;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Semaphore};
 
 use crate::running::{Answer, Running, upstream};
 
 pub const BOUND: Duration = Duration::from_secs(20);
+const OPEN: &str = "turnpike_gateway_connections";
 
 /// A service that does something each time it is asked: it answers with how often it was, as the query says.
 pub struct Till {
@@ -41,7 +42,7 @@ impl Till {
                 if query == "wait" {
                     leave.acquire().await.unwrap().forget();
                 }
-                let body = if query == "large" { "x".repeat(64 * 1024 + 1) } else { format!("done {number}") };
+                let body = if query == "large" { "x".repeat(256 * 1024 + 1) } else { format!("done {number}") };
                 let status = match query.as_str() {
                     "refuse" => StatusCode::BAD_REQUEST,
                     "fail" => StatusCode::INTERNAL_SERVER_ERROR,
@@ -51,6 +52,10 @@ impl Till {
                     .status(status)
                     .header("location", format!("/things/{number}"))
                     .header("content-type", "text/plain")
+                    .header("content-encoding", "identity")
+                    .header("link", "</one>; rel=next")
+                    .header("link", "</two>; rel=prev")
+                    .header("set-cookie", "a=b")
                     .header("x-other", "1")
                     .body(Full::new(Bytes::from(body)))
                     .unwrap()
@@ -99,7 +104,11 @@ async fn a_repeated_request_is_done_once_and_answered_alike() {
     let second = pay(&gateway, &one, "/pay", "a", "10").await;
     assert_eq!((second.status, &second.body), (first.status, &first.body));
     assert_eq!(second.header("location"), "/things/1");
-    assert_eq!(second.header("content-type"), "text/plain");
+    for name in ["content-type", "content-encoding", "content-length", "link", "x-other"] {
+        assert_eq!(second.header(name), first.header(name), "{name}");
+        assert_ne!(second.header(name), "", "{name}");
+    }
+    assert_eq!((first.header("set-cookie").as_str(), second.header("set-cookie").as_str()), ("a=b", ""));
     assert_eq!(second.header("idempotency-replayed"), "true");
     assert_ne!(second.header("x-request-id"), first.header("x-request-id"), "it is another request all the same");
 
@@ -181,7 +190,7 @@ async fn what_failed_or_is_too_large_is_done_again() {
                 "{target}"
             );
             if target == "/pay?large" {
-                assert_eq!(answer.body.len(), 64 * 1024 + 1);
+                assert_eq!(answer.body.len(), 256 * 1024 + 1);
             }
         }
     }
@@ -205,5 +214,36 @@ async fn who_gave_up_waiting_can_not_have_it_done_twice_meanwhile() {
     })
     .await;
     assert_eq!((again.body.as_str(), till.asked()), ("done 2", 2));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn who_left_before_the_answer_finds_it_when_asking_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let till = Till::open().await;
+    let (sections, [one, _]) = before(&till, folder.path());
+    let gateway = Running::start(&sections).await;
+    let mut socket = TcpStream::connect(gateway.address).await.unwrap();
+    let request = format!(
+        "POST /pay?wait HTTP/1.1\r\nhost: a\r\nx-api-key: {one}\r\nidempotency-key: a\r\ncontent-length: 2\r\n\r\n10"
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    eventually("it is under way", BOUND, async || (till.asked() == 1).then_some(())).await;
+    drop(socket);
+    // Only once the gateway has seen it leave does it matter that the work goes on.
+    eventually("the gateway knows", BOUND, async || {
+        let metrics = telemetry::render();
+        let open = metrics.lines().find(|line| line.split(['{', ' ']).next() == Some(OPEN)).unwrap();
+        open.ends_with(" 0").then_some(())
+    })
+    .await;
+    till.leave.add_permits(1);
+    let answer = eventually("it is answered", BOUND, async || {
+        let answer = pay(&gateway, &one, "/pay?wait", "a", "10").await;
+        (answer.status != 409).then_some(answer)
+    })
+    .await;
+    assert_eq!((answer.body.as_str(), answer.header("idempotency-replayed").as_str()), ("done 1", "true"));
+    assert_eq!(till.asked(), 1);
     gateway.stop().await;
 }
