@@ -19,7 +19,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub(super) async fn listen(shared: Arc<Shared>) {
     let mut pause = PAUSE;
     while !shared.closed.is_cancelled() {
-        if let Ok(listener) = shared.server.listen(&shared.keys().hint()).await {
+        let listening = shared.closed.run_until_cancelled(shared.server.listen(&shared.keys().hint())).await;
+        if let Some(Ok(listener)) = listening {
             pause = PAUSE;
             // Whatever was hinted before is made up for.
             wake_all(&shared);

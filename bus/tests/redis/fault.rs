@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bus::{Error, TailFrom, Tailed};
+use bus::{Error, Mode, Settlement, TailFrom, Tailed, Verb};
 use serde_json::json;
 use testkit::{Redis, RedisOptions};
 
 use super::{RedisLab, command, eventually};
-use crate::conformance::{Lab as _, event, publish, queue};
+use crate::conformance::{Lab as _, claim_one, declare, event, publish, queue, seconds};
 
 #[tokio::test]
 async fn a_bus_that_is_away_comes_back_without_a_restart() {
@@ -87,6 +87,27 @@ async fn a_full_server_refuses_events_and_is_emptied_by_trimming() {
     // Older than the queue keeps: trimming runs on a full server.
     lab.advance(Duration::from_secs(8 * 86_400)).await;
     publish(&bus, &[("fits", "k")]).await;
+}
+
+#[tokio::test]
+async fn a_settlement_whose_answer_was_lost_wakes_the_group() {
+    let server = testkit::redis().await;
+    let bus = bus::redis::open(&server.url()).await.unwrap();
+    declare(&bus, "g", Mode::Parallel).await;
+    publish(&bus, &[("a", "k")]).await;
+    let leased = claim_one(&bus, "g").await;
+    let mut woken = bus.claimable("g");
+    tokio::time::timeout(seconds(20), woken.changed()).await.expect("whoever begins to wait looks").unwrap();
+    server.pause();
+    let release = || bus.settle("g", vec![Settlement { token: leased.token, verb: Verb::Release }]);
+    let released = release().await;
+    assert!(matches!(released, Err(Error::Unavailable(_))), "{released:?}");
+    woken.borrow_and_update();
+    server.resume();
+    // Either this try does it or the first one did.
+    eventually("it is answered", async || release().await.is_ok()).await;
+    tokio::time::timeout(seconds(20), woken.changed()).await.expect("it is woken").unwrap();
+    claim_one(&bus, "g").await;
 }
 
 #[tokio::test]

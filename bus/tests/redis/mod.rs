@@ -18,6 +18,7 @@ mod group;
 mod loss;
 mod node;
 mod opening;
+mod storm;
 
 conformance::suite!(crate::redis::RedisLab::open);
 

@@ -8,13 +8,13 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use super::{
     super::{
         keys::GroupKeys,
-        place::{Place, Ran},
+        place::{Place, Ran, View},
         shared::Shared,
     },
     holders::Holders,
     job::{Answer, Ask},
     letter::Letter,
-    state::{self, COMMIT, Committer, Held, Letters},
+    state::{self, COMMIT, Committer, Held, Letters, Stored},
     window::Window,
 };
 use crate::{
@@ -155,11 +155,7 @@ impl Desk {
                 if held.lineage != ran.view.lineage {
                     self.window.clear();
                 }
-                let held = stored.restore(group.mode, &ran.view);
-                if held.ledger.offers() {
-                    shared.wake_group(&self.name);
-                }
-                self.held = Some(held);
+                self.held = Some(self.taken(shared, stored, group.mode, &ran.view));
                 Ok(Tried::Stale)
             }
             state::Answer::Busy => Ok(Tried::Busy),
@@ -177,9 +173,19 @@ impl Desk {
         let mut unknown = Held::new(mode, 1, 0);
         let ran = self.commit(shared, &mut unknown, &Letters::default(), &[]).await?;
         match state::read(ran.value)? {
-            state::Answer::Stale(stored) => Ok(stored.restore(mode, &ran.view)),
+            state::Answer::Stale(stored) => Ok(self.taken(shared, stored, mode, &ran.view)),
             _ => Ok(Held::new(mode, ran.view.floor, ran.view.lineage)),
         }
+    }
+
+    /// The state that others left, or this node itself where it didn't hear the answer: nobody else tells of what may be
+    /// claimed now.
+    fn taken(&self, shared: &Shared, stored: Stored, mode: Mode, view: &View) -> Held {
+        let held = stored.restore(mode, view);
+        if held.ledger.offers() || view.next > held.ledger.next() {
+            shared.wake_group(&self.name);
+        }
+        held
     }
 
     async fn commit(
