@@ -177,7 +177,11 @@ impl Shared {
                 Source::Name(name) => {
                     for address in name.addresses().iter().map(ToString::to_string) {
                         let is_there = |known: &&Arc<endpoint::Shared>| known.address == address;
-                        if next.iter().any(|known| is_there(&known)) {
+                        let stands_there = |source: &Source| match source {
+                            Source::Address(endpoint) => is_there(&endpoint),
+                            Source::Name(_) => false,
+                        };
+                        if next.iter().any(|known| is_there(&known)) || self.sources.iter().any(stands_there) {
                             continue;
                         }
                         match endpoints.iter().find(is_there) {

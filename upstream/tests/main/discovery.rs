@@ -109,6 +109,21 @@ async fn an_address_joins_and_leaves_and_no_request_is_lost() {
 }
 
 #[tokio::test]
+async fn an_address_that_stands_in_the_configuration_too_is_one_endpoint() {
+    let names = Arc::<Names>::default();
+    let (one, two) = (SocketAddr::from(([127, 0, 0, 1], 7001)), SocketAddr::from(([127, 0, 0, 2], 7001)));
+    names.say(&[one, two]);
+    let endpoints = vec!["dns://things.internal:7001".to_owned(), one.to_string()];
+    let config = Config::new("things", endpoints, Protocol::Http1);
+    let upstream = Upstream::with_resolver(config, Arc::clone(&names) as Arc<dyn Resolve>).unwrap();
+    let stop = CancellationToken::new();
+    let (watched, stopped, _guard) = (upstream.clone(), stop.clone(), stop.drop_guard());
+    tokio::spawn(async move { watched.watch(stopped).await });
+    until("the other is found", || upstream.endpoints().len() > 1).await;
+    assert_eq!(addresses(&upstream), [two.to_string(), one.to_string()]);
+}
+
+#[tokio::test]
 async fn who_is_gone_is_no_longer_in_the_metrics() {
     let (one, two) = (Service::http1(hello).await, Service::http1(hello).await);
     let names = Arc::<Names>::default();
