@@ -217,7 +217,9 @@ impl Redis {
     }
 
     fn found(&self, gateways: u32, took: Duration) {
-        self.gateways.store(gateways.max(1), Relaxed);
+        // Where Redis was away, others may not have signed yet: who was there before counts until the next heartbeat.
+        let others = if self.reachable.load(Relaxed) { 1 } else { self.gateways() };
+        self.gateways.store(gateways.max(others), Relaxed);
         if !self.reachable.swap(true, Relaxed) {
             tracing::info!("the Redis that gateways share answers again");
         }
@@ -238,5 +240,26 @@ impl Redis {
             Ok(Err(error)) => _ = self.lost(error.to_string()),
             Err(_) => _ = self.lost(format!("no answer within {:?}", self.patience)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, Properties};
+
+    #[tokio::test]
+    async fn who_was_there_before_redis_went_away_counts_until_it_had_time_to_sign_again() {
+        let text = "listeners: [{address: '127.0.0.1:0'}]\nshared: {redis: 'redis://127.0.0.1:1'}\n";
+        let config = Config::parse(text, &Properties::new()).unwrap();
+        let redis = Redis::open(&config.shared).await.unwrap().unwrap();
+        assert!(!redis.standing().reachable);
+        redis.found(3, Duration::ZERO);
+        assert_eq!(redis.gateways(), 3);
+        redis.lost("for a test".to_owned());
+        redis.found(1, Duration::ZERO);
+        assert_eq!(redis.gateways(), 3, "the first to sign again");
+        redis.found(2, Duration::ZERO);
+        assert_eq!(redis.gateways(), 2, "one has left meanwhile");
     }
 }

@@ -37,7 +37,8 @@ impl Redis {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = sleep(pause) => {}
-                () = self.doubt.notified() => {}
+                // Not at once: one that answers heartbeats in time and limits too late would be asked in vain each time.
+                () = self.doubt.notified() => continue,
             }
             self.beat().await;
         }
