@@ -4,10 +4,19 @@ use std::{
     io::Write as _,
     path::Path,
     process::{Command, Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
+use async_trait::async_trait;
+use bus::{Bus, Consumer, Delivery, Failure, Group, Handler, Mode};
 use e2e::{Options, System, binary};
 use serde_json::{Value, json};
+use testkit::eventually;
+use tokio_util::sync::CancellationToken;
 
 /// How a command ended.
 struct Said {
@@ -150,6 +159,102 @@ async fn an_operator_reads_redis_itself() {
     let mut cli = Cli::of(folder.path());
     cli.0.extend(["--redis".to_owned(), redis.url()]);
     publishes_and_follows(&cli);
+}
+
+/// Refuses every note until it has learnt to read.
+struct Reader {
+    reads: AtomicBool,
+}
+
+#[async_trait]
+impl Handler for Reader {
+    async fn handle(&self, _: &Delivery) -> Result<(), Failure> {
+        match self.reads.load(Ordering::SeqCst) {
+            true => Ok(()),
+            false => Err(Failure::Dead { reason: "it can't be read".to_owned() }),
+        }
+    }
+}
+
+/// Dead letters of a group that refuses this queue's events: seen, given to it again, forgotten.
+async fn settles_dead_letters(cli: &Cli, bus: &Bus, queue: &str, group: &str) {
+    let reader = Arc::new(Reader { reads: AtomicBool::new(false) });
+    let declared = Group::new(group, format!("{queue}/*").parse().unwrap(), Mode::Parallel);
+    let stop = CancellationToken::new();
+    let consumer = Consumer::new(bus.clone(), declared, reader.clone());
+    let consuming = tokio::spawn(consumer.run(stop.clone(), stop.clone()));
+    for (id, subject) in [("d1", "notes/1"), ("d2", "notes/2"), ("d3", "notes/3")] {
+        cli.run(&["publish", &format!("{queue}/WRITTEN"), "{}", "--id", id, "--subject", subject]).done();
+    }
+    let dead = async |count: usize| {
+        eventually("so many are dead", Duration::from_secs(30), || async {
+            let letters = cli.run(&["dlq", "ls", group, "-o", "json"]).json()["dead_letters"].take();
+            (letters.as_array().unwrap().len() == count).then_some(letters)
+        })
+        .await
+    };
+
+    let letters = dead(3).await;
+    let places: Vec<_> = letters.as_array().unwrap().iter().map(|letter| letter["position"].clone()).collect();
+    assert_eq!(places, [1, 2, 3]);
+    assert_eq!((&letters[0]["reason"], &letters[0]["event"]["id"]), (&json!("refused"), &json!("d1")));
+    let table = cli.run(&["dlq", "ls", group, "-n", "2"]).done();
+    let rows: Vec<&str> = table.lines().collect();
+    assert!(rows.len() == 3 && rows[0].starts_with("LETTER "), "{table}");
+    let row: Vec<&str> = rows[1].split_whitespace().take(5).collect();
+    assert_eq!(row, ["0:1", &format!("{queue}/WRITTEN"), "notes/1", "refused", "1"]);
+
+    for (letter, subject) in [("0:1", "notes/1"), ("2", "notes/2")] {
+        let shown = cli.run(&["dlq", "show", group, letter]).done();
+        assert!(shown.contains("refused") && shown.contains("it can't be read"), "{shown}");
+        assert!(shown.contains(&format!("\"subject\": \"{subject}\"")), "{shown}");
+    }
+    let shown = cli.run(&["dlq", "show", group, "0:3", "-o", "json"]).json();
+    assert_eq!((&shown["position"], &shown["attempts"], &shown["event"]["id"]), (&json!(3), &json!(1), &json!("d3")));
+    let missing = cli.run(&["dlq", "show", group, "0:4"]);
+    assert_eq!(missing.code, 1);
+    assert!(missing.err.contains("0:4"), "{}", missing.err);
+
+    for unsaid in [&["dlq", "redrive", group][..], &["dlq", "discard", group], &["dlq", "discard", group, "1", "--all"]]
+    {
+        assert_eq!(cli.run(unsaid).code, 2, "which ones is said: {unsaid:?}");
+    }
+    // Given to the group again before it has learnt anything, one is dead again, and says so.
+    assert_eq!(cli.run(&["dlq", "redrive", group, "0:1"]).done().trim(), format!("1 dead letter of {group} redriven"));
+    let again = eventually("it is dead again", Duration::from_secs(30), || async {
+        let shown = cli.run(&["dlq", "show", group, "0:1", "-o", "json"]);
+        (shown.code == 0).then(|| shown.json()).filter(|letter| letter["redrive"] == 1)
+    });
+    assert_eq!(again.await["event"]["id"], "d1");
+    assert_eq!(cli.run(&["dlq", "discard", group, "0:2", "-o", "json"]).json(), json!({"discarded": 1}));
+    assert_eq!(cli.run(&["dlq", "discard", group, "0:2", "-o", "json"]).json(), json!({"discarded": 0}));
+    dead(2).await;
+    reader.reads.store(true, Ordering::SeqCst);
+    assert_eq!(
+        cli.run(&["dlq", "redrive", group, "--all"]).done().trim(),
+        format!("2 dead letters of {group} redriven")
+    );
+    dead(0).await;
+    eventually("nothing is left to do", Duration::from_secs(30), || async {
+        let groups = cli.run(&["groups", "-o", "json"]).json();
+        let groups = groups["groups"].as_array().unwrap();
+        groups.iter().any(|known| known["name"] == group && known["lag"] == 0 && known["dead"] == 0).then_some(())
+    })
+    .await;
+    stop.cancel();
+    consuming.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_are_shown_redriven_and_discarded() {
+    let redis = testkit::redis().await;
+    let arguments = vec!["--redis".to_owned(), redis.url()];
+    let system = System::start(Options { arguments: arguments.clone(), ..Options::default() }).await;
+    let bus = bus::redis::open(&redis.url()).await.unwrap();
+    settles_dead_letters(&Cli::of(system.folder()), &bus, "NOTES", "reader").await;
+    let mut direct = Cli::of(system.folder());
+    direct.0.extend(arguments);
+    settles_dead_letters(&direct, &bus, "LETTERS", "other-reader").await;
 }
 
 #[test]
