@@ -20,7 +20,7 @@ const MOST: usize = 100_000;
 const SOURCE: &str = "/operators/turnpike-bus";
 
 pub enum Client {
-    Gateway(Gateway),
+    Gateway(Box<Gateway>),
     Redis(Bus),
 }
 
@@ -39,7 +39,7 @@ impl Client {
     pub async fn open(way: &Way) -> anyhow::Result<Self> {
         match &way.redis {
             Some(url) => Ok(Self::Redis(bus::redis::open(url).await.with_context(|| format!("no bus at {url}"))?)),
-            None => Ok(Self::Gateway(Gateway::open(way).await?)),
+            None => Ok(Self::Gateway(Box::new(Gateway::open(way).await?))),
         }
     }
 

@@ -175,7 +175,7 @@ impl Plan {
             listen: LOOPBACK,
             bus: self.bus.clone(),
             issuers: shop::issuers(&self.root),
-            settings: broker::Settings::default(),
+            settings: broker::Settings { drain: DRAIN, ..broker::Settings::default() },
         }
     }
 
