@@ -68,7 +68,7 @@ export class Model {
     });
   }
 
-  /** The queues with the most events since ever, by name. */
+  /** The queues with the most events, by name. */
   busiest(most) {
     const queues = [...this.queues].sort(([, one], [, other]) => other.total - one.total);
     return queues.slice(0, most).map(([name]) => name).sort();
@@ -91,7 +91,9 @@ export class Model {
   /** Requests a second by class (1xx to 5xx) over all gateways, in each of the last seconds; null: nobody knows. */
   requests(length) {
     return this.seconds(length).map((second) => {
-      const traffic = Object.values(this.history.get(second)?.traffic ?? {});
+      // A look that came a moment late leaves a second out.
+      const told = { ...this.history.get(second - 1)?.traffic, ...this.history.get(second)?.traffic };
+      const traffic = Object.values(told);
       if (traffic.length === 0) return null;
       return [0, 1, 2, 3, 4].map((index) => traffic.reduce((sum, each) => sum + each.rates[index], 0));
     });

@@ -9,7 +9,7 @@ const figure = (id) => document.querySelector(`[data-testid="tile-${id}"] .figur
 export function showTiles(model) {
   write(figure("events"), rate(model.rate()));
   const total = [...model.queues.values()].reduce((sum, queue) => sum + queue.total, 0);
-  write(by("sub-events"), `${count(total)} since ever`);
+  write(by("sub-events"), `${count(total)} in all`);
   const traffic = model.traffic();
   write(figure("requests"), traffic ? rate(traffic.all) : "–");
   write(by("sub-requests"), traffic ? `p99 ${milliseconds(traffic.p99)}` : "no gateway answers");

@@ -75,6 +75,8 @@ async fn follow(
     let is_new = from == TailFrom::Earliest;
     let mut tail = bus.tail(filter, from).await?;
     if is_new {
+        // What is shown from now on is of this life.
+        *recalled = true;
         // Positions begin with 1: what lies before the tail's first was trimmed before anyone looked.
         let cursor = tail.cursor();
         let partitions = bus.partition(queue, "").await?.count;

@@ -5,6 +5,7 @@ mod access;
 mod browser;
 mod exact;
 mod gateways;
+mod redis;
 mod stream;
 
 use std::{
@@ -31,7 +32,7 @@ use lifecycle::{Readiness, Role as _, Shutdown};
 use principal::{Issuer, Keys, METADATA, Principal, RootSecret, Signer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testkit::{Postgres, eventually};
+use testkit::{Postgres, Redis, eventually};
 use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 
@@ -41,6 +42,7 @@ const SOON: Duration = Duration::from_secs(30);
 struct Site {
     folder: TempDir,
     postgres: Option<Postgres>,
+    redis: Option<Redis>,
     bus: Bus,
     signer: Signer,
 }
@@ -49,7 +51,7 @@ impl Site {
     async fn new(postgres: Option<Postgres>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bus = bus::sqlite::open(&folder.path().join("bus.db")).await.unwrap();
-        Self { folder, postgres, bus, signer: Signer::new("gateway", &RootSecret::generate()) }
+        Self { folder, postgres, redis: None, bus, signer: Signer::new("gateway", &RootSecret::generate()) }
     }
 
     async fn sqlite() -> Self {
@@ -65,8 +67,14 @@ impl Site {
         (site, clock)
     }
 
-    async fn every() -> [Self; 2] {
-        [Self::sqlite().await, Self::new(Some(testkit::postgres().await)).await]
+    async fn on_redis() -> Self {
+        let server = testkit::redis().await;
+        let bus = bus::redis::open(&server.url()).await.unwrap();
+        Self { redis: Some(server), bus, ..Self::sqlite().await }
+    }
+
+    async fn every() -> [Self; 3] {
+        [Self::sqlite().await, Self::new(Some(testkit::postgres().await)).await, Self::on_redis().await]
     }
 
     fn config(&self) -> Config {
