@@ -371,6 +371,22 @@ async fn what_one_gateway_is_at_or_has_done_the_other_knows() {
 }
 
 #[tokio::test]
+async fn of_many_at_once_on_both_one_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let (redis, till) = (volatile().await, Till::open().await);
+    let (sections, [caller, _]) = before(&till, folder.path());
+    let gateways = pair(&format!("{}{sections}", sharing(&redis))).await;
+    for round in ["a", "b", "c"] {
+        let asking = (0..20).map(|number| pay(&gateways[number % 2], &caller, "/pay", round, "10"));
+        for answer in futures_util::future::join_all(asking).await {
+            assert!([201, 409].contains(&answer.status.as_u16()), "{answer:?}");
+        }
+    }
+    assert_eq!(till.asked(), 3);
+    stop(gateways).await;
+}
+
+#[tokio::test]
 async fn a_key_outlives_redis_and_without_redis_nothing_is_done_twice() {
     let folder = tempfile::tempdir().unwrap();
     let (mut redis, till) = (testkit::redis().await, Till::open().await);
