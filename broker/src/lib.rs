@@ -27,6 +27,7 @@ mod settings;
 mod shared;
 mod sse;
 mod stack;
+mod stall;
 mod status;
 mod told;
 mod view;
@@ -105,9 +106,9 @@ impl Role for Broker {
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self { config: Config { bus, issuers, settings, .. }, listener, readiness, .. } = *self;
-        let (connections, waiters) = (settings.connections, settings.waiters);
+        let Settings { connections, waiters, queues, stall, .. } = settings;
         let shared = Shared {
-            hub: Hub::new(bus.clone()),
+            hub: Hub::new(bus.clone(), queues),
             bus,
             verifier: Verifier::new(issuers),
             settings: Arc::new(settings),
@@ -124,7 +125,8 @@ impl Role for Broker {
             shutdown.draining().cancelled().await;
             readiness.not_ready("role", "shutting down");
         };
-        tokio::join!(draining, listener::serve(listener, router, connections + MORE_CONNECTIONS, shutdown.clone()));
+        let bounds = listener::Bounds { connections: connections.saturating_add(MORE_CONNECTIONS), stall };
+        tokio::join!(draining, listener::serve(listener, router, bounds, shutdown.clone()));
         tasks.close();
         tasks.wait().await;
         hub.stop().await;

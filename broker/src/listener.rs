@@ -12,6 +12,8 @@ use lifecycle::Shutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
+use crate::stall::Patient;
+
 /// What a connection may hold back of an answer that its client doesn't take.
 const WRITE_BUFFER: usize = 64 * 1024;
 /// How long the head of a request may take.
@@ -21,8 +23,17 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How long a connection has to send its last bytes once everything is dropped.
 const LAST_BYTES: Duration = Duration::from_millis(500);
 
-/// Accepts at most `most` connections at once. Returns once every one is over.
-pub(crate) async fn serve(listener: TcpListener, router: Router, most: usize, shutdown: Shutdown) {
+/// What connections may take.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    /// The most at once.
+    pub connections: usize,
+    /// How long a client may take nothing of what is written to it.
+    pub stall: Duration,
+}
+
+/// Accepts connections within the bounds. Returns once every one is over.
+pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: Bounds, shutdown: Shutdown) {
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -30,12 +41,12 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, most: usize, sh
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) if connections.len() >= most => {
+            Ok((stream, peer)) if connections.len() >= bounds.connections => {
                 tracing::warn!(%peer, "too many connections; this one is closed");
                 drop(stream);
             }
             Ok((stream, _)) => {
-                connections.spawn(connection(stream, router.clone(), shutdown.clone()));
+                connections.spawn(connection(stream, bounds.stall, router.clone(), shutdown.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -48,7 +59,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, most: usize, sh
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, router: Router, shutdown: Shutdown) {
+async fn connection(stream: TcpStream, stall: Duration, router: Router, shutdown: Shutdown) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection broke at once");
         return;
@@ -57,7 +68,8 @@ async fn connection(stream: TcpStream, router: Router, shutdown: Shutdown) {
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(WRITE_BUFFER);
     server.http2().timer(TokioTimer::new());
     let service = TowerToHyperService::new(router);
-    let mut connection = pin!(server.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let mut connection =
+        pin!(server.serve_connection_with_upgrades(TokioIo::new(Patient::new(stream, stall)), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = shutdown.draining().cancelled() => {

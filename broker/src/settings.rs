@@ -9,11 +9,16 @@ pub struct Settings {
     pub connections: usize,
     /// The most that wait at once for an event to be delivered, be it their own or one they watch; beyond, 503.
     pub waiters: usize,
+    /// The most queues that are followed at once by all clients together, those included that aren't there yet; beyond, 503.
+    pub queues: usize,
+    /// How long a client may take nothing of what is written to it; then its connection is cut.
+    pub stall: Duration,
     /// How often an SSE stream says that it lives.
     pub heartbeat: Duration,
     /// How often an idle subscriber is told its place.
     pub cursor_every: Duration,
-    /// An SSE stream ends after this long, so that load spreads over nodes again; give or take a tenth.
+    /// A stream or socket ends after this long, give or take a tenth: load spreads over nodes again, and who was let in
+    /// shows again that it still may.
     pub rotation: Duration,
     /// How long a long-poll waits unless it says so, and at most.
     pub wait: Duration,
@@ -33,6 +38,8 @@ impl Default for Settings {
         Self {
             connections: 20_000,
             waiters: 1024,
+            queues: 4096,
+            stall: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),
             cursor_every: Duration::from_secs(25),
             rotation: Duration::from_secs(600),

@@ -34,15 +34,17 @@ pub(crate) struct Hub(Arc<Inner>);
 struct Inner {
     bus: Bus,
     rings: Mutex<HashMap<Name, Arc<Ring>>>,
+    /// At most so many rings.
+    most: usize,
     queues: Mutex<Weak<Queues>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Hub {
-    pub(crate) fn new(bus: Bus) -> Self {
+    pub(crate) fn new(bus: Bus, most: usize) -> Self {
         let (rings, queues) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { bus, rings, queues, tasks: TaskTracker::new(), stop: CancellationToken::new() }))
+        Self(Arc::new(Inner { bus, rings, most, queues, tasks: TaskTracker::new(), stop: CancellationToken::new() }))
     }
 
     /// Ends every reader when it is dropped, should nobody stop them in order.
@@ -61,18 +63,21 @@ impl Hub {
         &self.0.bus
     }
 
-    /// What is kept of a queue, which is read from now on.
-    fn ring(&self, queue: &Name) -> Arc<Ring> {
+    /// What is kept of a queue, which is read from now on. A client may name queues that aren't there: there is a bound.
+    fn ring(&self, queue: &Name) -> Result<Arc<Ring>, bus::Error> {
         let mut rings = self.0.rings.lock();
         if let Some(ring) = rings.get(queue) {
-            return ring.clone();
+            return Ok(ring.clone());
+        }
+        if rings.len() >= self.0.most {
+            return Err(bus::Error::Unavailable(format!("this node follows {} queues already", rings.len())));
         }
         let ring = Arc::new(Ring::default());
         rings.insert(queue.clone(), ring.clone());
         let feed = feed::run(self.clone(), queue.clone(), ring.clone());
         let stop = self.0.stop.clone();
         self.0.tasks.spawn(async move { stop.run_until_cancelled_owned(feed).await });
-        ring
+        Ok(ring)
     }
 
     /// Forgets a queue's ring unless somebody reads it; whether it did.

@@ -73,7 +73,7 @@ impl Source {
         sight: Arc<Sight>,
         from: TailFrom,
     ) -> Result<(Self, u64), bus::Error> {
-        let ring = hub.ring(&queue);
+        let ring = hub.ring(&queue)?;
         let latest = from == TailFrom::Latest;
         let tail = hub.bus().tail(all(&queue), from.clone()).await?;
         // A cursor says where it was even while its queue isn't there.

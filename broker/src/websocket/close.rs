@@ -13,6 +13,8 @@ pub(super) enum CloseCode {
     Dead = 4002,
     /// Who calls can't be verified now.
     Unavailable = 4003,
+    /// Its time is over; who calls is asked again.
+    Rotated = 4004,
     /// The client breaks the protocol.
     Protocol = 4500,
     /// The token is not valid.

@@ -82,6 +82,7 @@ enum Happened {
     Late,
     Drain,
     Drop,
+    Rotate,
 }
 
 type Flow = ControlFlow<(CloseCode, String)>;
@@ -109,6 +110,7 @@ impl Socket {
         let shutdown = self.shared.shutdown.clone();
         let hello = Instant::now() + settings.hello;
         let mut ping = tokio::time::interval_at(Instant::now() + settings.ping, settings.ping);
+        let end = Instant::now() + settings.rotation.mul_f64(rand::random_range(0.9..1.1));
         // When it is this client's turn to leave.
         let mut leaves: Option<Instant> = None;
         let (code, reason) = loop {
@@ -118,6 +120,7 @@ impl Socket {
                 () = shutdown.dropping().cancelled() => Happened::Drop,
                 () = async { sleep_until(turn.unwrap_or(hello)).await }, if turn.is_some() => Happened::Drop,
                 () = shutdown.draining().cancelled(), if leaves.is_none() => Happened::Drain,
+                () = sleep_until(end), if leaves.is_none() => Happened::Rotate,
                 () = sleep_until(hello), if self.session.is_greeting() => Happened::Late,
                 _ = ping.tick() => Happened::Ping,
                 happened = poll_fn(|cx| self.poll(cx)) => happened,
@@ -139,11 +142,8 @@ impl Socket {
                     leaves = Some(Instant::now() + settings.drain.mul_f64(rand::random_range(0.0..1.0)));
                     continue;
                 }
-                Happened::Drop => {
-                    let goaway = json!({ "goaway": { "reason": "drain", "retry": true, "after_ms": AFTER_MS } });
-                    let _ = self.send(goaway.to_string());
-                    Flow::Break((CloseCode::Drain, "this node shuts down".to_owned()))
-                }
+                Happened::Drop => self.go_away("drain", CloseCode::Drain, "this node shuts down"),
+                Happened::Rotate => self.go_away("auth", CloseCode::Rotated, "come back and show who calls"),
             };
             if let Flow::Break(ended) = flow {
                 break ended;
@@ -303,6 +303,11 @@ impl Socket {
 
     fn send(&mut self, frame: String) -> Flow {
         self.push(Message::Text(frame.into()))
+    }
+
+    fn go_away(&mut self, reason: &str, code: CloseCode, detail: &str) -> Flow {
+        self.send(json!({ "goaway": { "reason": reason, "retry": true, "after_ms": AFTER_MS } }).to_string())?;
+        Flow::Break((code, detail.to_owned()))
     }
 
     fn push(&mut self, message: Message) -> Flow {

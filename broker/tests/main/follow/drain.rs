@@ -67,6 +67,16 @@ async fn a_stream_is_rotated_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_socket_shows_again_who_it_is_for_when_its_time_is_over() {
+    let lab = Lab::open().await;
+    let broker = lab.broker_with(Settings { rotation: Duration::from_millis(300), ..Settings::default() }).await;
+    let mut ws = broker.ws(&lab.alice()).await;
+    let goaway = ws.next().await["goaway"].take();
+    assert_eq!(goaway, json!({ "reason": "auth", "retry": true, "after_ms": [200, 8000] }));
+    assert_eq!(ws.closed().await.0, 4004);
+}
+
+#[tokio::test]
 async fn it_is_not_ready_while_it_drains() {
     let lab = Lab::open().await;
     let config = broker::Config {

@@ -69,3 +69,15 @@ async fn a_full_node_says_when_to_come_again() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn queues_that_are_not_there_are_not_followed_without_end() {
+    let lab = Lab::open().await;
+    let broker = lab.broker_with(Settings { queues: 2, ..Settings::default() }).await;
+    let alice = lab.alice();
+    let _stream = broker.sse(&alice, "filter=A/*,B/*", None).await;
+    let refused = broker.poll(&alice, "filter=C/*&wait=1ms").await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.retry_after.is_some());
+    assert_eq!(broker.poll(&alice, "filter=A/*&wait=1ms").await.status, 204, "one that is followed may be");
+}

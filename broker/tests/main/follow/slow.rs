@@ -1,5 +1,7 @@
 //! Slow clients: bounded by their credit, and nobody waits for them.
 
+use std::time::Duration;
+
 use broker::Settings;
 use serde_json::json;
 
@@ -60,4 +62,32 @@ async fn a_socket_that_is_not_read_stops_nobody_and_loses_nothing() {
             slow.ack("s", &event["cursor"]).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_never_read_holds_no_place_for_ever() {
+    let lab = Lab::open().await;
+    let settings =
+        Settings { stall: Duration::from_millis(500), heartbeat: Duration::from_millis(100), ..Settings::default() };
+    let broker = lab.broker_with(settings).await;
+    let alice = lab.alice();
+    let asks = [("turnpike-principal", alice.as_str()), ("accept", "text/event-stream")];
+    // Held, and not read: what sockets and the client hold is soon full.
+    let _unread = broker.get("/events?filter=DB/*", &asks).await;
+    let mut read = broker.sse(&alice, "filter=DB/*", None).await;
+    let padding = "x".repeat(200_000);
+    let publish = async {
+        for n in 0..100 {
+            lab.bus.publish(vec![event("DB/CREATE", &n.to_string()).data(json!(padding))]).await.unwrap();
+        }
+    };
+    let (told, ()) = tokio::join!(read.take(100), publish);
+    assert_eq!(id(&told[99].data), "99");
+    testkit::eventually("its connection is cut", crate::site::SOON, || async {
+        (lab.bus.roster().here().len() == 1).then_some(())
+    })
+    .await;
+    // Who is only idle is not.
+    lab.publish("DB/CREATE", 100..101).await;
+    assert_eq!(id(&read.event().await.data), "100");
 }
