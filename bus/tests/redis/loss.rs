@@ -1,10 +1,10 @@
 //! What a server loses is told, and what it keeps is no gap.
 
-use bus::{Gap, GapReason, Producer, PublishOptions, Queue, Refused, Tail, TailFrom, Tailed};
+use bus::{Gap, GapReason, Mode, Producer, PublishOptions, Queue, Refused, Tail, TailFrom, Tailed};
 use testkit::{Aof, Redis, RedisOptions};
 
 use super::{RedisLab, command, eventually};
-use crate::conformance::{Lab as _, event, publish, queue, seconds};
+use crate::conformance::{Lab as _, ack, claim, declare, event, ids, publish, queue, seconds, status};
 
 async fn next(tail: &mut Tail) -> Tailed {
     loop {
@@ -75,6 +75,52 @@ async fn a_restart_begins_a_lineage_and_is_no_gap() {
     assert_eq!(next_id(&mut tail).await, "b", "nothing was lost, nothing is told");
     let after = bus.lineage(&queue(), 0).await.unwrap().unwrap();
     assert_eq!((after.first, after.parent), (2, Some(before.id)));
+}
+
+#[tokio::test]
+async fn a_torn_log_is_told_and_goes_on_where_it_was_cut() {
+    let mut server = Redis::start(RedisOptions { aof: Aof::EverySecond, ..RedisOptions::default() }).await;
+    let bus = bus::redis::open(&server.url()).await.unwrap();
+    declare(&bus, "g", Mode::Keyed).await;
+    publish(&bus, &[("a", "k"), ("b", "l")]).await;
+    let written = server.folder().join("appendonlydir/appendonly.aof.1.incr.aof");
+    let kept = std::fs::metadata(&written).unwrap().len();
+    // What comes now is lost, with what was done about it.
+    publish(&bus, &[("c", "k"), ("d", "m")]).await;
+    ack(&bus, "g", &claim(&bus, "g", 10).await).await;
+    ack(&bus, "g", &claim(&bus, "g", 10).await).await;
+    let unread = bus.tail("DB/*".parse().unwrap(), TailFrom::Earliest).await.unwrap();
+    let mut tail = bus.tail("DB/*".parse().unwrap(), TailFrom::Earliest).await.unwrap();
+    for id in ["a", "b", "c", "d"] {
+        assert_eq!(next_id(&mut tail).await, id);
+    }
+    server.kill();
+    std::fs::OpenOptions::new().write(true).open(&written).unwrap().set_len(kept + 7).unwrap();
+    server.restart().await;
+    match next(&mut tail).await {
+        Tailed::Gap(gap) => {
+            assert_eq!(gap, Gap { partition: 0, from: 3, to: 3, lost: Some(2), reason: GapReason::Lineage });
+        }
+        other => panic!("no gap: {other:?}"),
+    }
+    let again = publish(&bus, &[("d", "m"), ("e", "k")]).await;
+    assert_eq!(
+        again.iter().map(|recorded| (recorded.position, recorded.duplicate)).collect::<Vec<_>>(),
+        [(Some(3), false), (Some(4), false)]
+    );
+    assert_eq!([next_id(&mut tail).await, next_id(&mut tail).await], ["d", "e"]);
+    let mut unread = unread;
+    for id in ["a", "b", "d", "e"] {
+        assert_eq!(next_id(&mut unread).await, id, "who was not beyond the cut is told of none");
+    }
+    // The acks are lost too: they come again, in order, and c is no more.
+    let first = claim(&bus, "g", 10).await;
+    assert_eq!(ids(&first), ["a", "b", "d"], "e waits for its key");
+    ack(&bus, "g", &first).await;
+    let last = claim(&bus, "g", 10).await;
+    assert_eq!(ids(&last), ["e"]);
+    ack(&bus, "g", &last).await;
+    assert_eq!(status(&bus, "g").await.lag, 0);
 }
 
 #[tokio::test]
