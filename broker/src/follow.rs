@@ -84,19 +84,18 @@ impl Connected {
         filter: Option<&Filter>,
     ) -> Result<Self, Problem> {
         let place = place(shared)?;
-        let kind = match transport {
-            Transport::WebSocket => bus::Transport::WebSocket,
-            Transport::Sse => bus::Transport::Sse,
-            Transport::LongPoll => bus::Transport::LongPoll,
-        };
         let follows = filter.map(|filter| bus::Subscription {
             name: "events".to_owned(),
             filter: filter.to_string(),
             group: None,
         });
-        let (subject, address) = (caller.subject.clone(), caller.address.clone());
-        let roster = shared.bus.roster().join(kind, subject, address, follows.into_iter().collect());
+        let roster = enrol(shared, caller, transport, follows.into_iter().collect());
         Ok(Self { roster, _metric: Following::begin(transport), _place: place })
+    }
+
+    /// The same place, of another caller: a socket whose first frame says who calls.
+    pub(crate) fn pass_to(&mut self, shared: &Shared, caller: &Caller) {
+        self.roster = enrol(shared, caller, Transport::WebSocket, Vec::new());
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -106,6 +105,15 @@ impl Connected {
     pub(crate) fn follows(&self, subscriptions: Vec<bus::Subscription>) {
         self.roster.follow(subscriptions);
     }
+}
+
+fn enrol(shared: &Shared, caller: &Caller, transport: Transport, follows: Vec<bus::Subscription>) -> bus::Joined {
+    let kind = match transport {
+        Transport::WebSocket => bus::Transport::WebSocket,
+        Transport::Sse => bus::Transport::Sse,
+        Transport::LongPoll => bus::Transport::LongPoll,
+    };
+    shared.bus.roster().join(kind, caller.subject.clone(), caller.address.clone(), follows)
 }
 
 fn place(shared: &Shared) -> Result<OwnedSemaphorePermit, Problem> {

@@ -212,7 +212,10 @@ impl Socket {
     async fn welcome(&mut self, token: Option<String>, client: Option<String>) -> Flow {
         if let Some(token) = token {
             match Caller::verified(&token, &self.shared).await {
-                Ok(caller) => self.caller = caller.at(self.caller.address.take()),
+                Ok(caller) => {
+                    self.caller = caller.at(self.caller.address.take());
+                    self.connected.pass_to(&self.shared, &self.caller);
+                }
                 Err(Problem { kind: Kind::Unauthenticated, detail, .. }) => {
                     return Flow::Break((CloseCode::Unauthenticated, detail.into_owned()));
                 }

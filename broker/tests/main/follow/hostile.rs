@@ -102,4 +102,8 @@ async fn a_frame_may_bring_another_principal() {
     ws.send(json!({ "hello": { "v": 1, "token": lab.alice() } })).await;
     assert!(ws.next().await["welcome"].is_object());
     ws.subscribe("s", "DB/*", "latest", 1).await;
+    let listed = lab.bus.roster().here();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(listed[0].subject.as_deref(), Some("alice"), "who is connected is who reads");
+    assert_eq!(listed[0].subscriptions.len(), 1);
 }
