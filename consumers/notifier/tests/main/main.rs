@@ -8,6 +8,7 @@ mod failure;
 mod mail;
 mod once;
 mod provider;
+mod redis;
 mod settings;
 mod webhook;
 
@@ -25,23 +26,31 @@ use notifier::{Config, Rules};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testkit::{Postgres, eventually};
+use testkit::{Postgres, Redis, eventually};
 use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// A bus, and a database of each engine for the notifier.
+/// A bus, and a database for the notifier.
 struct Site {
     folder: TempDir,
     postgres: Option<Postgres>,
+    redis: Option<Redis>,
     bus: Bus,
 }
 
 impl Site {
+    /// Of each bus and each database.
     async fn every() -> [Self; 2] {
-        [Self::sqlite().await, Self::on(Some(testkit::postgres().await)).await]
+        [Self::sqlite().await, Self::on_redis(Some(testkit::postgres().await)).await]
+    }
+
+    async fn on_redis(postgres: Option<Postgres>) -> Self {
+        let server = testkit::redis().await;
+        let bus = bus::redis::open(&server.url()).await.unwrap();
+        Self { redis: Some(server), bus, ..Self::on(postgres).await }
     }
 
     async fn sqlite() -> Self {
@@ -51,7 +60,7 @@ impl Site {
     async fn on(postgres: Option<Postgres>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bus = bus::sqlite::open(&folder.path().join("bus.db")).await.unwrap();
-        Self { folder, postgres, bus }
+        Self { folder, postgres, redis: None, bus }
     }
 
     fn url(&self) -> Url {
