@@ -1,11 +1,15 @@
 //! Publishing: events are divided by partition; each partition's go to the task that publishes into it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use events::{Envelope, Name};
 use futures_util::future::join_all;
 
-use super::{publisher, shared::Shared};
+use super::{publisher, queue, shared::Shared};
 use crate::{
     Confirm, Error, Outcome, PublishOptions, Refused,
     batch::{self, Batch, Prepared},
@@ -37,7 +41,7 @@ pub(super) async fn publish(
     let mut waiting = batch::prepare(events)?;
     let mut places: Vec<usize> = (0..waiting.len()).collect();
     let mut outcomes: Vec<Outcome> = vec![Err(Refused::Batch); waiting.len()];
-    for _ in 0..ATTEMPTS {
+    for attempt in 0..ATTEMPTS {
         let counts = counts(shared, &waiting).await?;
         let batches = batch::divide(waiting, |queue| counts.get(queue).copied().flatten().unwrap_or(1));
         if let Some(refused) = batch::contradiction(&options, &batches) {
@@ -61,8 +65,12 @@ pub(super) async fn publish(
             return Ok(outcomes);
         }
         tokio::time::sleep(PAUSE).await;
-        for (_, event) in &moved {
-            shared.ask_queue(&event.envelope.queue).await?;
+        let queues: BTreeSet<&Name> = moved.iter().map(|(_, event)| &event.envelope.queue).collect();
+        for name in queues {
+            shared.ask_queue(name).await?;
+            if attempt >= ATTEMPTS / 2 {
+                queue::agree(shared, name).await?;
+            }
         }
         // In the order they were given: it is each key's order.
         moved.sort_by_key(|(place, _)| *place);

@@ -24,28 +24,43 @@ pub(super) async fn declare(shared: &Shared, queue: Queue) -> Result<(), Error> 
         return Err(Error::Invalid(format!("partitions: {} is not within 1 to {PARTITIONS}", queue.partitions)));
     }
     let known = shared.ask_queue(&queue.name).await?.map_or(0, |known| known.partitions);
-    let mut told = 0;
-    for partition in 0..known.max(queue.partitions) {
-        let count = queue.partitions.to_string().into_bytes();
-        let ran = shared.run(&PARTITION, &queue.name, partition, &[], &[count]).await?;
-        let has = u32::from_redis_value(ran.value).map_err(|_| unexpected())?;
-        if has != queue.partitions {
-            return take_back(shared, &queue, told, has).await;
-        }
-        told = partition + 1;
+    match tell(shared, &queue, known.max(queue.partitions)).await? {
+        None => shared.put_queue(&queue).await,
+        Some(has) => Err(Error::Conflict(format!(
+            "partitions: {} has events and {has} partitions, which can't change any more",
+            queue.name
+        ))),
     }
-    shared.put_queue(&queue).await
 }
 
-/// A partition has events, so that their number can't change: those that were told another one are told the old one.
-async fn take_back(shared: &Shared, queue: &Queue, told: u32, has: u32) -> Result<(), Error> {
-    for partition in 0..told {
-        shared.run(&PARTITION, &queue.name, partition, &[], &[has.to_string().into_bytes()]).await?;
+/// The partitions were told another number than is registered, for longer than a declaration takes: whoever declared the
+/// queue died on the way. What is registered holds, unless there are events by what was told.
+pub(super) async fn agree(shared: &Shared, name: &Name) -> Result<(), Error> {
+    let Some(queue) = shared.ask_queue(name).await? else { return Ok(()) };
+    match tell(shared, &queue, queue.partitions).await? {
+        None => Ok(()),
+        Some(has) => shared.put_queue(&Queue { partitions: has, ..(*queue).clone() }).await,
     }
-    Err(Error::Conflict(format!(
-        "partitions: {} has events and {has} partitions, which can't change any more",
-        queue.name
-    )))
+}
+
+/// Tells the first `count` partitions of a queue how many it has. Where one of them has events, so that their number
+/// can't change, it is told to the others again; and here.
+async fn tell(shared: &Shared, queue: &Queue, count: u32) -> Result<Option<u32>, Error> {
+    let tell = async |partition, number: u32| {
+        let number = number.to_string().into_bytes();
+        let ran = shared.run(&PARTITION, &queue.name, partition, &[], &[number]).await?;
+        u32::from_redis_value(ran.value).map_err(|_| unexpected())
+    };
+    for partition in 0..count {
+        let has = tell(partition, queue.partitions).await?;
+        if has != queue.partitions {
+            for told in 0..partition {
+                tell(told, has).await?;
+            }
+            return Ok(Some(has));
+        }
+    }
+    Ok(None)
 }
 
 pub(super) async fn lineages(shared: &Shared, queue: &Name, partition: u32) -> Result<Arc<Lineages>, Error> {

@@ -71,6 +71,26 @@ async fn a_node_learns_how_many_partitions_another_one_declared() {
 }
 
 #[tokio::test]
+async fn a_node_that_dies_in_a_declaration_leaves_a_queue_that_takes_events() {
+    let server = testkit::redis().await;
+    let (one, other) = two(&server).await;
+    one.declare_queue(Queue { partitions: 2, ..Queue::new(queue()) }).await.unwrap();
+    // It had told one of the partitions, and registered nothing.
+    command(&server, &["HSET", "tp:{DB:0}:m", "partitions", "8"]).await;
+    let events = (0..20).map(|n| event(&n.to_string(), &format!("k{n}"))).collect();
+    other.publish(events).await.unwrap().into_iter().for_each(|outcome| assert!(outcome.is_ok()));
+    assert_eq!(other.partition(&queue(), "k").await.unwrap().count, 2);
+    // Or another one had events by what it told before this one registered something else.
+    command(&server, &["HSET", "tp:queues", "DB", r#"{"partitions":1,"max_age_ms":1000000}"#]).await;
+    eventually("it is registered as it is", async || {
+        one.publish(vec![event("again", "k")]).await.unwrap()[0].as_ref().unwrap();
+        one.partition(&queue(), "k").await.unwrap().count == 2
+            && command(&server, &["HGET", "tp:queues", "DB"]).await.contains(":2,")
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_lost_hint_is_made_up_for() {
     let server = testkit::redis().await;
     let (one, other) = two(&server).await;
