@@ -202,6 +202,18 @@ async fn a_group_without_its_place_begins_with_the_oldest_event() {
 }
 
 #[tokio::test]
+async fn a_redriven_letter_outlives_its_groups_place() {
+    let server = testkit::redis().await;
+    let bus = node(&server).await;
+    declare(&bus, "g", Mode::Parallel).await;
+    publish(&bus, &[("a", "k")]).await;
+    settle(&bus, "g", claim_one(&bus, "g").await.token, Verb::Dead { reason: "no".into() }).await.unwrap();
+    assert_eq!(bus.redrive("g", bus::Which::All).await.unwrap(), 1);
+    command(&server, &["DEL", "tp:{DB:0}:g:g"]).await;
+    assert_eq!(status(&bus, "g").await.dead, 1, "it is a dead letter again");
+}
+
+#[tokio::test]
 async fn an_event_that_can_not_be_read_is_passed_over() {
     let server = testkit::redis().await;
     let bus = node(&server).await;

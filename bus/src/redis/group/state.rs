@@ -120,9 +120,9 @@ impl Stored {
 }
 
 impl Held {
-    /// The state of a group that Redis knows nothing of.
+    /// The state of a group that Redis knows nothing of; letters that are left of it are with it no longer.
     pub(super) fn new(mode: Mode, next: u64, lineage: u64) -> Self {
-        Self { version: None, lineage, generation: 1, ledger: Ledger::new(mode, next), dead: 0, revive: false }
+        Self { version: None, lineage, generation: 1, ledger: Ledger::new(mode, next), dead: 0, revive: true }
     }
 }
 
