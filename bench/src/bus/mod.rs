@@ -54,7 +54,7 @@ pub fn main(run: &Run) -> anyhow::Result<()> {
 
 async fn contest(run: &Run) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let (_server, url) = redis(folder.path())?;
+    let (server, url) = redis(folder.path(), "log")?;
     let contestants: [Box<dyn Contestant>; 3] = [
         Box::new(Raw::connect(&url).await?),
         Box::new(Turnpike::new("redis", bus::redis::open(&url).await?)),
@@ -82,7 +82,10 @@ async fn contest(run: &Run) -> anyhow::Result<()> {
         print_row(load, &rounds);
     }
     drop(contestants);
+    drop(server);
     println!();
+    // An empty one: a dashboard counts everything that a bus holds before it rests.
+    let (_server, url) = redis(folder.path(), "system")?;
     browser::contest(run, folder.path(), &url, time).await
 }
 
@@ -133,8 +136,10 @@ impl Figure {
     }
 }
 
-fn redis(folder: &Path) -> anyhow::Result<(Process, String)> {
+fn redis(folder: &Path, name: &str) -> anyhow::Result<(Process, String)> {
     let port = free_port()?;
+    let folder = folder.join(format!("redis-{name}"));
+    std::fs::create_dir(&folder)?;
     let (port_text, dir) = (port.to_string(), folder.display().to_string());
     let arguments = [
         "--port",
