@@ -55,7 +55,8 @@ async fn a_start_with_others_replaces_them(shop: Shop) {
 
 async fn an_email_that_has_another_account_stops_the_start(shop: Shop) {
     sign_up(&shop, "ada@example.org", "correct horse", "Ada").await.unwrap();
-    let refused = shop.start(Seed { demo: Some(given("ada@example.org", "demo-password")), ..seed() }).await.unwrap_err();
+    let refused =
+        shop.start(Seed { demo: Some(given("ada@example.org", "demo-password")), ..seed() }).await.unwrap_err();
     assert!(format!("{refused:#}").contains("ada@example.org"), "{refused:#}");
     assert!(!format!("{refused:?}").contains("demo-password"));
     let refused = shop.start(Seed { demo: Some(given("demo@turnpike.test", "short")), ..seed() }).await.unwrap_err();
