@@ -75,6 +75,7 @@ pub fn banner(folder: &Path, gateway: SocketAddr, ops: SocketAddr, credentials: 
         r#"
   Turnpike is up.
     gateway   http://{gateway}
+    dashboard http://{gateway}/dashboard      sign in as the operator
     ops       http://{ops}      /readyz /metrics /routes /upstreams /roles
     log-ins   {email} / {password}
               {operator_email} / {operator_password}
