@@ -19,8 +19,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("database", &["telemetry"]),
     ("principal", &["telemetry"]),
     // the request path
-    ("upstream", &["telemetry", "lifecycle"]),
-    ("gateway", &["proto", "principal", "upstream", "telemetry", "lifecycle"]),
+    ("http1", &[]),
+    ("upstream", &["http1", "telemetry", "lifecycle"]),
+    ("gateway", &["proto", "principal", "http1", "upstream", "bus", "events", "telemetry", "lifecycle"]),
     // the event path
     ("bus", &["events", "database", "telemetry"]),
     ("outbox", &["bus", "events", "database", "telemetry", "lifecycle"]),
@@ -219,9 +220,10 @@ fn no_module_is_named_after_nothing() {
     assert_none(faults);
 }
 
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "turnpike/src",
     "gateway/src",
+    "http1/src",
     "upstream/src",
     "services",
     "events/src",

@@ -10,32 +10,18 @@ use std::{
     time::Duration,
 };
 
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::Service,
-};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::{body::Incoming, service::Service};
 use tokio::{
     net::TcpStream,
     time::{Instant, sleep, timeout_at},
 };
 
 use super::{
+    http1, http2,
     open::Open,
     watchdog::{Activity, HEAD, Watched},
 };
 use crate::{config::Limits, layers::Response};
-
-/// What the codec itself reads before the pipeline judges: above the pipeline's limits, so that what is a little too much
-/// gets a problem document, and what is far too much a bare refusal.
-const SLACK: u64 = 8 << 10;
-const STREAMS: u32 = 100;
-const STREAM_WINDOW: u32 = 64 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
-/// A silent peer is asked whether it is still there.
-const PING_EVERY: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves a connection until it ends. Errors are the client's affair: it went away, or spoke no HTTP.
 pub async fn serve<S>(socket: TcpStream, service: S, activity: Arc<Activity>, limits: &Limits, open: Open)
@@ -50,38 +36,26 @@ where
         () = drained(&activity) => return,
     };
     let Ok(is_http2) = is_http2 else { return };
-    let io = TokioIo::new(Watched { socket, activity: Arc::clone(&activity), _open: open });
-    let head = limits.headers.0.saturating_mul(2) + limits.uri.0 + SLACK;
-    let head = usize::try_from(head).unwrap_or(usize::MAX);
+    let watched = Watched { socket, activity: Arc::clone(&activity), _open: open };
     let served = if is_http2 {
-        activity.multiplexed();
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .serve_connection(io, service);
-        drive(connection, |connection| connection.graceful_shutdown(), &activity).await
+        http2::serve(watched, service, &activity, limits).await
     } else {
-        // The watchdog keeps the time of heads, for less than hyper's timer a request.
-        let connection = http1::Builder::new()
-            .header_read_timeout(None)
-            .half_close(false)
-            .max_buf_size(head)
-            .serve_connection(io, service)
-            .with_upgrades();
-        drive(connection, |connection| connection.graceful_shutdown(), &activity).await
+        http1::serve(watched, service, &activity, limits).await
     };
     if let Err(error) = served {
         tracing::debug!(%error, "connection ended");
     }
 }
 
+/// What the codec itself reads of a head before the pipeline judges: above the pipeline's limits, so that what is a little
+/// too much gets a problem document, and what is far too much a bare refusal.
+pub(super) fn head(limits: &Limits) -> usize {
+    const SLACK: u64 = 8 << 10;
+    usize::try_from(limits.headers.0.saturating_mul(2) + limits.uri.0 + SLACK).unwrap_or(usize::MAX)
+}
+
 /// Runs a connection to its end, which begins with the drain.
-async fn drive<C: Future>(connection: C, finish: impl Fn(Pin<&mut C>), activity: &Activity) -> C::Output {
+pub(super) async fn drive<C: Future>(connection: C, finish: impl Fn(Pin<&mut C>), activity: &Activity) -> C::Output {
     let mut connection = pin!(connection);
     let mut finishing = false;
     poll_fn(|context| {

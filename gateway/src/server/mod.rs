@@ -4,6 +4,8 @@
 mod bind;
 mod connection;
 mod handler;
+mod http1;
+mod http2;
 mod open;
 mod runtime;
 mod watchdog;
