@@ -1,0 +1,70 @@
+//! What the gateway adds to the ops listener: a file a subject, and here the list of all of them. Every answer is JSON; no
+//! answer holds a secret.
+
+mod config;
+mod keys;
+mod limits;
+mod routes;
+mod shared;
+mod upstreams;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    handler::Handler,
+    routing::{get, post},
+};
+
+use crate::reload::Reloader;
+
+/// Everything there is, with a line for whoever looks around.
+fn subjects() -> Subjects {
+    Subjects::default()
+        .get("/routes", "every route that can be taken, and what holds on it", routes::show)
+        .get(
+            "/upstreams",
+            "every endpoint with its health and the reason, and what names were last found to be",
+            upstreams::show,
+        )
+        .get("/limits", "every rate limit, and how many keys it counts", limits::show)
+        .get("/shared", "how this gateway stands with those it shares limits and sessions with", shared::show)
+        .get("/config", "which configuration is in force, what it holds, and how the last reload went", config::show)
+        .post(
+            "/reload",
+            "reads the configuration again: 200 with the generation, 422 with what is wrong",
+            config::reload,
+        )
+        .get("/.well-known/jwks.json", "the public keys of the tokens that upstreams get", keys::show)
+}
+
+/// Paths of the ops listener with what is to be had there.
+pub type Index = Vec<(String, &'static str)>;
+
+pub fn router(reloader: &Arc<Reloader>) -> Router {
+    subjects().router.with_state(Arc::clone(reloader))
+}
+
+pub fn index() -> Index {
+    subjects().index
+}
+
+#[derive(Default)]
+struct Subjects {
+    router: Router<Arc<Reloader>>,
+    index: Index,
+}
+
+impl Subjects {
+    fn get<H: Handler<T, Arc<Reloader>>, T: 'static>(self, path: &str, about: &'static str, handler: H) -> Self {
+        let Self { router, mut index } = self;
+        index.push((format!("GET {path}"), about));
+        Self { router: router.route(path, get(handler)), index }
+    }
+
+    fn post<H: Handler<T, Arc<Reloader>>, T: 'static>(self, path: &str, about: &'static str, handler: H) -> Self {
+        let Self { router, mut index } = self;
+        index.push((format!("POST {path}"), about));
+        Self { router: router.route(path, post(handler)), index }
+    }
+}
