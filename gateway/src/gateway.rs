@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use lifecycle::{Readiness, Role, Shutdown};
+use lifecycle::{OpsIndex, Readiness, Role, Shutdown};
 use principal::{RootSecret, Signer};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -149,6 +149,10 @@ impl Role for Gateway {
 
     fn ops(&self) -> axum::Router {
         ops::router(&self.reloader)
+    }
+
+    fn ops_index(&self) -> OpsIndex {
+        ops::index()
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {

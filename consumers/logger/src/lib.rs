@@ -97,6 +97,10 @@ impl Role for Logger {
         ops::router(self.store.clone())
     }
 
+    fn ops_index(&self) -> lifecycle::OpsIndex {
+        ops::index()
+    }
+
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
         let mut consumers = JoinSet::new();
         for consumer in self.consumers() {

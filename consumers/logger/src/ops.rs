@@ -18,6 +18,13 @@ pub(crate) fn router(store: Store) -> Router {
     Router::new().route("/logger/summaries", get(summaries)).route("/logger/events", get(events)).with_state(store)
 }
 
+pub(crate) fn index() -> lifecycle::OpsIndex {
+    vec![
+        ("GET /logger/summaries".to_owned(), "how many events there were, by type and time"),
+        ("GET /logger/events".to_owned(), "the events themselves, by filter"),
+    ]
+}
+
 type Pairs = Query<Vec<(String, String)>>;
 
 async fn summaries(State(store): State<Store>, Query(pairs): Pairs) -> Result<Json<Summaries>, Refused> {

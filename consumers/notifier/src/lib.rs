@@ -153,6 +153,10 @@ impl Role for Notifier {
         ops::router(self.sender.ledger.clone(), &self.plan)
     }
 
+    fn ops_index(&self) -> lifecycle::OpsIndex {
+        ops::index()
+    }
+
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
         let mut consumers = JoinSet::new();
         let handler = Arc::new(Notify::new(self.plan.clone(), self.sender.clone()));

@@ -26,6 +26,13 @@ pub(crate) fn router(ledger: Ledger, plan: &Arc<Plan>) -> Router {
         .route("/notifier/rules", get(move || async move { Json((*rules).clone()) }))
 }
 
+pub(crate) fn index() -> lifecycle::OpsIndex {
+    vec![
+        ("GET /notifier/messages".to_owned(), "what was sent, what failed and what waits"),
+        ("GET /notifier/rules".to_owned(), "the rules, with their recipients"),
+    ]
+}
+
 type Pairs = Query<Vec<(String, String)>>;
 
 async fn messages(State(ledger): State<Ledger>, Query(pairs): Pairs) -> Result<Json<Page>, Refused> {

@@ -3,12 +3,13 @@
 
 mod abort;
 mod ops;
+mod other_sites;
 mod readiness;
 mod role;
 mod shutdown;
 
 pub use abort::abort_point;
-pub use ops::{Ops, OpsBoard};
+pub use ops::{Ops, OpsBoard, OpsIndex};
 pub use readiness::Readiness;
 pub use role::Role;
 pub use shutdown::Shutdown;

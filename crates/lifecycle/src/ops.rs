@@ -1,4 +1,4 @@
-//! The ops listener: `/livez`, `/readyz`, `/metrics` of every role, and what a role adds.
+//! The ops listener: `/livez`, `/readyz`, `/metrics` of every role, what a role adds, and at `/` a list of it all.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -7,15 +7,16 @@ use axum::{
     Json, Router,
     extract::{Request, State},
     http::StatusCode,
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
-use crate::{Readiness, Shutdown};
+use crate::{Readiness, Shutdown, other_sites};
 
 /// An ops listener, bound but not yet serving.
 pub struct Ops {
@@ -23,6 +24,9 @@ pub struct Ops {
     address: SocketAddr,
     board: OpsBoard,
 }
+
+/// What is to be had, `GET /path` or `POST /path`, with a line about each.
+pub type OpsIndex = Vec<(String, &'static str)>;
 
 /// What the ops listener shows; roles come and go on it while it serves. Clones speak of the same listener.
 #[derive(Clone, Default)]
@@ -32,6 +36,7 @@ pub struct OpsBoard(Arc<Mutex<Shown>>);
 struct Shown {
     readiness: BTreeMap<String, Readiness>,
     routers: BTreeMap<String, Router>,
+    indices: BTreeMap<String, OpsIndex>,
     /// All of `routers`; made anew when one changes.
     merged: Router,
 }
@@ -64,10 +69,12 @@ impl Ops {
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let dropping = shutdown.dropping().clone().cancelled_owned();
         let router = Router::new()
+            .route("/", get(index))
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .fallback(of_roles)
+            .layer(middleware::from_fn(other_sites::refuse))
             .with_state((self.board, shutdown));
         let serve = axum::serve(self.listener, router);
         // An open scrape doesn't hold up the end of the process.
@@ -90,6 +97,28 @@ impl OpsBoard {
         shown.routers.insert(role.into(), router);
         shown.merged = shown.routers.values().cloned().fold(Router::new(), Router::merge);
     }
+
+    /// Lists a role's routes in the index, in place of what was listed for the role before.
+    pub fn list(&self, role: impl Into<String>, index: OpsIndex) {
+        self.0.lock().indices.insert(role.into(), index);
+    }
+}
+
+/// What there is, by role.
+async fn index(State((board, _)): State<(OpsBoard, Shutdown)>) -> impl IntoResponse {
+    let own = [
+        ("GET /livez", "200 while the process runs"),
+        ("GET /readyz", "200 if it should get traffic; 503 and the reasons if not"),
+        ("GET /metrics", "metrics, for Prometheus"),
+    ];
+    let own = own.map(|(path, about)| (path.to_owned(), json!(about)));
+    let mut index = serde_json::Map::from_iter([("process".to_owned(), Value::Object(own.into_iter().collect()))]);
+    for (role, paths) in board.0.lock().indices.iter().filter(|(_, paths)| !paths.is_empty()) {
+        let paths = paths.iter().map(|(path, about)| (path.clone(), json!(about)));
+        index.insert(role.clone(), Value::Object(paths.collect()));
+    }
+    // Read by people: a line each.
+    ([("content-type", "application/json")], format!("{:#}\n", Value::Object(index)))
 }
 
 async fn of_roles(State((board, _)): State<(OpsBoard, Shutdown)>, request: Request) -> Response {
@@ -152,7 +181,12 @@ mod tests {
         assert_eq!(get(address, "/livez").await.0, 200);
 
         board.mount("product", Router::new().route("/stock", axum::routing::get(|| async { "42" })));
+        board.list("product", vec![("GET /stock".to_owned(), "what is left")]);
         assert_eq!(get(address, "/stock").await, (200, "42".to_owned()));
+        let (status, body) = get(address, "/").await;
+        let index: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &index["product"]["GET /stock"]), (200, &json!("what is left")));
+        assert!(index["process"]["GET /readyz"].is_string(), "{index}");
         board.mount("product", Router::new());
         assert_eq!(get(address, "/stock").await.0, 404);
 

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use async_trait::async_trait;
 
-use crate::{Readiness, Shutdown};
+use crate::{OpsIndex, Readiness, Shutdown};
 
 /// A part of the system that can be a process of its own: built first, so that its address is known, then run.
 #[async_trait]
@@ -19,6 +19,11 @@ pub trait Role: Send {
     /// What it adds to the ops listener.
     fn ops(&self) -> axum::Router {
         axum::Router::new()
+    }
+
+    /// A line about each path of that, for the index at `/`.
+    fn ops_index(&self) -> OpsIndex {
+        OpsIndex::new()
     }
 
     /// Works until `shutdown` begins, drains, and returns. Returns an error only for what the role can't go on after.

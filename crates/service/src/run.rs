@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use axum::{Json, Router, routing::get};
 use database::Database;
-use lifecycle::{Readiness, Role, Shutdown};
+use lifecycle::{OpsIndex, Readiness, Role, Shutdown};
 use principal::{Signer, Verifier};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,12 @@ pub struct Service {
     pub(crate) readiness: Readiness,
 }
 
+impl Service {
+    fn keys_path(&self) -> String {
+        format!("/services/{}/.well-known/jwks.json", self.name)
+    }
+}
+
 #[async_trait]
 impl Role for Service {
     fn name(&self) -> &'static str {
@@ -52,8 +58,11 @@ impl Role for Service {
     /// The keys that verify what the service signs. The path has its name: an ops listener may be that of several roles.
     fn ops(&self) -> Router {
         let jwks = self.signer.jwks();
-        let path = format!("/services/{}/.well-known/jwks.json", self.name);
-        Router::new().route(&path, get(move || async move { Json(jwks) }))
+        Router::new().route(&self.keys_path(), get(move || async move { Json(jwks) }))
+    }
+
+    fn ops_index(&self) -> OpsIndex {
+        vec![(format!("GET {}", self.keys_path()), "the keys that verify what the service signs")]
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {

@@ -16,6 +16,8 @@ use axum::{
     routing::{get, post},
 };
 
+use lifecycle::OpsIndex;
+
 use crate::reload::Reloader;
 
 /// Everything there is, with a line for whoever looks around.
@@ -38,21 +40,18 @@ fn subjects() -> Subjects {
         .get("/.well-known/jwks.json", "the public keys of the tokens that upstreams get", keys::show)
 }
 
-/// Paths of the ops listener with what is to be had there.
-pub type Index = Vec<(String, &'static str)>;
-
 pub fn router(reloader: &Arc<Reloader>) -> Router {
     subjects().router.with_state(Arc::clone(reloader))
 }
 
-pub fn index() -> Index {
+pub fn index() -> OpsIndex {
     subjects().index
 }
 
 #[derive(Default)]
 struct Subjects {
     router: Router<Arc<Reloader>>,
-    index: Index,
+    index: OpsIndex,
 }
 
 impl Subjects {

@@ -102,6 +102,7 @@ async fn attend(role: Box<dyn Role>, ops: Ops, shutdown: &Shutdown) -> anyhow::R
     let board = ops.board();
     board.watch(role.name(), role.readiness());
     board.mount(role.name(), role.ops());
+    board.list(role.name(), role.ops_index());
     tracing::info!(role = role.name(), address = ?role.address(), ops = %ops.address(), "started");
     let serving = tokio::spawn(ops.run(shutdown.child()));
     let done = role.run(shutdown.clone()).await;

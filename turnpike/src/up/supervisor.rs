@@ -11,9 +11,8 @@ use std::{
 use anyhow::Context as _;
 use axum::{
     Json, Router,
-    extract::{Path, Request, State},
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
-    middleware::{self, Next},
+    extract::{Path, State},
+    http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -68,6 +67,14 @@ impl Supervisor {
     pub fn new(board: OpsBoard) -> Self {
         let supervisor = Self { board, instances: Arc::default() };
         supervisor.board.mount("up", supervisor.router());
+        supervisor.board.list(
+            "up",
+            vec![
+                ("GET /roles".to_owned(), "every role with its state and address"),
+                ("POST /roles/{role}/{stop|start}".to_owned(), "stops or starts all of a role"),
+                ("POST /roles/{role}/{number}/{stop|start}".to_owned(), "stops or starts one"),
+            ],
+        );
         supervisor
     }
 
@@ -114,6 +121,7 @@ impl Supervisor {
         let shutdown = Shutdown::new();
         self.board.watch(instance.name(), role.readiness());
         self.board.mount(instance.role, role.ops());
+        self.board.list(instance.role, role.ops_index());
         // A role without a listener keeps none: its address stays unknown.
         lock(&instance.seen).address = role.address();
         instance.see("running", None);
@@ -169,7 +177,6 @@ impl Supervisor {
             .route("/roles", get(list))
             .route("/roles/{role}/{change}", post(change_role))
             .route("/roles/{role}/{number}/{change}", post(change_instance))
-            .layer(middleware::from_fn(refuse_other_sites))
             .with_state(self.clone())
     }
 
@@ -231,19 +238,6 @@ async fn change_instance(
     Path((role, number, change)): Path<(String, usize, String)>,
 ) -> impl IntoResponse {
     supervisor.change(&role, Some(number), &change).await
-}
-
-/// A page of some site that is open in the operator's browser must not stop a role.
-async fn refuse_other_sites(request: Request, next: Next) -> Response {
-    if from_another_site(request.headers()) {
-        return problem(StatusCode::FORBIDDEN, "a page of another site can't change roles");
-    }
-    next.run(request).await
-}
-
-fn from_another_site(headers: &HeaderMap) -> bool {
-    let site = headers.get("sec-fetch-site").map(|value| value.as_bytes());
-    headers.contains_key("origin") || site.is_some_and(|site| site != b"same-origin" && site != b"none")
 }
 
 fn problem(status: StatusCode, detail: &str) -> Response {
@@ -311,15 +305,5 @@ mod tests {
         for (role, number, change) in [("ghost", None, "stop"), ("idle", Some(2), "stop"), ("idle", None, "explode")] {
             assert_eq!(supervisor.change(role, number, change).await.status(), 404, "{role} {change}");
         }
-    }
-
-    #[test]
-    fn a_page_of_another_site_is_refused() {
-        let mut headers = HeaderMap::new();
-        assert!(!from_another_site(&headers));
-        headers.insert("sec-fetch-site", "none".parse().unwrap());
-        assert!(!from_another_site(&headers));
-        headers.insert("sec-fetch-site", "cross-site".parse().unwrap());
-        assert!(from_another_site(&headers));
     }
 }

@@ -1,0 +1,20 @@
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use serde_json::{Value, json};
+
+use crate::reload::Reloader;
+
+pub async fn show(State(reloader): State<Arc<Reloader>>) -> Json<Value> {
+    let snapshot = reloader.shared.snapshot();
+    let upstreams =
+        snapshot.upstreams.iter().map(|running| (running.config.name.clone(), json!(running.upstream.endpoints())));
+    let lookups = snapshot.upstreams.iter().filter_map(|running| {
+        let lookups = running.upstream.lookups();
+        (!lookups.is_empty()).then(|| (running.config.name.clone(), json!(lookups)))
+    });
+    Json(json!({
+        "upstreams": upstreams.collect::<serde_json::Map<_, _>>(),
+        "lookups": lookups.collect::<serde_json::Map<_, _>>(),
+    }))
+}
