@@ -1,12 +1,17 @@
-//! Side by side in one run: the gateway, nginx, and the upstream alone. What is compared is CPU time a request, of the
-//! whole process tree (utime + stime from /proc): it holds the kernel's work too, and a noisy machine moves it little.
+//! Side by side in one run: the gateway, nginx, HAProxy and Envoy. What is compared is CPU time a request, of the whole
+//! process tree (utime + stime from /proc): it holds the kernel's work too, and a noisy machine moves it little.
 //!
 //! The contestants run on core 0 with one worker; load generator and upstream on core 1. All are up throughout; rounds
-//! interleave them, in turned order; the table shows medians, and the median of each round's ratio to nginx.
+//! interleave them, in turned order; the table shows medians, and the median of each round's ratio.
 
 mod bus;
 mod contest;
+mod h2load;
+mod idle;
+mod latency;
+mod peers;
 mod process;
+mod statistics;
 mod upstream;
 mod wrk;
 
@@ -33,7 +38,7 @@ struct Run {
     /// Connections of the load generator.
     #[arg(long, default_value_t = 50)]
     connections: u32,
-    /// Only the loads whose name holds this.
+    /// Only the loads whose name holds this (`latency` and `idle` are loads as well).
     #[arg(long, default_value = "")]
     only: String,
     /// The executable that is measured.
@@ -52,6 +57,13 @@ enum Command {
         #[arg(long)]
         grpc: u16,
     },
+    /// The load generator of a fixed rate.
+    Latency {
+        #[arg(long)]
+        port: u16,
+        #[arg(long)]
+        seconds: u32,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -59,6 +71,21 @@ fn main() -> anyhow::Result<()> {
     match cli.command {
         Some(Command::Upstream { http, grpc }) => upstream::main(http, grpc),
         Some(Command::Bus(run)) => bus::main(&run),
-        None => contest::main(&cli.run),
+        Some(Command::Latency { port, seconds }) => latency::generator(port, seconds),
+        None => gateways(&cli.run),
     }
+}
+
+fn gateways(run: &Run) -> anyhow::Result<()> {
+    anyhow::ensure!(run.rounds > 0 && run.seconds > 0, "at least one round of one second");
+    let folder = tempfile::tempdir()?;
+    let field = peers::start(&run.turnpike, folder.path())?;
+    contest::run(run, &field)?;
+    if "latency".contains(&run.only) {
+        latency::run(run, &field)?;
+    }
+    if "idle".contains(&run.only) {
+        idle::run(&field)?;
+    }
+    Ok(())
 }

@@ -34,18 +34,33 @@ impl Process {
 
     /// CPU time of the process and its children, in microseconds, since they started.
     pub fn cpu_micros(&self) -> anyhow::Result<f64> {
-        let mut open = vec![self.child.id()];
-        let mut ticks = 0;
-        while let Some(pid) = open.pop() {
-            ticks += cpu_ticks(pid)?;
-            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-                let children = task?.path().join("children");
-                let children = fs::read_to_string(children).unwrap_or_default();
-                open.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
-            }
-        }
+        let ticks = self.tree()?.into_iter().map(cpu_ticks).sum::<anyhow::Result<u64>>()?;
         // USER_HZ is 100 on every Linux that Rust runs on.
         Ok(ticks as f64 * 10_000.0)
+    }
+
+    /// Memory of the process and its children, in KiB: their proportional set size.
+    pub fn memory_kib(&self) -> anyhow::Result<f64> {
+        let kib = |pid| -> anyhow::Result<f64> {
+            let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+            let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss")?;
+            Ok(pss.trim().trim_end_matches(" kB").parse()?)
+        };
+        self.tree()?.into_iter().map(kib).sum()
+    }
+
+    /// The process and all below it.
+    fn tree(&self) -> anyhow::Result<Vec<u32>> {
+        let mut tree = vec![self.child.id()];
+        let mut at = 0;
+        while let Some(pid) = tree.get(at).copied() {
+            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+                let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+                tree.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+            }
+            at += 1;
+        }
+        Ok(tree)
     }
 }
 

@@ -22,9 +22,11 @@ use hyper_util::{
 use super::{
     Run,
     contestant::{IntoInnerResult as _, at_rate},
+};
+use crate::{
+    process::{Process, free_port},
     statistics::{Latency, median},
 };
-use crate::process::{Process, free_port};
 
 /// Events a second while latency is measured.
 const RATE: u32 = 200;

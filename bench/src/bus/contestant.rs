@@ -10,7 +10,8 @@ use bus::{Bus, Claim, Group, Mode, Settlement, Start, TailFrom, Tailed, Verb};
 use events::{Envelope, Name};
 use futures_util::future::try_join_all;
 
-use super::{DATA, statistics::Latency};
+use super::DATA;
+use crate::statistics::Latency;
 
 #[async_trait]
 pub trait Contestant: Send + Sync {

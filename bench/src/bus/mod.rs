@@ -7,7 +7,6 @@
 mod browser;
 mod contestant;
 mod raw;
-mod statistics;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -16,9 +15,11 @@ use anyhow::{Context as _, ensure};
 use self::{
     contestant::{Contestant, Turnpike},
     raw::Raw,
+};
+use crate::{
+    process::{Process, free_port, listening},
     statistics::{Latency, median},
 };
-use crate::process::{Process, free_port, listening};
 
 /// Bytes of an event's data.
 pub const DATA: usize = 512;

@@ -17,8 +17,8 @@ use redis::{
 use super::{
     DATA,
     contestant::{Contestant, FILLERS, IntoInnerResult as _, at_rate},
-    statistics::Latency,
 };
+use crate::statistics::Latency;
 
 pub struct Raw {
     client: Client,
