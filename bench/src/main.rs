@@ -8,6 +8,7 @@ mod bus;
 mod contest;
 mod h2load;
 mod idle;
+mod itself;
 mod latency;
 mod peers;
 mod process;
@@ -38,7 +39,7 @@ struct Run {
     /// Connections of the load generator.
     #[arg(long, default_value_t = 50)]
     connections: u32,
-    /// Only the loads whose name holds this (`latency` and `idle` are loads as well).
+    /// Only the loads whose name holds this (`itself`, `latency` and `idle` are loads as well).
     #[arg(long, default_value = "")]
     only: String,
     /// The executable that is measured.
@@ -81,6 +82,9 @@ fn gateways(run: &Run) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let field = peers::start(&run.turnpike, folder.path())?;
     contest::run(run, &field)?;
+    if "itself".contains(&run.only) {
+        itself::run(run, &field)?;
+    }
     if "latency".contains(&run.only) {
         latency::run(run, &field)?;
     }

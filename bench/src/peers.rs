@@ -22,6 +22,7 @@ pub struct Field {
     pub contestants: Vec<Contestant>,
     /// An API key that the gateway, nginx, HAProxy and Envoy know.
     pub key: String,
+    pub setting: Setting,
     _upstream: Process,
 }
 
@@ -38,28 +39,38 @@ pub fn start(turnpike: &Path, folder: &Path) -> anyhow::Result<Field> {
     listening(grpc, "the upstream")?;
     let setting = Setting::new(turnpike, folder, http, grpc)?;
     let contestants = vec![
-        setting.gateway("gateway", turnpike, &[], GATEWAY)?,
-        setting.start("nginx", Path::new("nginx"), include_str!("../peers/nginx.conf"), &["-c"], &[])?,
-        setting.start("haproxy", Path::new("haproxy"), include_str!("../peers/haproxy.cfg"), &["-db", "-f"], &[])?,
+        setting.gateway("gateway", GATEWAY, &[])?,
+        setting.start("nginx", Path::new("nginx"), include_str!("../peers/nginx.conf"), &["-c"], &[], &[])?,
+        setting.start(
+            "haproxy",
+            Path::new("haproxy"),
+            include_str!("../peers/haproxy.cfg"),
+            &["-db", "-f"],
+            &[],
+            &[],
+        )?,
         setting.start(
             "envoy",
             Path::new("target/tools/envoy"),
             include_str!("../peers/envoy.yaml"),
             &["-c"],
             &["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "error"],
+            &[],
         )?,
     ];
-    Ok(Field { contestants, key: setting.key, _upstream: upstream })
+    Ok(Field { contestants, key: setting.key.clone(), setting, _upstream: upstream })
 }
 
 pub const GATEWAY: &str = include_str!("../peers/gateway.yaml");
 
 /// What all configurations speak of.
-struct Setting {
+pub struct Setting {
+    turnpike: PathBuf,
     folder: PathBuf,
     key: String,
     http: u16,
-    grpc: u16,
+    /// The upstream's gRPC, and a collector of traces that throws them away.
+    pub grpc: u16,
 }
 
 impl Setting {
@@ -77,21 +88,23 @@ impl Setting {
         fs::write(folder.join("both.pem"), format!("{certificate}{private_key}"))?;
         fs::write(folder.join("certificate.pem"), certificate)?;
         fs::write(folder.join("key.pem"), private_key)?;
-        Ok(Self { folder: folder.to_owned(), key, http, grpc })
+        Ok(Self { turnpike: turnpike.to_owned(), folder: folder.to_owned(), key, http, grpc })
     }
 
-    fn gateway(
+    /// A gateway with a configuration, and variables of its environment.
+    ///
+    /// # Errors
+    /// If it does not listen in time.
+    pub fn gateway(
         &self,
         name: &'static str,
-        turnpike: &Path,
-        arguments: &[&str],
         config: &str,
+        environment: &[(&str, &str)],
     ) -> anyhow::Result<Contestant> {
         let ops = format!("127.0.0.1:{}", free_port()?);
         let secret = self.folder.join("root.secret").display().to_string();
-        let mut all = vec!["--cores", "1", "--ops", &ops, "--root-secret", &secret];
-        all.extend_from_slice(arguments);
-        self.start(name, turnpike, config, &["gateway", "--config"], &all)
+        let after = ["--cores", "1", "--ops", &ops, "--root-secret", &secret];
+        self.start(name, &self.turnpike, config, &["gateway", "--config"], &after, environment)
     }
 
     /// `before` and `after` are what stands on the command line around the configuration's path.
@@ -102,6 +115,7 @@ impl Setting {
         config: &str,
         before: &[&str],
         after: &[&str],
+        environment: &[(&str, &str)],
     ) -> anyhow::Result<Contestant> {
         let (http, https) = (free_port()?, free_port()?);
         let file = |name: &str| self.folder.join(name).display().to_string();
@@ -124,7 +138,7 @@ impl Setting {
         arguments.push(&path);
         arguments.extend_from_slice(after);
         let log = self.folder.join(format!("{name}.log"));
-        let process = Process::start(0, program, &arguments, &log)?;
+        let process = Process::start_with(0, program, &arguments, &log, environment)?;
         for port in [http, https] {
             listening(port, name).with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
         }

@@ -19,11 +19,23 @@ pub struct Process {
 impl Process {
     /// Starts `program` on one core.
     pub fn start(core: u8, program: &Path, arguments: &[&str], log: &Path) -> anyhow::Result<Self> {
+        Self::start_with(core, program, arguments, log, &[])
+    }
+
+    /// The same with variables of its environment.
+    pub fn start_with(
+        core: u8,
+        program: &Path,
+        arguments: &[&str],
+        log: &Path,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let log = fs::File::create(log)?;
         let child = Command::new("taskset")
             .args(["-c", &core.to_string()])
             .arg(program)
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

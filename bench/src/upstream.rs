@@ -6,6 +6,10 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+    trace_service_server::{TraceService, TraceServiceServer},
+};
 use proto::shop::{
     money::v1::Money,
     product::v1::{
@@ -25,6 +29,7 @@ pub fn main(http: u16, grpc: u16) -> anyhow::Result<()> {
         let rpc = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], grpc))).await?;
         let serve_rpc = tonic::transport::Server::builder()
             .add_service(ProductServiceServer::new(Catalogue))
+            .add_service(TraceServiceServer::new(Collector))
             .serve_with_incoming(TcpIncoming::from(rpc).with_nodelay(Some(true)));
         tokio::try_join!(serve_plain(plain), async { Ok(serve_rpc.await?) })?;
         Ok(())
@@ -41,6 +46,19 @@ async fn serve_plain(listener: TcpListener) -> anyhow::Result<()> {
 
 async fn answer(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     Ok(Response::new(Full::new(Bytes::from_static(&[b'x'; 128]))))
+}
+
+/// Takes traces, and does nothing with them.
+struct Collector;
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        _: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, Status> {
+        Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
+    }
 }
 
 struct Catalogue;
