@@ -20,6 +20,9 @@ use crate::cli::{Cli, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Err(error) = lifecycle::raise_open_files() {
+        eprintln!("turnpike: the limit of open files stays as it is: {error}");
+    }
     let done = match Cli::read().command {
         Command::Up(options) => up::main(options),
         Command::Gateway(options) => role::gateway(options),

@@ -2,6 +2,7 @@
 //! at which a test may kill the process.
 
 mod abort;
+mod descriptors;
 mod ops;
 mod other_sites;
 mod readiness;
@@ -9,6 +10,7 @@ mod role;
 mod shutdown;
 
 pub use abort::abort_point;
+pub use descriptors::raise_open_files;
 pub use ops::{Ops, OpsBoard, OpsIndex};
 pub use readiness::Readiness;
 pub use role::Role;
