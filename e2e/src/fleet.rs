@@ -10,6 +10,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tempfile::TempDir;
 use testkit::eventually;
 
@@ -141,8 +145,7 @@ impl Fleet {
     pub async fn stop(&mut self, role: &str) {
         for name in self.of(role) {
             let Some(mut process) = self.member(&name).process.take() else { continue };
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(process.id()).unwrap());
-            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+            kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), Signal::SIGTERM).unwrap();
             let status = eventually(&format!("{name} stops"), Duration::from_secs(20), || {
                 let ended = process.try_wait().unwrap();
                 async move { ended }
@@ -156,6 +159,23 @@ impl Fleet {
     pub fn kill(&mut self, role: &str) {
         for name in self.of(role) {
             self.member(&name).kill();
+        }
+    }
+
+    /// Has them stand still (SIGSTOP): connections stay open and nothing is answered.
+    pub fn pause(&mut self, role: &str) {
+        self.signal(role, Signal::SIGSTOP);
+    }
+
+    /// Lets them go on.
+    pub fn resume(&mut self, role: &str) {
+        self.signal(role, Signal::SIGCONT);
+    }
+
+    fn signal(&mut self, role: &str, signal: Signal) {
+        for name in self.of(role) {
+            let Some(process) = &self.member(&name).process else { continue };
+            kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), signal).unwrap();
         }
     }
 

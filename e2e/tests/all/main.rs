@@ -7,6 +7,7 @@ mod crash;
 mod dashboard;
 mod failure;
 mod heard;
+mod idempotent_order;
 mod kill;
 mod layout;
 mod limits;

@@ -92,8 +92,9 @@ impl Store {
             Err(error) => return Err(error.into()),
         }
         record_event(&mut tx, &order.id, &recorded).await?;
-        self.announce(&mut tx, "DB/CREATE", &order, None).await?;
-        command(&mut tx, &order.id, &order.customer).await?;
+        let created = self.announcement("DB/CREATE", &order);
+        outbox::append(&mut tx, SOURCE, of_request(created, &order, idempotency_key)).await?;
+        outbox::append(&mut tx, SOURCE, of_request(command(&order.id), &order, idempotency_key)).await?;
         tx.commit().await?;
         Ok(Placed::Now(order))
     }
@@ -125,7 +126,9 @@ impl Store {
             return Err(Error::Conflict);
         }
         record_event(&mut tx, &next.id, &recorded).await?;
-        self.announce(&mut tx, "DB/UPDATE", &next, cause).await?;
+        let updated = self.announcement("DB/UPDATE", &next);
+        let cause = cause.map(str::to_owned);
+        outbox::append(&mut tx, SOURCE, Announcement { causation_id: cause, ..updated }).await?;
         tx.commit().await?;
         self.changes.announce(&next.id);
         Ok(next)
@@ -207,16 +210,18 @@ impl Store {
         Ok(Placed::CartOrdered(row.get("id")?))
     }
 
-    async fn announce(
-        &self,
-        tx: &mut Transaction,
-        address: &'static str,
-        order: &Order,
-        cause: Option<&str>,
-    ) -> Result<(), database::Error> {
+    fn announcement(&self, address: &'static str, order: &Order) -> Announcement {
         let event = Announcement::new(address, subject(&order.id), (self.record)(order));
-        let owner = Some(order.customer.clone());
-        outbox::append(tx, SOURCE, Announcement { owner, causation_id: cause.map(str::to_owned), ..event }).await
+        Announcement { owner: Some(order.customer.clone()), ..event }
+    }
+}
+
+/// What placing an order appends: under an idempotency key its ids derive from it, so that edge, database and bus agree on
+/// what is the same.
+fn of_request(event: Announcement, order: &Order, idempotency_key: Option<&str>) -> Announcement {
+    match idempotency_key {
+        Some(key) => event.of_request(&order.customer, key),
+        None => Announcement { owner: Some(order.customer.clone()), ..event },
     }
 }
 
@@ -254,9 +259,8 @@ async fn record_event(tx: &mut Transaction, id: &str, recorded: &Recorded) -> Re
 }
 
 /// Asks the group `placement` to see an order through.
-async fn command(tx: &mut Transaction, id: &str, customer: &str) -> Result<(), database::Error> {
-    let event = Announcement::new("ORDER_COMMANDS/PLACE", subject(id), json!({ "orderId": id }));
-    outbox::append(tx, SOURCE, Announcement { owner: Some(customer.to_owned()), ..event }).await
+fn command(id: &str) -> Announcement {
+    Announcement::new("ORDER_COMMANDS/PLACE", subject(id), json!({ "orderId": id }))
 }
 
 fn order(row: &Row) -> Result<Order, database::Error> {

@@ -3,7 +3,7 @@
 use database::params;
 use time::OffsetDateTime;
 
-use super::{Store, command, now};
+use super::{Announcement, SOURCE, Store, command, now};
 
 impl Store {
     /// Orders placed before `cutoff` that are pending and can still be rejected, oldest first, at most `limit`.
@@ -52,7 +52,8 @@ impl Store {
             tx.rollback().await?;
             return Ok(false);
         };
-        command(&mut tx, id, &row.get::<String>("customer")?).await?;
+        let owner = Some(row.get::<String>("customer")?);
+        outbox::append(&mut tx, SOURCE, Announcement { owner, ..command(id) }).await?;
         tx.commit().await?;
         Ok(true)
     }

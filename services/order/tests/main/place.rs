@@ -256,9 +256,11 @@ async fn every_change_is_announced_in_order(shop: Shop) {
     let commands = shop.stage.witness("ORDER_COMMANDS/*");
     shop.product.restock("tea", 1);
     shop.cart.add("customers/ada", "tea", 1);
-    let order = ada.place().await.unwrap();
+    let order = ada.place_as(Wish { key: Some("once"), ..Wish::default() }).await.unwrap();
     let subject = format!("orders/{}", order.id);
     let records = records.of(&subject, 5).await;
+    let derived = |step| outbox::Event::new(step, "", serde_json::json!({})).of_request("customers/ada", "once").id;
+    assert_eq!(Some(&records[0].id), derived("DB/CREATE").as_ref(), "edge, database and bus agree");
     let told: Vec<_> = records
         .iter()
         .map(|event| {
@@ -276,6 +278,7 @@ async fn every_change_is_announced_in_order(shop: Shop) {
     assert_eq!(told, expected.map(|(event, etag, status)| (event.to_owned(), etag.into(), status.into())));
     let command = &commands.of(&subject, 1).await[0];
     assert_eq!(command.event.as_str(), "PLACE");
+    assert_eq!(Some(&command.id), derived("ORDER_COMMANDS/PLACE").as_ref());
     for event in &records {
         assert_eq!((event.source.as_str(), event.owner.as_deref()), ("/services/order", Some("customers/ada")));
     }
