@@ -6,10 +6,13 @@
 //! compression and CONNECT are not its business.
 
 pub mod chunked;
+pub mod client;
 pub mod encode;
 mod error;
 pub mod field;
 pub mod length;
+pub mod request;
+pub mod response;
 mod scan;
 pub mod upgrade;
 
