@@ -100,7 +100,7 @@ impl Client {
     ///
     /// The target takes the form of the upstream's protocol; the Host stays the one the request came with unless the
     /// configuration sets another. What is meant for one hop is stripped both ways (RFC 9110, 7.6.1), but for an upgrade to
-    /// an HTTP/1.1 upstream: its 101 carries `hyper::upgrade::OnUpgrade` in the extensions, whose connection no longer
+    /// an HTTP/1.1 upstream: its 101 carries `http1::upgrade::OnUpgrade` in the extensions, whose connection no longer
     /// counts against the upstream's limits.
     ///
     /// The deadline (for gRPC also the request's own `grpc-timeout`) bounds everything up to the response's head, not its

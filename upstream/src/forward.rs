@@ -47,15 +47,14 @@ pub(crate) fn prepare(request: &mut Request<Body>, protocol: Protocol, host: Opt
     }
 }
 
-/// Origin form and a Host header.
-pub(crate) fn to_http1(request: &mut Request<Body>, endpoint: &Shared) {
-    *request.version_mut() = Version::HTTP_11;
-    if request.uri().authority().is_some() || request.uri().scheme().is_some() {
-        *request.uri_mut() = Uri::from(path(request.uri()));
-    }
-    if !request.headers().contains_key(HOST) {
+/// A Host header; the codec writes the origin form whatever the target's form is. Whether the header is the endpoint's own,
+/// and so for no other.
+pub(crate) fn to_http1(request: &mut Request<Body>, endpoint: &Shared) -> bool {
+    let lacks_host = !request.headers().contains_key(HOST);
+    if lacks_host {
         request.headers_mut().insert(HOST, endpoint.host.clone());
     }
+    lacks_host
 }
 
 /// Absolute form; the authority is the Host header's, which HTTP/2 doesn't have.
@@ -201,8 +200,7 @@ mod tests {
     fn the_target_takes_the_form_of_the_protocol() {
         let mut down = request("https://shop.example/a?b", &[]);
         prepare(&mut down, Protocol::Http1, None);
-        to_http1(&mut down, &endpoint());
-        assert_eq!(down.uri(), "/a?b");
+        assert!(!to_http1(&mut down, &endpoint()), "the target's authority is the Host");
         assert_eq!(down.headers()[HOST], "shop.example");
         let mut up = request("/a?b", &[("host", "shop.example")]);
         prepare(&mut up, Protocol::Http2, None);

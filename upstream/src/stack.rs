@@ -70,8 +70,8 @@ async fn with_retries(
     let mut retries = 0;
     loop {
         let may_retry = retries < config.retries;
-        // HTTP/1.1 hands back what it didn't send, so that only what may be sent twice needs a copy; h2 hands back nothing.
-        let needs_copy = may_retry && (idempotent || config.protocol != Protocol::Http1);
+        // HTTP/1.1 leaves the request where it is; h2 hands back nothing.
+        let needs_copy = may_retry && config.protocol != Protocol::Http1;
         let copy = needs_copy.then(|| request.as_ref().and_then(retry::repeat)).flatten();
 
         let (lane, has_others) = balance(client, failed_at.as_ref(), now).await?;

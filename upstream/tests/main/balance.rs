@@ -19,11 +19,11 @@ async fn two_endpoints_share_the_requests() {
 
 #[tokio::test]
 async fn requests_under_way_show_until_their_bodies_end() {
-    let service = Service::http1(hello_slowly).await;
+    let service = Service::http1(|_| async { http::Response::new(crate::stream::endless()) }).await;
     let upstream = upstream(Protocol::Http1, &[service.address]);
     let client = upstream.client();
     let response = client.send(get("/"), SAFE).await.unwrap();
     assert_eq!(upstream.endpoints()[0].in_flight, 1);
-    text(response).await;
+    drop(response);
     assert_eq!(upstream.endpoints()[0].in_flight, 0);
 }

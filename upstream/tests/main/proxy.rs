@@ -68,7 +68,8 @@ async fn a_websockets_bytes_pass() {
     let mut response = client.send(request, SAFE).await.unwrap();
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!(response.headers()["upgrade"], "websocket");
-    let mut socket = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+    let upgrade = response.extensions_mut().remove::<http1::upgrade::OnUpgrade>().unwrap();
+    let mut socket = upgrade.await.unwrap();
     for word in ["ping", "pong"] {
         socket.write_all(word.as_bytes()).await.unwrap();
         let mut bytes = [0; 4];

@@ -52,16 +52,19 @@ impl Request {
         if !has_token(response.headers(), &header::UPGRADE, "websocket") {
             return Err(invalid("101 to another protocol than websocket"));
         }
-        let upstream = hyper::upgrade::on(&mut response);
+        let Some(upstream) = response.extensions_mut().remove::<http1::upgrade::OnUpgrade>() else {
+            return Err(invalid("101 without a connection"));
+        };
         // The task lives as long as the two connections, which the timeout bounds.
         tokio::spawn(async move {
-            let joined = tokio::time::timeout(idle, async { tokio::try_join!(self.downstream, upstream) });
-            match joined.await {
-                Ok(Ok((downstream, upstream))) => {
-                    let ended = relay(TokioIo::new(downstream), TokioIo::new(upstream), idle).await;
+            // The service's end is there already.
+            match tokio::time::timeout(idle, async { (self.downstream.await, upstream.await) }).await {
+                Ok((Ok(downstream), Ok(upstream))) => {
+                    let ended = relay(TokioIo::new(downstream), upstream, idle).await;
                     tracing::debug!(?ended, "a websocket ended");
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "an upgrade failed"),
+                Ok((Err(error), _)) => tracing::debug!(%error, "an upgrade failed"),
+                Ok((_, Err(error))) => tracing::debug!(%error, "an upgrade failed"),
                 Err(_) => tracing::debug!("an upgrade took too long"),
             }
         });

@@ -1,0 +1,229 @@
+//! A request on its way out: its head, then its body as it comes, never more and never less than the head promised.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, Bytes};
+use http::{
+    HeaderMap, Method, Request,
+    header::{CONTENT_LENGTH, UPGRADE},
+};
+use http_body::{Body, Frame};
+use tokio::io::AsyncWrite;
+
+use super::{BoxError, Error};
+use crate::{
+    Length,
+    chunked::{self, CHUNK_END, LAST},
+    encode,
+    length::content_length,
+};
+
+/// Ends a chunk and the body.
+const LAST_CHUNK_END: &[u8] = b"\r\n0\r\n\r\n";
+/// A buffer larger than this isn't kept for the next request.
+const KEPT: usize = 4 * 1024;
+
+pub(super) struct Outgoing<B> {
+    /// The head, a chunk's size, the trailers; so much of it is gone already.
+    encoded: Vec<u8>,
+    written: usize,
+    /// What follows: a frame of the body as it came, and what ends its chunk.
+    data: Bytes,
+    tail: &'static [u8],
+    /// None: nothing follows any more.
+    body: Option<B>,
+    /// What is still owed of it.
+    length: Length,
+    is_begun: bool,
+}
+
+impl<B> Default for Outgoing<B> {
+    fn default() -> Self {
+        Self {
+            encoded: Vec::new(),
+            written: 0,
+            data: Bytes::new(),
+            tail: b"",
+            body: None,
+            length: Length::NONE,
+            is_begun: false,
+        }
+    }
+}
+
+impl<B> Outgoing<B> {
+    /// Whether any of it may have been read.
+    pub fn is_begun(&self) -> bool {
+        self.is_begun
+    }
+
+    /// Whether all of it has been written.
+    pub fn is_done(&self) -> bool {
+        self.body.is_none() && self.is_written()
+    }
+
+    /// Forgets what wasn't written, and what memory a large head took.
+    pub fn stop(&mut self) {
+        self.body = None;
+        self.data = Bytes::new();
+        self.tail = b"";
+        self.encoded.clear();
+        self.encoded.shrink_to(KEPT);
+        self.written = 0;
+    }
+
+    fn is_written(&self) -> bool {
+        self.written == self.encoded.len() && self.data.is_empty() && self.tail.is_empty()
+    }
+}
+
+impl<B> Outgoing<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    /// Encodes a head, which the body is to follow.
+    pub fn begin<R>(&mut self, request: &Request<R>, body: B) {
+        self.is_begun = false;
+        self.length = length(request.headers(), &body);
+        let out = &mut self.encoded;
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        if target.starts_with('?') {
+            // All that is left of `http://host?a=b`.
+            encode::request_line(out, request.method(), &["/", target].concat());
+        } else {
+            encode::request_line(out, request.method(), target);
+        }
+        encode::fields(out, request.headers());
+        if request.headers().contains_key(UPGRADE) {
+            out.extend_from_slice(b"connection: upgrade\r\n");
+        }
+        if self.length != Length::NONE || tells_there_is_none(request) {
+            encode::length(out, self.length);
+        }
+        out.extend_from_slice(b"\r\n");
+        self.body = (self.length != Length::NONE).then_some(body);
+    }
+
+    /// Writes what there is. Ready: all of it. Pending: the socket is full, or the body has no more yet.
+    pub fn poll<T: AsyncWrite + Unpin>(&mut self, io: &mut T, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            let mut waits = false;
+            if self.data.is_empty() && self.tail.is_empty() {
+                // A head needn't wait for its body, but goes with its beginning where that is there.
+                waits = self.poll_body(context)?.is_pending();
+            }
+            while !self.is_written() {
+                let written = ready!(self.poll_io(io, context)).map_err(Error::Io)?;
+                if written == 0 {
+                    return Poll::Ready(Err(Error::Io(io::ErrorKind::WriteZero.into())));
+                }
+                self.is_begun = true;
+                self.advance(written);
+            }
+            if self.body.is_none() {
+                return Poll::Ready(Ok(()));
+            }
+            if waits {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn poll_io<T: AsyncWrite + Unpin>(&self, io: &mut T, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let encoded = &self.encoded[self.written..];
+        if self.data.is_empty() && self.tail.is_empty() {
+            return Pin::new(io).poll_write(context, encoded);
+        }
+        let slices = [IoSlice::new(encoded), IoSlice::new(&self.data), IoSlice::new(self.tail)];
+        Pin::new(io).poll_write_vectored(context, &slices)
+    }
+
+    fn advance(&mut self, written: usize) {
+        let encoded = written.min(self.encoded.len() - self.written);
+        self.written += encoded;
+        if self.written == self.encoded.len() {
+            self.encoded.clear();
+            self.written = 0;
+        }
+        let data = (written - encoded).min(self.data.len());
+        self.data.advance(data);
+        self.tail = &self.tail[written - encoded - data..];
+        if self.data.is_empty() {
+            // What it is a slice of may be larger.
+            self.data = Bytes::new();
+        }
+    }
+
+    /// Takes the body's next frame, if it has one, to be written behind what is encoded.
+    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while let Some(body) = &mut self.body {
+            let frame = ready!(Pin::new(&mut *body).poll_frame(context)).transpose();
+            let is_last = body.is_end_stream();
+            match frame.map_err(|error| Error::RequestBody(error.into()))?.map(Frame::into_data) {
+                // A chunk of nothing would end the body.
+                Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(data)) => return Poll::Ready(self.frame(data, is_last)),
+                Some(Err(frame)) => return Poll::Ready(self.end(frame.into_trailers().ok().as_ref())),
+                None => return Poll::Ready(self.end(None)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn frame(&mut self, data: Bytes, is_last: bool) -> Result<(), Error> {
+        if let Length::Exact(owed) = &mut self.length {
+            *owed = owed.checked_sub(data.len() as u64).ok_or_else(|| unlike("longer"))?;
+            if *owed == 0 {
+                self.body = None;
+            } else if is_last {
+                return Err(unlike("shorter"));
+            }
+        } else {
+            chunked::write_size(&mut self.encoded, data.len());
+            self.tail = CHUNK_END;
+            if is_last {
+                self.tail = LAST_CHUNK_END;
+                self.body = None;
+            }
+        }
+        self.data = data;
+        Ok(())
+    }
+
+    fn end(&mut self, trailers: Option<&HeaderMap>) -> Result<(), Error> {
+        self.body = None;
+        match (self.length, trailers) {
+            (Length::Exact(_), _) => return Err(unlike("shorter")),
+            (_, Some(trailers)) => chunked::write_last(&mut self.encoded, trailers),
+            (_, None) => self.encoded.extend_from_slice(LAST),
+        }
+        Ok(())
+    }
+}
+
+/// The body's own word goes before its header's: it is what will be written.
+fn length(headers: &HeaderMap, body: &impl Body) -> Length {
+    if body.is_end_stream() {
+        return Length::NONE;
+    }
+    let told = || content_length(headers).ok().flatten();
+    body.size_hint().exact().or_else(told).map_or(Length::Chunked, Length::Exact)
+}
+
+/// Whether a request without a body says so: where the method has one by its meaning (RFC 9110, section 8.6).
+fn tells_there_is_none<B>(request: &Request<B>) -> bool {
+    let method = request.method();
+    *method == Method::POST
+        || *method == Method::PUT
+        || *method == Method::PATCH
+        || request.headers().contains_key(CONTENT_LENGTH)
+}
+
+fn unlike(how: &'static str) -> Error {
+    Error::RequestBody(format!("it is {how} than its length").into())
+}
