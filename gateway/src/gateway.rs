@@ -52,6 +52,14 @@ pub enum ConfigSource {
     File { path: PathBuf, properties: Properties },
 }
 
+impl ConfigSource {
+    pub fn properties(&self) -> &Properties {
+        match self {
+            Self::Text { properties, .. } | Self::File { properties, .. } => properties,
+        }
+    }
+}
+
 /// Checks a configuration without running it. Returns what is no mistake but good to know: hidden routes. `folder` is where
 /// relative paths begin.
 ///

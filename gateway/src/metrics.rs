@@ -19,6 +19,8 @@ pub struct Metrics {
     connections_refused: Counter<u64>,
     log_lines_dropped: BoundCounter<u64>,
     reloads: Counter<u64>,
+    generation: BoundGauge<u64>,
+    config_good: BoundGauge<u64>,
     shared_reachable: BoundGauge<u64>,
     limits_together: BoundGauge<u64>,
     limited_by_share: BoundCounter<u64>,
@@ -71,6 +73,16 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             .u64_counter("turnpike_gateway_config_reload")
             .with_description("Configurations read again, by result")
             .build(),
+        generation: meter
+            .u64_gauge("turnpike_gateway_config_generation")
+            .with_description("Which configuration is in force: 1 for the first, one more for each that was taken over")
+            .build()
+            .bind(&[]),
+        config_good: meter
+            .u64_gauge("turnpike_gateway_config_good")
+            .with_description("1: what was last read is in force; 0: it was not good, and the one before stayed")
+            .build()
+            .bind(&[]),
         shared_reachable: meter
             .u64_gauge("turnpike_gateway_shared_reachable")
             .with_description("1: the Redis that gateways share answers; 0: sessions and idempotency keys are refused")
@@ -136,8 +148,12 @@ impl Metrics {
     pub fn answer_evicted(&self) {
         self.answers_evicted.add(1);
     }
+    pub fn generation(&self, generation: u64) {
+        self.generation.record(generation);
+    }
     pub fn reloaded(&self, ok: bool) {
         self.reloads.add(1, &[KeyValue::new("result", if ok { "ok" } else { "error" })]);
+        self.config_good.record(ok.into());
     }
 }
 

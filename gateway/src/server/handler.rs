@@ -58,6 +58,17 @@ where
         live.pipeline.call(request)
     }
 
+    /// Takes up each change also where no request comes: a core that is idle must not keep what was replaced.
+    pub async fn follow(&self) {
+        let mut changes = self.shared.changes();
+        while changes.changed().await.is_ok() {
+            let mut live = self.live.lock();
+            if live.snapshot.generation != self.shared.generation() {
+                self.renew(&mut live);
+            }
+        }
+    }
+
     #[cold]
     fn renew(&self, live: &mut Live<P>) {
         let snapshot = self.shared.snapshot();

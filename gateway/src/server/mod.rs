@@ -19,6 +19,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::{access_log::AccessLog, auth::Authority, idempotency::Records, shared::Redis, snapshot::Snapshot};
 
@@ -27,6 +28,7 @@ pub struct Shared {
     snapshot: ArcSwap<Snapshot>,
     /// That of the snapshot: one load tells a core whether it must look.
     generation: AtomicU64,
+    changes: watch::Sender<()>,
     beyond: Beyond,
 }
 
@@ -52,18 +54,24 @@ impl std::ops::Deref for Shared {
 impl Shared {
     pub fn new(snapshot: Snapshot, beyond: Beyond) -> Self {
         let generation = AtomicU64::new(snapshot.generation);
-        Self { snapshot: ArcSwap::from_pointee(snapshot), generation, beyond }
+        Self { snapshot: ArcSwap::from_pointee(snapshot), generation, changes: watch::Sender::new(()), beyond }
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }
 
-    /// Swaps the whole configuration. Cores take it up with their next request.
+    /// Swaps the whole configuration. Cores take it up at once, or with their next request if that comes first.
     pub fn replace(&self, snapshot: Arc<Snapshot>) {
         let generation = snapshot.generation;
         self.snapshot.store(snapshot);
         self.generation.store(generation, Ordering::Release);
+        self.changes.send_replace(());
+    }
+
+    /// Changes whenever the configuration has been swapped.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     pub fn generation(&self) -> u64 {

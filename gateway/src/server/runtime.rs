@@ -71,6 +71,7 @@ async fn serve(core: Core) -> anyhow::Result<()> {
         tokio::select! {
             _ = accepting => {}
             () = watchdog.run() => {}
+            () = handler.follow() => {}
         }
     }
     watchdog.drain();

@@ -11,6 +11,7 @@ mod live;
 mod proxy;
 mod rate_limit;
 mod reload;
+mod reload_storm;
 mod routing;
 mod running;
 mod session;

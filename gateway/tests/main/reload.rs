@@ -38,6 +38,9 @@ async fn a_changed_file_is_taken_over() {
     assert_eq!(connection.send("GET", "/", &[], "").await.body, "new");
     let config = gateway.ops("/config").await;
     assert_eq!((&config["generation"], &config["last_reload"]["ok"]), (&2.into(), &true.into()));
+    assert_eq!(config["last_reload"]["trigger"], "file_changed");
+    assert_eq!(config["last_reload"]["changed"][0], "routes[/].respond.body: \"new\", was \"old\"");
+    assert_eq!(config["configuration"]["routes"][0]["respond"]["body"], "new");
     gateway.stop().await;
 }
 
