@@ -13,7 +13,7 @@ pub mod duration;
 mod message;
 mod metadata;
 pub mod proxy;
-mod query;
+pub mod query;
 pub mod redirect;
 pub mod respond;
 mod rpc_status;

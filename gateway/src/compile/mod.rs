@@ -54,6 +54,7 @@ pub fn compile(config: &Config, sources: &Sources<'_>) -> Result<Snapshot, Vec<C
         pools: HashMap::new(),
         upstreams: Vec::new(),
         limiters: Limiters::new(sources.previous, sources.redis),
+        pending: Vec::new(),
         table: Table::default(),
         routes: Vec::new(),
     };
@@ -76,6 +77,8 @@ struct Compiler<'a> {
     pools: HashMap<&'a str, Option<prost_reflect::DescriptorPool>>,
     upstreams: Vec<Arc<Running>>,
     limiters: Limiters<'a>,
+    /// Routes that the table is to be made of.
+    pending: Vec<routes::Pending>,
     table: Table<Route>,
     routes: Vec<Listed>,
 }

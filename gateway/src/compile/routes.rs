@@ -1,17 +1,26 @@
 //! The section `routes:`. Explicit routes go into the table first: they hide derived ones.
 
-use std::sync::Arc;
+use std::{collections::HashSet, net::Ipv6Addr, sync::Arc};
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, Method, header::HOST};
 
 use super::{Compiler, policy::Level};
 use crate::{
     action::Action,
-    config::{self, Match},
+    config::{self, FieldMatch, Match},
     metrics::RouteMetrics,
-    route::{Conditions, Conflict, Policy, Route, Template},
+    route::{Conditions, Conflict, Kind, Policy, Route, Table, Template, Wanted},
     snapshot::Listed,
 };
+
+/// A route with one method and one host, as it goes into the table.
+pub(super) struct Pending {
+    /// Where it stands in the file.
+    path: String,
+    template: Template,
+    conditions: Conditions,
+    route: Arc<Route>,
+}
 
 /// A route that is about to go into the table.
 pub(super) struct Draft {
@@ -21,6 +30,8 @@ pub(super) struct Draft {
     pub template: String,
     /// None: any.
     pub methods: Vec<Method>,
+    /// None: any.
+    pub hosts: Vec<String>,
     pub conditions: Conditions,
     pub policy: Policy,
     pub action: Action,
@@ -48,6 +59,43 @@ impl Compiler<'_> {
                 self.service(&format!("routes[{at}]"), route, service);
             }
         }
+        self.settle();
+    }
+
+    /// Makes the table, and says which routes stand in each other's way.
+    fn settle(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        let entries = pending.iter().map(|own| (own.template.clone(), own.conditions.clone(), Arc::clone(&own.route)));
+        let (table, conflicts) = Table::new(entries);
+        self.table = table;
+        let mut is_hidden = vec![false; pending.len()];
+        let mut said = HashSet::new();
+        for Conflict { route, with, kind } in conflicts {
+            let (own, other) = (&pending[route], &pending[with]);
+            let (id, its) = (&own.route.id, &other.route.id);
+            if kind == Kind::Shadowed && own.conditions.derived && !other.conditions.derived {
+                if !std::mem::replace(&mut is_hidden[route], true) {
+                    self.notes.push(format!("{}: `{id}` is hidden by the route `{its}`", own.path));
+                }
+                continue;
+            }
+            let message = match kind {
+                Kind::Same => format!("no request can tell it from the route `{its}`"),
+                Kind::Shadowed => format!("is never taken: the route `{its}` takes all of its requests"),
+                Kind::Ambiguous => {
+                    format!("some requests fit this and the route `{its}` alike: a `priority` on one of them decides")
+                }
+            };
+            if said.insert((own.path.clone(), message.clone())) {
+                self.fault(own.path.as_str(), message);
+            }
+        }
+        let taken = pending.into_iter().zip(is_hidden).filter(|(_, is_hidden)| !is_hidden);
+        self.routes.extend(taken.map(|(own, _)| Listed {
+            template: own.template.text,
+            conditions: own.conditions,
+            route: own.route,
+        }));
     }
 
     /// A route with `match`.
@@ -73,6 +121,7 @@ impl Compiler<'_> {
             }
         };
         let methods = self.methods(path, matches);
+        let hosts = self.hosts(path, matches);
         let conditions = self.conditions(path, matches);
         let limits = self.limiters.section(
             &place(matches),
@@ -90,7 +139,18 @@ impl Compiler<'_> {
         let methods = if kind == "aggregate" && methods.is_empty() { vec![Method::GET] } else { methods };
         let name = route.name.clone();
         let template = matches.path.clone();
-        self.add(Draft { path: path.to_owned(), name, template, methods, conditions, policy, action, kind, upstream });
+        self.add(Draft {
+            path: path.to_owned(),
+            name,
+            template,
+            methods,
+            hosts,
+            conditions,
+            policy,
+            action,
+            kind,
+            upstream,
+        });
     }
 
     pub(super) fn add(&mut self, draft: Draft) {
@@ -113,69 +173,127 @@ impl Compiler<'_> {
             derived: draft.conditions.derived,
             metrics: RouteMetrics::new(&id),
         });
-        let conditions: Vec<_> = match draft.methods.as_slice() {
-            [] => vec![draft.conditions],
-            methods => methods
-                .iter()
-                .map(|method| Conditions { method: Some(method.clone()), ..draft.conditions.clone() })
-                .collect(),
-        };
-        for conditions in conditions {
-            match self.table.insert(template.clone(), conditions.clone(), Arc::clone(&route)) {
-                Ok(()) => {
-                    let listed = Listed { template: draft.template.clone(), conditions, route: Arc::clone(&route) };
-                    self.routes.push(listed);
-                }
-                Err(Conflict::Clash(other)) => {
-                    let message = format!("no request can tell it from the route `{}`", other.id);
-                    self.fault(draft.path.as_str(), message);
-                }
-                Err(Conflict::Hidden(other)) => {
-                    self.notes.push(format!("{}: `{id}` is hidden by the route `{}`", draft.path, other.id));
-                }
-            }
+        let methods = each(&draft.methods);
+        let hosts = each(&draft.hosts);
+        for (method, host) in methods.iter().flat_map(|method| hosts.iter().map(move |host| (method, host))) {
+            let conditions = Conditions { method: method.clone(), host: host.clone(), ..draft.conditions.clone() };
+            let (path, template, route) = (draft.path.clone(), template.clone(), Arc::clone(&route));
+            self.pending.push(Pending { path, template, conditions, route });
         }
     }
 
     fn methods(&mut self, path: &str, matches: &Match) -> Vec<Method> {
         let mut methods = Vec::new();
         for (at, name) in matches.method.0.iter().enumerate() {
+            let place = format!("{path}.match.method[{at}]");
             match name.parse::<Method>() {
+                Ok(method) if methods.contains(&method) => self.fault(place, format!("`{name}` is there already")),
                 Ok(method) if !name.is_empty() && *name == name.to_ascii_uppercase() => methods.push(method),
-                _ => self.fault(format!("{path}.match.method[{at}]"), format!("`{name}` is not a method such as GET")),
+                _ => self.fault(place, format!("`{name}` is not a method such as GET")),
             }
         }
         methods
     }
 
-    fn conditions(&mut self, path: &str, matches: &Match) -> Conditions {
-        let mut headers = Vec::new();
-        for (name, value) in &matches.headers {
-            match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-                (Ok(name), Ok(value)) => headers.push((name, (!value.is_empty()).then_some(value))),
-                _ => self.fault(format!("{path}.match.headers.{name}"), "not a header field"),
+    fn hosts(&mut self, path: &str, matches: &Match) -> Vec<String> {
+        let mut hosts = Vec::new();
+        for (at, written) in matches.host.0.iter().enumerate() {
+            let place = format!("{path}.match.host[{at}]");
+            let host = written.to_ascii_lowercase();
+            if hosts.contains(&host) {
+                self.fault(place, format!("`{written}` is there already"));
+            } else if is_host(&host) {
+                hosts.push(host);
+            } else {
+                self.fault(place, format!("`{written}` is not a name such as api.example or *.api.example"));
             }
         }
-        if let Some(host) = &matches.host
-            && (host.is_empty() || host.contains(['/', ':', ' ']) || host.trim_start_matches("*.").contains('*'))
-        {
-            self.fault(format!("{path}.match.host"), "must be a name such as api.example or *.api.example");
+        hosts
+    }
+
+    fn conditions(&mut self, path: &str, matches: &Match) -> Conditions {
+        let mut headers: Vec<(HeaderName, Wanted)> = Vec::new();
+        for (name, written) in &matches.headers {
+            let place = format!("{path}.match.headers.{name}");
+            match (HeaderName::try_from(name), wanted(written)) {
+                (_, Err(message)) => self.fault(place, message),
+                (Err(_), _) => self.fault(place, "not the name of a header"),
+                (Ok(HOST), _) => self.fault(place, "a host is asked for by `match.host`"),
+                (Ok(name), _) if headers.iter().any(|(other, _)| *other == name) => {
+                    self.fault(place, "is there already")
+                }
+                (Ok(name), Ok(wanted)) => headers.push((name, wanted)),
+            }
         }
-        Conditions { method: None, host: matches.host.clone(), headers, priority: matches.priority, derived: false }
+        let mut query = Vec::new();
+        for (name, written) in &matches.query {
+            match wanted(written) {
+                Ok(wanted) => query.push((name.clone(), wanted)),
+                Err(message) => self.fault(format!("{path}.match.query.{name}"), message),
+            }
+        }
+        Conditions { headers, query, priority: matches.priority, ..Conditions::default() }
+    }
+}
+
+/// Each of them, or none once.
+fn each<T: Clone>(items: &[T]) -> Vec<Option<T>> {
+    if items.is_empty() { vec![None] } else { items.iter().cloned().map(Some).collect() }
+}
+
+fn is_host(host: &str) -> bool {
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    match address {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok() && name == host,
+        None => {
+            let label = |label: &str| {
+                !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            };
+            name.len() <= 253 && name.split('.').all(label)
+        }
+    }
+}
+
+fn wanted(written: &FieldMatch) -> Result<Wanted, &'static str> {
+    match written {
+        FieldMatch::Exact(value) => Ok(Wanted::Exact(value.clone())),
+        FieldMatch::Prefix(prefix) if prefix.is_empty() => Err("an empty prefix asks for nothing: say `present: true`"),
+        FieldMatch::Prefix(prefix) => Ok(Wanted::Prefix(prefix.clone())),
+        FieldMatch::Present(true) => Ok(Wanted::Present),
+        FieldMatch::Present(false) => Ok(Wanted::Absent),
     }
 }
 
 /// What a route is recognised by in the next file: all that it matches.
 fn place(matches: &Match) -> String {
     let mut place = format!("{} {}", matches.method.0.join("|"), matches.path).trim_start().to_owned();
-    if let Some(host) = &matches.host {
-        place = format!("{place} @{host}");
+    if !matches.host.0.is_empty() {
+        place = format!("{place} @{}", matches.host.0.join("|"));
     }
     for (name, value) in &matches.headers {
         place = format!("{place} {name}={value}");
+    }
+    for (name, value) in &matches.query {
+        place = format!("{place} ?{name}={value}");
     }
     if matches.priority != 0 {
         place = format!("{place} !{}", matches.priority);
     }
     place
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_name_an_address_or_all_below_a_name() {
+        for good in ["localhost", "api.example", "*.api.example", "10.0.0.1", "[::1]", "xn--bcher-kva.example"] {
+            assert!(is_host(good), "{good}");
+        }
+        for wrong in ["", "*", "*.", "a.*.b", "*.*.a", "a..b", "a.example.", "a:80", "a/b", "[::1", "*.[::1]", "[x]"] {
+            assert!(!is_host(wrong), "{wrong}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 mod authentication;
 mod edge;
+mod matching;
 mod one_or_many;
 mod route;
 mod shared;
@@ -12,8 +13,9 @@ mod upstream;
 
 pub use authentication::{Authentication, Session};
 pub use edge::{Cors, Limits};
+pub use matching::{FieldMatch, Match};
 pub use one_or_many::OneOrMany;
-pub use route::{Idempotency, Match, Override, Route, Scopes};
+pub use route::{Idempotency, Override, Route, Scopes};
 pub use shared::Shared;
 pub use size::Size;
 pub use suggest::did_you_mean;

@@ -7,7 +7,7 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{OneOrMany, Size};
+use super::{Match, OneOrMany, Size};
 use crate::{
     action::{aggregate, duration, proxy, redirect, respond, transcode::ResponseConfig},
     limit,
@@ -62,25 +62,6 @@ pub struct Route {
     /// Of `grpc`: what differs for a method, by its name.
     #[serde(default)]
     pub methods: BTreeMap<String, Override>,
-}
-
-/// What a request must be. `match: { path: "/products/{id}", method: GET }`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Match {
-    pub path: String,
-    /// Default: any; GET for an aggregate.
-    #[serde(default)]
-    pub method: OneOrMany<String>,
-    /// `shop.example` or `*.shop.example`.
-    #[serde(default)]
-    pub host: Option<String>,
-    /// Headers with the value they must have; an empty one asks only that the header is there.
-    #[serde(default)]
-    pub headers: BTreeMap<String, String>,
-    /// Decides between routes that are equal otherwise; the greater wins. Default 0.
-    #[serde(default)]
-    pub priority: i32,
 }
 
 /// What differs for one method of a `grpc` route.

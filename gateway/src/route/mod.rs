@@ -1,16 +1,22 @@
 //! Which route a request takes: its path brought into one form (`path`), compared with templates (`template`) in a trie
-//! (`table`).
+//! (`table`), then told apart by `condition` among those with one path (`ends`). Routes that stand in each other's way are
+//! found when they load (`conflict`).
 
 mod condition;
+mod conflict;
+mod ends;
 mod host;
+#[cfg(test)]
+mod oracle;
 mod path;
 mod table;
 mod template;
 
-pub use condition::Conditions;
-pub use host::check_host;
+pub use condition::{Conditions, Wanted};
+pub use conflict::{Conflict, Kind};
+pub use host::{check_host, named as host};
 pub use path::normalise;
-pub use table::{Conflict, Match, Table};
+pub use table::{Candidate, Match, Table};
 pub use template::{Segment, Template};
 
 use std::{sync::Arc, time::Duration};

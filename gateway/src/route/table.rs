@@ -1,33 +1,35 @@
-//! All routes in a trie of path segments. Finding one costs by the length of the path, not by the number of routes.
+//! All routes in a trie of path segments. Finding one costs by the length of the path, not by the number of routes, and
+//! allocates nothing.
 //!
 //! At each segment a literal goes before `*`, and `*` before `**`; where the more exact branch leads nowhere, the next is
-//! tried. Routes with one template are told apart by their conditions, in the order of [`Conditions::rank`].
+//! tried. Templates with a verb have tries of their own, which go first. Routes with one template are told apart by their
+//! conditions, in the order of [`Conditions::rank`].
 
 use std::{collections::HashMap, sync::Arc};
 
 use http::{Method, request::Parts};
 
-use super::{Conditions, Segment, Template};
+use super::{
+    Conditions, Segment, Template,
+    condition::Asked,
+    conflict::{self, Conflict},
+    ends::{Ends, Entry},
+};
 
 /// Routes of any kind `T`, by template and conditions.
 pub struct Table<T> {
     root: Node<T>,
-    verbs: bool,
+    /// By verb, for templates such as `/jobs/{id}:cancel`.
+    verbs: HashMap<Box<str>, Node<T>>,
 }
 
 struct Node<T> {
     literals: HashMap<Box<str>, Node<T>>,
     any: Option<Box<Node<T>>>,
     /// Templates that end here.
-    ends: Vec<Entry<T>>,
+    ends: Ends<T>,
     /// Templates that end here with `**`.
-    rests: Vec<Entry<T>>,
-}
-
-struct Entry<T> {
-    template: Arc<Template>,
-    conditions: Conditions,
-    value: Arc<T>,
+    rests: Ends<T>,
 }
 
 /// What a path and a method lead to.
@@ -41,102 +43,126 @@ pub enum Match<'a, T> {
     NotFound,
 }
 
-/// Why a route doesn't go into the table.
-#[derive(Debug)]
-pub enum Conflict<T> {
-    /// A route that no request can tell from it is there already.
-    Clash(Arc<T>),
-    /// It is derived, and an explicit route takes all its requests.
-    Hidden(Arc<T>),
+/// A route whose template fits a path, and what the request lacks to take it.
+pub struct Candidate<'a, T> {
+    pub value: &'a Arc<T>,
+    pub template: &'a Template,
+    pub conditions: &'a Conditions,
+    /// Empty: it holds.
+    pub lacking: Vec<String>,
 }
 
 impl<T> Default for Node<T> {
     fn default() -> Self {
-        Self { literals: HashMap::new(), any: None, ends: Vec::new(), rests: Vec::new() }
+        Self { literals: HashMap::new(), any: None, ends: Ends::default(), rests: Ends::default() }
     }
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { root: Node::default(), verbs: false }
+        Self { root: Node::default(), verbs: HashMap::new() }
     }
 }
 
 impl<T> Table<T> {
-    /// Adds a route. Explicit ones go first: a derived one they hide is not added.
-    ///
-    /// # Errors
-    /// If it would be ambiguous, or never taken.
-    pub fn insert(&mut self, template: Template, conditions: Conditions, value: Arc<T>) -> Result<(), Conflict<T>> {
-        let mut node = &mut self.root;
-        let mut rest = false;
+    /// A table of routes, and where they stand in each other's way, by their places in the list.
+    pub fn new(routes: impl IntoIterator<Item = (Template, Conditions, Arc<T>)>) -> (Self, Vec<Conflict>) {
+        let mut table = Self::default();
+        for (number, (template, conditions, value)) in routes.into_iter().enumerate() {
+            let rank = conditions.rank();
+            table.ends(&template).insert(Entry { template: Arc::new(template), conditions, rank, number, value });
+        }
+        let mut conflicts = Vec::new();
+        table.root.conflicts(&mut conflicts);
+        table.verbs.values().for_each(|node| node.conflicts(&mut conflicts));
+        conflicts.sort_by_key(|conflict| (conflict.route, conflict.with));
+        (table, conflicts)
+    }
+
+    fn ends(&mut self, template: &Template) -> &mut Ends<T> {
+        let mut node = match &template.verb {
+            Some(verb) => self.verbs.entry(verb.as_str().into()).or_default(),
+            None => &mut self.root,
+        };
         for segment in &template.segments {
             match segment {
                 Segment::Literal(literal) => node = node.literals.entry(literal.as_str().into()).or_default(),
                 Segment::Any => node = node.any.get_or_insert_default(),
-                Segment::Rest => rest = true,
+                Segment::Rest => return &mut node.rests,
             }
         }
-        let entries = if rest { &mut node.rests } else { &mut node.ends };
-        for other in entries.iter().filter(|other| other.template.verb == template.verb) {
-            if other.conditions.clash(&conditions) {
-                return Err(Conflict::Clash(Arc::clone(&other.value)));
-            }
-            if other.conditions.hide(&conditions) {
-                return Err(Conflict::Hidden(Arc::clone(&other.value)));
-            }
-        }
-        self.verbs |= template.verb.is_some();
-        entries.push(Entry { template: Arc::new(template), conditions, value });
-        entries.sort_by_key(|entry| entry.conditions.rank());
-        Ok(())
+        &mut node.ends
     }
 
     /// The same table with other values.
     pub fn map<U>(&self, make: &impl Fn(&Arc<T>) -> Arc<U>) -> Table<U> {
-        Table { root: self.root.map(make), verbs: self.verbs }
+        let verbs = self.verbs.iter().map(|(verb, node)| (verb.clone(), node.map(make))).collect();
+        Table { root: self.root.map(make), verbs }
     }
 
     /// Finds the route of a normalised path.
     pub fn find(&self, path: &str, parts: &Parts) -> Match<'_, T> {
-        let mut search = Search { parts, verb: None, allowed: Vec::new() };
-        if self.verbs
-            && let Some(colon) = path.rfind(':')
-            && !path[colon..].contains('/')
+        let asked = Asked::new(parts);
+        let mut is_known = false;
+        let found = self.walk(path, &mut |ends| {
+            is_known = true;
+            ends.choose(&asked)
+        });
+        match found {
+            Some(entry) => Match::Found { value: &entry.value, template: &entry.template },
+            None if is_known => self.others(path, &asked),
+            None => Match::NotFound,
+        }
+    }
+
+    #[cold]
+    fn others(&self, path: &str, asked: &Asked<'_>) -> Match<'_, T> {
+        let mut allowed = Vec::new();
+        self.walk::<()>(path, &mut |ends| {
+            ends.allowed(asked, &mut allowed);
+            None
+        });
+        if allowed.is_empty() {
+            return Match::NotFound;
+        }
+        if allowed.contains(&Method::GET) {
+            allowed.push(Method::HEAD);
+        }
+        allowed.push(Method::OPTIONS);
+        allowed.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        allowed.dedup();
+        Match::MethodNotAllowed(allowed)
+    }
+
+    /// Every route whose template fits the path, in the order they are asked.
+    pub fn candidates(&self, path: &str, parts: &Parts) -> Vec<Candidate<'_, T>> {
+        let asked = Asked::new(parts);
+        let mut candidates = Vec::new();
+        self.walk::<()>(path, &mut |ends| {
+            let mut entries: Vec<_> = ends.entries().collect();
+            entries.sort_by_key(|entry| (entry.rank, entry.number));
+            candidates.extend(entries.into_iter().map(|entry| Candidate {
+                value: &entry.value,
+                template: &entry.template,
+                conditions: &entry.conditions,
+                lacking: entry.conditions.lacking(&asked),
+            }));
+            None
+        });
+        candidates
+    }
+
+    /// Shows every place where a template that fits the path ends, the most exact first, until `see` has found what it
+    /// wants.
+    fn walk<'t, R>(&'t self, path: &str, see: &mut impl FnMut(&'t Ends<T>) -> Option<R>) -> Option<R> {
+        if !self.verbs.is_empty()
+            && let Some((before, verb)) = path.rsplit_once(':')
+            && let Some(node) = self.verbs.get(verb)
+            && let Some(found) = node.descend(remainder(before), see)
         {
-            search.verb = Some(&path[colon + 1..]);
-            if let Some(entry) = search.descend(&self.root, remainder(&path[..colon])) {
-                return entry.found();
-            }
-            search.verb = None;
+            return Some(found);
         }
-        match search.descend(&self.root, remainder(path)) {
-            Some(entry) => entry.found(),
-            None if search.allowed.is_empty() => Match::NotFound,
-            None => Match::MethodNotAllowed(search.allow()),
-        }
-    }
-}
-
-impl<T> Node<T> {
-    fn map<U>(&self, make: &impl Fn(&Arc<T>) -> Arc<U>) -> Node<U> {
-        let entries = |entries: &[Entry<T>]| entries.iter().map(|entry| entry.map(make)).collect();
-        Node {
-            literals: self.literals.iter().map(|(literal, node)| (literal.clone(), node.map(make))).collect(),
-            any: self.any.as_ref().map(|node| Box::new(node.map(make))),
-            ends: entries(&self.ends),
-            rests: entries(&self.rests),
-        }
-    }
-}
-
-impl<T> Entry<T> {
-    fn map<U>(&self, make: &impl Fn(&Arc<T>) -> Arc<U>) -> Entry<U> {
-        Entry { template: Arc::clone(&self.template), conditions: self.conditions.clone(), value: make(&self.value) }
-    }
-
-    fn found(&self) -> Match<'_, T> {
-        Match::Found { value: &self.value, template: &self.template }
+        self.root.descend(remainder(path), see)
     }
 }
 
@@ -145,79 +171,57 @@ fn remainder(path: &str) -> Option<&str> {
     path.strip_prefix('/').filter(|rest| !rest.is_empty())
 }
 
-struct Search<'p> {
-    parts: &'p Parts,
-    verb: Option<&'p str>,
-    /// Methods of routes that would have matched with one of them.
-    allowed: Vec<Method>,
-}
-
-impl Search<'_> {
-    fn descend<'t, T>(&mut self, node: &'t Node<T>, rest: Option<&str>) -> Option<&'t Entry<T>> {
+impl<T> Node<T> {
+    fn descend<'t, R>(&'t self, rest: Option<&str>, see: &mut impl FnMut(&'t Ends<T>) -> Option<R>) -> Option<R> {
         let Some(rest) = rest else {
-            return self.choose(&node.ends).or_else(|| self.choose(&node.rests));
+            return [&self.ends, &self.rests].into_iter().filter(|ends| !ends.is_empty()).find_map(see);
         };
         let (segment, after) = match rest.find('/') {
             Some(slash) => (&rest[..slash], Some(&rest[slash + 1..])),
             None => (rest, None),
         };
-        if let Some(child) = node.literals.get(segment)
-            && let Some(found) = self.descend(child, after)
+        if let Some(child) = self.literals.get(segment)
+            && let Some(found) = child.descend(after, see)
         {
             return Some(found);
         }
         if !segment.is_empty()
-            && let Some(child) = &node.any
-            && let Some(found) = self.descend(child, after)
+            && let Some(child) = &self.any
+            && let Some(found) = child.descend(after, see)
         {
             return Some(found);
         }
-        self.choose(&node.rests)
+        if self.rests.is_empty() { None } else { see(&self.rests) }
     }
 
-    fn choose<'t, T>(&mut self, entries: &'t [Entry<T>]) -> Option<&'t Entry<T>> {
-        let mut head = None;
-        for entry in entries {
-            if entry.template.verb.as_deref() != self.verb || !entry.conditions.hold(self.parts) {
-                continue;
-            }
-            match &entry.conditions.method {
-                None => return head.or(Some(entry)),
-                Some(method) if *method == self.parts.method => return Some(entry),
-                // Whatever answers GET answers HEAD, unless a route for HEAD follows.
-                Some(method) if self.parts.method == Method::HEAD && *method == Method::GET => {
-                    head = head.or(Some(entry))
-                }
-                Some(method) => self.allowed.push(method.clone()),
-            }
-        }
-        head
+    fn conflicts(&self, conflicts: &mut Vec<Conflict>) {
+        conflicts.extend(conflict::within(&self.ends));
+        conflicts.extend(conflict::within(&self.rests));
+        self.literals.values().chain(self.any.as_deref()).for_each(|node| node.conflicts(conflicts));
     }
 
-    /// The methods for `Allow`, each once, in alphabetical order.
-    fn allow(mut self) -> Vec<Method> {
-        if self.allowed.contains(&Method::GET) {
-            self.allowed.push(Method::HEAD);
+    fn map<U>(&self, make: &impl Fn(&Arc<T>) -> Arc<U>) -> Node<U> {
+        Node {
+            literals: self.literals.iter().map(|(literal, node)| (literal.clone(), node.map(make))).collect(),
+            any: self.any.as_ref().map(|node| Box::new(node.map(make))),
+            ends: self.ends.map(make),
+            rests: self.rests.map(make),
         }
-        self.allowed.push(Method::OPTIONS);
-        self.allowed.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        self.allowed.dedup();
-        self.allowed
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::Kind;
 
     fn table(routes: &[(&str, &str)]) -> Table<String> {
-        let mut table = Table::default();
-        for (method, template) in routes {
+        let routes = routes.iter().map(|(method, template)| {
             let conditions = Conditions { method: Some(method.parse().unwrap()), ..Conditions::default() };
-            let template = Template::parse(template).unwrap();
-            let value = Arc::new(template.text.clone());
-            assert!(table.insert(template, conditions, value).is_ok());
-        }
+            (Template::parse(template).unwrap(), conditions, Arc::new((*template).to_owned()))
+        });
+        let (table, conflicts) = Table::new(routes);
+        assert_eq!(conflicts, []);
         table
     }
 
@@ -241,6 +245,7 @@ mod tests {
             ("GET", "/products/{id}/reviews"),
             ("POST", "/products/{id}:archive"),
             ("GET", "/"),
+            ("GET", "/lists/{id}/"),
         ]);
         for (method, path, route) in [
             ("GET", "/products/new", "/products/new"),
@@ -249,6 +254,8 @@ mod tests {
             ("GET", "/products/42/reviews", "/products/{id}/reviews"),
             ("GET", "/products/42/other", "/{rest=**}"),
             ("GET", "/products/", "/{rest=**}"),
+            ("GET", "/lists/7/", "/lists/{id}/"),
+            ("GET", "/lists/7", "/{rest=**}"),
             ("GET", "/products/a:b", "/products/{id}"),
             ("POST", "/products/a:archive", "/products/{id}:archive"),
             ("GET", "/", "/"),
@@ -273,14 +280,55 @@ mod tests {
         assert_eq!(find(&table, "GET", "/products/42/"), "404");
     }
 
+    fn conflicts(routes: &[Conditions]) -> Vec<(usize, usize, Kind)> {
+        let names = ["/things/{id}", "/things/{other}"];
+        let routes = routes
+            .iter()
+            .enumerate()
+            .map(|(at, conditions)| (Template::parse(names[at % 2]).unwrap(), conditions.clone(), Arc::new(())));
+        Table::new(routes).1.into_iter().map(|conflict| (conflict.route, conflict.with, conflict.kind)).collect()
+    }
+
+    fn get() -> Conditions {
+        Conditions { method: Some(Method::GET), ..Conditions::default() }
+    }
+
+    fn on(host: &str) -> Conditions {
+        Conditions { host: Some(host.to_owned()), ..get() }
+    }
+
     #[test]
-    fn what_no_request_can_tell_apart_clashes() {
-        let mut table = table(&[("GET", "/products/{id}")]);
-        let get = |derived| Conditions { method: Some(Method::GET), derived, ..Conditions::default() };
-        let template = || Template::parse("/products/{other}").unwrap();
-        assert!(matches!(table.insert(template(), get(false), Arc::default()), Err(Conflict::Clash(_))));
-        assert!(matches!(table.insert(template(), get(true), Arc::default()), Err(Conflict::Hidden(_))));
-        let host = Conditions { host: Some("a.example".into()), ..get(false) };
-        assert!(table.insert(template(), host, Arc::default()).is_ok());
+    fn what_no_request_can_tell_apart_is_found() {
+        assert_eq!(conflicts(&[get(), get()]), [(1, 0, Kind::Same)]);
+        assert_eq!(conflicts(&[on("a.test"), on("b.test"), on("a.test")]), [(2, 0, Kind::Same)]);
+        assert_eq!(conflicts(&[get(), Conditions::default(), on("a.test")]), []);
+    }
+
+    #[test]
+    fn what_is_never_taken_is_found() {
+        let derived = Conditions { derived: true, ..get() };
+        assert_eq!(conflicts(&[derived.clone(), Conditions::default()]), [(0, 1, Kind::Shadowed)]);
+        assert_eq!(conflicts(&[on("a.test"), derived]), []);
+        let first = Conditions { priority: 1, ..get() };
+        assert_eq!(conflicts(&[get(), first]), [(0, 1, Kind::Shadowed)]);
+        let below = Conditions { priority: 1, ..on("*.test") };
+        assert_eq!(conflicts(&[on("a.test"), below]), [(0, 1, Kind::Shadowed)]);
+    }
+
+    #[test]
+    fn what_could_be_meant_for_two_is_found() {
+        let header = |priority| Conditions {
+            headers: vec![(http::HeaderName::from_static("x-beta"), crate::route::Wanted::Present)],
+            priority,
+            ..get()
+        };
+        assert_eq!(conflicts(&[on("a.test"), header(0)]), [(1, 0, Kind::Ambiguous)]);
+        assert_eq!(
+            conflicts(&[on("*.a.test"), header(0), on("b.test")]),
+            [(1, 0, Kind::Ambiguous), (2, 1, Kind::Ambiguous)]
+        );
+        assert_eq!(conflicts(&[on("a.test"), header(1)]), []);
+        // The narrower goes first.
+        assert_eq!(conflicts(&[on("*.test"), on("a.test")]), []);
     }
 }

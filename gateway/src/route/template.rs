@@ -49,7 +49,13 @@ impl Template {
         if template.verb.as_deref() == Some("") {
             return Err("nothing follows the colon".to_owned());
         }
-        for part in split_outside_braces(body)? {
+        let parts = split_outside_braces(body)?;
+        for (at, part) in parts.iter().enumerate() {
+            // A slash at the end is part of the path.
+            if part.is_empty() && at > 0 && at + 1 == parts.len() {
+                template.segments.push(Segment::Literal(String::new()));
+                break;
+            }
             template.push(part)?;
         }
         if let Some(at) = template.segments.iter().position(|segment| *segment == Segment::Rest)
@@ -201,6 +207,7 @@ mod tests {
         );
         assert_eq!(variables("/files/{rest=**}", "/files/a/b/"), [pair("rest", "a/b/")]);
         assert_eq!(variables("/files/{rest=**}", "/files"), [pair("rest", "")]);
+        assert_eq!(variables("/things/{id}/", "/things/7/"), [pair("id", "7")]);
         assert_eq!(variables("/jobs/{id}:cancel", "/jobs/7:cancel"), [pair("id", "7")]);
     }
 

@@ -70,16 +70,62 @@ routes:
 ",
         &["routes[1]: no request can tell it from the route `GET /items/{id}`"],
     );
-    assert!(
-        check(
-            "
+}
+
+#[test]
+fn a_route_that_is_never_taken_is_refused() {
+    refused(
+        "
 routes:
   - { match: { path: '/items/{id}', method: GET }, respond: { status: 200 } }
   - { match: { path: '/items/{id}', method: GET, host: a.test }, respond: { status: 200 } }
-  - { match: { path: '/items/{id}', method: GET, priority: 1 }, respond: { status: 200 } }
+  - { match: { path: '/items/{id}', method: GET, priority: 1 }, name: first, respond: { status: 200 } }
+",
+        &["routes[0]: is never taken: the route `first` takes all of its requests"],
+    );
+}
+
+#[test]
+fn a_request_that_could_be_meant_for_two_routes_is_refused_until_a_priority_decides() {
+    let routes = |priority: &str| {
+        format!(
+            "
+routes:
+  - {{ match: {{ path: /a, host: a.test }}, name: host, respond: {{ status: 200 }} }}
+  - {{ match: {{ path: /a, method: GET{priority} }}, respond: {{ status: 200 }} }}
+  - {{ match: {{ path: /a, host: '*.test' }}, name: hosts, respond: {{ status: 200 }} }}
 "
         )
-        .is_ok()
+    };
+    refused(
+        &routes(""),
+        &[
+            "routes[1]: some requests fit this and the route `host` alike: a `priority` on one of them decides",
+            "routes[2]: some requests fit this and the route `GET /a` alike: a `priority` on one of them decides",
+        ],
+    );
+    assert_eq!(check(&routes(", priority: 1")).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn what_can_not_be_matched_is_refused() {
+    refused(
+        "
+routes:
+  - { match: { path: /a, method: [GET, GET], host: [a.test, A.test, 'b:80', '*.*.c'] }, respond: { status: 200 } }
+  - match: { path: /b, headers: { host: a.test, 'x y': '1', X-A: '1', x-a: '2' }, query: { v: { prefix: '' } } }
+    respond: { status: 200 }
+",
+        &[
+            "routes[0].match.method[1]: `GET` is there already",
+            "routes[0].match.host[1]: `A.test` is there already",
+            "routes[0].match.host[2]: `b:80` is not a name such as api.example or *.api.example",
+            "routes[0].match.host[3]: `*.*.c` is not a name such as api.example or *.api.example",
+            "routes[1].match.headers.host: a host is asked for by `match.host`",
+            "routes[1].match.headers.x y: not the name of a header",
+            "routes[1].match.headers.x-a: is there already",
+            "routes[1].match.query.v: an empty prefix asks for nothing: say `present: true`",
+        ],
     );
 }
 
