@@ -263,6 +263,8 @@ impl Member {
         let at = |name: &str| addresses[name].to_string();
         if self.role == "gateway" {
             set("GATEWAY_ADDRESS", self.listen.unwrap().to_string());
+            // Nobody stands in front of it who would have to hear of its leaving.
+            set("TURNPIKE__SERVE_ON", "0s".to_owned());
             set("KEYS_FILE", folder.join("keys.yaml").display().to_string());
             set("REDIS", options.redis.clone());
             for name in ["product/1", "product/2", "broker/1", "broker/2"] {

@@ -175,9 +175,14 @@ impl Role for Gateway {
             // It stays on the roll while it drains: it still lets requests pass.
             tokio::spawn(async move { redis.attend(&left).await })
         });
+        let leaving = async {
+            shutdown.leaving().cancelled().await;
+            readiness.not_ready("role", "leaving: everything is still served, but somebody else should be asked");
+            shutdown.draining().cancelled().await;
+        };
         tokio::select! {
             () = reloader.run(shutdown.draining()) => {}
-            () = shutdown.draining().cancelled() => {}
+            () = leaving => {}
         }
         readiness.not_ready("role", "draining");
         let mut result = Ok(());

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
 };
 
+use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceBuilder};
 
 use crate::{
@@ -12,8 +13,8 @@ use crate::{
     auth::Authority,
     idempotency::Records,
     layers::{
-        Request, Response, action, authenticate, authorise, cors, deadline, idempotency, limits, load_shed, observe,
-        panic_guard, rate_limit, request_id, rescue, route_match, security_headers,
+        Request, Response, action, authenticate, authorise, cors, deadline, farewell, idempotency, limits, load_shed,
+        observe, panic_guard, rate_limit, request_id, rescue, route_match, security_headers,
     },
     metrics::RouteMetrics,
     route::Local,
@@ -29,6 +30,8 @@ pub struct Surroundings {
     /// This core's share of the requests in flight.
     pub in_flight: Arc<AtomicUsize>,
     pub cores: usize,
+    /// Cancelled when the gateway drains.
+    pub draining: Arc<CancellationToken>,
 }
 
 /// One core's pipeline for one snapshot.
@@ -47,6 +50,8 @@ pub fn pipeline(
         .layer(request_id::Layer)
         // Sees every answer there is, also those that the layers below make.
         .layer(observe::Layer { access_log, unmatched })
+        // A stream of events would last as long as the drain may; its client finds another gateway by itself.
+        .layer(farewell::Layer(Arc::clone(&around.draining)))
         // A page of another origin must be able to read errors too; and a preflight carries no credentials to check.
         .layer(cors::Layer(edge.cors.clone()))
         // On every answer, errors included.

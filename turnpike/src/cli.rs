@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use gateway::action::duration;
 
 /// An API gateway and an event bus, with a shop behind it to try them on. Without a command: `up`.
 #[derive(Parser)]
@@ -105,6 +106,12 @@ pub struct Gateway {
     /// Cores of the data plane; default: all.
     #[arg(long)]
     pub cores: Option<usize>,
+    /// How long it serves on after SIGTERM while /readyz already says 503, so that nobody sends more.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse, env = "TURNPIKE__SERVE_ON")]
+    pub serve_on: Duration,
+    /// How long open requests may then take to finish.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse, env = "TURNPIKE__DRAIN")]
+    pub drain: Duration,
     /// The OTLP/gRPC endpoint that gets the traces.
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp: Option<String>,

@@ -135,8 +135,8 @@ async fn readyz(State((board, shutdown)): State<(OpsBoard, Shutdown)>) -> impl I
         .filter(|(_, readiness)| !readiness.is_ready())
         .map(|(name, readiness)| (name.clone(), readiness.reasons()))
         .collect();
-    if shutdown.draining().is_cancelled() {
-        waiting.insert("process".to_owned(), BTreeMap::from([("drain", "shutting down".to_owned())]));
+    if shutdown.leaving().is_cancelled() {
+        waiting.insert("process".to_owned(), BTreeMap::from([("shutdown", "shutting down".to_owned())]));
     }
     let status = if waiting.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "ready": waiting.is_empty(), "waiting": waiting })))

@@ -1,4 +1,4 @@
-//! Stopping in two steps: first finish what is open (drain), then drop it.
+//! Stopping in steps: say that one leaves, finish what is open (drain), then drop it.
 
 use std::time::Duration;
 
@@ -6,9 +6,11 @@ use tokio_util::sync::CancellationToken;
 
 /// Tells every part of a role when to stop. Clones speak of the same shutdown.
 ///
-/// `drain` comes first: accept nothing new, finish what was started. `drop` ends the patience: return now.
+/// `leave` comes first, where there is time for it: serve on, but say that one isn't ready, so that whoever sends work sends
+/// it elsewhere. Then `drain`: accept nothing new, finish what was started. `drop` ends the patience: return now.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
+    leave: CancellationToken,
     drain: CancellationToken,
     drop: CancellationToken,
 }
@@ -16,6 +18,11 @@ pub struct Shutdown {
 impl Shutdown {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Cancelled when nobody should send anything new. All of it is still served until the drain.
+    pub fn leaving(&self) -> &CancellationToken {
+        &self.leave
     }
 
     /// Cancelled when nothing new may be begun.
@@ -28,8 +35,19 @@ impl Shutdown {
         &self.drop
     }
 
+    /// Leaves: serves on for `notice`, then begins the drain.
+    pub fn leave(&self, notice: Duration, patience: Duration) {
+        self.leave.cancel();
+        let own = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(notice).await;
+            own.begin(patience);
+        });
+    }
+
     /// Begins the drain; `patience` later everything is dropped.
     pub fn begin(&self, patience: Duration) {
+        self.leave.cancel();
         self.drain.cancel();
         let drop = self.drop.clone();
         tokio::spawn(async move {
@@ -40,13 +58,14 @@ impl Shutdown {
 
     /// Drops everything now.
     pub fn escalate(&self) {
+        self.leave.cancel();
         self.drain.cancel();
         self.drop.cancel();
     }
 
     /// A shutdown that ends with this one, and can be ended alone.
     pub fn child(&self) -> Self {
-        Self { drain: self.drain.child_token(), drop: self.drop.child_token() }
+        Self { leave: self.leave.child_token(), drain: self.drain.child_token(), drop: self.drop.child_token() }
     }
 }
 
@@ -63,6 +82,19 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(4_999)).await;
         assert!(!child.dropping().is_cancelled());
         child.dropping().cancelled().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_leaves_serves_on_first() {
+        let shutdown = Shutdown::new();
+        shutdown.leave(Duration::from_secs(10), Duration::from_secs(30));
+        assert!(shutdown.child().leaving().is_cancelled());
+        tokio::time::sleep(Duration::from_millis(9_999)).await;
+        assert!(!shutdown.draining().is_cancelled());
+        let begun = tokio::time::Instant::now();
+        shutdown.dropping().cancelled().await;
+        assert!(shutdown.draining().is_cancelled());
+        assert_eq!(begun.elapsed().as_secs(), 30);
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ pub mod authenticate;
 pub mod authorise;
 pub mod cors;
 pub mod deadline;
+pub mod farewell;
 pub mod idempotency;
 pub mod limits;
 pub mod load_shed;

@@ -53,6 +53,7 @@ async fn serve(core: Core) -> anyhow::Result<()> {
         access_log: shared.access_log.clone(),
         in_flight: Arc::default(),
         cores: shared.cores,
+        draining: Arc::new(shutdown.draining().clone()),
     };
     let build = move |snapshot: &Snapshot, worker: &Arc<Worker>| pipeline(snapshot, worker, &around);
     let handler = Arc::new(Handler::new(shared, build));

@@ -16,6 +16,7 @@ mod routing;
 mod running;
 mod session;
 mod shared;
+mod shutdown;
 mod transcode_properties;
 mod transcode_request;
 mod transcode_response;

@@ -5,9 +5,6 @@ use lifecycle::{Ops, Shutdown};
 use super::{attend, stop_on_signal};
 use crate::{cli::Gateway, secret, shop};
 
-/// How long open requests may take to finish once the process was told to stop.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
-
 pub fn main(options: Gateway) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(options))
@@ -34,7 +31,7 @@ async fn run(options: Gateway) -> anyhow::Result<()> {
     })
     .await?;
     let shutdown = Shutdown::new();
-    tokio::spawn(stop_on_signal(shutdown.clone(), PATIENCE));
+    tokio::spawn(stop_on_signal(shutdown.clone(), options.serve_on, options.drain));
     let done = attend(Box::new(gateway), ops, &shutdown).await;
     tokio::task::spawn_blocking(|| telemetry.shutdown()).await?;
     done

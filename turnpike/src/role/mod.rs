@@ -78,7 +78,7 @@ where
     let ops = Ops::bind(process.ops).await?;
     let root = secret::read_or_make(&process.root_secret)?;
     let shutdown = Shutdown::new();
-    tokio::spawn(stop_on_signal(shutdown.clone(), process.drain));
+    tokio::spawn(stop_on_signal(shutdown.clone(), Duration::ZERO, process.drain));
     // Until the role is there, the ops listener says that it isn't ready, and a signal ends the wait.
     let starting = async {
         let bus = ::bus::redis::open(&process.bus).await.with_context(|| {
@@ -111,16 +111,21 @@ async fn attend(role: Box<dyn Role>, ops: Ops, shutdown: &Shutdown) -> anyhow::R
     done
 }
 
-/// Begins the drain at the first SIGINT or SIGTERM, drops everything at the second.
-pub async fn stop_on_signal(shutdown: Shutdown, patience: Duration) {
+/// Stops at the first SIGINT or SIGTERM, drops everything at the second. SIGTERM comes from whoever runs many of us: for
+/// `notice`, the process serves on while it says that it isn't ready. A person who presses Ctrl-C doesn't wait for that.
+pub async fn stop_on_signal(shutdown: Shutdown, notice: Duration, patience: Duration) {
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         tracing::error!("signals can't be received: stop the process by kill -9");
         return;
     };
-    tokio::select! { _ = interrupt.recv() => {} _ = terminate.recv() => {} }
-    tracing::info!("stopping: finishing what is open; a second signal drops it");
-    shutdown.begin(patience);
+    let notice = tokio::select! { _ = interrupt.recv() => Duration::ZERO, _ = terminate.recv() => notice };
+    tracing::info!(?notice, "stopping: finishing what is open; a second signal drops it");
+    if notice.is_zero() {
+        shutdown.begin(patience);
+    } else {
+        shutdown.leave(notice, patience);
+    }
     tokio::select! { _ = interrupt.recv() => {} _ = terminate.recv() => {} }
     shutdown.escalate();
 }

@@ -52,7 +52,7 @@ async fn up(options: cli::Up, settings: Settings) -> anyhow::Result<()> {
     let supervisor = Supervisor::new(ops.board());
     let shutdown = Shutdown::new();
     let serving = tokio::spawn(ops.run(shutdown.child()));
-    tokio::spawn(role::stop_on_signal(shutdown.clone(), PATIENCE));
+    tokio::spawn(role::stop_on_signal(shutdown.clone(), Duration::ZERO, PATIENCE));
 
     let plan =
         plan::Plan { options, settings, folder: folder.path().to_owned(), root, bus, credentials, ops: ops_address };
