@@ -9,6 +9,8 @@ use std::{
 use principal::Principal;
 
 use crate::{
+    address::Said,
+    auth::Kind,
     error::{Error, ErrorKind},
     route::Local,
 };
@@ -28,6 +30,12 @@ pub struct RequestContext {
     pub variables: Variables,
     /// It came in by a listener that is bound to a loopback address.
     pub(crate) loopback: bool,
+    /// It came by https.
+    pub(crate) secure: bool,
+    /// What proxies in front say of it, where they are trusted; `client` and `secure` are as they say.
+    pub(crate) said: Option<Arc<Said>>,
+    /// What the request was authenticated with.
+    pub(crate) kind: Option<Kind>,
     /// The id of the API key the request was authenticated with.
     pub(crate) api_key: Option<Arc<str>>,
     /// The matched route; set by the route layer.
@@ -67,10 +75,23 @@ impl RequestContext {
             principal: None,
             variables: Arc::default(),
             loopback: false,
+            secure: false,
+            said: None,
+            kind: None,
             api_key: None,
             route: None,
             outcome: Arc::default(),
         }
+    }
+
+    /// Takes over what trusted proxies say.
+    pub(crate) fn behind(&mut self, said: Said) {
+        if said.client != self.client.ip() {
+            // Its port nobody tells.
+            self.client = SocketAddr::new(said.client, 0);
+        }
+        self.secure = said.secure.unwrap_or(self.secure);
+        self.said = Some(Arc::new(said));
     }
 
     /// The context that travels with a request.
@@ -83,6 +104,11 @@ impl RequestContext {
 
     pub(crate) fn of_mut<B>(request: &mut http::Request<B>) -> Result<&mut Self, Error> {
         request.extensions_mut().get_mut().ok_or_else(missing)
+    }
+
+    /// `http` or `https`, as the client sees it.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 
     /// The matched route.

@@ -36,15 +36,21 @@ pub enum ErrorKind {
     Conflict,
     /// An Idempotency-Key that belongs to another request.
     KeyReused,
+    /// The request took too long to arrive.
+    RequestTimeout,
     PreconditionFailed,
     BodyTooLarge,
     UnsupportedMediaType,
     HeadersTooLarge,
     UriTooLong,
     RateLimited,
+    /// More requests of one caller under way than may be.
+    TooManyAtOnce,
     ClientClosed,
     Internal,
     Unimplemented,
+    /// A version of HTTP that is not spoken here.
+    VersionNotSupported,
     BadGateway,
     Unavailable,
     Overloaded,

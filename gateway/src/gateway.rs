@@ -20,11 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     access_log::AccessLog,
-    auth::{Authority, session::Sessions},
+    auth::{Authority, revocation, session::Sessions},
     compile::{Sources, compile},
     config::{Config, ConfigError, Properties},
     idempotency::Records,
     ops,
+    overload::{Gauges, Overload},
     reload::{Loader, Reloader, adopt},
     server::{self, Beyond, Bound, Core, Shared},
     shared::{self, Redis},
@@ -39,6 +40,8 @@ pub struct Options {
     /// Descriptor sets that `descriptors:` can name; any other name is a file.
     pub descriptors: BTreeMap<String, Bytes>,
     pub root: RootSecret,
+    /// The bus that revocations come by, where it is in this process; None: the one in the Redis of the configuration.
+    pub bus: Option<bus::Bus>,
     /// How many cores it uses; None: all.
     pub cores: Option<usize>,
 }
@@ -87,6 +90,14 @@ pub fn check(
 /// # Errors
 /// If the configuration is not good, the key file can't be read, or a port is taken.
 pub async fn build(options: Options) -> anyhow::Result<Gateway> {
+    build_with(options, Gauges::default()).await
+}
+
+/// The same where memory and delays are told by other gauges than the system's.
+///
+/// # Errors
+/// As [`build`].
+pub async fn build_with(options: Options, gauges: Gauges) -> anyhow::Result<Gateway> {
     let cores = match options.cores {
         Some(cores) => cores.max(1),
         None => thread::available_parallelism().map_or(1, NonZeroUsize::get),
@@ -97,6 +108,7 @@ pub async fn build(options: Options) -> anyhow::Result<Gateway> {
     }
     let redis = Redis::open(&config.shared).await?;
     let sessions = Arc::new(Sessions::new(redis.clone()));
+    let revocations = revocation::begin(&config, options.bus, &sessions).await.map_err(not_good)?;
     let loader = Loader {
         source: options.source,
         descriptors: options.descriptors,
@@ -114,10 +126,11 @@ pub async fn build(options: Options) -> anyhow::Result<Gateway> {
     }
     let signer = Signer::new(ISSUER, &options.root);
     let access_log = AccessLog::start().context("access log")?;
+    let overload = Arc::new(Overload::new(cores, gauges));
     let reloader = Reloader::new(loader, loaded, |snapshot, keys| {
-        let authority = Arc::new(Authority { signer, keys: ArcSwap::from_pointee(keys), sessions });
+        let authority = Arc::new(Authority { signer, keys: ArcSwap::from_pointee(keys), sessions, revocations });
         let records = Arc::new(Records::new(redis.clone()));
-        Shared::new(snapshot, Beyond { authority, records, redis, access_log, cores })
+        Shared::new(snapshot, Beyond { authority, records, redis, access_log, overload, admission: Arc::default(), cores })
     });
     Ok(Gateway { reloader: Arc::new(reloader), listeners, readiness: Readiness::default() })
 }
@@ -175,6 +188,11 @@ impl Role for Gateway {
             // It stays on the roll while it drains: it still lets requests pass.
             tokio::spawn(async move { redis.attend(&left).await })
         });
+        let watched = Arc::clone(shared);
+        let stop = left.clone();
+        tokio::spawn(async move {
+            watched.overload.watch(|| watched.snapshot().edge.overload.clone(), &stop).await;
+        });
         let leaving = async {
             shutdown.leaving().cancelled().await;
             readiness.not_ready("role", "leaving: everything is still served, but somebody else should be asked");
@@ -208,7 +226,7 @@ fn start(shared: &Arc<Shared>, listeners: Vec<Bound>, shutdown: &Shutdown) -> an
         }
     }
     let spawn = |(number, sockets)| {
-        let core = Core { shared: Arc::clone(shared), sockets, shutdown: shutdown.clone() };
+        let core = Core { number, shared: Arc::clone(shared), sockets, shutdown: shutdown.clone() };
         let (ended, end) = oneshot::channel();
         thread::Builder::new().name(format!("gateway-{number}")).spawn(move || {
             // Nobody waits any more where the receiver is gone.

@@ -5,19 +5,24 @@
 //! [`lifecycle::Role`]. The order of what happens to a request stands in `pipeline`.
 
 mod access_log;
+mod address;
 pub mod action;
 mod auth;
+mod coding;
 mod compile;
 pub mod config;
 pub mod context;
 pub mod descriptors;
+mod dialect;
 pub mod error;
 mod gateway;
+mod grpc_problem;
 mod idempotency;
 mod layers;
 mod limit;
 mod metrics;
 mod ops;
+mod overload;
 mod pipeline;
 mod problem;
 mod recent;
@@ -26,9 +31,13 @@ mod route;
 mod server;
 mod shared;
 mod snapshot;
+mod tls;
 pub mod worker;
 
+#[doc(hidden)]
+pub use auth::jwt::fuzz as fuzz_token;
 pub use auth::keys;
 pub use config::{Config, ConfigError, Properties};
-pub use gateway::{ConfigSource, Gateway, Options, build, check};
+pub use gateway::{ConfigSource, Gateway, Options, build, build_with, check};
+pub use overload::Gauges;
 pub use upstream::{Body, BoxError};

@@ -1,22 +1,40 @@
 //! Every metric of the gateway, by name. Labels are ids of routes, never paths.
 
-use std::sync::{LazyLock, OnceLock};
+use std::{
+    sync::{Arc, LazyLock, OnceLock},
+    time::{Duration, SystemTime},
+};
 
 use http::{Method, StatusCode};
 use opentelemetry::{
     KeyValue,
-    metrics::{BoundCounter, BoundGauge, BoundHistogram, BoundUpDownCounter, Counter, Histogram, UpDownCounter},
+    metrics::{
+        BoundCounter, BoundGauge, BoundHistogram, BoundUpDownCounter, Counter, Gauge, Histogram, Meter, UpDownCounter,
+    },
 };
+use parking_lot::Mutex;
+use time::OffsetDateTime;
+
+use crate::overload::Level;
 
 pub struct Metrics {
     requests: Counter<u64>,
     seconds: Histogram<f64>,
     pub in_flight: BoundUpDownCounter<i64>,
     rate_limited: Counter<u64>,
-    shed: BoundCounter<u64>,
+    rate_limit_near: Counter<u64>,
+    shed: Counter<u64>,
+    overload_level: BoundGauge<u64>,
+    overload_memory: BoundGauge<f64>,
+    overload_delay: Gauge<f64>,
+    concurrency_limited: Counter<u64>,
+    address_refused: BoundCounter<u64>,
     panics: BoundCounter<u64>,
     connections: UpDownCounter<i64>,
     connections_refused: Counter<u64>,
+    handshakes: Counter<u64>,
+    certificates: Expiries,
+    http2_ended: Counter<u64>,
     log_lines_dropped: BoundCounter<u64>,
     reloads: Counter<u64>,
     generation: BoundGauge<u64>,
@@ -26,6 +44,12 @@ pub struct Metrics {
     limited_by_share: BoundCounter<u64>,
     idempotent: Counter<u64>,
     answers_evicted: BoundCounter<u64>,
+    tokens: Counter<u64>,
+    jwks_fetches: Counter<u64>,
+    jwks_fetched: Gauge<u64>,
+    revocations: BoundGauge<u64>,
+    revocations_followed: BoundGauge<u64>,
+    revocations_evicted: BoundCounter<u64>,
 }
 
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
@@ -46,9 +70,35 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             .u64_counter("turnpike_gateway_rate_limited")
             .with_description("Requests beyond a rate limit, refused or (mode shadow) only counted")
             .build(),
+        rate_limit_near: meter
+            .u64_counter("turnpike_gateway_rate_limit_near")
+            .with_description("Requests with which a key went past four fifths of a rate limit")
+            .build(),
         shed: meter
             .u64_counter("turnpike_gateway_shed")
-            .with_description("Requests refused because too many were in flight")
+            .with_description("Requests refused because there is too much already, by reason")
+            .build(),
+        overload_level: meter
+            .u64_gauge("turnpike_gateway_overload_level")
+            .with_description("What is done about memory that runs out: 0 nothing, to 4 no connections are taken")
+            .build()
+            .bind(&[]),
+        overload_memory: meter
+            .f64_gauge("turnpike_gateway_memory_used_ratio")
+            .with_description("Memory used of what the process may use; 0 where that is not known")
+            .build()
+            .bind(&[]),
+        overload_delay: meter
+            .f64_gauge("turnpike_gateway_core_delay_seconds")
+            .with_description("How late a core comes to what it has to do, in nine of ten cases")
+            .build(),
+        concurrency_limited: meter
+            .u64_counter("turnpike_gateway_concurrency_limited")
+            .with_description("Requests refused because too many of their caller were under way")
+            .build(),
+        address_refused: meter
+            .u64_counter("turnpike_gateway_address_refused")
+            .with_description("Requests refused for the address they came from")
             .build()
             .bind(&[]),
         panics: meter
@@ -62,7 +112,16 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             .build(),
         connections_refused: meter
             .u64_counter("turnpike_gateway_connections_refused")
-            .with_description("Connections closed at once because too many were open")
+            .with_description("Connections closed at once, by reason")
+            .build(),
+        handshakes: meter
+            .u64_counter("turnpike_gateway_tls_handshakes")
+            .with_description("TLS handshakes, by how they ended")
+            .build(),
+        certificates: expiries(&meter),
+        http2_ended: meter
+            .u64_counter("turnpike_gateway_http2_ended")
+            .with_description("HTTP/2 connections ended for what the client did with them, by reason")
             .build(),
         log_lines_dropped: meter
             .u64_counter("turnpike_gateway_access_log_dropped")
@@ -107,16 +166,79 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             .with_description("Answers forgotten before their time for want of room: a repeat would be done again")
             .build()
             .bind(&[]),
+        tokens: meter
+            .u64_counter("turnpike_gateway_tokens")
+            .with_description("Tokens that were not at hand, by what became of them")
+            .build(),
+        jwks_fetches: meter
+            .u64_counter("turnpike_gateway_jwks_fetches")
+            .with_description("Key sets asked for, by issuer and result")
+            .build(),
+        jwks_fetched: meter
+            .u64_gauge("turnpike_gateway_jwks_fetched_timestamp_seconds")
+            .with_description("When an issuer's keys were last fetched")
+            .build(),
+        revocations: meter
+            .u64_gauge("turnpike_gateway_revocations")
+            .with_description("Revocations that are kept")
+            .build()
+            .bind(&[]),
+        revocations_followed: meter
+            .u64_gauge("turnpike_gateway_revocations_followed")
+            .with_description("1: what is revoked by the bus is known here; 0: the bus is away")
+            .build()
+            .bind(&[]),
+        revocations_evicted: meter
+            .u64_counter("turnpike_gateway_revocations_evicted")
+            .with_description("Revocations forgotten before their time for want of room")
+            .build()
+            .bind(&[]),
     }
 });
+
+type Expiries = Arc<Mutex<Vec<(String, i64)>>>;
+
+/// Says at each scrape how long each certificate is still good.
+fn expiries(meter: &Meter) -> Expiries {
+    let expiries = Expiries::default();
+    let known = Arc::clone(&expiries);
+    _ = meter
+        .i64_observable_gauge("turnpike_gateway_tls_certificate_left_seconds")
+        .with_description("How long a certificate is still good; below 0: it has expired")
+        .with_callback(move |observer| {
+            let now = OffsetDateTime::now_utc().unix_timestamp();
+            for (name, not_after) in &*known.lock() {
+                observer.observe(not_after - now, &[KeyValue::new("certificate", name.clone())]);
+            }
+        })
+        .build();
+    expiries
+}
 
 impl Metrics {
     pub fn rate_limited(&self, route: &str, policy: &str) {
         self.rate_limited
             .add(1, &[KeyValue::new("route", route.to_owned()), KeyValue::new("policy", policy.to_owned())]);
     }
-    pub fn shed(&self) {
-        self.shed.add(1);
+    pub fn rate_limit_near(&self, policy: &str) {
+        self.rate_limit_near.add(1, &[KeyValue::new("policy", policy.to_owned())]);
+    }
+    pub fn shed(&self, reason: &'static str) {
+        self.shed.add(1, &[KeyValue::new("reason", reason)]);
+    }
+    pub fn overload(&self, level: Level, memory: f64) {
+        self.overload_level.record(level as u64);
+        self.overload_memory.record(memory);
+    }
+    pub fn overload_delay(&self, core: usize, delay: Duration) {
+        let core = i64::try_from(core).unwrap_or(i64::MAX);
+        self.overload_delay.record(delay.as_secs_f64(), &[KeyValue::new("core", core)]);
+    }
+    pub fn concurrency_limited(&self, route: &str) {
+        self.concurrency_limited.add(1, &[KeyValue::new("route", route.to_owned())]);
+    }
+    pub fn address_refused(&self) {
+        self.address_refused.add(1);
     }
     pub fn panicked(&self) {
         self.panics.add(1);
@@ -127,8 +249,18 @@ impl Metrics {
     pub fn connection_closed(&self) {
         self.connections.add(-1, &[]);
     }
-    pub fn connection_refused(&self) {
-        self.connections_refused.add(1, &[]);
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.connections_refused.add(1, &[KeyValue::new("reason", reason)]);
+    }
+    pub fn handshake(&self, result: &'static str, version: &'static str) {
+        self.handshakes.add(1, &[KeyValue::new("result", result), KeyValue::new("version", version)]);
+    }
+    pub fn http2_ended(&self, reason: &'static str) {
+        self.http2_ended.add(1, &[KeyValue::new("reason", reason)]);
+    }
+    /// Which certificates are in use from now on: their names, and when they end as a Unix time.
+    pub fn certificates(&self, expiries: Vec<(String, i64)>) {
+        *self.certificates.lock() = expiries;
     }
     pub fn log_line_dropped(&self) {
         self.log_lines_dropped.add(1);
@@ -144,6 +276,26 @@ impl Metrics {
     }
     pub fn idempotent(&self, outcome: &'static str) {
         self.idempotent.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+    pub fn token(&self, outcome: &'static str) {
+        self.tokens.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+    pub fn jwks_fetched(&self, issuer: &str, ok: bool, now: SystemTime) {
+        let issuer = KeyValue::new("issuer", issuer.to_owned());
+        if ok {
+            let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.jwks_fetched.record(now.as_secs(), std::slice::from_ref(&issuer));
+        }
+        self.jwks_fetches.add(1, &[issuer, KeyValue::new("result", if ok { "ok" } else { "error" })]);
+    }
+    pub fn revocations(&self, kept: usize) {
+        self.revocations.record(kept as u64);
+    }
+    pub fn revocations_followed(&self, followed: bool) {
+        self.revocations_followed.record(followed.into());
+    }
+    pub fn revocation_evicted(&self) {
+        self.revocations_evicted.add(1);
     }
     pub fn answer_evicted(&self) {
         self.answers_evicted.add(1);

@@ -9,32 +9,42 @@ use upstream::Body;
 
 use crate::{
     context::RequestContext,
+    dialect::Dialect,
     error::{Error, ErrorKind, Violation},
+    grpc_problem,
 };
 
 pub const CONTENT_TYPE: &str = "application/problem+json";
 /// A problem's type is this and its kind.
 const TYPES: &str = "https://turnpike.dev/problems/";
 
-/// Which request went wrong.
+/// Which request went wrong, and what its caller speaks.
 #[derive(Clone, Debug)]
 pub struct Occurrence {
     pub request_id: Arc<str>,
+    pub dialect: Dialect,
     trace_id: u128,
     uri: Uri,
 }
 
 impl Occurrence {
     pub fn of<B>(request: &http::Request<B>) -> Self {
-        let uri = request.uri().clone();
+        let dialect = Dialect::of(request.headers());
         match request.extensions().get::<RequestContext>() {
-            Some(context) => Self::new(context, uri),
-            None => Self { request_id: Arc::from(""), trace_id: 0, uri },
+            Some(context) => Self { dialect, ..Self::new(context, request.uri().clone()) },
+            None => Self { uri: request.uri().clone(), ..Self::unknown(dialect) },
         }
     }
 
+    /// Of a caller that speaks no gRPC.
     pub fn new(context: &RequestContext, uri: Uri) -> Self {
-        Self { request_id: Arc::clone(&context.request_id), trace_id: context.trace.trace_id, uri }
+        let (request_id, trace_id) = (Arc::clone(&context.request_id), context.trace.trace_id);
+        Self { request_id, dialect: Dialect::Http, trace_id, uri }
+    }
+
+    /// A request that nobody has named.
+    pub fn unknown(dialect: Dialect) -> Self {
+        Self { request_id: Arc::from(""), dialect, trace_id: 0, uri: Uri::default() }
     }
 
     pub fn trace_id(&self) -> String {
@@ -46,7 +56,8 @@ impl Occurrence {
 pub struct Status {
     pub http: StatusCode,
     pub grpc: u8,
-    kind: &'static str,
+    /// The end of its type.
+    pub kind: &'static str,
     title: &'static str,
 }
 
@@ -60,22 +71,27 @@ pub fn status(kind: ErrorKind) -> Status {
         ErrorKind::NotFound => (404, 5, "not-found", "There is no such thing"),
         ErrorKind::MethodNotAllowed => (405, 12, "method-not-allowed", "The method is not allowed here"),
         ErrorKind::NotAcceptable => (406, 3, "not-acceptable", "The answer can't be had in this form"),
-        ErrorKind::Conflict => (409, 10, "conflict", "The request conflicts with another"),
+        ErrorKind::RequestTimeout => (408, 4, "request-timeout", "The request took too long to arrive"),
+        ErrorKind::Conflict => (409, 10, "conflict", "The request contradicts what stands"),
         ErrorKind::KeyReused => (422, 3, "key-reused", "The Idempotency-Key belongs to another request"),
         ErrorKind::PreconditionFailed => (412, 9, "precondition-failed", "The precondition does not hold"),
-        ErrorKind::BodyTooLarge => (413, 11, "body-too-large", "The request body is too large"),
+        ErrorKind::BodyTooLarge => (413, 8, "body-too-large", "The request body is too large"),
         ErrorKind::UriTooLong => (414, 3, "uri-too-long", "The URI is too long"),
         ErrorKind::UnsupportedMediaType => {
             (415, 3, "unsupported-media-type", "The body is in a form not understood here")
         }
         ErrorKind::HeadersTooLarge => (431, 3, "headers-too-large", "The request headers are too large"),
         ErrorKind::RateLimited => (429, 8, "rate-limited", "Too many requests"),
+        ErrorKind::TooManyAtOnce => (429, 8, "too-many-at-once", "Too many requests at once"),
         ErrorKind::ClientClosed => (499, 1, "client-closed", "The client went away"),
         ErrorKind::Internal => (500, 13, "internal", "Something went wrong here"),
         ErrorKind::Unimplemented => (501, 12, "unimplemented", "This is not implemented"),
         ErrorKind::BadGateway => (502, 14, "bad-gateway", "The service behind gave no valid answer"),
         ErrorKind::Unavailable => (503, 14, "unavailable", "The service is not available"),
         ErrorKind::Overloaded => (503, 14, "overloaded", "Too much is going on"),
+        ErrorKind::VersionNotSupported => {
+            (505, 12, "version-not-supported", "The version of HTTP is not supported")
+        }
         ErrorKind::Timeout => (504, 4, "timeout", "The answer took too long"),
     };
     Status { http: StatusCode::from_u16(http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), grpc, kind, title }
@@ -94,20 +110,38 @@ struct Problem<'a> {
     errors: &'a [Violation],
 }
 
-/// The response to an error.
+/// The URI that names a kind of problem.
+pub fn type_of(kind: &str) -> String {
+    format!("{TYPES}{kind}")
+}
+
+/// The response to an error, in what its caller speaks.
 pub fn respond(error: &Error, occurrence: &Occurrence) -> Response<Body> {
-    let mut response = Response::new(Body::from(bytes::Bytes::from(document(error, occurrence))));
-    *response.status_mut() = status(error.kind).http;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    let mut response = if occurrence.dialect.is_grpc() {
+        grpc_problem::answer(error, occurrence)
+    } else {
+        let mut response = Response::new(Body::from(bytes::Bytes::from(document(error, occurrence))));
+        *response.status_mut() = status(error.kind).http;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        response
+    };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    finish(response, error)
+    let challenged = error.headers.iter().any(|(name, _)| *name == header::WWW_AUTHENTICATE);
+    if error.kind == ErrorKind::Unauthenticated && !challenged {
+        // RFC 9110, section 15.5.2: whoever is not known is told how to be, also by a service's own refusal.
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"turnpike\""));
+    }
+    for (name, value) in &error.headers {
+        response.headers_mut().append(name, value.clone());
+    }
+    response
 }
 
 /// The problem document alone, for an error within an answer that has begun.
 pub fn document(error: &Error, occurrence: &Occurrence) -> Vec<u8> {
     let status = status(error.kind);
     let problem = Problem {
-        r#type: format!("{TYPES}{}", status.kind),
+        r#type: type_of(status.kind),
         title: status.title,
         status: status.http.as_u16(),
         detail: &error.detail,
@@ -119,43 +153,43 @@ pub fn document(error: &Error, occurrence: &Occurrence) -> Vec<u8> {
     serde_json::to_vec(&problem).unwrap_or_default()
 }
 
-/// The same for a caller that speaks gRPC: an answer of trailers alone.
-pub fn respond_grpc(error: &Error) -> Response<Body> {
-    let status = status(error.kind);
-    let mut response = Response::new(Body::empty());
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(u16::from(status.grpc)));
-    let message = percent_encoding::utf8_percent_encode(&error.detail, GRPC_MESSAGE).to_string();
-    if let Ok(message) = HeaderValue::try_from(message) {
-        headers.insert("grpc-message", message);
-    }
-    finish(response, error)
-}
-
-/// What a gRPC message must escape: all but printable ASCII, and the percent sign.
-const GRPC_MESSAGE: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
-
-fn finish(mut response: Response<Body>, error: &Error) -> Response<Body> {
-    if error.kind == ErrorKind::Unauthenticated {
-        // RFC 9110, section 15.5.2: whoever is not known is told how to be, also by a service's own refusal.
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"turnpike\""));
-    }
-    for (name, value) in &error.headers {
-        response.headers_mut().append(name, value.clone());
-    }
-    response
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Status and gRPC code of every type, as `status` has them.
+    fn in_code() -> BTreeMap<String, (u16, u8)> {
+        let source = include_str!("problem.rs");
+        let table = source.split("match kind {").nth(1).unwrap().split("};").next().unwrap();
+        let rows = table.split('(').skip(1).map(|row| {
+            let mut cells = row.split(", ");
+            let (http, grpc) = (cells.next().unwrap().parse().unwrap(), cells.next().unwrap().parse().unwrap());
+            (cells.next().unwrap().trim_matches('"').to_owned(), (http, grpc))
+        });
+        let rows: BTreeMap<_, _> = rows.collect();
+        assert!(rows.len() > 20 && rows.len() == table.matches("ErrorKind::").count());
+        rows
+    }
+
+    /// The same as `docs/errors.md` has them: `### kind`, then a line `404 · gRPC 5 NOT_FOUND · gateway, broker`.
+    fn documented() -> BTreeMap<String, (u16, u8)> {
+        let text = include_str!("../../docs/errors.md");
+        let sections = text.split("\n### ").skip(1).filter_map(|section| {
+            let mut lines = section.lines();
+            let kind = lines.next()?.to_owned();
+            let line = lines.find(|line| !line.is_empty())?;
+            let numbers: Vec<_> = line.split(|character: char| !character.is_ascii_digit()).collect();
+            let mut numbers = numbers.into_iter().filter(|number| !number.is_empty());
+            let who = line.rsplit(" · ").next()?;
+            who.contains("gateway").then(|| {
+                (kind, (numbers.next().unwrap().parse().unwrap(), numbers.next().unwrap().parse().unwrap()))
+            })
+        });
+        sections.collect()
+    }
 
     #[test]
-    fn a_grpc_caller_reads_a_status() {
-        let response = respond_grpc(&Error::new(ErrorKind::NotFound, "no route é"));
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["grpc-status"], "5");
-        assert_eq!(response.headers()["grpc-message"], "no route %C3%A9");
+    fn every_type_is_documented_and_nothing_else_is() {
+        assert_eq!(in_code(), documented());
     }
 }

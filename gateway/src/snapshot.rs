@@ -6,17 +6,27 @@ use tokio_util::sync::CancellationToken;
 use upstream::Upstream;
 
 use crate::{
+    address::{Lists, Proxies},
+    auth::{certificate::Certificates, jwt::Tokens},
     config::{Authentication, Limits, Listener, Shared},
-    layers::{cors, security_headers},
-    limit::{Limiter, Policies},
+    layers::{compress, cors, security_headers},
+    limit::{Concurrency, Limiter, Policies},
+    overload,
     route::{Conditions, Route, Table},
+    tls::Terminator,
 };
 
 pub struct Snapshot {
     /// 1 for the first, one more for each that took its place.
     pub generation: u64,
     pub listeners: Vec<Listener>,
+    /// Of each listener; None where it speaks plain HTTP.
+    pub tls: Vec<Option<Arc<Terminator>>>,
     pub authentication: Authentication,
+    /// Whose tokens are believed.
+    pub tokens: Arc<Tokens>,
+    /// Where certificates are taken for credentials.
+    pub certificates: Option<Arc<Certificates>>,
     pub shared: Shared,
     pub table: Table<Route>,
     /// Every route that can be taken, explicit ones first, for operators.
@@ -25,17 +35,38 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Running>>,
     /// Every rate limit by where it stands, so that the next snapshot takes over those that stay.
     pub limiters: HashMap<String, Arc<Limiter>>,
+    /// Every limit on requests under way, in the order of the file.
+    pub concurrency: Vec<Arc<Concurrency>>,
     pub edge: Edge,
     /// What is no mistake, but good to know.
     pub notes: Vec<String>,
 }
 
+impl Snapshot {
+    /// Whether another one can take its place on the sockets that are bound.
+    pub fn listens_as(&self, other: &Self) -> bool {
+        self.listeners.iter().map(|own| own.address).eq(other.listeners.iter().map(|other| other.address))
+    }
+
+    /// The certificates it shows, by name, and when each ends as a Unix time.
+    pub fn expiries(&self) -> Vec<(String, i64)> {
+        let certificates = self.tls.iter().flatten().flat_map(|terminator| &terminator.certificates);
+        certificates.map(|one| (one.name().to_owned(), one.not_after.unix_timestamp())).collect()
+    }
+}
+
 /// What holds before a route is known.
 pub struct Edge {
     pub cors: Option<Arc<cors::Config>>,
+    pub compression: Option<compress::Config>,
     pub security_headers: security_headers::Config,
     pub client_limits: Policies,
     pub limits: Arc<Limits>,
+    /// Whose word counts about who is behind them.
+    pub proxies: Arc<Proxies>,
+    /// Who may call at all; None: everybody.
+    pub addresses: Option<Arc<Lists>>,
+    pub overload: overload::Config,
     pub access_log: bool,
 }
 

@@ -1,4 +1,5 @@
-//! Rate limits by where they stand. One that stands where it stood, unchanged, keeps what it has counted.
+//! Rate limits by where they stand, or by the name they were given: routes that name the same share it. One that stands
+//! where it stood, unchanged, keeps what it has counted.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,7 +8,7 @@ use std::{
 
 use crate::{
     config::ConfigError,
-    limit::{Config, Key, Limiter, Policies},
+    limit::{Config, Key, Limit, Limiter, Policies},
     shared::Redis,
     snapshot::Snapshot,
 };
@@ -17,7 +18,7 @@ pub struct Limiters<'a> {
     redis: Option<&'a Arc<Redis>>,
     made: HashMap<String, Arc<Limiter>>,
     /// Those that hold for every route, except the ones asked before the route is known.
-    everywhere: Vec<Arc<Limiter>>,
+    everywhere: Vec<Limit>,
 }
 
 impl<'a> Limiters<'a> {
@@ -29,7 +30,7 @@ impl<'a> Limiters<'a> {
     /// The section `rate_limit:` of the file. Returns the limits that are asked first of all.
     pub fn global(&mut self, configs: &[Config], errors: &mut Vec<ConfigError>) -> Policies {
         let all = self.section("", "rate_limit", "", configs, errors);
-        let (first, later): (Vec<_>, Vec<_>) = all.into_iter().partition(|limiter| limiter.key == Key::ClientAddress);
+        let (first, later): (Vec<_>, Vec<_>) = all.into_iter().partition(|limit| limit.limiter.key.is_client_address());
         self.everywhere = later;
         Policies::new(first, self.redis)
     }
@@ -42,9 +43,9 @@ impl<'a> Limiters<'a> {
         prefix: &str,
         configs: &[Config],
         errors: &mut Vec<ConfigError>,
-    ) -> Vec<Arc<Limiter>> {
+    ) -> Vec<Limit> {
         let mut names = HashSet::new();
-        let mut limiters = Vec::new();
+        let mut limits = Vec::new();
         for (at, config) in configs.iter().enumerate() {
             let name = match &config.name {
                 Some(name) => name.clone(),
@@ -53,18 +54,27 @@ impl<'a> Limiters<'a> {
             if !names.insert(name.clone()) {
                 errors.push(ConfigError::new(format!("{path}[{at}].name"), format!("`{name}` is there already")));
             }
-            limiters.push(self.limiter(format!("{owner}/{name}"), &name, config));
+            // One with a name of its own is the same wherever it stands.
+            let place = if config.name.is_some() { format!("name:{name}") } else { format!("{owner}/{name}") };
+            if self.made.get(&place).is_some_and(|made| !made.config.is_the_same(config)) {
+                errors.push(ConfigError::new(
+                    format!("{path}[{at}].name"),
+                    format!("`{name}` stands for another limit elsewhere: only `cost` may differ"),
+                ));
+            }
+            limits.push(Limit { limiter: self.limiter(place, &name, config), cost: config.cost });
         }
-        limiters
+        limits
     }
 
     /// All that a route asks: what holds everywhere, and its own.
-    pub fn policies(&self, own: &[Arc<Limiter>]) -> Policies {
+    pub fn policies(&self, own: &[Limit]) -> Policies {
         Policies::new(self.everywhere.iter().chain(own).cloned(), self.redis)
     }
 
     fn limiter(&mut self, place: String, name: &str, config: &Config) -> Arc<Limiter> {
-        let kept = self.previous.and_then(|previous| previous.get(&place)).filter(|limiter| limiter.config == *config);
+        let known = self.made.get(&place).or_else(|| self.previous.and_then(|previous| previous.get(&place)));
+        let kept = known.filter(|limiter| limiter.config.is_the_same(config));
         let limiter = kept.cloned().unwrap_or_else(|| Arc::new(Limiter::new(&place, name, config)));
         self.made.insert(place, Arc::clone(&limiter));
         limiter

@@ -1,10 +1,13 @@
 //! From a configuration to a snapshot. Finds every mistake, not only the first, and says where each stands.
 
 mod actions;
+mod concurrency;
 mod limiters;
 mod policy;
 mod routes;
 mod services;
+mod tls;
+mod tokens;
 mod upstreams;
 
 use std::{
@@ -17,14 +20,16 @@ use bytes::Bytes;
 
 use crate::{
     action,
-    auth::session::Sessions,
+    auth::{certificate::Certificates, jwt::Tokens, session::Sessions},
     config::{Config, ConfigError, Size},
     descriptors::Directory,
-    layers::{cors, security_headers},
+    layers::{compress, cors, security_headers},
     route::{Route, Table},
     shared::{self, Redis},
     snapshot::{Edge, Listed, Running, Snapshot},
+    tls::Terminator,
 };
+use concurrency::Concurrencies;
 use limiters::Limiters;
 
 /// What a configuration refers to, and what it is compiled for.
@@ -54,6 +59,7 @@ pub fn compile(config: &Config, sources: &Sources<'_>) -> Result<Snapshot, Vec<C
         pools: HashMap::new(),
         upstreams: Vec::new(),
         limiters: Limiters::new(sources.previous, sources.redis),
+        concurrency: Concurrencies::new(sources.previous),
         pending: Vec::new(),
         table: Table::default(),
         routes: Vec::new(),
@@ -63,8 +69,10 @@ pub fn compile(config: &Config, sources: &Sources<'_>) -> Result<Snapshot, Vec<C
     compiler.shared();
     compiler.upstreams();
     let edge = compiler.edge();
+    let tls = compiler.tls();
+    let tokens = compiler.tokens();
     compiler.routes();
-    compiler.finish(edge)
+    compiler.finish(edge, tls, tokens)
 }
 
 struct Compiler<'a> {
@@ -77,6 +85,7 @@ struct Compiler<'a> {
     pools: HashMap<&'a str, Option<prost_reflect::DescriptorPool>>,
     upstreams: Vec<Arc<Running>>,
     limiters: Limiters<'a>,
+    concurrency: Concurrencies<'a>,
     /// Routes that the table is to be made of.
     pending: Vec<routes::Pending>,
     table: Table<Route>,
@@ -132,8 +141,14 @@ impl Compiler<'_> {
         if limits.uri > Size::kib(63) {
             self.fault("limits.uri", "must be at most 63KiB");
         }
+        for fault in limits.http2.faults() {
+            self.fault(format!("limits.http2.{}", fault.path), fault.message);
+        }
         if limits.header > limits.headers {
             self.fault("limits.header", "one header can't be larger than `headers`, all of them together");
+        }
+        for (name, message) in self.config.overload.faults() {
+            self.fault(format!("overload.{name}"), message);
         }
         if self.config.timeout.is_zero() {
             self.fault("timeout", "must be above 0");
@@ -161,36 +176,46 @@ impl Compiler<'_> {
     }
 
     fn edge(&mut self) -> Option<Edge> {
-        let cors = match self.config.cors.as_ref().map(cors::Config::new).transpose() {
-            Ok(cors) => Some(cors.map(Arc::new)),
-            Err(errors) => {
-                self.errors.extend(errors);
-                None
-            }
-        };
-        let security_headers =
-            security_headers::Config::new(&self.config.security_headers).map_err(|errors| self.errors.extend(errors));
+        let cors = self.config.cors.as_ref().map(|section| cors::Config::new("cors", section)).transpose();
+        let cors = cors.map_err(|errors| self.errors.extend(errors));
+        let compression = compress::Config::new(&self.config.compression);
+        let compression = compression.map_err(|errors| self.errors.extend(errors));
+        let security_headers = security_headers::Config::new("security_headers", &[&self.config.security_headers]);
+        let security_headers = security_headers.map_err(|errors| self.errors.extend(errors));
         let limiters = self.limiters.global(&self.config.rate_limit.0, &mut self.errors);
         Some(Edge {
-            cors: cors?,
+            cors: cors.ok()?.map(Arc::new),
+            compression: compression.ok()?,
             security_headers: security_headers.ok()?,
             client_limits: limiters,
             limits: Arc::new(self.config.limits.clone()),
+            proxies: Arc::new(self.config.trusted_proxies.clone()),
+            addresses: Some(&self.config.addresses).filter(|lists| !lists.is_empty()).cloned().map(Arc::new),
+            overload: self.config.overload.clone(),
             access_log: self.config.access_log,
         })
     }
 
-    fn finish(self, edge: Option<Edge>) -> Result<Snapshot, Vec<ConfigError>> {
+    fn finish(
+        self,
+        edge: Option<Edge>,
+        tls: Vec<Option<Arc<Terminator>>>,
+        tokens: Tokens,
+    ) -> Result<Snapshot, Vec<ConfigError>> {
         match edge {
             Some(edge) if self.errors.is_empty() => Ok(Snapshot {
                 generation: self.sources.previous.map_or(1, |previous| previous.generation + 1),
                 listeners: self.config.listeners.clone(),
+                tls,
                 authentication: self.config.authentication.clone(),
+                tokens: Arc::new(tokens),
+                certificates: self.config.authentication.mtls.clone().map(|rules| Arc::new(Certificates::new(rules))),
                 shared: self.config.shared.clone(),
                 table: self.table,
                 routes: self.routes,
                 upstreams: self.upstreams,
                 limiters: self.limiters.done(),
+                concurrency: self.concurrency.done(),
                 edge,
                 notes: self.notes,
             }),

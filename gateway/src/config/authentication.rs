@@ -1,17 +1,77 @@
 //! `authentication:` who may be known, and how.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-use super::OneOrMany;
+use super::{Jwt, OneOrMany};
 use crate::{action::duration, auth::session::Lifetime, limit};
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Authentication {
     pub api_keys: Option<ApiKeys>,
+    /// Issuers whose tokens are believed; default none.
+    pub jwt: OneOrMany<Jwt>,
+    /// How many verified tokens are at hand: 1 to 1,000,000, default 10,000.
+    pub tokens: usize,
     pub session: Option<Session>,
+    /// Takes the certificate that a client showed by TLS for who it is; default not.
+    pub mtls: Option<Mtls>,
+    /// Has credentials revoked by events of the bus; default not.
+    pub revocation: Option<Revocation>,
+}
+
+impl Default for Authentication {
+    fn default() -> Self {
+        let jwt = OneOrMany::default();
+        Self { api_keys: None, jwt, tokens: 10_000, session: None, mtls: None, revocation: None }
+    }
+}
+
+/// `mtls: { subject_prefix: machines/, scopes: [feed] }`. A listener must ask for certificates: its `tls` says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mtls {
+    /// Put before what the certificate calls its holder; default nothing.
+    pub subject_prefix: String,
+    /// The scopes of whoever shows one; default none.
+    pub scopes: Vec<String>,
+}
+
+/// `revocation: { queue: AUTH }`: events `REVOKE` of a queue of the bus revoke credentials on every gateway at once. Can't
+/// change while the gateway runs.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Revocation {
+    /// Default `AUTH`.
+    pub queue: String,
+    /// The Redis that the bus is in; default that of `shared`. Not needed where the bus is in the same process.
+    redis: Option<String>,
+    /// How long a revocation is kept: as long as the queue keeps its events, and as the longest token lives. 1h to 8760h,
+    /// default 168h.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub keep: Duration,
+}
+
+impl Default for Revocation {
+    fn default() -> Self {
+        Self { queue: "AUTH".to_owned(), redis: None, keep: Duration::from_secs(168 * 3600) }
+    }
+}
+
+impl Revocation {
+    /// Where the bus is, if that is said.
+    pub fn redis(&self) -> Option<&str> {
+        self.redis.as_deref().filter(|url| !url.is_empty())
+    }
+}
+
+// A URL may hold a password.
+impl fmt::Debug for Revocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Revocation").field("queue", &self.queue).field("keep", &self.keep).finish_non_exhaustive()
+    }
 }
 
 /// `api_keys: { file: keys.yaml }`

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::Size;
+use super::{Size, http2::Http2};
 use crate::action::duration;
 
 /// Every bound of the edge, with its default.
@@ -13,6 +13,9 @@ use crate::action::duration;
 pub struct Limits {
     /// Open connections a listener; 10,000.
     pub connections: usize,
+    /// Open connections a client address (IPv6: a /64 network); 0: as many as it likes. Default 100, and no bound for
+    /// loopback addresses; trusted proxies have none.
+    pub connections_per_address: Option<usize>,
     /// Requests being answered at once; more get a 503. 10,000, an equal share for each core.
     pub in_flight: usize,
     /// Bytes of a proxied request body; 10 MiB.
@@ -27,12 +30,15 @@ pub struct Limits {
     pub header: Size,
     /// Bytes of path and query; 8 KiB.
     pub uri: Size,
+    /// Of each HTTP/2 connection.
+    pub http2: Http2,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            connections_per_address: None,
             in_flight: 10_000,
             body: Size::mib(10),
             json_body: Size::mib(1),
@@ -40,6 +46,7 @@ impl Default for Limits {
             header_count: 100,
             header: Size::kib(8),
             uri: Size::kib(8),
+            http2: Http2::default(),
         }
     }
 }
@@ -78,9 +85,20 @@ fn headers() -> Vec<String> {
 }
 
 fn expose() -> Vec<String> {
-    ["etag", "location", "retry-after", "ratelimit", "ratelimit-policy", "x-request-id", "idempotency-replayed"]
-        .map(str::to_owned)
-        .to_vec()
+    [
+        "etag",
+        "location",
+        "retry-after",
+        "ratelimit",
+        "ratelimit-policy",
+        "x-request-id",
+        "idempotency-replayed",
+        "grpc-status",
+        "grpc-message",
+        "grpc-status-details-bin",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 fn max_age() -> Duration {

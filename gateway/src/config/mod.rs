@@ -2,35 +2,50 @@
 //! and every default stands here. What only makes sense together is checked by `compile`.
 
 mod authentication;
+mod authorise;
+mod compression;
 mod edge;
+pub mod http2;
+mod jwt;
+pub mod listener;
 mod matching;
 mod one_or_many;
 mod route;
 mod shared;
 mod size;
 mod suggest;
+mod switch;
 mod upstream;
 
-pub use authentication::{Authentication, Session};
+pub use authentication::{Authentication, Mtls, Revocation, Session};
+pub use authorise::Requirement;
+pub use compression::Compression;
 pub use edge::{Cors, Limits};
+pub use jwt::Jwt;
+pub use listener::Listener;
 pub use matching::{FieldMatch, Match};
 pub use one_or_many::OneOrMany;
 pub use route::{Idempotency, Override, Route, Scopes};
 pub use shared::Shared;
 pub use size::Size;
 pub use suggest::did_you_mean;
+pub use switch::Switch;
 pub use upstream::Upstream;
 
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    net::SocketAddr,
     time::Duration,
 };
 
 use serde::Deserialize;
 
-use crate::{action::duration, limit, route::Authenticate};
+use crate::{
+    action::duration,
+    address::{Lists, Proxies},
+    limit, overload,
+    route::Authenticate,
+};
 
 /// Values for `${NAME}` and `${NAME:-default}` in plain scalars; usually the environment.
 pub type Properties = HashMap<String, String>;
@@ -57,6 +72,18 @@ pub struct Config {
     pub rate_limit: OneOrMany<limit::Config>,
     #[serde(default)]
     pub limits: Limits,
+    /// Networks whose proxies are believed about who is behind them; none by default.
+    #[serde(default)]
+    pub trusted_proxies: Proxies,
+    /// From where anything may be called at all; by default from everywhere.
+    #[serde(default)]
+    pub addresses: Lists,
+    /// How many requests of a key may be under way at once, on every route; by default no limit.
+    #[serde(default)]
+    pub concurrency: OneOrMany<limit::ConcurrencyConfig>,
+    /// When the gateway protects itself from having too much to do.
+    #[serde(default)]
+    pub overload: overload::Config,
     /// What this gateway shares with others; nothing by default.
     #[serde(default)]
     pub shared: Shared,
@@ -66,17 +93,12 @@ pub struct Config {
     /// Response headers beside the default ones; an empty value takes a default one away.
     #[serde(default)]
     pub security_headers: BTreeMap<String, String>,
+    /// Whether and how answers are compressed; `false` turns it off.
+    #[serde(default)]
+    pub compression: Switch<Compression>,
     /// A JSON line on stdout for each request.
     #[serde(default = "yes")]
     pub access_log: bool,
-}
-
-/// Where clients connect.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Listener {
-    /// Port 0 takes a free one.
-    pub address: SocketAddr,
 }
 
 /// What is wrong with a configuration, and where.

@@ -7,9 +7,11 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{Match, OneOrMany, Size};
+use super::{Cors, Match, OneOrMany, Requirement, Size, Switch};
 use crate::{
+    address::Lists,
     action::{aggregate, duration, proxy, redirect, respond, transcode::ResponseConfig},
+    auth::Kind,
     limit,
     route::{self, Authenticate},
 };
@@ -45,14 +47,42 @@ pub struct Route {
     pub authenticate: Option<Authenticate>,
     #[serde(default)]
     pub scopes: Option<Scopes>,
+    /// What the caller must have beside scopes; default nothing.
+    #[serde(default)]
+    pub authorise: Option<Requirement>,
+    /// Which credentials are taken: `api_key`, `jwt`, `session`, `certificate`; default all.
+    #[serde(default)]
+    pub credentials: Option<OneOrMany<Kind>>,
+    /// Whether the upstream gets the credential, too, beside `turnpike-principal`; default false.
+    #[serde(default)]
+    pub forward_credentials: Option<bool>,
     #[serde(default, deserialize_with = "duration::option")]
     pub timeout: Option<Duration>,
     #[serde(default)]
     pub rate_limit: OneOrMany<limit::Config>,
+    /// How many requests of a key may be under way at once; default no limit.
+    #[serde(default)]
+    pub concurrency: OneOrMany<limit::ConcurrencyConfig>,
+    /// From where the route may be called, beside what holds for all; by default from everywhere.
+    #[serde(default)]
+    pub addresses: Option<Lists>,
     #[serde(default)]
     pub body_limit: Option<Size>,
     #[serde(default)]
     pub idempotency: Option<Idempotency>,
+    /// Which other origins' pages may call, instead of what holds everywhere; `false`: none.
+    #[serde(default)]
+    pub cors: Option<Switch<Cors>>,
+    /// Response headers beside those that hold everywhere; an empty value takes one away.
+    #[serde(default)]
+    pub security_headers: BTreeMap<String, String>,
+    /// Whether answers may be compressed; default true.
+    #[serde(default)]
+    pub compression: Option<bool>,
+    /// Of `proxy`: whether the upstream gets bodies out of their content coding; default false. Where the gateway itself
+    /// reads the body it always does.
+    #[serde(default)]
+    pub decompress: Option<bool>,
     /// Of `grpc` and `transcode`: request headers that become metadata.
     #[serde(default)]
     pub forward_headers: Option<Vec<String>>,
@@ -70,10 +100,15 @@ pub struct Route {
 pub struct Override {
     pub authenticate: Option<Authenticate>,
     pub scopes: Option<Scopes>,
+    pub authorise: Option<Requirement>,
+    pub credentials: Option<OneOrMany<Kind>>,
     #[serde(deserialize_with = "duration::option")]
     pub timeout: Option<Duration>,
     /// Beside those of the route.
     pub rate_limit: OneOrMany<limit::Config>,
+    /// Beside those of the route.
+    pub concurrency: OneOrMany<limit::ConcurrencyConfig>,
+    pub addresses: Option<Lists>,
     pub body_limit: Option<Size>,
     pub idempotency: Option<Idempotency>,
     pub forward_headers: Option<Vec<String>>,

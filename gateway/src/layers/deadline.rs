@@ -3,6 +3,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -14,20 +15,22 @@ use super::{Checked, Request, Response, refuse};
 use crate::{
     context::RequestContext,
     error::{Error, ErrorKind},
+    overload,
 };
 
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Layer;
+#[derive(Clone)]
+pub struct Layer(pub Arc<overload::Core>);
 
 #[derive(Clone)]
 pub struct Deadline<S> {
     inner: S,
+    overload: Arc<overload::Core>,
 }
 
 impl<S> tower::Layer<S> for Layer {
     type Service = Deadline<S>;
     fn layer(&self, inner: S) -> Deadline<S> {
-        Deadline { inner }
+        Deadline { inner, overload: Arc::clone(&self.0) }
     }
 }
 
@@ -44,16 +47,18 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        match set(&mut request) {
+        match set(&mut request, self.overload.shortens_timeouts()) {
             Ok(deadline) => Checked::Right(Waiting { inner: self.inner.call(request), deadline, alarm: None }),
             Err(error) => refuse(error),
         }
     }
 }
 
-fn set(request: &mut Request) -> Result<Instant, Error> {
+/// `hurry`: who waits holds memory.
+fn set(request: &mut Request, hurry: bool) -> Result<Instant, Error> {
     let context = RequestContext::of_mut(request)?;
-    context.deadline = context.arrived + context.route()?.policy.timeout;
+    let timeout = context.route()?.policy.timeout;
+    context.deadline = context.arrived + if hurry { timeout / 2 } else { timeout };
     Ok(context.deadline)
 }
 

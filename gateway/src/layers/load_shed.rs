@@ -1,4 +1,4 @@
-//! Refuses at once what a core can't take on top of what it is doing. Each core has an equal share of the bound: a counter
+//! Refuses at once what a core can't take on top of what it is doing, or what the process has no memory for. Each core has an equal share of the bound: a counter
 //! that cores shared would cost more than the exact number is worth.
 
 use std::{
@@ -17,6 +17,7 @@ use super::{Checked, Request, Response, refuse};
 use crate::{
     error::{Error, ErrorKind},
     metrics::METRICS,
+    overload::{self, Reason},
 };
 
 #[derive(Clone)]
@@ -24,6 +25,7 @@ pub struct Layer {
     /// Requests of this core that may be in flight.
     pub bound: usize,
     pub in_flight: Arc<AtomicUsize>,
+    pub overload: Arc<overload::Core>,
 }
 
 #[derive(Clone)]
@@ -53,15 +55,24 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let permit = Permit::take(&self.config.in_flight);
-        if permit.before >= self.config.bound {
-            METRICS.shed();
-            return refuse(
-                Error::new(ErrorKind::Overloaded, "too many requests are in flight: try again soon")
-                    .header(header::RETRY_AFTER, HeaderValue::from_static("1")),
-            );
+        let reason =
+            if permit.before >= self.config.bound { Some(Reason::InFlight) } else { self.config.overload.sheds() };
+        if let Some(reason) = reason {
+            return refuse(refusal(reason));
         }
         Checked::Right(InFlight { inner: self.inner.call(request), _permit: permit })
     }
+}
+
+fn refusal(reason: Reason) -> Error {
+    METRICS.shed(reason.name());
+    // What runs out by the second is back in one; memory takes longer.
+    let (detail, after) = match reason {
+        Reason::InFlight => ("too many requests are in flight: try again soon", "1"),
+        Reason::Memory => ("there is no memory for more requests: try again later", "5"),
+        Reason::Delay => ("the gateway is behind with its work: try again soon", "2"),
+    };
+    Error::new(ErrorKind::Overloaded, detail).header(header::RETRY_AFTER, HeaderValue::from_static(after))
 }
 
 pin_project! {
@@ -111,7 +122,7 @@ mod tests {
 
     #[test]
     fn one_more_than_the_bound_is_refused_until_one_is_done() {
-        let layer = Layer { bound: 2, in_flight: Arc::default() };
+        let layer = Layer { bound: 2, in_flight: Arc::default(), overload: Arc::default() };
         let mut service = layer.layer(service_fn(|_: Request| pending::<Result<Response, Error>>()));
         let mut call = || service.call(Request::new(Body::empty()));
         let (first, second) = (call(), call());

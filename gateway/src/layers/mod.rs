@@ -4,10 +4,14 @@
 //! No layer parks a request: what can't be taken is refused at once. So every service is always ready.
 
 pub mod action;
+pub mod addresses;
 pub mod authenticate;
 pub mod authorise;
+pub mod compress;
+pub mod concurrency;
 pub mod cors;
 pub mod deadline;
+pub mod decompress;
 pub mod farewell;
 pub mod idempotency;
 pub mod limits;

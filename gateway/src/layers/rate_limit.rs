@@ -94,8 +94,9 @@ impl Layer {
 }
 
 async fn ask(together: Together, request: Request) -> Result<(Request, Fields), Error> {
-    let verdict = together.verdict().await;
-    let fields = judge(verdict, RequestContext::of(&request)?)?;
+    let context = RequestContext::of(&request)?;
+    let verdict = together.verdict(request.headers(), context).await;
+    let fields = judge(verdict, context)?;
     Ok((request, fields))
 }
 

@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use telemetry::TraceContext;
 
 use super::{Request, Response};
-use crate::context::RequestContext;
+use crate::{address::Proxies, context::RequestContext, tls::ClientCertificate};
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -24,27 +24,33 @@ pub struct Peer {
     pub ip: HeaderValue,
     /// The listener is bound to a loopback address.
     pub loopback: bool,
+    /// It came within TLS.
+    pub secure: bool,
+    /// Who the client showed to be by TLS, where the listener asks for it.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl Peer {
     pub fn new(address: SocketAddr, loopback: bool) -> Self {
         let ip = HeaderValue::try_from(address.ip().to_string()).unwrap_or(UNSPECIFIED);
-        Self { address, ip, loopback }
+        Self { address, ip, loopback, secure: false, certificate: None }
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Layer;
+/// Knows whose word counts about who is behind them.
+#[derive(Clone, Debug, Default)]
+pub struct Layer(pub Arc<Proxies>);
 
 #[derive(Clone)]
 pub struct RequestId<S> {
     inner: S,
+    proxies: Arc<Proxies>,
 }
 
 impl<S> tower::Layer<S> for Layer {
     type Service = RequestId<S>;
     fn layer(&self, inner: S) -> RequestId<S> {
-        RequestId { inner }
+        RequestId { inner, proxies: Arc::clone(&self.0) }
     }
 }
 
@@ -62,15 +68,21 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         // A request that no server of ours took in is trusted with nothing.
-        let (address, loopback) = match request.extensions().get::<Peer>() {
-            Some(peer) => (peer.address, peer.loopback),
-            None => (NOWHERE, false),
+        let (address, loopback, secure) = match request.extensions().get::<Peer>() {
+            Some(peer) => (peer.address, peer.loopback, peer.secure),
+            None => (NOWHERE, false, false),
         };
         let (id, header) = accepted(request.headers()).unwrap_or_else(generate);
         request.headers_mut().insert(X_REQUEST_ID, header.clone());
         let trace = telemetry::extract(request.headers()).unwrap_or_else(TraceContext::unsampled);
         let mut context = RequestContext::new(id, trace, address);
         context.loopback = loopback;
+        context.secure = secure;
+        if !self.proxies.networks.is_empty()
+            && let Some(said) = self.proxies.said(address, request.headers())
+        {
+            context.behind(said);
+        }
         request.extensions_mut().insert(context);
         Naming { inner: self.inner.call(request), header: Some(header) }
     }
@@ -129,7 +141,7 @@ mod tests {
     use super::*;
 
     async fn answer(id: Option<&str>) -> (String, String) {
-        let service = Layer.layer(service_fn(|request: Request| async move {
+        let service = Layer::default().layer(service_fn(|request: Request| async move {
             let seen = RequestContext::of(&request).map(|context| context.request_id.to_string()).unwrap_or_default();
             Ok::<_, std::convert::Infallible>(Response::new(Body::from(seen)))
         }));

@@ -10,10 +10,13 @@ use crate::action::duration;
 /// One limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// How `RateLimit` fields and metrics call it; by default after its key.
+    /// How `RateLimit` fields and metrics call it; by default after its key. Limits of one name are one limit, wherever they
+    /// stand: they count together.
     pub name: Option<String>,
     pub quota: Quota,
     pub key: Key,
+    /// How many requests each request counts as; default 1. It may differ where limits are one.
+    pub cost: NonZeroU32,
     pub mode: Mode,
     /// Counted together with the other gateways, where there is a Redis for it; default true.
     pub shared: bool,
@@ -47,6 +50,8 @@ struct Written {
     rate: Option<String>,
     burst: Option<u32>,
     key: Key,
+    #[serde(default = "one")]
+    cost: u32,
     #[serde(default)]
     mode: Mode,
     #[serde(default = "yes")]
@@ -55,6 +60,17 @@ struct Written {
 
 fn yes() -> bool {
     true
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Config {
+    /// Whether two that have one name can be one limit.
+    pub fn is_the_same(&self, other: &Self) -> bool {
+        Self { cost: other.cost, ..self.clone() } == *other
+    }
 }
 
 impl<'de> Deserialize<'de> for Config {
@@ -66,7 +82,14 @@ impl<'de> Deserialize<'de> for Config {
         {
             return Err(D::Error::custom("the name of a rate limit is made of letters, digits, `-`, `_` and `.`"));
         }
-        Ok(Self { name: written.name, quota, key: written.key, mode: written.mode, shared: written.shared })
+        let cost = positive(written.cost, "cost").map_err(D::Error::custom)?;
+        let most = match quota {
+            Quota::Window { requests: most, .. } | Quota::Rate { burst: most, .. } => most,
+        };
+        if cost > most {
+            return Err(D::Error::custom(format!("no request could ever pass: each costs {cost} of {most}")));
+        }
+        Ok(Self { name: written.name, quota, key: written.key, cost, mode: written.mode, shared: written.shared })
     }
 }
 
@@ -109,7 +132,8 @@ mod tests {
         let requests = NonZeroU32::new(100).unwrap();
         assert_eq!(window.quota, Quota::Window { requests, per: Duration::from_secs(60) });
         let rate = read("{rate: 10/s, burst: 20, key: 'header:x-tenant', mode: shadow}").unwrap();
-        assert_eq!(rate.mode, Mode::Shadow);
+        assert_eq!((rate.mode, rate.cost.get()), (Mode::Shadow, 1));
+        assert_eq!(read("{requests: 5, per: 1m, key: [principal, route], cost: 5}").unwrap().cost.get(), 5);
         for wrong in [
             "{requests: 100, key: route}",
             "{requests: 0, per: 1m, key: route}",
@@ -119,6 +143,9 @@ mod tests {
             "{rate: 10/s, key: nobody}",
             "{rate: 10/s}",
             "{rate: 10/s, key: route, name: 'a\"b'}",
+            "{rate: 10/s, key: route, cost: 0}",
+            "{rate: 10/s, key: route, cost: 11}",
+            "{requests: 5, per: 1m, key: route, cost: 6}",
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }

@@ -1,18 +1,23 @@
 //! Rate limits: how many requests a key may make. `window` means exactly what it says, `gcra` allows a rate with bursts.
-//! State is shared by all cores and bounded; the clock is the caller's. Gateways with a Redis in common count `together`.
+//! State is shared by all cores and bounded; the clock is the caller's. Gateways with a Redis in common count `together`;
+//! `pressure` names those who come near.
 
+mod concurrency;
 mod config;
 mod gcra;
 mod key;
 mod owed;
 mod policies;
+mod pressure;
 mod together;
 mod window;
 
+pub use concurrency::{Concurrency, Config as ConcurrencyConfig, Permit};
 pub use config::{Config, Mode, Quota};
-pub use key::Key;
-pub use policies::{Policies, Verdict};
-pub use together::Together;
+pub use key::{Key, Values, network};
+pub use policies::{Limit, Policies, Verdict};
+pub use pressure::Pressure;
+pub use together::{Together, forget, remaining};
 
 use std::{
     fmt::Write as _,
@@ -43,6 +48,7 @@ pub struct Limiter {
     place: Vec<u8>,
     meter: Meter,
     owed: Owed,
+    pub pressure: Pressure,
 }
 
 enum Meter {
@@ -82,40 +88,67 @@ impl Limiter {
             place: format!("{place}\0{:?}\0{}\0", config.quota, config.key).into_bytes(),
             meter,
             owed: Owed::new(window, KEYS),
+            pressure: Pressure::default(),
         }
     }
 
     /// Counts a request, if it is allowed.
-    pub fn check(&self, key: u128, now: Instant) -> Decision {
+    pub fn check(&self, cost: NonZeroU32, key: u128, now: Instant) -> Decision {
         match &self.meter {
-            Meter::Window(window) => window.check(key, now),
-            Meter::Gcra(gcra) => gcra.check(key),
+            Meter::Window(window) => window.check(cost.get(), key, now),
+            Meter::Gcra(gcra) => gcra.check(cost, key),
         }
     }
 
-    /// The same for one of several gateways that can't ask each other: it has its share of the quota, at least 1.
-    pub fn check_share(&self, gateways: NonZeroU32, key: u128, now: Instant) -> Decision {
+    /// The same for one of several gateways that can't ask each other: it has its share of the quota, at least what one
+    /// request costs.
+    pub fn check_share(&self, gateways: NonZeroU32, cost: NonZeroU32, key: u128, now: Instant) -> Decision {
         match (&self.meter, self.config.quota) {
             (Meter::Window(window), Quota::Window { requests, .. }) => {
-                window.check_within((requests.get() / gateways).max(1), key, now)
+                window.check_within((requests.get() / gateways).max(cost.get()), cost.get(), key, now)
             }
-            (Meter::Window(window), Quota::Rate { .. }) => window.check(key, now),
-            (Meter::Gcra(gcra), _) => gcra.check_weighing(gateways, key),
+            (Meter::Window(window), Quota::Rate { .. }) => window.check(cost.get(), key, now),
+            (Meter::Gcra(gcra), _) => gcra.check_weighing(gateways, cost, key),
         }
     }
 
     /// Counts what all gateways together have allowed here, against this one's share should they lose each other.
-    pub fn note(&self, gateways: NonZeroU32, key: u128, now: Instant) {
+    pub fn note(&self, gateways: NonZeroU32, cost: NonZeroU32, key: u128, now: Instant) {
         match &self.meter {
-            Meter::Window(window) => window.note(key, now),
-            Meter::Gcra(gcra) => _ = gcra.check_weighing(gateways, key),
+            Meter::Window(window) => window.note(cost.get(), key, now),
+            Meter::Gcra(gcra) => _ = gcra.check_weighing(gateways, cost, key),
         }
     }
 
     /// Takes back what `check` counted at `now`: another limit refused the request. Only windows can.
-    pub fn give_back(&self, key: u128, now: Instant) {
+    pub fn give_back(&self, cost: NonZeroU32, key: u128, now: Instant) {
         if let Meter::Window(window) = &self.meter {
-            window.give_back(key, now);
+            window.give_back(cost.get(), key, now);
+        }
+    }
+
+    /// How many are left to a key here, None if nothing is known of it.
+    pub fn remaining(&self, key: u128, now: Instant) -> Option<u32> {
+        match &self.meter {
+            Meter::Window(window) => window.remaining(key, now),
+            Meter::Gcra(gcra) => gcra.remaining(key),
+        }
+    }
+
+    /// Forgets all that was counted here for a key.
+    pub fn forget(&self, key: u128, now: Instant) {
+        match &self.meter {
+            Meter::Window(window) => window.forget(key),
+            Meter::Gcra(gcra) => gcra.forget(key),
+        }
+        self.owed.take(key, now);
+        self.pressure.forget(key);
+    }
+
+    /// The most that passes at once.
+    pub fn quota(&self) -> u32 {
+        match self.config.quota {
+            Quota::Window { requests: most, .. } | Quota::Rate { burst: most, .. } => most.get(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write as _,
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,10 +16,18 @@ use crate::{context::RequestContext, shared::Redis};
 pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
+/// A limit as one route asks it.
+#[derive(Clone)]
+pub struct Limit {
+    pub limiter: Arc<Limiter>,
+    /// How many requests each of the route's counts as.
+    pub cost: NonZeroU32,
+}
+
 /// Limits in the order they are asked. Windows come first: they can give back what a later limit refuses.
 #[derive(Clone, Default)]
 pub struct Policies {
-    limiters: Arc<[Arc<Limiter>]>,
+    limits: Arc<[Limit]>,
     /// Where those are counted that gateways have in common.
     redis: Option<Arc<Redis>>,
 }
@@ -36,25 +45,25 @@ pub struct Verdict {
 }
 
 impl Policies {
-    pub fn new(limiters: impl IntoIterator<Item = Arc<Limiter>>, redis: Option<&Arc<Redis>>) -> Self {
-        let mut limiters: Vec<_> = limiters.into_iter().collect();
-        limiters.sort_by_key(|limiter| !limiter.can_give_back());
-        let redis = redis.filter(|_| limiters.iter().any(|limiter| limiter.config.shared)).cloned();
-        Self { limiters: limiters.into(), redis }
+    pub fn new(limits: impl IntoIterator<Item = Limit>, redis: Option<&Arc<Redis>>) -> Self {
+        let mut limits: Vec<_> = limits.into_iter().collect();
+        limits.sort_by_key(|limit| !limit.limiter.can_give_back());
+        let redis = redis.filter(|_| limits.iter().any(|limit| limit.limiter.config.shared)).cloned();
+        Self { limits: limits.into(), redis }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.limiters.is_empty()
+        self.limits.is_empty()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Limiter>> {
-        self.limiters.iter()
+        self.limits.iter().map(|limit| &limit.limiter)
     }
 
     /// What must be asked of Redis; None where all is known here, by [`Policies::check`].
     pub fn together(&self, headers: &HeaderMap, context: &RequestContext, now: Instant) -> Option<Together> {
         let redis = self.redis.as_ref()?;
-        Some(Together::new(redis, &self.limiters, headers, context, now))
+        Some(Together::new(redis, &self.limits, headers, context, now))
     }
 
     /// Asks every limit that applies to the request, until one refuses. A refused request counts nowhere, except in a rate
@@ -63,9 +72,10 @@ impl Policies {
         let mut verdict = Verdict::default();
         // A bit for each limit that counted the request.
         let mut counted = 0_u64;
-        for (at, limiter) in self.limiters.iter().enumerate() {
-            let Some(key) = limiter.key.of(headers, context) else { continue };
-            let decision = limiter.check(key, now);
+        for (at, Limit { limiter, cost }) in self.limits.iter().enumerate() {
+            let Some(values) = limiter.key.of(headers, context) else { continue };
+            let decision = limiter.check(*cost, values.hash(), now);
+            limiter.pressure.note(&limiter.name, limiter.quota(), cost.get(), &decision, &values);
             verdict.add(limiter, &decision);
             if decision.allowed {
                 counted |= 1_u64.checked_shl(at as u32).unwrap_or(0);
@@ -78,11 +88,11 @@ impl Policies {
     }
 
     fn give_back(&self, counted: u64, headers: &HeaderMap, context: &RequestContext, now: Instant) {
-        for (at, limiter) in self.limiters.iter().enumerate().take(64) {
+        for (at, Limit { limiter, cost }) in self.limits.iter().enumerate().take(64) {
             if counted >> at & 1 == 1
-                && let Some(key) = limiter.key.of(headers, context)
+                && let Some(values) = limiter.key.of(headers, context)
             {
-                limiter.give_back(key, now);
+                limiter.give_back(*cost, values.hash(), now);
             }
         }
     }

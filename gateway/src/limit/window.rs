@@ -38,20 +38,21 @@ impl Window {
         Self { quota: quota.get(), part, epoch: Instant::now(), rings: Recent::new(keys) }
     }
 
-    pub fn check(&self, key: u128, now: Instant) -> Decision {
-        self.check_within(self.quota, key, now)
+    pub fn check(&self, cost: u32, key: u128, now: Instant) -> Decision {
+        self.check_within(self.quota, cost, key, now)
     }
 
     /// The same with another quota, for this once.
-    pub fn check_within(&self, quota: u32, key: u128, now: Instant) -> Decision {
+    pub fn check_within(&self, quota: u32, cost: u32, key: u128, now: Instant) -> Decision {
         let elapsed = self.elapsed(now);
         self.rings.with(key, Ring::default, |ring| {
             ring.advance(elapsed / self.part);
-            let allowed = ring.total < quota;
+            let allowed = ring.total.saturating_add(cost) <= quota;
             if allowed {
-                ring.count();
+                ring.count(cost);
             }
-            let leaves = ring.oldest().saturating_add(RING).saturating_mul(self.part);
+            let leaving = if allowed { ring.oldest() } else { ring.leaving(quota, cost) };
+            let leaves = leaving.saturating_add(RING).saturating_mul(self.part);
             Decision {
                 allowed,
                 remaining: quota.saturating_sub(ring.total),
@@ -61,18 +62,32 @@ impl Window {
     }
 
     /// Counts a request that was allowed elsewhere.
-    pub fn note(&self, key: u128, now: Instant) {
+    pub fn note(&self, cost: u32, key: u128, now: Instant) {
         let part = self.elapsed(now) / self.part;
         self.rings.with(key, Ring::default, |ring| {
             ring.advance(part);
-            ring.count();
+            ring.count(cost);
         });
     }
 
     /// Takes back what `check` counted at `now`.
-    pub fn give_back(&self, key: u128, now: Instant) {
+    pub fn give_back(&self, cost: u32, key: u128, now: Instant) {
         let part = self.elapsed(now) / self.part;
-        self.rings.get(&key, |ring| ring.give_back(part));
+        self.rings.get(&key, |ring| ring.give_back(cost, part));
+    }
+
+    /// How many are left to a key, None if nothing is known of it.
+    pub fn remaining(&self, key: u128, now: Instant) -> Option<u32> {
+        let part = self.elapsed(now) / self.part;
+        let total = self.rings.get(&key, |ring| {
+            ring.advance(part);
+            ring.total
+        })?;
+        Some(self.quota.saturating_sub(total))
+    }
+
+    pub fn forget(&self, key: u128) {
+        self.rings.remove(&key);
     }
 
     fn elapsed(&self, now: Instant) -> u64 {
@@ -107,24 +122,39 @@ impl Ring {
         self.head = self.head.max(part);
     }
 
-    fn count(&mut self) {
-        self.counts[(self.head % RING) as usize] += 1;
-        self.total += 1;
+    fn count(&mut self, cost: u32) {
+        let cost = cost.min(u32::MAX - self.total);
+        self.counts[(self.head % RING) as usize] += cost;
+        self.total += cost;
     }
 
     /// From the part it was counted in, or, if that was a later one, from what is older: never from what came after.
-    fn give_back(&mut self, part: u64) {
+    fn give_back(&mut self, cost: u32, part: u64) {
         let slot = &mut self.counts[(part % RING) as usize];
-        if self.head.saturating_sub(part) < RING && *slot > 0 {
-            *slot -= 1;
-            self.total -= 1;
+        if self.head.saturating_sub(part) < RING {
+            let given = cost.min(*slot);
+            *slot -= given;
+            self.total -= given;
         }
     }
 
     /// The oldest part that still counts.
     fn oldest(&self) -> u64 {
-        let first = self.head.saturating_sub(PARTS);
-        (first..=self.head).find(|part| self.counts[(part % RING) as usize] > 0).unwrap_or(self.head)
+        self.parts().find(|part| self.counts[(part % RING) as usize] > 0).unwrap_or(self.head)
+    }
+
+    /// The part with which enough will have left for so much.
+    fn leaving(&self, quota: u32, cost: u32) -> u64 {
+        let mut left = self.total;
+        let enough = |part: &u64| {
+            left -= self.counts[(part % RING) as usize];
+            left.saturating_add(cost) <= quota
+        };
+        self.parts().find(enough).unwrap_or(self.head)
+    }
+
+    fn parts(&self) -> impl Iterator<Item = u64> + use<> {
+        self.head.saturating_sub(PARTS)..=self.head
     }
 }
 
@@ -143,57 +173,74 @@ mod tests {
         let window = window(100);
         let start = window.epoch + Duration::from_millis(100);
         for sent in 1..=100 {
-            let decision = window.check(1, start);
+            let decision = window.check(1, 1, start);
             assert!(decision.allowed);
             assert_eq!(decision.remaining, 100 - sent);
         }
-        let refused = window.check(1, start);
+        let refused = window.check(1, 1, start);
         assert!(!refused.allowed);
         assert!(refused.wait >= MINUTE - Duration::from_millis(100), "{:?}", refused.wait);
         assert!(refused.wait <= MINUTE + MINUTE / 64, "{:?}", refused.wait);
         // What was refused was not counted, so that asking does not put the end off.
-        assert!(!window.check(1, start + refused.wait - Duration::from_millis(1)).allowed);
-        assert!(window.check(1, start + refused.wait).allowed);
+        assert!(!window.check(1, 1, start + refused.wait - Duration::from_millis(1)).allowed);
+        assert!(window.check(1, 1, start + refused.wait).allowed);
     }
 
     #[test]
     fn a_share_counts_what_was_allowed_elsewhere() {
         let window = window(100);
-        (0..40).for_each(|_| window.note(1, window.epoch));
-        let allowed = (0..100).filter(|_| window.check_within(50, 1, window.epoch).allowed).count();
+        (0..40).for_each(|_| window.note(1, 1, window.epoch));
+        let allowed = (0..100).filter(|_| window.check_within(50, 1, 1, window.epoch).allowed).count();
         assert_eq!(allowed, 10);
-        (0..20).for_each(|_| window.note(1, window.epoch));
-        let decision = window.check_within(50, 1, window.epoch);
+        (0..20).for_each(|_| window.note(1, 1, window.epoch));
+        let decision = window.check_within(50, 1, 1, window.epoch);
         assert!(!decision.allowed && decision.remaining == 0, "more than the share was allowed elsewhere");
+    }
+
+    #[test]
+    fn what_costs_more_counts_more_and_waits_until_enough_has_left() {
+        let window = window(10);
+        let (first, later) = (window.epoch, window.epoch + MINUTE / 2);
+        assert_eq!(window.check(4, 1, first).remaining, 6);
+        assert_eq!(window.check(4, 1, later).remaining, 2);
+        assert!(window.check(2, 1, later).allowed);
+        let refused = window.check(1, 1, later);
+        assert!(!refused.allowed && refused.wait < MINUTE * 2 / 3, "{:?}", refused.wait);
+        let refused = window.check(5, 1, later);
+        assert!(!refused.allowed && refused.wait >= MINUTE, "the four of the beginning are not enough: {refused:?}");
+        assert!(window.check(5, 1, later + refused.wait).allowed);
+        assert_eq!((window.remaining(1, later + 4 * MINUTE), window.remaining(2, later)), (Some(10), None));
+        window.forget(1);
+        assert_eq!(window.remaining(1, later), None);
     }
 
     #[test]
     fn keys_do_not_share() {
         let window = window(1);
-        assert!(window.check(1, window.epoch).allowed);
-        assert!(window.check(2, window.epoch).allowed);
-        assert!(!window.check(1, window.epoch).allowed);
+        assert!(window.check(1, 1, window.epoch).allowed);
+        assert!(window.check(1, 2, window.epoch).allowed);
+        assert!(!window.check(1, 1, window.epoch).allowed);
     }
 
     #[test]
     fn what_is_given_back_can_be_used() {
         let window = window(1);
-        assert!(window.check(1, window.epoch).allowed);
-        window.give_back(1, window.epoch);
-        assert!(window.check(1, window.epoch).allowed);
-        assert!(!window.check(1, window.epoch).allowed);
+        assert!(window.check(1, 1, window.epoch).allowed);
+        window.give_back(1, 1, window.epoch);
+        assert!(window.check(1, 1, window.epoch).allowed);
+        assert!(!window.check(1, 1, window.epoch).allowed);
     }
 
     #[test]
     fn what_is_given_back_is_not_taken_from_a_later_request() {
         let window = window(2);
         let (first, second) = (window.epoch, window.epoch + MINUTE / 2);
-        assert!(window.check(1, first).allowed);
-        assert!(window.check(1, second).allowed);
-        window.give_back(1, first);
-        assert!(window.check(1, second).allowed, "one was given back");
+        assert!(window.check(1, 1, first).allowed);
+        assert!(window.check(1, 1, second).allowed);
+        window.give_back(1, 1, first);
+        assert!(window.check(1, 1, second).allowed, "one was given back");
         // The minute that began with the first is over; the two of its middle still count.
-        assert!(!window.check(1, first + MINUTE + MINUTE / 8).allowed);
+        assert!(!window.check(1, 1, first + MINUTE + MINUTE / 8).allowed);
     }
 
     proptest::proptest! {
@@ -207,7 +254,7 @@ mod tests {
             let (mut log, mut now) = (Vec::<u64>::new(), 0);
             for gap in gaps {
                 now += gap;
-                let allowed = window.check(7, window.epoch + Duration::from_millis(now)).allowed;
+                let allowed = window.check(1, 7, window.epoch + Duration::from_millis(now)).allowed;
                 let within = |span: u64| log.iter().filter(|at| **at + span > now).count();
                 if allowed {
                     proptest::prop_assert!(within(60_000) < quota as usize, "one too many at {}", now);

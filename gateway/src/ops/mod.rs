@@ -1,10 +1,15 @@
 //! What the gateway adds to the ops listener: a file a subject, and here the list of all of them. Every answer is JSON; no
 //! answer holds a secret.
 
+mod certificates;
 mod config;
+mod issuers;
 mod keys;
 mod limits;
+mod overload;
+mod revocations;
 mod routes;
+mod sessions;
 mod shared;
 mod upstreams;
 
@@ -13,7 +18,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     handler::Handler,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 
 use lifecycle::OpsIndex;
@@ -29,8 +34,35 @@ fn subjects() -> Subjects {
             "every endpoint with its health and the reason, and what names were last found to be",
             upstreams::show,
         )
-        .get("/limits", "every rate limit, and how many keys it counts", limits::show)
+        .get(
+            "/limits",
+            "every rate limit, how many keys it counts and which press most; requests under way",
+            limits::show,
+        )
+        .get("/limits/key", "what is left to one key: ?limit=PLACE&key=VALUE", limits::key)
+        .delete("/limits/key", "forgets what was counted for one key: ?limit=PLACE&key=VALUE", limits::reset)
+        .get("/overload", "whether there is too much, why, and what is done about it", overload::show)
         .get("/shared", "how this gateway stands with those it shares limits and sessions with", shared::show)
+        .get(
+            "/sessions",
+            "the sessions there are, a hundred at a time: ?after= the page before's `next`",
+            sessions::show,
+        )
+        .get(
+            "/jwks",
+            "whose tokens are believed, by which keys, how old they are and when they are fetched next",
+            issuers::show,
+        )
+        .get(
+            "/revocations",
+            "where revocations come from, whether all are known, and how many are kept",
+            revocations::show,
+        )
+        .get(
+            "/certificates",
+            "what TLS listeners show, until when it is good, and since when it is shown",
+            certificates::show,
+        )
         .get("/config", "which configuration is in force, what it holds, and how the last reload went", config::show)
         .post(
             "/reload",
@@ -65,5 +97,11 @@ impl Subjects {
         let Self { router, mut index } = self;
         index.push((format!("POST {path}"), about));
         Self { router: router.route(path, post(handler)), index }
+    }
+
+    fn delete<H: Handler<T, Arc<Reloader>>, T: 'static>(self, path: &str, about: &'static str, handler: H) -> Self {
+        let Self { router, mut index } = self;
+        index.push((format!("DELETE {path}"), about));
+        Self { router: router.route(path, delete(handler)), index }
     }
 }

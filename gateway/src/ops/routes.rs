@@ -26,6 +26,7 @@ pub async fn show(State(reloader): State<Arc<Reloader>>) -> Json<Value> {
             "upstream": route.upstream.as_deref(),
             "authenticate": route.policy.authenticate,
             "scopes": scopes,
+            "authorise": route.policy.rule.as_ref().map(ToString::to_string),
             "timeout_ms": u64::try_from(route.policy.timeout.as_millis()).unwrap_or(u64::MAX),
             "body_limit": route.policy.body,
             "idempotency": route.policy.idempotency.is_some(),

@@ -21,7 +21,13 @@ pub use template::{Segment, Template};
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{action::Action, config::Idempotency, limit::Policies, metrics::RouteMetrics};
+use crate::{
+    address::Lists,
+
+    action::Action,
+    auth::{Kinds, rule::Rule},
+    config::Idempotency,
+    layers::{cors, security_headers}, limit::{Concurrency, Policies}, metrics::RouteMetrics};
 
 /// A route, compiled: what a request that takes it must be, and what is done with it.
 pub struct Route {
@@ -53,13 +59,29 @@ impl std::ops::Deref for Local {
 /// What a request must be and have before the action sees it.
 pub struct Policy {
     pub authenticate: Authenticate,
+    /// The kinds of credentials that are taken.
+    pub accepts: Kinds,
     pub scopes: Scopes,
+    /// What the caller must have beside scopes.
+    pub rule: Option<Arc<Rule>>,
+    /// The upstream gets the caller's credential, too.
+    pub forward_credentials: bool,
     pub timeout: Duration,
     /// The most bytes a request body may have.
     pub body: u64,
     pub rate_limits: Policies,
+    pub concurrency: Arc<[Arc<Concurrency>]>,
+    /// None: it may be called from everywhere.
+    pub addresses: Option<Arc<Lists>>,
     /// None: `Idempotency-Key` is the upstream's affair.
     pub idempotency: Option<Idempotency>,
+    /// Whether answers may be compressed.
+    pub compression: bool,
+    /// Whether the action gets bodies out of their content coding.
+    pub decompress: bool,
+    pub cors: cors::OfRoute,
+    /// None: those that hold everywhere.
+    pub security_headers: Option<security_headers::Config>,
 }
 
 /// Whether a route asks who is calling.

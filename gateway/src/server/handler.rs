@@ -16,6 +16,7 @@ use upstream::{Body, Client};
 use super::{Shared, watchdog::Activity};
 use crate::{
     layers::{Request, Response, request_id::Peer},
+    overload,
     snapshot::Snapshot,
     worker::Worker,
 };
@@ -23,6 +24,7 @@ use crate::{
 /// One core's pipeline, rebuilt when the configuration changes.
 pub struct Handler<P, B> {
     shared: Arc<Shared>,
+    overload: Arc<overload::Core>,
     build: B,
     // Only this core ever takes the lock: it stands in for `&mut`.
     live: Mutex<Live<P>>,
@@ -39,11 +41,11 @@ where
     P: Service<Request, Response = Response, Error = Infallible>,
     B: Fn(&Snapshot, &Arc<Worker>) -> P,
 {
-    pub fn new(shared: Arc<Shared>, build: B) -> Self {
+    pub fn new(shared: Arc<Shared>, overload: Arc<overload::Core>, build: B) -> Self {
         let snapshot = shared.snapshot();
         let worker = Arc::new(Worker { clients: clients::<P>(&snapshot, None) });
         let pipeline = build(&snapshot, &worker);
-        Self { shared, build, live: Mutex::new(Live { snapshot, worker, pipeline }) }
+        Self { shared, overload, build, live: Mutex::new(Live { snapshot, worker, pipeline }) }
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
@@ -107,6 +109,9 @@ where
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
         self.activity.request();
+        if self.handler.overload.closes_connections() {
+            self.activity.finish();
+        }
         let mut request = request.map(Body::from);
         request.extensions_mut().insert(self.peer.clone());
         Answering { inner: self.handler.call(request), activity: Arc::clone(&self.activity) }

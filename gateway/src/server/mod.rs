@@ -1,6 +1,7 @@
 //! The data plane: a thread with a single-threaded runtime for each core, each with its own listeners (SO_REUSEPORT), its
 //! own pipeline and its own connections to upstreams. On a request's way cores share only what must be shared.
 
+mod admission;
 mod bind;
 mod connection;
 mod handler;
@@ -8,8 +9,10 @@ mod http1;
 mod http2;
 mod open;
 mod runtime;
+mod stream;
 mod watchdog;
 
+pub use admission::Admission;
 pub use bind::{Bound, bind};
 pub use runtime::{Core, run};
 
@@ -21,7 +24,9 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::{access_log::AccessLog, auth::Authority, idempotency::Records, shared::Redis, snapshot::Snapshot};
+use crate::{
+    access_log::AccessLog, auth::Authority, idempotency::Records, overload::Overload, shared::Redis, snapshot::Snapshot,
+};
 
 /// What all cores share.
 pub struct Shared {
@@ -40,6 +45,10 @@ pub struct Beyond {
     /// What gateways share, if they do.
     pub redis: Option<Arc<Redis>>,
     pub access_log: AccessLog,
+    /// How much there is too much.
+    pub overload: Arc<Overload>,
+    /// The connections of each client address.
+    pub admission: Arc<Admission>,
     pub cores: usize,
 }
 

@@ -5,6 +5,7 @@ use std::sync::{
 
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
+use super::admission::Seat;
 use crate::metrics::METRICS;
 
 /// An open connection. It lives as long as the socket, also where that has become a WebSocket: so long it counts, and so
@@ -12,18 +13,24 @@ use crate::metrics::METRICS;
 pub struct Open {
     counter: Arc<AtomicUsize>,
     _awaited: TaskTrackerToken,
+    _seat: Option<Seat>,
 }
 
 impl Open {
     /// None if as many are open as may be.
-    pub fn admit(counter: &Arc<AtomicUsize>, most: usize, connections: &TaskTracker) -> Option<Self> {
+    pub fn admit(
+        counter: &Arc<AtomicUsize>,
+        most: usize,
+        seat: Option<Seat>,
+        connections: &TaskTracker,
+    ) -> Option<Self> {
         if counter.fetch_add(1, Relaxed) >= most {
             counter.fetch_sub(1, Relaxed);
-            METRICS.connection_refused();
+            METRICS.connection_refused("listener");
             return None;
         }
         METRICS.connection_opened();
-        Some(Self { counter: Arc::clone(counter), _awaited: connections.token() })
+        Some(Self { counter: Arc::clone(counter), _awaited: connections.token(), _seat: seat })
     }
 }
 

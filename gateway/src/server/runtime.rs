@@ -13,20 +13,25 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use super::{
-    Shared, connection,
+    Shared,
+    connection::{self, Taken},
     handler::{Handler, Requests},
     open::Open,
     watchdog::Watchdog,
 };
 use crate::{
+    coding::Slots,
     layers::{Request, Response, request_id::Peer},
+    metrics::METRICS,
     pipeline::{Surroundings, pipeline},
     snapshot::Snapshot,
+    tls::Handshakes,
     worker::Worker,
 };
 
 /// What a core's thread is given.
 pub struct Core {
+    pub number: usize,
     pub shared: Arc<Shared>,
     /// Its socket of each listener, with the connections that all cores have open there.
     pub sockets: Vec<(SocketAddr, Socket, Arc<AtomicUsize>)>,
@@ -46,25 +51,38 @@ pub fn run(core: Core) -> anyhow::Result<()> {
 }
 
 async fn serve(core: Core) -> anyhow::Result<()> {
-    let Core { shared, sockets, shutdown } = core;
+    let Core { number, shared, sockets, shutdown } = core;
+    let own = shared.overload.core(number);
     let around = Surroundings {
         authority: Arc::clone(&shared.authority),
         records: Arc::clone(&shared.records),
         access_log: shared.access_log.clone(),
         in_flight: Arc::default(),
+        overload: Arc::clone(&own),
+        compressing: Slots::default(),
+        decompressing: Slots::default(),
         cores: shared.cores,
         draining: Arc::new(shutdown.draining().clone()),
     };
+    let cores = shared.cores;
     let build = move |snapshot: &Snapshot, worker: &Arc<Worker>| pipeline(snapshot, worker, &around);
-    let handler = Arc::new(Handler::new(shared, build));
+    let handler = Arc::new(Handler::new(Arc::clone(&shared), Arc::clone(&own), build));
+    let measured = Arc::clone(&shared);
+    tokio::spawn(async move {
+        measured.overload.measure(&own, || measured.snapshot().edge.overload.clone()).await;
+    });
     let watchdog = Arc::new(Watchdog::default());
     let connections = TaskTracker::new();
+    let handshakes = Handshakes::new(cores);
     let accepting = sockets
         .into_iter()
-        .map(|(address, socket, open)| {
+        .enumerate()
+        .map(|(at, (address, socket, open))| {
             let listener = TcpListener::from_std(socket)?;
             let loopback = address.ip().is_loopback();
-            Ok(Acceptor { listener, loopback, open, handler: &handler, watchdog: &watchdog, connections: &connections })
+            let (handler, watchdog, connections) = (&handler, &watchdog, &connections);
+            let (shared, handshakes) = (&*shared, &handshakes);
+            Ok(Acceptor { listener, at, loopback, open, handshakes, shared, handler, watchdog, connections })
         })
         .collect::<std::io::Result<Vec<_>>>()?;
     {
@@ -88,8 +106,12 @@ async fn serve(core: Core) -> anyhow::Result<()> {
 /// Takes in the connections of one listener.
 struct Acceptor<'a, P, B> {
     listener: TcpListener,
+    /// Its place in the configuration.
+    at: usize,
     loopback: bool,
     open: Arc<AtomicUsize>,
+    handshakes: &'a Handshakes,
+    shared: &'a Shared,
     handler: &'a Arc<Handler<P, B>>,
     watchdog: &'a Watchdog,
     connections: &'a TaskTracker,
@@ -106,7 +128,7 @@ where
         loop {
             tokio::select! {
                 () = shutdown.draining().cancelled() => break,
-                accepted = self.listener.accept() => match accepted {
+                accepted = self.accept() => match accepted {
                     Ok((socket, client)) => self.take(socket, client),
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
@@ -122,19 +144,29 @@ where
         }
     }
 
+    /// Not while there is too much already: the kernel holds on to a few, and turns others away.
+    async fn accept(&self) -> std::io::Result<(TcpStream, SocketAddr)> {
+        self.shared.overload.accepting().await;
+        self.listener.accept().await
+    }
+
     fn take(&self, socket: TcpStream, client: SocketAddr) {
-        let limits = Arc::clone(&self.handler.snapshot().edge.limits);
-        let Some(open) = Open::admit(&self.open, limits.connections, self.connections) else { return };
-        let activity = self.watchdog.activity();
-        let requests = Requests {
-            handler: Arc::clone(self.handler),
-            peer: Peer::new(client, self.loopback),
-            activity: Arc::clone(&activity),
+        let snapshot = self.handler.snapshot();
+        let limits = Arc::clone(&snapshot.edge.limits);
+        let seat = match self.shared.admission.admit(client.ip(), &snapshot.edge) {
+            Ok(seat) => seat,
+            Err(reason) => return METRICS.connection_refused(reason),
         };
-        let noted = Arc::clone(&activity);
-        let task = self.connections.spawn(async move {
-            connection::serve(socket, requests, noted, &limits, open).await;
-        });
+        let Some(open) = Open::admit(&self.open, limits.connections, seat, self.connections) else { return };
+        let activity = self.watchdog.activity();
+        let tls = snapshot.tls.get(self.at).cloned().flatten();
+        let mut peer = Peer::new(client, self.loopback);
+        peer.secure = tls.is_some();
+        let tls = tls.map(|terminator| (terminator, self.handshakes.clone()));
+        let (handler, noted) = (Arc::clone(self.handler), Arc::clone(&activity));
+        let requests = move |certificate| Requests { handler, peer: Peer { certificate, ..peer }, activity: noted };
+        let taken = Taken { socket, open, activity: Arc::clone(&activity), limits, tls };
+        let task = self.connections.spawn(connection::serve(taken, requests));
         self.watchdog.watch(activity, task.abort_handle());
     }
 }

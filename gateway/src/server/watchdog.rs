@@ -21,11 +21,10 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     task::AbortHandle,
 };
 
-use super::open::Open;
+use super::{open::Open, stream::Stream};
 
 /// How long a client may take to send a request's head.
 pub const HEAD: Duration = Duration::from_secs(10);
@@ -82,8 +81,7 @@ impl Watchdog {
     /// Tells every connection to finish what it is doing and close.
     pub fn drain(&self) {
         for (activity, _) in &*self.watched.lock() {
-            activity.draining.store(true, Release);
-            activity.connection.wake();
+            activity.finish();
         }
     }
 
@@ -102,6 +100,12 @@ impl Activity {
     /// A request's head is complete.
     pub fn request(&self) {
         self.step(|phase| if phase == MULTIPLEXED { MULTIPLEXED } else { BUSY });
+    }
+
+    /// The connection is to end when what is under way on it is answered.
+    pub fn finish(&self) {
+        self.draining.store(true, Release);
+        self.connection.wake();
     }
 
     /// Its answer begins.
@@ -147,9 +151,9 @@ impl Activity {
     }
 }
 
-/// A client's socket that notes when bytes pass.
+/// A client's connection that notes when bytes pass.
 pub struct Watched {
-    pub socket: TcpStream,
+    pub socket: Stream,
     pub activity: Arc<Activity>,
     pub _open: Open,
 }

@@ -1,5 +1,5 @@
-//! Which header fields of a request cross the gateway, and what it adds: who the client is and how it came, which nobody
-//! but the gateway may say. What is meant for one hop (RFC 9110, section 7.6.1) is `upstream`'s affair, but for one thing.
+//! Which header fields cross the gateway, and what it adds: who the client is and how it came, which nobody but the gateway
+//! may say. What is meant for one hop (RFC 9110, section 7.6.1) is `upstream`'s affair, but for one thing.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use upstream::Body;
@@ -14,19 +14,23 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Makes the downstream request's header that of the upstream request.
 pub fn forward(request: &mut Request<Body>, context: &RequestContext) {
     let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    let ip = match request.extensions().get::<Peer>() {
-        Some(peer) => Some(peer.ip.clone()),
-        None => HeaderValue::try_from(context.client.ip().to_string()).ok(),
+    let ip = match (&context.said, request.extensions().get::<Peer>()) {
+        (Some(said), _) => Some(said.chain.clone()),
+        (None, Some(peer)) => Some(peer.ip.clone()),
+        (None, None) => HeaderValue::try_from(context.client.ip().to_string()).ok(),
     };
     let headers = request.headers_mut();
     drop_named_by_connection(headers);
+    // What is not said here anew the client may have made up.
+    drop_all(headers, |name| is_ours(name) || is_taken_for_another(name) || is_of_proxies(name));
     // Downstream it has been answered already.
     headers.remove(header::EXPECT);
     if let Some(ip) = ip {
         headers.insert(FORWARDED_FOR, ip);
     }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    match authority.or_else(|| headers.get(header::HOST).cloned()) {
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(context.scheme()));
+    let asked = context.said.as_ref().and_then(|said| said.host.clone());
+    match asked.or(authority).or_else(|| headers.get(header::HOST).cloned()) {
         Some(host) => _ = headers.insert(FORWARDED_HOST, host),
         None => _ = headers.remove(FORWARDED_HOST),
     }
@@ -38,6 +42,49 @@ pub fn forward(request: &mut Request<Body>, context: &RequestContext) {
     if let Ok(id) = HeaderValue::from_str(&context.request_id) {
         headers.insert(REQUEST_ID, id);
     }
+}
+
+/// Makes the upstream's answer one of the gateway: what is between the two goes no further, nor what only tells an attacker
+/// what runs behind.
+pub fn backward(headers: &mut HeaderMap) {
+    const POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
+    drop_all(headers, |name| *name == header::SERVER || *name == POWERED_BY || is_ours(name));
+}
+
+fn drop_all(headers: &mut HeaderMap, which: impl Fn(&HeaderName) -> bool) {
+    let dropped: Vec<_> = headers.keys().filter(|name| which(name)).cloned().collect();
+    for name in dropped {
+        headers.remove(name);
+    }
+}
+
+/// What services take for a proxy's word on the client.
+fn is_of_proxies(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip")
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with("turnpike-")
+}
+
+/// CGI, WSGI and their like see no difference between `x_forwarded_for` and what it imitates.
+fn is_taken_for_another(name: &HeaderName) -> bool {
+    const GUARDED: [&str; 8] = [
+        "content-length",
+        "content-type",
+        "idempotency-key",
+        "proxy-authorization",
+        "transfer-encoding",
+        "x-api-key",
+        "x-real-ip",
+        "x-request-id",
+    ];
+    if !name.as_str().contains('_') {
+        return false;
+    }
+    let name = name.as_str().replace('_', "-");
+    name.starts_with("turnpike-") || name.starts_with("x-forwarded-") || GUARDED.contains(&name.as_str())
 }
 
 /// Before anything is added: a client that writes `Connection: turnpike-principal` must not have that field dropped later,
@@ -53,4 +100,30 @@ fn drop_named_by_connection(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     headers.remove(header::CONNECTION);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(names: &[&'static str], pass: impl Fn(&mut HeaderMap)) -> Vec<String> {
+        let fields = names.iter().map(|name| (HeaderName::from_static(name), HeaderValue::from_static("1")));
+        let mut headers: HeaderMap = fields.collect();
+        pass(&mut headers);
+        headers.keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_only_the_gateway_says_can_not_be_imitated() {
+        let sent = ["turnpike-principal", "turnpike_principal", "turnpike-new", "x_forwarded_for", "x-forwarded_proto"];
+        assert_eq!(left(&sent, |headers| drop_all(headers, |n| is_ours(n) || is_taken_for_another(n))), [""; 0]);
+        let harmless = ["x-forwarded-for", "my_own", "content-type"];
+        assert_eq!(left(&harmless, |headers| drop_all(headers, |n| is_ours(n) || is_taken_for_another(n))), harmless);
+    }
+
+    #[test]
+    fn an_answer_does_not_say_what_runs_behind() {
+        let sent = ["server", "content-type", "x-powered-by", "turnpike-principal", "server-timing"];
+        assert_eq!(left(&sent, backward), ["content-type", "server-timing"]);
+    }
 }
