@@ -3,11 +3,16 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use axum::response::{IntoResponse, Response};
+use axum::{
+    body::Body,
+    extract::Request,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
 use bus::Refused;
 use events::EnvelopeError;
 use http::{HeaderValue, StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const CONTENT_TYPE: &str = "application/problem+json";
 /// A problem's type is this and its code.
@@ -94,15 +99,15 @@ impl Kind {
             Self::Unauthenticated => "Who is calling is not known",
             Self::Forbidden => "The caller may not do this",
             Self::NotFound => "There is no such thing",
-            Self::MethodNotAllowed => "The method is not supported here",
+            Self::MethodNotAllowed => "The method is not allowed here",
             Self::Conflict => "The request contradicts what stands",
             Self::Gone => "It is no more",
             Self::TooLarge => "The request is too large",
-            Self::UnsupportedMediaType => "The body is of an unknown kind",
+            Self::UnsupportedMediaType => "The body is in a form not understood here",
             Self::TooMany => "Too many at once",
             Self::NotSupported => "This is not supported",
-            Self::Internal => "Something went wrong",
-            Self::Unavailable => "Not at the moment",
+            Self::Internal => "Something went wrong here",
+            Self::Unavailable => "The service is not available",
         }
     }
 }
@@ -160,21 +165,86 @@ impl From<EnvelopeError> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let status = self.kind.status();
-        let body = json!({
+impl Problem {
+    fn document(&self) -> Value {
+        json!({
             "type": format!("{TYPES}{}", self.kind.code()),
             "title": self.kind.title(),
-            "status": status.as_u16(),
+            "status": self.kind.status().as_u16(),
             "detail": self.detail,
-        });
-        let mut response = (status, [(header::CONTENT_TYPE, CONTENT_TYPE)], body.to_string()).into_response();
+        })
+    }
+}
+
+/// Has every problem name the request it came of, by the ids that the gateway gave it.
+pub(crate) async fn name(request: Request, next: Next) -> Response {
+    let instance = request.uri().path().to_owned();
+    let id = request.headers().get("x-request-id").cloned();
+    let trace = telemetry::extract(request.headers());
+    let mut response = next.run(request).await;
+    let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
+    let mut document = problem.document();
+    document["instance"] = instance.into();
+    if let Some(id) = id.as_ref().and_then(|id| id.to_str().ok()) {
+        document["request_id"] = id.into();
+    }
+    if let Some(trace) = trace {
+        document["trace_id"] = format!("{:032x}", trace.trace_id).into();
+    }
+    response.map(|_| Body::from(document.to_string()))
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let headers = [(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")];
+        let mut response = (self.kind.status(), headers, self.document().to_string()).into_response();
         if let Some(wait) = self.retry_after {
             // Whole seconds, and never 0: nobody would wait.
             let wait = wait.as_secs() + u64::from(wait.subsec_nanos() > 0 || wait.is_zero());
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
         }
+        response.extensions_mut().insert(self);
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const ALL: [Kind; 13] = [
+        Kind::Invalid,
+        Kind::Unauthenticated,
+        Kind::Forbidden,
+        Kind::NotFound,
+        Kind::MethodNotAllowed,
+        Kind::Conflict,
+        Kind::Gone,
+        Kind::TooLarge,
+        Kind::UnsupportedMediaType,
+        Kind::TooMany,
+        Kind::NotSupported,
+        Kind::Internal,
+        Kind::Unavailable,
+    ];
+
+    /// `docs/errors.md`: `### kind`, then a line `410 · broker`.
+    #[test]
+    fn every_type_is_documented_and_nothing_else_is() {
+        let own: BTreeMap<_, _> = ALL.map(|kind| (kind.code(), kind.status().as_u16())).into();
+        assert_eq!(
+            own.len(),
+            include_str!("problem.rs").matches("            Self::").count() / 3,
+            "not all stand in ALL"
+        );
+        let guide = include_str!("../../docs/errors.md");
+        let documented = guide.split("\n### ").skip(1).filter_map(|section| {
+            let mut lines = section.lines().filter(|line| !line.is_empty());
+            let (kind, line) = (lines.next()?, lines.next()?);
+            line.rsplit(" · ").next()?.contains("broker").then(|| (kind, line[1..4].parse().unwrap()))
+        });
+        assert_eq!(own, documented.collect());
     }
 }

@@ -11,13 +11,15 @@ use axum::{
 use futures_util::FutureExt as _;
 use tracing::{Instrument as _, Span, field::Empty};
 
-use crate::problem::{Kind, Problem};
+use crate::problem::{self, Kind, Problem};
 
 /// Puts the layers around the routes.
 pub(crate) fn stack(routes: Router) -> Router {
     routes
         // A panic must cost its own request only, and be an answer.
         .layer(from_fn(guard))
+        // A problem names its request, whoever made it.
+        .layer(from_fn(problem::name))
         // Around everything, so that whatever is logged is within the caller's trace.
         .layer(from_fn(trace))
 }

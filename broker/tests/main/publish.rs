@@ -158,6 +158,12 @@ async fn a_batch_is_recorded_whole_and_answered_an_event_each() {
 async fn who_may_not_publish_is_refused_and_nothing_is_recorded() {
     let site = Site::start().await;
     site.anonymous().post("/events/DB/CREATE", "{}").await.problem(401);
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let named =
+        site.anonymous().with("x-request-id", "r-1").with("traceparent", &format!("00-{trace}-00f067aa0ba902b7-00"));
+    let problem = named.post("/events/DB/CREATE", "{}").await.json(401);
+    let names = [&problem["instance"], &problem["request_id"], &problem["trace_id"], &problem["type"]];
+    assert_eq!(names, ["/events/DB/CREATE", "r-1", trace, "https://turnpike.dev/problems/unauthenticated"]);
     site.anonymous().with("turnpike-principal", "forged").post("/events/DB/CREATE", "{}").await.problem(401);
     let detail = site.client("bob", &["events:write:DB/UPDATE"]).post("/events/DB/CREATE", "{}").await.problem(403);
     assert!(detail.contains("events:write:DB/CREATE"), "{detail}");

@@ -12,7 +12,13 @@ use bus::Bus;
 use events::Name;
 use principal::Verifier;
 
-use crate::{board::Board, guard::guard, page, problem::Problem, stream::Streams};
+use crate::{
+    board::Board,
+    guard::guard,
+    page,
+    problem::{self, Problem},
+    stream::Streams,
+};
 
 #[derive(Clone)]
 pub(crate) struct Sources {
@@ -32,6 +38,7 @@ pub(crate) fn router(sources: Sources, verifier: Verifier) -> Router {
         .layer(from_fn(never_kept))
         .merge(page::router().method_not_allowed_fallback(async || Problem::method_not_allowed()))
         .fallback(async || Problem::not_found("there is nothing here"))
+        .layer(from_fn(problem::name))
 }
 
 async fn snapshot(State(sources): State<Sources>) -> Response {

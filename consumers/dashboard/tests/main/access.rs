@@ -17,10 +17,13 @@ async fn only_an_operator_may_look() {
             (vec![(METADATA, "nonsense")], StatusCode::UNAUTHORIZED),
             (vec![(METADATA, customer.as_str())], StatusCode::FORBIDDEN),
         ] {
+            let headers = [headers, vec![("x-request-id", "r-1")]].concat();
             let (status, headers, body) = dashboard.get(path, &headers).await;
             assert_eq!(status, expected, "{path}");
             assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json", "{path}");
-            assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["status"], expected.as_u16());
+            let problem: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(problem["status"], expected.as_u16());
+            assert_eq!((&problem["instance"], &problem["request_id"]), (&path.into(), &"r-1".into()));
         }
     }
     dashboard.drain().await;
