@@ -197,7 +197,7 @@ fn span(request: &mut Request) -> Option<Span> {
         http.request.method_original = method.is_none().then(|| request.method().as_str()),
         http.response.status_code = field::Empty,
         http.route = field::Empty,
-        url.scheme = "http",
+        url.scheme = context.scheme(),
         url.path = request.uri().path(),
         client.address = %context.client.ip(),
         network.protocol.version = version,

@@ -56,11 +56,14 @@ impl Loader {
             previous,
         };
         let snapshot = compile(&config, &sources)?;
-        if previous.is_some_and(|previous| previous.listeners != snapshot.listeners) {
-            return Err(vec![ConfigError::new("listeners", "can't change while the gateway runs")]);
+        if previous.is_some_and(|previous| !previous.listens_as(&snapshot)) {
+            return Err(vec![ConfigError::new("listeners", "addresses can't change while the gateway runs")]);
         }
         if previous.is_some_and(|previous| previous.shared != snapshot.shared) {
             return Err(vec![ConfigError::new("shared", "can't change while the gateway runs")]);
+        }
+        if previous.is_some_and(|previous| previous.authentication.revocation != snapshot.authentication.revocation) {
+            return Err(vec![ConfigError::new("authentication.revocation", "can't change while the gateway runs")]);
         }
         let keys = self
             .keys(&snapshot, had_keys)
@@ -84,7 +87,12 @@ impl Loader {
             ConfigSource::File { path, .. } => Some(path.clone()),
             ConfigSource::Text { .. } => None,
         };
-        config.into_iter().chain(self.key_file(snapshot)).collect()
+        let tls = snapshot.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let tls = tls.flat_map(|section| section.files()).map(|file| self.folder().join(file));
+        let issuers = snapshot.authentication.jwt.0.iter();
+        let issuers = issuers.flat_map(|section| [&section.jwks_file, &section.ca]).flatten();
+        let issuers = issuers.map(|file| self.folder().join(file));
+        config.into_iter().chain(self.key_file(snapshot)).chain(tls).chain(issuers).collect()
     }
 
     fn keys(&self, snapshot: &Snapshot, had_keys: bool) -> anyhow::Result<KeyRing> {

@@ -197,11 +197,14 @@ impl Reloader {
     }
 }
 
-/// What a snapshot sets going: looking after the endpoints of upstreams that are new, and how long sessions live.
+/// What a snapshot sets going: looking after the endpoints of upstreams and the keys of issuers that are new, and how long
+/// sessions live.
 pub fn adopt(snapshot: &Snapshot, previous: Option<&Snapshot>, sessions: &Sessions) {
     if let Some(section) = &snapshot.authentication.session {
         sessions.set_lifetime(section.lifetime());
     }
+    snapshot.tokens.start(previous.map(|previous| &*previous.tokens));
+    METRICS.certificates(snapshot.expiries());
     for running in &snapshot.upstreams {
         if previous.is_none_or(|previous| !previous.upstreams.iter().any(|other| Arc::ptr_eq(other, running))) {
             let (upstream, stop) = (running.upstream.clone(), running.stop.clone());

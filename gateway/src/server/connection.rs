@@ -1,4 +1,4 @@
-//! One client connection: HTTP/1.1 or HTTP/2, told apart by its first bytes.
+//! One client connection: within TLS or plain, HTTP/1.1 or HTTP/2, told apart by ALPN or by its first bytes.
 
 use std::{
     convert::Infallible,
@@ -19,31 +19,73 @@ use tokio::{
 use super::{
     http1, http2,
     open::Open,
+    stream::Stream,
     watchdog::{Activity, HEAD, Watched},
 };
-use crate::{config::Limits, layers::Response};
+use crate::{
+    config::Limits,
+    layers::Response,
+    tls::{self, ClientCertificate, Handshakes, Terminator},
+};
 
-/// Serves a connection until it ends. Errors are the client's affair: it went away, or spoke no HTTP.
-pub async fn serve<S>(socket: TcpStream, service: S, activity: Arc<Activity>, limits: &Limits, open: Open)
+/// A connection that was taken in.
+pub struct Taken {
+    pub socket: TcpStream,
+    pub open: Open,
+    pub activity: Arc<Activity>,
+    pub limits: Arc<Limits>,
+    /// None: it speaks plain HTTP.
+    pub tls: Option<(Arc<Terminator>, Handshakes)>,
+}
+
+/// Serves a connection until it ends, with the service for whoever the client shows to be. Errors are the client's
+/// affair: it went away, or spoke no HTTP.
+pub async fn serve<S>(taken: Taken, service: impl FnOnce(Option<Arc<ClientCertificate>>) -> S)
 where
     S: Service<http::Request<Incoming>, Response = Response, Error = Infallible> + Send,
     S::Future: Send + 'static,
 {
+    let Taken { socket, open, activity, limits, tls } = taken;
     // Answers are written whole; waiting for more to send only delays them.
     _ = socket.set_nodelay(true);
-    let is_http2 = tokio::select! {
-        told = is_http2(&socket) => told,
+    let begun = tokio::select! {
+        begun = begin(socket, tls) => begun,
         () = drained(&activity) => return,
     };
-    let Ok(is_http2) = is_http2 else { return };
+    let Some(Begun { socket, is_http2, certificate }) = begun else { return };
+    let service = service(certificate);
     let watched = Watched { socket, activity: Arc::clone(&activity), _open: open };
     let served = if is_http2 {
-        http2::serve(watched, service, &activity, limits).await
+        // Boxed, as the handshake is: connections that need neither stay small.
+        Box::pin(http2::serve(watched, service, &activity, &limits)).await
     } else {
-        http1::serve(watched, service, &activity, limits).await
+        http1::serve(watched, service, &activity, &limits).await
     };
     if let Err(error) = served {
         tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// A connection whose protocol is known.
+struct Begun {
+    socket: Stream,
+    is_http2: bool,
+    certificate: Option<Arc<ClientCertificate>>,
+}
+
+/// None if it ended before that.
+async fn begin(socket: TcpStream, tls: Option<(Arc<Terminator>, Handshakes)>) -> Option<Begun> {
+    let deadline = Instant::now() + HEAD;
+    match tls {
+        Some((terminator, handshakes)) => {
+            let secured = Box::pin(tls::accept(socket, &terminator, &handshakes, deadline)).await?;
+            let tls::Secured { stream, certificate, is_http2 } = secured;
+            Some(Begun { socket: Stream::Tls(stream), is_http2, certificate })
+        }
+        None => {
+            let is_http2 = is_http2(&socket, deadline).await.ok()?;
+            Some(Begun { socket: Stream::Plain(socket), is_http2, certificate: None })
+        }
     }
 }
 
@@ -76,9 +118,8 @@ async fn drained(activity: &Activity) {
 }
 
 /// Whether the client begins with HTTP/2's preface. No method of HTTP/1.1 begins like it.
-async fn is_http2(socket: &TcpStream) -> io::Result<bool> {
+async fn is_http2(socket: &TcpStream, deadline: Instant) -> io::Result<bool> {
     const PREFACE: &[u8] = b"PRI ";
-    let deadline = Instant::now() + HEAD;
     let mut pause = Duration::from_millis(1);
     let mut first = [0; PREFACE.len()];
     loop {
