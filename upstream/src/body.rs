@@ -40,6 +40,19 @@ impl Body {
         Self(Inner::Boxed(Box::pin(body.map_err(Into::into))))
     }
 
+    /// Whether all of it is in memory: nobody will wait for it.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.0, Inner::Empty | Inner::Full(_))
+    }
+
+    /// The whole body, where it is in memory.
+    pub fn bytes(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Inner::Full(bytes) => bytes.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The whole body, where it is in memory; it is empty afterwards.
     pub(crate) fn take_bytes(&mut self) -> Option<Bytes> {
         match &mut self.0 {

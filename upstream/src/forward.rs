@@ -17,33 +17,36 @@ const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 /// Makes a request fit for the upstream, whichever endpoint gets it. `host`: the authority it is to carry, if not the
 /// one it came with.
 pub(crate) fn prepare(request: &mut Request<Body>, protocol: Protocol, host: Option<&HeaderValue>) {
-    let takes_trailers = request.headers().get(TE).is_some_and(|te| has_token(te, "trailers"));
-    let upgrade = (protocol == Protocol::Http1).then(|| upgrade(request.headers())).flatten();
     let from_uri = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     let headers = request.headers_mut();
-    strip_hop_by_hop(headers);
-    headers.remove(TE);
-    headers.remove(PROXY_AUTHORIZATION);
+    // One pass finds what most requests have nothing of; each look-up of a name that isn't there costs a hash.
+    let (mut is_for_hop, mut has_cookie) = (false, false);
+    for name in headers.keys() {
+        is_for_hop |= is_for_one_hop(name);
+        has_cookie |= *name == COOKIE;
+    }
+    let mut takes_trailers = false;
+    if is_for_hop {
+        takes_trailers = headers.get(TE).is_some_and(|te| has_token(te, "trailers"));
+        let upgrade = (protocol == Protocol::Http1).then(|| upgrade(headers)).flatten();
+        strip_hop_by_hop(headers);
+        headers.remove(TE);
+        headers.remove(PROXY_AUTHORIZATION);
+        if let Some(protocol) = upgrade {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, protocol);
+        }
+    }
     // RFC 9112, 3.2.2: the target's authority goes before the Host header.
     if let Some(host) = host.cloned().or(from_uri) {
         headers.insert(HOST, host);
     }
     match protocol {
-        Protocol::Http1 => {
-            if let Some(protocol) = upgrade {
-                headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-                headers.insert(UPGRADE, protocol);
-            }
-            join_cookies(headers);
-        }
-        Protocol::Http2 if takes_trailers => {
-            headers.insert(TE, TRAILERS);
-        }
-        Protocol::Http2 => {}
+        Protocol::Http1 if has_cookie => join_cookies(headers),
         // The gRPC specification has every call say so.
-        Protocol::Grpc => {
-            headers.insert(TE, TRAILERS);
-        }
+        Protocol::Grpc => _ = headers.insert(TE, TRAILERS),
+        Protocol::Http2 if takes_trailers => _ = headers.insert(TE, TRAILERS),
+        Protocol::Http1 | Protocol::Http2 => {}
     }
 }
 
@@ -82,7 +85,7 @@ pub(crate) fn to_http2(request: &mut Request<Body>, endpoint: &Shared) {
 
 pub(crate) fn from_http1(response: &mut Response<Body>) {
     *response.version_mut() = Version::HTTP_11;
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS && response.headers().keys().any(is_for_one_hop) {
         strip_hop_by_hop(response.headers_mut());
     }
 }
@@ -93,6 +96,16 @@ pub(crate) fn from_http2(response: &mut Response<Body>) {
 
 fn path(uri: &Uri) -> PathAndQuery {
     uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+}
+
+fn is_for_one_hop(name: &HeaderName) -> bool {
+    *name == CONNECTION
+        || *name == TRANSFER_ENCODING
+        || *name == KEEP_ALIVE
+        || *name == PROXY_CONNECTION
+        || *name == UPGRADE
+        || *name == TE
+        || *name == PROXY_AUTHORIZATION
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {

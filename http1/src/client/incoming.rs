@@ -5,11 +5,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{BoxError, Connection, Error, LIMITS};
+use super::{BoxError, Connection, Error, LIMITS, outgoing::LAST_CHUNK_END};
 use crate::{
     Length,
     chunked::{Decoder, Step},
@@ -103,7 +103,7 @@ where
 
 impl Reading {
     /// What of the body is here already.
-    fn next(&mut self, input: &mut bytes::BytesMut) -> Result<Option<Frame<Bytes>>, Error> {
+    fn next(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Error> {
         match self {
             Self::Exact(left) if !input.is_empty() => {
                 let length = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
@@ -117,7 +117,13 @@ impl Reading {
             Self::Exact(_) | Self::UntilClose | Self::Ended => Ok(None),
             Self::Chunked(decoder) => loop {
                 match decoder.decode(input, &LIMITS)? {
-                    Step::Data(data) => return Ok(Some(Frame::data(data))),
+                    Step::Data(data) => {
+                        // Whoever knows that this was all needn't ask once more.
+                        if input[..] == *LAST_CHUNK_END && decoder.decode(input, &LIMITS)? == Step::End {
+                            *self = Self::Ended;
+                        }
+                        return Ok(Some(Frame::data(data)));
+                    }
                     Step::Trailers(trailers) if trailers.is_empty() => {}
                     Step::Trailers(trailers) => return Ok(Some(Frame::trailers(trailers))),
                     Step::More => return Ok(None),

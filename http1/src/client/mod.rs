@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response, StatusCode, header::UPGRADE};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
@@ -79,7 +79,6 @@ struct State<T, B> {
 /// A request as its answer is read.
 struct Asked {
     method: Method,
-    is_upgrade: bool,
     parser: Parser,
     interim: usize,
 }
@@ -120,12 +119,7 @@ where
         body: B,
     ) -> impl Future<Output = Result<Response<Incoming<T, B>>, Error>> + use<T, B, R> {
         self.0.outgoing.begin(request, body);
-        let mut asked = Asked {
-            method: request.method().clone(),
-            is_upgrade: request.headers().contains_key(UPGRADE),
-            parser: Parser::default(),
-            interim: 0,
-        };
+        let mut asked = Asked { method: request.method().clone(), parser: Parser::default(), interim: 0 };
         async move {
             let head = poll_fn(|context| self.0.poll_head(&mut asked, context)).await?;
             Ok(self.answered(head))
@@ -176,7 +170,7 @@ where
         while !self.input.is_empty() {
             let Some(head) = asked.parser.parse(&mut self.input, &asked.method, &LIMITS)? else { break };
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                let is_asked = asked.is_upgrade && self.outgoing.is_done();
+                let is_asked = self.outgoing.is_upgrade() && self.outgoing.is_done();
                 return if is_asked { Ok(Some(head)) } else { Err(Error::Unasked) };
             }
             if !head.status.is_informational() {

@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use http::{
     HeaderMap, Method, Request,
-    header::{CONTENT_LENGTH, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE},
 };
 use http_body::{Body, Frame};
 use tokio::io::AsyncWrite;
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Ends a chunk and the body.
-const LAST_CHUNK_END: &[u8] = b"\r\n0\r\n\r\n";
+pub(super) const LAST_CHUNK_END: &[u8] = b"\r\n0\r\n\r\n";
 /// A buffer larger than this isn't kept for the next request.
 const KEPT: usize = 4 * 1024;
 
@@ -39,6 +39,7 @@ pub(super) struct Outgoing<B> {
     /// What is still owed of it.
     length: Length,
     is_begun: bool,
+    is_upgrade: bool,
 }
 
 impl<B> Default for Outgoing<B> {
@@ -51,6 +52,7 @@ impl<B> Default for Outgoing<B> {
             body: None,
             length: Length::NONE,
             is_begun: false,
+            is_upgrade: false,
         }
     }
 }
@@ -59,6 +61,11 @@ impl<B> Outgoing<B> {
     /// Whether any of it may have been read.
     pub fn is_begun(&self) -> bool {
         self.is_begun
+    }
+
+    /// Whether it asks for another protocol.
+    pub fn is_upgrade(&self) -> bool {
+        self.is_upgrade
     }
 
     /// Whether all of it has been written.
@@ -98,11 +105,23 @@ where
         } else {
             encode::request_line(out, request.method(), target);
         }
-        encode::fields(out, request.headers());
-        if request.headers().contains_key(UPGRADE) {
+        // What says where the message ends and what becomes of the connection is not taken from its fields.
+        let (mut tells_length, mut is_upgrade) = (has_body_by_meaning(request.method()), false);
+        for (name, value) in request.headers() {
+            match name {
+                name if *name == CONNECTION || *name == TRANSFER_ENCODING => continue,
+                name if *name == CONTENT_LENGTH => tells_length = true,
+                name => {
+                    is_upgrade |= *name == UPGRADE;
+                    encode::field(out, name, value);
+                }
+            }
+        }
+        if is_upgrade {
             out.extend_from_slice(b"connection: upgrade\r\n");
         }
-        if self.length != Length::NONE || tells_there_is_none(request) {
+        self.is_upgrade = is_upgrade;
+        if self.length != Length::NONE || tells_length {
             encode::length(out, self.length);
         }
         out.extend_from_slice(b"\r\n");
@@ -215,13 +234,9 @@ fn length(headers: &HeaderMap, body: &impl Body) -> Length {
     body.size_hint().exact().or_else(told).map_or(Length::Chunked, Length::Exact)
 }
 
-/// Whether a request without a body says so: where the method has one by its meaning (RFC 9110, section 8.6).
-fn tells_there_is_none<B>(request: &Request<B>) -> bool {
-    let method = request.method();
-    *method == Method::POST
-        || *method == Method::PUT
-        || *method == Method::PATCH
-        || request.headers().contains_key(CONTENT_LENGTH)
+/// Whether a request of this method says that it has no body (RFC 9110, section 8.6).
+fn has_body_by_meaning(method: &Method) -> bool {
+    *method == Method::POST || *method == Method::PUT || *method == Method::PATCH
 }
 
 fn unlike(how: &'static str) -> Error {

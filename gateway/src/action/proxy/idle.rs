@@ -12,9 +12,9 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use upstream::{Body, BoxError};
 
-/// Bounds the body's silences; a body that is complete is left as it is.
+/// Bounds the body's silences; a body that is complete or in memory is left as it is.
 pub fn bounded(body: Body, timeout: Duration) -> Body {
-    if body.is_end_stream() { body } else { Body::new(Bounded { body, timeout, timer: None, waiting: false }) }
+    if body.is_end_stream() || body.is_whole() { body } else { Body::new(Bounded { body, timeout, timer: None, waiting: false }) }
 }
 
 pin_project! {
