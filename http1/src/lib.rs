@@ -5,8 +5,10 @@
 //! A message's fields are slices of the buffer it was read into, so that a field costs no allocation. HTTP/2, TLS,
 //! compression and CONNECT are not its business.
 
+mod buffer;
 pub mod chunked;
 pub mod client;
+mod date;
 pub mod encode;
 mod error;
 pub mod field;
@@ -14,6 +16,7 @@ pub mod length;
 pub mod request;
 pub mod response;
 mod scan;
+pub mod server;
 pub mod upgrade;
 
 pub use error::Error;
