@@ -89,9 +89,7 @@ pub fn status(kind: ErrorKind) -> Status {
         ErrorKind::BadGateway => (502, 14, "bad-gateway", "The service behind gave no valid answer"),
         ErrorKind::Unavailable => (503, 14, "unavailable", "The service is not available"),
         ErrorKind::Overloaded => (503, 14, "overloaded", "Too much is going on"),
-        ErrorKind::VersionNotSupported => {
-            (505, 12, "version-not-supported", "The version of HTTP is not supported")
-        }
+        ErrorKind::VersionNotSupported => (505, 12, "version-not-supported", "The version of HTTP is not supported"),
         ErrorKind::Timeout => (504, 4, "timeout", "The answer took too long"),
     };
     Status { http: StatusCode::from_u16(http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), grpc, kind, title }
@@ -181,9 +179,8 @@ mod tests {
             let numbers: Vec<_> = line.split(|character: char| !character.is_ascii_digit()).collect();
             let mut numbers = numbers.into_iter().filter(|number| !number.is_empty());
             let who = line.rsplit(" · ").next()?;
-            who.contains("gateway").then(|| {
-                (kind, (numbers.next().unwrap().parse().unwrap(), numbers.next().unwrap().parse().unwrap()))
-            })
+            who.contains("gateway")
+                .then(|| (kind, (numbers.next().unwrap().parse().unwrap(), numbers.next().unwrap().parse().unwrap())))
         });
         sections.collect()
     }

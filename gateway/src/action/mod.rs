@@ -16,7 +16,7 @@ pub mod proxy;
 pub mod query;
 pub mod redirect;
 pub mod respond;
-mod rpc_status;
+pub(crate) mod rpc_status;
 pub mod session;
 mod status;
 mod template;

@@ -52,6 +52,31 @@ pub struct RetryInfo {
     pub retry_delay: Option<prost_types::Duration>,
 }
 
+/// Why, for programs: a reason that its domain defines.
+#[derive(Clone, PartialEq, Message)]
+pub struct ErrorInfo {
+    #[prost(string, tag = "1")]
+    pub reason: String,
+    #[prost(string, tag = "2")]
+    pub domain: String,
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub metadata: std::collections::BTreeMap<String, String>,
+}
+
+/// Which request it was.
+#[derive(Clone, PartialEq, Message)]
+pub struct RequestInfo {
+    #[prost(string, tag = "1")]
+    pub request_id: String,
+    #[prost(string, tag = "2")]
+    pub serving_data: String,
+}
+
+/// A detail with the name of its type.
+pub fn any(name: &str, message: &impl Message) -> prost_types::Any {
+    prost_types::Any { type_url: format!("type.googleapis.com/{name}"), value: message.encode_to_vec() }
+}
+
 impl Status {
     /// The first detail of a message type, such as `google.rpc.BadRequest`, if it is there and decodes.
     pub fn detail<M: Message + Default>(&self, name: &str) -> Option<M> {

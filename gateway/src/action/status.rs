@@ -141,17 +141,13 @@ mod tests {
         grpc::Status { code, message: message.to_owned(), details, metadata: http::HeaderMap::new(), local: None }
     }
 
-    fn any(name: &str, message: &impl prost::Message) -> prost_types::Any {
-        prost_types::Any { type_url: format!("type.googleapis.com/{name}"), value: message.encode_to_vec() }
-    }
-
     fn precondition_failure(r#type: &str) -> prost_types::Any {
         let (subject, description) = ("products/1".to_owned(), "only 2 left".to_owned());
         let violation = PreconditionViolation { r#type: r#type.to_owned(), subject, description };
         any("google.rpc.PreconditionFailure", &PreconditionFailure { violations: vec![violation] })
     }
 
-    use super::super::rpc_status::{FieldViolation, PreconditionViolation};
+    use super::super::rpc_status::{FieldViolation, PreconditionViolation, any};
 
     #[test]
     fn field_violations_are_named_as_json_has_them() {

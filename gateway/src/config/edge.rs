@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Size, http2::Http2};
+use super::{Patience, Size, http2::Http2};
 use crate::action::duration;
 
 /// Every bound of the edge, with its default.
@@ -32,6 +32,8 @@ pub struct Limits {
     pub uri: Size,
     /// Of each HTTP/2 connection.
     pub http2: Http2,
+    /// How long a client may take.
+    pub patience: Patience,
 }
 
 impl Default for Limits {
@@ -47,6 +49,7 @@ impl Default for Limits {
             header: Size::kib(8),
             uri: Size::kib(8),
             http2: Http2::default(),
+            patience: Patience::default(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Bounds what a request may bring: its URI (414), its headers (431), its body (413). A body without a length is counted as
+//! Bounds what a request may bring: its URI (414), its headers (431; 400 for two of what is one), its body (413). A body without a length is counted as
 //! it is read, and its request refused when it goes too far.
 
 use std::{
@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{HeaderName, header};
 use http_body::{Body as _, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use upstream::{Body, BoxError};
@@ -21,6 +22,16 @@ use crate::{
     context::RequestContext,
     error::{Error, ErrorKind},
 };
+
+/// Fields that two readers of one request must not be able to read differently. Of Host and of credentials those take care
+/// who read them.
+const SINGLE: [HeaderName; 5] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_RANGE,
+    header::ORIGIN,
+    header::RANGE,
+    HeaderName::from_static("sec-fetch-site"),
+];
 
 #[derive(Clone)]
 pub struct Layer(pub Arc<Config>);
@@ -87,7 +98,12 @@ impl Config {
             return large(format!("there are more than {} headers", self.header_count));
         }
         let mut total = 0;
+        let mut before = None;
         for (name, value) in request.headers() {
+            // Lines of one name come one after the other.
+            if before.replace(name) == Some(name) && SINGLE.contains(name) {
+                return Err(Error::new(ErrorKind::BadRequest, format!("there is more than one {name}")));
+            }
             // As on the wire: name, colon, space, value, end of line.
             let size = (name.as_str().len() + value.len() + 4) as u64;
             if size > self.header.0 {

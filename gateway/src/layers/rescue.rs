@@ -1,4 +1,4 @@
-//! Turns every error into its answer: a problem document, or a gRPC status. Nothing further out ever sees an error.
+//! Turns every error into its answer, in what the caller speaks. Nothing further out ever sees an error.
 
 use std::{
     convert::Infallible,
@@ -7,7 +7,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::header;
 use pin_project_lite::pin_project;
 use time::OffsetDateTime;
 
@@ -46,11 +45,8 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let grpc = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
-            kind.as_bytes().starts_with(b"application/grpc") && !kind.as_bytes().starts_with(b"application/grpc-web")
-        });
         let occurrence = Occurrence::of(&request);
-        Rescuing { inner: self.inner.call(request), occurrence, grpc }
+        Rescuing { inner: self.inner.call(request), occurrence }
     }
 }
 
@@ -59,7 +55,6 @@ pin_project! {
         #[pin]
         inner: F,
         occurrence: Occurrence,
-        grpc: bool,
     }
 }
 
@@ -75,7 +70,7 @@ where
             Ok(response) => response,
             Err(error) => {
                 log(&error, this.occurrence);
-                if *this.grpc { problem::respond_grpc(&error) } else { problem::respond(&error, this.occurrence) }
+                problem::respond(&error, this.occurrence)
             }
         }))
     }
@@ -136,7 +131,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_in_an_action_is_a_problem_document() {
         let action = service_fn(|_: Request| -> std::future::Ready<Result<Response, Error>> { panic!("secret") });
-        let service = request_id::Layer.layer(Layer.layer(panic_guard::Layer.layer(action)));
+        let service = request_id::Layer::default().layer(Layer.layer(panic_guard::Layer.layer(action)));
         let request = http::Request::builder().uri("/things/42?token=secret").body(Body::empty()).unwrap();
         let response = service.oneshot(request).await.unwrap();
         assert_eq!(response.status(), 500);

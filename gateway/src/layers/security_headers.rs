@@ -143,9 +143,11 @@ mod tests {
         let config = Config::new("security_headers", &[&written]).unwrap();
         let names: Vec<_> = config.0.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         let transport = ("strict-transport-security", "max-age=31536000");
-        let expected = [("x-content-type-options", "nosniff"), transport, ("x-frame-options", "SAMEORIGIN"), ("x-own", "1")];
+        let expected =
+            [("x-content-type-options", "nosniff"), transport, ("x-frame-options", "SAMEORIGIN"), ("x-own", "1")];
         assert_eq!(names, expected);
-        let of_route = BTreeMap::from([("X-Own".to_owned(), String::new()), ("x-frame-options".to_owned(), "A".to_owned())]);
+        let of_route =
+            BTreeMap::from([("X-Own".to_owned(), String::new()), ("x-frame-options".to_owned(), "A".to_owned())]);
         let config = Config::new("routes[0].security_headers", &[&written, &of_route]).unwrap();
         let names: Vec<_> = config.0.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         assert_eq!(names, [("x-content-type-options", "nosniff"), transport, ("x-frame-options", "A")]);

@@ -95,7 +95,8 @@ impl Proxy {
         }
         let options = Options { deadline: Some(context.deadline), idempotent: is_idempotent(request.method()) };
         let sent = worker.client(self.upstream).send(request, options).await;
-        let response = sent.map_err(|error| status::no_answer(&error))?;
+        let mut response = sent.map_err(|error| status::no_answer(&error))?;
+        headers::backward(response.headers_mut());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return match upgrade {
                 Some(upgrade) => upgrade.join(response, self.idle_timeout),
