@@ -58,6 +58,20 @@ impl<K: Hash + Eq + Copy, V> Recent<K, V> {
         Some(visit(&mut shard.slots[slot].value))
     }
 
+    /// The same without making it the most recently used.
+    pub fn peek<R>(&self, key: &K, visit: impl FnOnce(&V) -> R) -> Option<R> {
+        let shard = self.shard(key).lock();
+        let slot = *shard.index.get(key)?;
+        Some(visit(&shard.slots[slot].value))
+    }
+
+    /// Visits all there is, in no order; a shard is locked at a time.
+    pub fn each(&self, mut visit: impl FnMut(&K, &V)) {
+        for shard in &self.shards {
+            shard.lock().slots.iter().for_each(|slot| visit(&slot.key, &slot.value));
+        }
+    }
+
     pub fn insert(&self, key: K, value: V) {
         let mut shard = self.shard(&key).lock();
         match shard.touch(&key) {

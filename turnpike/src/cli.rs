@@ -52,9 +52,11 @@ pub enum Command {
     Dashboard(Lone),
     /// Validate a configuration: every error with its path; exit code 1 if there is one.
     Check(Check),
-    /// API keys: make, list, revoke.
+    /// API keys: make, list, rotate, revoke.
     #[command(subcommand)]
     Key(Key),
+    /// Revokes a session, a token, or all that a subject was given, on every gateway within a second.
+    Revoke(Revoke),
     /// Simulated shoppers that browse, fill carts and order.
     Traffic(Traffic),
     /// The bus: publish, queues, groups, tail, dead letters, clients.
@@ -158,11 +160,63 @@ pub enum Key {
         #[arg(long, value_name = "FILE", default_value = "./turnpike-data/keys.yaml")]
         file: PathBuf,
     },
-    /// Revokes a key by its id.
+    /// Makes a key in place of another, which stays good for a while; prints the new one, once.
+    Rotate {
+        #[arg(long, value_name = "FILE", default_value = "./turnpike-data/keys.yaml")]
+        file: PathBuf,
+        /// How long the other one is good from now on.
+        #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = crate::bus::duration)]
+        overlap: Duration,
+        id: String,
+    },
+    /// Revokes a key by its id: in the file, and by an event on every gateway within a second.
     Revoke {
         #[arg(long, value_name = "FILE", default_value = "./turnpike-data/keys.yaml")]
         file: PathBuf,
+        /// Only in the file: gateways see it when they read that.
+        #[arg(long)]
+        file_only: bool,
+        #[command(flatten)]
+        announce: Announce,
         id: String,
+    },
+}
+
+/// How gateways are told.
+#[derive(Args)]
+pub struct Announce {
+    #[command(flatten)]
+    pub way: crate::bus::Way,
+    /// The queue that the gateways follow: their `authentication.revocation.queue`.
+    #[arg(long, value_name = "QUEUE", default_value = "AUTH")]
+    pub queue: events::Name,
+}
+
+#[derive(Args)]
+pub struct Revoke {
+    #[command(flatten)]
+    pub announce: Announce,
+    #[command(subcommand)]
+    pub what: Revoked,
+}
+
+#[derive(Subcommand)]
+pub enum Revoked {
+    /// A session, by its id as `GET /sessions` on the ops listener lists it.
+    Session { id: String },
+    /// A token of an issuer, by its id (`jti`).
+    Token {
+        id: String,
+        /// Only this issuer's; default: whoever's.
+        #[arg(long)]
+        issuer: Option<String>,
+    },
+    /// Every key, token and session of a subject that was given out until now.
+    Subject {
+        subject: String,
+        /// Only what was given out before this moment (RFC 3339); default: now.
+        #[arg(long, value_name = "TIME")]
+        before: Option<String>,
     },
 }
 

@@ -5,6 +5,7 @@ mod check;
 mod cli;
 mod demo;
 mod key;
+mod revoke;
 mod role;
 mod secret;
 mod settings;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Dashboard(options) => role::dashboard(options),
         Command::Check(options) => return check::main(&options),
         Command::Key(command) => key::main(command),
+        Command::Revoke(options) => revoke::main(options),
         Command::Traffic(options) => traffic::main(options),
         Command::Bus(options) => return bus::main(options),
     };

@@ -1,4 +1,4 @@
-//! `POST` logs in, `GET` says who one is, `DELETE` logs out. What a session is and where it lives is the store's affair.
+//! `POST` logs in, `GET` says who one is, `DELETE` logs out, with `?all=true` wherever one is logged in. What a session is and where it lives is the store's affair.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,6 +13,7 @@ use upstream::{Body, Options};
 
 use super::{ConfigError, body, metadata::Forward, status};
 use crate::{
+    auth::Kind,
     context::RequestContext,
     error::{Error, ErrorKind, Violation},
     worker::{UpstreamId, Worker},
@@ -42,6 +43,8 @@ pub trait Sessions: Send + Sync {
     async fn find(&self, headers: &HeaderMap) -> Result<Option<Found>, Error>;
     /// Ends the session that the request's cookie names, if there is one; the value is the `Set-Cookie` that clears it.
     async fn close(&self, headers: &HeaderMap) -> Result<HeaderValue, Error>;
+    /// The same for every session of whoever's session it is. None: the cookie names no session.
+    async fn close_all(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Error>;
 }
 
 /// A session just opened.
@@ -110,7 +113,7 @@ impl Session {
                 self.log_in(worker, &head.headers, &body, context).await
             }
             Method::GET | Method::HEAD => self.who(&head.headers, context).await,
-            Method::DELETE => self.log_out(&head.headers).await,
+            Method::DELETE => self.log_out(head.uri.query(), &head.headers).await,
             _ => Err(Error::new(ErrorKind::MethodNotAllowed, "a session is opened, read or closed")
                 .header(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, DELETE"))),
         }
@@ -144,8 +147,8 @@ impl Session {
     }
 
     async fn who(&self, headers: &HeaderMap, context: &RequestContext) -> Result<Response<Body>, Error> {
-        // A key goes before a session, here as on every route.
-        if context.api_key.is_none()
+        // A key or a token goes before a session, here as on every route.
+        if context.kind.is_none_or(|kind| kind == Kind::Session)
             && let Some(found) = self.sessions.find(headers).await?
         {
             return identity(&found.principal, Some(found.expires));
@@ -156,8 +159,16 @@ impl Session {
         }
     }
 
-    async fn log_out(&self, headers: &HeaderMap) -> Result<Response<Body>, Error> {
-        let cleared = self.sessions.close(headers).await?;
+    async fn log_out(&self, query: Option<&str>, headers: &HeaderMap) -> Result<Response<Body>, Error> {
+        let cleared = match query {
+            None | Some("" | "all=false") => self.sessions.close(headers).await?,
+            Some("all=true") => self
+                .sessions
+                .close_all(headers)
+                .await?
+                .ok_or_else(|| Error::new(ErrorKind::Unauthenticated, "there is no session"))?,
+            Some(_) => return Err(Error::new(ErrorKind::BadRequest, "a log-out takes the parameter all=true alone")),
+        };
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         response.headers_mut().insert(header::SET_COOKIE, cleared);

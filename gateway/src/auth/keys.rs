@@ -1,4 +1,4 @@
-//! The file of API keys, for the CLI: make, list and revoke. The gateway only reads it (see `ring`).
+//! The file of API keys, for the CLI: make, list, rotate and revoke. The gateway only reads it (see `ring`).
 //!
 //! A key is shown once, as `tk_<id>_<secret>`; the file holds the SHA-256 of the secret. Secrets are 256 random bits, so a
 //! fast hash is as good as a slow one. The file is replaced as a whole (temporary file, rename) and readable by its owner
@@ -11,6 +11,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -68,6 +69,11 @@ impl Key {
     pub fn created_text(&self) -> String {
         self.created.format(&Rfc3339).unwrap_or_default()
     }
+
+    /// When it ends, as RFC 3339 writes it; `never` if it does not.
+    pub fn expires_text(&self) -> String {
+        self.expires.map_or_else(|| "never".to_owned(), |expires| expires.format(&Rfc3339).unwrap_or_default())
+    }
 }
 
 /// Adds a key to the file, which is made if it is missing. Returns its text, this once: `tk_<id>_<secret>`. `days`: how
@@ -76,8 +82,7 @@ impl Key {
 /// # Errors
 /// If the file can't be read or written, or the subject is empty.
 pub fn new(path: &Path, subject: &str, scopes: &[String], days: Option<u32>) -> anyhow::Result<String> {
-    let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
-    put(path, &hex(&rand::random::<[u8; 8]>()), &secret, |key| {
+    put(path, &hex(&rand::random::<[u8; 8]>()), &secret(), |key| {
         key.subject = subject.to_owned();
         key.scopes = scopes.to_vec();
         key.expires = days.map(|days| key.created + time::Duration::days(days.into()));
@@ -133,6 +138,32 @@ pub fn list(path: &Path) -> anyhow::Result<Vec<Key>> {
     Ok(file.keys)
 }
 
+/// Makes a key with the same subject, scopes and claims as another, which is good for `overlap` from now and then no more:
+/// so long both are. Returns the text of the new one, this once.
+///
+/// # Errors
+/// If there is no such key, it is good no longer, or the file can't be read or written.
+pub fn rotate(path: &Path, id: &str, overlap: Duration) -> anyhow::Result<String> {
+    let mut keys = list(path)?;
+    let old = keys.iter_mut().find(|key| key.id == id).with_context(|| format!("no key has the id {id}"))?;
+    anyhow::ensure!(old.state() == "active", "the key {id} is {}: make a new one", old.state());
+    let (created, secret) = (now()?, secret());
+    let ends = created + overlap;
+    let new = Key {
+        id: hex(&rand::random::<[u8; 8]>()),
+        hash: hex(&digest(secret.as_bytes())),
+        created,
+        // As long as the old one was made for, counted anew.
+        expires: old.expires.map(|expires| created + (expires - old.created)),
+        ..old.clone()
+    };
+    old.expires = Some(old.expires.map_or(ends, |expires| expires.min(ends)));
+    let text = format!("{PREFIX}{}_{secret}", new.id);
+    keys.push(new);
+    write(path, &keys)?;
+    Ok(text)
+}
+
 /// Marks a key as revoked. It stays in the file, so that its id tells whose it was.
 ///
 /// # Errors
@@ -156,6 +187,10 @@ pub(crate) fn digest(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
     out
+}
+
+fn secret() -> String {
+    URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -215,6 +250,26 @@ mod tests {
         assert_eq!(states, ["revoked", "active"]);
         assert!(revoke(&path, "nobody").is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_key_is_rotated_and_both_are_good_for_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.yaml");
+        new(&path, "operators/1", &["catalog:write".to_owned()], Some(30)).unwrap();
+        let id = list(&path).unwrap()[0].id.clone();
+        let text = rotate(&path, &id, Duration::from_secs(7 * 86_400)).unwrap();
+        let keys = list(&path).unwrap();
+        assert_eq!(parse(&text).unwrap().0, keys[1].id);
+        assert_eq!((&keys[1].subject, &keys[1].scopes), (&keys[0].subject, &keys[0].scopes));
+        assert_ne!((&keys[1].id, &keys[1].hash), (&keys[0].id, &keys[0].hash));
+        assert_eq!(keys.iter().map(Key::state).collect::<Vec<_>>(), ["active", "active"]);
+        assert_eq!(keys[0].expires, Some(keys[1].created + time::Duration::days(7)));
+        assert_eq!(keys[1].expires, Some(keys[1].created + time::Duration::days(30)));
+        rotate(&path, &keys[1].id, Duration::ZERO).unwrap();
+        let again = list(&path).unwrap();
+        assert_eq!(again.iter().map(Key::state).collect::<Vec<_>>(), ["active", "expired", "active"]);
+        assert!(rotate(&path, &again[1].id, Duration::ZERO).is_err(), "what is over is not made good again");
     }
 
     #[test]

@@ -1,37 +1,27 @@
 //! The API keys that are accepted, compiled from their file.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use anyhow::Context as _;
-use http::HeaderMap;
 use principal::Principal;
 use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 
 use super::{
-    Credential,
+    Credential, Origin,
     keys::{self, Key, KeyFile},
 };
-
-pub const X_API_KEY: &str = "x-api-key";
 
 /// Keys by id.
 #[derive(Default)]
 pub struct KeyRing(HashMap<Box<str>, Entry>);
 
 struct Entry {
-    id: Arc<str>,
     hash: [u8; 32],
     expires: Option<OffsetDateTime>,
     revoked: bool,
     loopback_only: bool,
     credential: Credential,
-}
-
-/// A key that is good.
-pub struct Accepted<'a> {
-    pub id: &'a Arc<str>,
-    pub credential: &'a Credential,
 }
 
 impl KeyRing {
@@ -52,13 +42,17 @@ impl KeyRing {
                 "keys[{at}].id: must be letters and digits"
             );
             let hash = unhex(&key.hash).with_context(|| format!("keys[{at}].hash: must be 64 hexadecimal digits"))?;
+            let origin = Origin::Key(key.id.as_str().into());
             let entry = Entry {
-                id: key.id.as_str().into(),
                 hash,
                 expires: key.expires,
                 revoked: key.revoked.is_some(),
                 loopback_only: key.loopback_only,
-                credential: Credential::new(Principal { subject: key.subject, scopes: key.scopes, claims: key.claims }),
+                credential: Credential::new(
+                    Principal { subject: key.subject, scopes: key.scopes, claims: key.claims },
+                    origin,
+                    Some(key.created),
+                ),
             };
             anyhow::ensure!(ring.insert(key.id.into(), entry).is_none(), "keys[{at}].id: is there twice");
         }
@@ -66,7 +60,7 @@ impl KeyRing {
     }
 
     /// Looks a key up. The answer is the same, and takes as long, whether the id or the secret is wrong.
-    pub fn accept(&self, text: &str, loopback: bool) -> Option<Accepted<'_>> {
+    pub fn accept(&self, text: &str, loopback: bool) -> Option<&Credential> {
         let (id, secret) = keys::parse(text)?;
         let digest = keys::digest(secret.as_bytes());
         let entry = self.0.get(id);
@@ -75,22 +69,12 @@ impl KeyRing {
         let good = !entry.revoked
             && (loopback || !entry.loopback_only)
             && entry.expires.is_none_or(|expires| expires > OffsetDateTime::now_utc());
-        good.then_some(Accepted { id: &entry.id, credential: &entry.credential })
+        good.then_some(&entry.credential)
     }
 
     pub fn len(&self) -> usize {
         self.0.len()
     }
-}
-
-/// What a request presents as its key, if anything: `X-Api-Key`, or `Authorization: Bearer`.
-pub fn presented(headers: &HeaderMap) -> Option<&[u8]> {
-    if let Some(key) = headers.get(X_API_KEY) {
-        return Some(key.as_bytes());
-    }
-    let value = headers.get(http::header::AUTHORIZATION)?.as_bytes();
-    let (scheme, token) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
@@ -122,7 +106,7 @@ mod tests {
     #[test]
     fn only_the_whole_key_is_accepted() {
         let (ring, text) = ring(|_| {});
-        assert_eq!(ring.accept(&text, false).unwrap().credential.principal.subject, "operators/1");
+        assert_eq!(ring.accept(&text, false).unwrap().principal.subject, "operators/1");
         let (head, secret) = text.rsplit_once('_').unwrap();
         for wrong in
             [String::new(), head.to_owned(), format!("{head}_"), format!("{head}_x{secret}"), format!("tk_0_{secret}")]

@@ -144,6 +144,9 @@ impl Compiler<'_> {
         for fault in limits.http2.faults() {
             self.fault(format!("limits.http2.{}", fault.path), fault.message);
         }
+        for fault in limits.patience.faults() {
+            self.fault(format!("limits.patience.{}", fault.path), fault.message);
+        }
         if limits.header > limits.headers {
             self.fault("limits.header", "one header can't be larger than `headers`, all of them together");
         }

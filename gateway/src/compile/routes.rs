@@ -107,6 +107,9 @@ impl Compiler<'_> {
         if !route.methods.is_empty() {
             self.fault(format!("{path}.methods"), "belongs to a route with `grpc`");
         }
+        if route.proxy.is_none() && route.decompress.is_some() {
+            self.fault(format!("{path}.decompress"), "belongs to a route with `proxy`");
+        }
         if route.transcode.is_none() {
             let strays = [("response", route.response.is_some()), ("forward_headers", route.forward_headers.is_some())];
             for (name, _) in strays.into_iter().filter(|(_, stray)| *stray) {
@@ -158,6 +161,10 @@ impl Compiler<'_> {
             Ok(template) => template,
             Err(message) => return self.fault(draft.path, format!("{}: {message}", draft.template)),
         };
+        let looked_at = draft.policy.rule.iter().flat_map(|rule| rule.variables());
+        for name in looked_at.filter(|name| !template.variables.iter().any(|known| *known.name == **name)) {
+            self.fault(format!("{}.authorise", draft.path), format!("{} has no variable {{{name}}}", draft.template));
+        }
         let methods: Vec<_> = draft.methods.iter().map(Method::as_str).collect();
         let id = match (draft.name, methods.as_slice()) {
             (Some(name), _) => name,

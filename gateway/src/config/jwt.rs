@@ -73,7 +73,11 @@ impl Jwt {
         };
         fault("issuer", self.issuer.is_empty(), "must not be empty");
         let audiences = &self.audience.0;
-        fault("audience", audiences.is_empty() || audiences.iter().any(String::is_empty), "must name who tokens are for");
+        fault(
+            "audience",
+            audiences.is_empty() || audiences.iter().any(String::is_empty),
+            "must name who tokens are for",
+        );
         fault("algorithms", self.algorithms.is_empty(), "allows none");
         fault("leeway", self.leeway > Duration::from_secs(300), "must be at most 5m");
         fault("max_lifetime", self.max_lifetime.is_zero(), "must be above 0");
@@ -139,7 +143,12 @@ mod tests {
     #[test]
     fn what_contradicts_itself_is_a_fault() {
         let faults = |more: &str| -> Vec<&str> {
-            read(&format!("{{issuer: i, audience: a{more}}}")).unwrap().faults().iter().map(|(member, _)| *member).collect()
+            read(&format!("{{issuer: i, audience: a{more}}}"))
+                .unwrap()
+                .faults()
+                .iter()
+                .map(|(member, _)| *member)
+                .collect()
         };
         assert!(faults(", jwks_file: f").is_empty());
         assert!(faults(", jwks_url: 'https://i/', ca: c").is_empty());

@@ -1,7 +1,9 @@
-//! Finds out who is calling, by API key or session. A key that is not good is refused even where none is needed; a session
-//! that is over makes its caller nobody, because browsers send old cookies along.
+//! Finds out who is calling: by API key or token, else by session, else by client certificate. A key or a token that is
+//! not good is refused even where none is needed; a session that is over makes its caller nobody, because browsers send
+//! old cookies along.
 //!
-//! Credentials end here: the upstream learns who calls from the principal token alone, which only the gateway can make.
+//! Credentials end here, unless their route says otherwise: the upstream learns who calls from the principal token alone,
+//! which only the gateway can make.
 
 use std::{
     pin::Pin,
@@ -13,11 +15,18 @@ use std::{
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, header};
 use pin_project_lite::pin_project;
+use time::OffsetDateTime;
 
-use super::{Checked, Request, Response, cors, refuse};
+use super::{Checked, Request, Response, cors, refuse, request_id::Peer};
 use crate::{
     action::Action,
-    auth::{Authority, Credential, cross_site, ring, session},
+    auth::{
+        Authority, Credential, Kind, Origin, Presented, X_API_KEY,
+        certificate::Certificates,
+        challenge, cross_site,
+        jwt::{Look, Refused, Tokens, Wait},
+        presented, session,
+    },
     context::{Authenticated, RequestContext},
     error::{Error, ErrorKind},
     route::Authenticate as Policy,
@@ -26,6 +35,9 @@ use crate::{
 #[derive(Clone)]
 pub struct Layer {
     pub authority: Arc<Authority>,
+    pub tokens: Arc<Tokens>,
+    /// None: certificates make nobody known.
+    pub certificates: Option<Arc<Certificates>>,
     /// Origins whose pages may use a session.
     pub cors: Option<Arc<cors::Config>>,
 }
@@ -58,12 +70,16 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         match self.config.at_once(&mut request) {
             Ok(Step::Pass) => Checked::Right(Authenticating::Passed { inner: self.inner.call(request) }),
-            Ok(Step::AskStore) => {
-                let finding = Box::pin(self.config.clone().by_session(request));
-                Checked::Right(Authenticating::Asking { finding, service: self.inner.clone() })
-            }
+            Ok(Step::AskStore) => self.asking(Box::pin(self.config.clone().by_session(request))),
+            Ok(Step::AskIssuer(wait)) => self.asking(Box::pin(self.config.clone().by_token(request, wait))),
             Err(error) => refuse(error),
         }
+    }
+}
+
+impl<S: Clone> Authenticate<S> {
+    fn asking<F>(&self, finding: BoxFuture<'static, Result<Request, Error>>) -> Checked<Authenticating<S, F>> {
+        Checked::Right(Authenticating::Asking { finding, service: self.inner.clone() })
     }
 }
 
@@ -71,6 +87,8 @@ enum Step {
     Pass,
     /// There is a session to look for.
     AskStore,
+    /// The key of a token may come.
+    AskIssuer(Wait),
 }
 
 impl Layer {
@@ -78,53 +96,130 @@ impl Layer {
     fn at_once(&self, request: &mut Request) -> Result<Step, Error> {
         request.headers_mut().remove(principal::METADATA);
         let context = RequestContext::of(request)?;
-        let policy = context.route()?.policy.authenticate;
-        if policy == Policy::None {
+        let policy = &context.route()?.policy;
+        let (authenticate, accepts) = (policy.authenticate, policy.accepts);
+        if authenticate == Policy::None {
             conceal(request)?;
             return Ok(Step::Pass);
         }
-        if let Some(key) = ring::presented(request.headers()) {
-            let loopback = context.loopback;
-            let keys = self.authority.keys.load();
-            let accepted = std::str::from_utf8(key).ok().and_then(|key| keys.accept(key, loopback));
-            let accepted = accepted.ok_or_else(|| unauthenticated("the API key is not known, or no longer good"))?;
-            let authenticated = self.sign(accepted.credential)?;
-            let id = Arc::clone(accepted.id);
-            request.headers_mut().remove(ring::X_API_KEY);
-            request.headers_mut().remove(header::AUTHORIZATION);
-            conceal(request)?;
-            let context = RequestContext::of_mut(request)?;
-            context.api_key = Some(id);
-            known(context, authenticated);
-            return Ok(Step::Pass);
+        match presented(request.headers()).map_err(|muddled| challenge::invalid_request(muddled.0))? {
+            Presented::ApiKey(key) => {
+                let keys = self.authority.keys.load();
+                let accepted = keys.accept(key, context.loopback).filter(|credential| !self.revoked(credential));
+                let accepted =
+                    accepted.ok_or_else(|| challenge::invalid_token("the API key is not known, or no longer good"))?;
+                if !accepts.contains(Kind::ApiKey) {
+                    return Err(challenge::invalid_token("no API keys are taken here"));
+                }
+                self.admit(request, accepted)?;
+                return Ok(Step::Pass);
+            }
+            Presented::Token(token) => {
+                if self.tokens.is_empty() || !accepts.contains(Kind::Jwt) {
+                    return Err(challenge::invalid_token("no tokens are taken here"));
+                }
+                return match self.tokens.look(token, SystemTime::now(), false).map_err(refused)? {
+                    Look::Wait(wait) => Ok(Step::AskIssuer(wait)),
+                    Look::Known(credential) => self.by_known_token(request, &credential).map(|()| Step::Pass),
+                };
+            }
+            Presented::Nothing => {}
         }
-        if session::presented(request.headers()) {
+        if accepts.contains(Kind::Session) && session::presented(request.headers()) {
             return Ok(Step::AskStore);
         }
-        missing(policy)
+        self.otherwise(request).map(|()| Step::Pass)
+    }
+
+    /// A token whose key has been waited for.
+    async fn by_token(self, mut request: Request, wait: Wait) -> Result<Request, Error> {
+        wait.over().await;
+        let Ok(Presented::Token(token)) = presented(request.headers()) else { return Ok(request) };
+        match self.tokens.look(token, SystemTime::now(), true).map_err(refused)? {
+            Look::Known(credential) => self.by_known_token(&mut request, &credential)?,
+            // It was told not to wait again.
+            Look::Wait(_) => return Err(refused(Refused::NoKeys)),
+        }
+        Ok(request)
+    }
+
+    fn by_known_token(&self, request: &mut Request, credential: &Credential) -> Result<(), Error> {
+        if self.revoked(credential) {
+            return Err(challenge::invalid_token("the token was revoked"));
+        }
+        self.admit(request, credential)
     }
 
     async fn by_session(self, mut request: Request) -> Result<Request, Error> {
         let session = self.authority.sessions.session(request.headers(), SystemTime::now()).await?;
-        let route = Arc::clone(RequestContext::of(&request)?.route()?);
-        let Some(session) = session else {
-            conceal(&mut request)?;
-            return missing(route.policy.authenticate).map(|_| request);
+        let Some(session) = session.filter(|session| !self.revoked(&session.credential)) else {
+            self.otherwise(&mut request)?;
+            return Ok(request);
         };
-        let trusted = |origin: &str| self.cors.as_ref().is_some_and(|cors| cors.trusts(origin));
+        let cors = RequestContext::of(&request)?.route()?.policy.cors.over(self.cors.as_ref());
+        let trusted = |origin: &str| cors.is_some_and(|cors| cors.trusts(origin));
         if !cross_site::allows(request.method(), request.uri(), request.headers(), trusted) {
             return Err(Error::new(ErrorKind::Forbidden, "another site's page can't do this with your session"));
         }
-        let authenticated = self.sign(&session.credential)?;
-        conceal(&mut request)?;
-        known(RequestContext::of_mut(&mut request)?, authenticated);
+        self.admit(&mut request, &session.credential)?;
         Ok(request)
     }
 
-    fn sign(&self, credential: &Credential) -> Result<Arc<Authenticated>, Error> {
-        credential.authenticated(&self.authority.signer, Instant::now()).ok_or_else(|| {
+    /// Where there is neither key nor token nor session: the certificate, if there is one.
+    fn otherwise(&self, request: &mut Request) -> Result<(), Error> {
+        let policy = &RequestContext::of(request)?.route()?.policy;
+        let (authenticate, accepts) = (policy.authenticate, policy.accepts);
+        if accepts.contains(Kind::Certificate)
+            && let Some(certificates) = &self.certificates
+            && let Some(shown) = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.as_ref())
+            && let Some(credential) = certificates.known(shown, OffsetDateTime::now_utc())
+            && !self.revoked(&credential)
+        {
+            return self.admit(request, &credential);
+        }
+        conceal(request)?;
+        match authenticate {
+            Policy::Required => {
+                Err(Error::new(ErrorKind::Unauthenticated, "this needs an API key, a token or a session"))
+            }
+            Policy::Optional | Policy::None => Ok(()),
+        }
+    }
+
+    /// Makes the caller known, and keeps its credential to ourselves.
+    fn admit(&self, request: &mut Request, credential: &Credential) -> Result<(), Error> {
+        let authenticated = credential.authenticated(&self.authority.signer, Instant::now()).ok_or_else(|| {
             Error::new(ErrorKind::Internal, "the gateway made a mistake").cause("the token is no header")
-        })
+        })?;
+        if !RequestContext::of(request)?.route()?.policy.forward_credentials
+            && matches!(credential.origin, Origin::Key(_) | Origin::Token { .. })
+        {
+            request.headers_mut().remove(X_API_KEY);
+            request.headers_mut().remove(header::AUTHORIZATION);
+        }
+        conceal(request)?;
+        let context = RequestContext::of_mut(request)?;
+        context.kind = Some(credential.origin.kind());
+        if let Origin::Key(id) = &credential.origin {
+            context.api_key = Some(Arc::clone(id));
+        }
+        known(context, authenticated);
+        Ok(())
+    }
+
+    fn revoked(&self, credential: &Credential) -> bool {
+        self.authority.revocations.revoked(credential)
+    }
+}
+
+fn refused(refused: Refused) -> Error {
+    match refused {
+        Refused::Rejected(rejected) => challenge::invalid_token(rejected.0),
+        Refused::NoKeys => Error::new(
+            ErrorKind::Unavailable,
+            "whether the token is good can't be told now: its issuer's keys can't be had",
+        )
+        .header(header::RETRY_AFTER, HeaderValue::from_static("5")),
     }
 }
 
@@ -133,21 +228,12 @@ fn known(context: &mut RequestContext, authenticated: Arc<Authenticated>) {
     context.principal = Some(authenticated);
 }
 
-fn missing(policy: Policy) -> Result<Step, Error> {
-    match policy {
-        Policy::Required => Err(unauthenticated("this needs an API key or a session")),
-        Policy::Optional | Policy::None => Ok(Step::Pass),
-    }
-}
-
-fn unauthenticated(detail: &'static str) -> Error {
-    Error::new(ErrorKind::Unauthenticated, detail)
-}
-
 /// Keeps the session to ourselves, used or not. Its own endpoints still need to know which one it is.
 fn conceal(request: &mut Request) -> Result<(), Error> {
+    let route = RequestContext::of(request)?.route()?;
     if session::presented(request.headers())
-        && !matches!(RequestContext::of(request)?.route()?.action, Action::Session(_))
+        && !matches!(route.action, Action::Session(_))
+        && !route.policy.forward_credentials
     {
         hide_cookie(request.headers_mut());
     }
@@ -177,7 +263,7 @@ pin_project! {
             #[pin]
             inner: F,
         },
-        // Only sessions may be far away; nothing else pays for a future of its own.
+        // Sessions may be far away, and a key may have to be fetched; nothing else pays for a future of its own.
         Asking {
             finding: BoxFuture<'static, Result<Request, Error>>,
             service: S,

@@ -1,9 +1,10 @@
-//! Lets a principal do only what its scopes allow.
+//! Lets a principal do only what its scopes and claims allow.
 
 use std::task::{Context, Poll};
 
 use super::{Checked, Request, Response, refuse};
 use crate::{
+    auth::challenge,
     context::RequestContext,
     error::{Error, ErrorKind},
     route::Scopes,
@@ -46,15 +47,29 @@ where
 
 fn check(request: &Request) -> Result<(), Error> {
     let context = RequestContext::of(request)?;
-    let scopes = &context.route()?.policy.scopes;
-    if context.principal.as_ref().is_some_and(|caller| scopes.allow(&caller.principal)) {
+    let policy = &context.route()?.policy;
+    if matches!(policy.scopes, Scopes::None) && policy.rule.is_none() {
         return Ok(());
     }
-    let wanted = match scopes {
-        Scopes::None => return Ok(()),
-        Scopes::All(list) | Scopes::Any(list) if list.len() == 1 => format!("the scope {}", list.concat()),
-        Scopes::All(list) => format!("all of the scopes {}", list.join(", ")),
-        Scopes::Any(list) => format!("one of the scopes {}", list.join(", ")),
-    };
-    Err(Error::new(ErrorKind::Forbidden, format!("this needs {wanted}")))
+    let caller = context.principal.as_ref().map(|caller| &caller.principal);
+    if !caller.is_some_and(|caller| policy.scopes.allow(caller)) {
+        let (wanted, scopes) = match &policy.scopes {
+            Scopes::None => return Err(unknown()),
+            Scopes::All(list) | Scopes::Any(list) if list.len() == 1 => (format!("the scope {}", list.concat()), list),
+            Scopes::All(list) => (format!("all of the scopes {}", list.join(", ")), list),
+            Scopes::Any(list) => (format!("one of the scopes {}", list.join(", ")), list),
+        };
+        return Err(challenge::insufficient_scope(format!("this needs {wanted}"), scopes.iter().map(String::as_str)));
+    }
+    if let Some(rule) = &policy.rule
+        && !caller.is_some_and(|caller| rule.holds(caller, &context.variables))
+    {
+        return Err(challenge::insufficient_scope(format!("this needs {rule}"), rule.scopes().into_iter()));
+    }
+    Ok(())
+}
+
+/// Routes that ask for something have their callers known: this is reached by none.
+fn unknown() -> Error {
+    Error::new(ErrorKind::Unauthenticated, "this needs an API key, a token or a session")
 }

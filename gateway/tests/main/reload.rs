@@ -178,6 +178,7 @@ async fn a_taken_port_is_a_clear_error() {
         },
         descriptors: Default::default(),
         root: principal::RootSecret::generate(),
+        bus: None,
         cores: Some(1),
     };
     let error = gateway::build(options).await.err().unwrap();
@@ -192,6 +193,7 @@ async fn a_gateway_that_is_built_knows_its_address_before_it_runs() {
         source: ConfigSource::Text { text: LISTENER.to_owned(), properties: Properties::new() },
         descriptors: Default::default(),
         root: principal::RootSecret::generate(),
+        bus: None,
         cores: None,
     };
     let gateway = gateway::build(options).await.unwrap();

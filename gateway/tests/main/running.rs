@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use gateway::{ConfigSource, Options, Properties};
+use gateway::{ConfigSource, Gauges, Options, Properties};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, service::service_fn};
@@ -32,17 +32,24 @@ impl Running {
     /// Starts a gateway with these sections beside the listener.
     pub async fn start(sections: &str) -> Self {
         let text = format!("{LISTENER}{sections}");
-        Self::from(ConfigSource::Text { text, properties: Properties::new() }).await
+        Self::from(ConfigSource::Text { text, properties: Properties::new() }, None).await
+    }
+
+    /// The same with a bus in its process.
+    pub async fn beside(bus: bus::Bus, sections: &str) -> Self {
+        let text = format!("{LISTENER}{sections}");
+        Self::from(ConfigSource::Text { text, properties: Properties::new() }, Some(bus)).await
     }
 
     /// The same from a file, which may change.
     pub async fn watching(path: &Path) -> Self {
-        Self::from(ConfigSource::File { path: path.to_owned(), properties: Properties::new() }).await
+        Self::from(ConfigSource::File { path: path.to_owned(), properties: Properties::new() }, None).await
     }
 
-    async fn from(source: ConfigSource) -> Self {
-        let options = Options { source, descriptors: BTreeMap::new(), root: RootSecret::generate(), cores: Some(2) };
-        let gateway = gateway::build(options).await.unwrap();
+    async fn from(source: ConfigSource, bus: Option<bus::Bus>) -> Self {
+        let (descriptors, root) = (BTreeMap::new(), RootSecret::generate());
+        let options = Options { source, descriptors, root, bus, cores: Some(2) };
+        let gateway = gateway::build_with(options, gauges).await.unwrap();
         let (address, ops, readiness) = (gateway.address().unwrap(), gateway.ops(), gateway.readiness());
         let shutdown = Shutdown::new();
         let role = tokio::spawn(Box::new(gateway).run(shutdown.clone()));

@@ -14,7 +14,8 @@ mod tail;
 
 use std::{io, process::ExitCode};
 
-pub use args::Bus;
+pub use args::{Bus, Way, duration};
+pub use client::{Client, Draft};
 
 use self::{
     args::{Command, Output},

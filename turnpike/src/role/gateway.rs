@@ -27,6 +27,8 @@ async fn run(options: Gateway) -> anyhow::Result<()> {
         source,
         descriptors: shop::descriptors(),
         root: secret::read_or_make(&options.root_secret)?,
+        // Where revocations come by a bus, the configuration says so.
+        bus: None,
         cores: options.cores,
     })
     .await?;

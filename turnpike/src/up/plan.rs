@@ -214,6 +214,7 @@ impl Plan {
         properties: HashMap<String, String>,
     ) -> anyhow::Result<SocketAddr> {
         let (root, cores, file) = (self.root.clone(), self.options.cores, self.options.gateway_config.clone());
+        let bus = self.bus.clone();
         let bound = supervisor
             .add("gateway", 1, address, move |listen| {
                 let mut properties = properties.clone();
@@ -222,7 +223,13 @@ impl Plan {
                     Some(path) => gateway::ConfigSource::File { path: path.clone(), properties },
                     None => gateway::ConfigSource::Text { text: shop::GATEWAY.to_owned(), properties },
                 };
-                let options = gateway::Options { source, descriptors: shop::descriptors(), root: root.clone(), cores };
+                let options = gateway::Options {
+                    source,
+                    descriptors: shop::descriptors(),
+                    root: root.clone(),
+                    bus: Some(bus.clone()),
+                    cores,
+                };
                 async { Ok(Box::new(gateway::build(options).await?) as Box<dyn Role>) }.boxed()
             })
             .await?;

@@ -7,12 +7,15 @@ use std::{
 };
 
 use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::future::BoxFuture;
 use principal::Principal;
-use redis::{Cmd, Expiry};
+use redis::{Cmd, Expiry, Pipeline, RedisResult, aio::ConnectionManager};
 use serde::{Deserialize, Serialize};
 
-use super::{Id, Lifetime, Session, Store};
+use super::{Id, Lifetime, Listed, Page, Session, Store};
 use crate::{
+    auth::keys::digest,
     error::{Error, ErrorKind},
     recent::Recent,
     shared::{Away, Redis, command, keys},
@@ -51,10 +54,14 @@ impl InRedis {
         }
         let Record { principal, opened } = serde_json::from_slice(&record)
             .map_err(|error| Error::new(ErrorKind::Internal, "the session can't be read").cause(error))?;
-        let session = Arc::new(Session::new(principal, SystemTime::UNIX_EPOCH + Duration::from_millis(opened)));
+        let session = Arc::new(Session::new(id, principal, SystemTime::UNIX_EPOCH + Duration::from_millis(opened)));
         self.at_hand.insert(*id, (record, Arc::clone(&session)));
         Ok(session)
     }
+}
+
+fn since(time: SystemTime) -> u64 {
+    milliseconds(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -69,14 +76,21 @@ fn refusal(away: Away) -> Error {
 impl Store for InRedis {
     async fn put(&self, id: Id, session: Session, lifetime: Lifetime) -> Result<(), Error> {
         let lost = |cause: String| Error::new(ErrorKind::Internal, "the session could not be opened").cause(cause);
-        let opened = session.opened.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let record = Record { principal: session.credential.principal, opened: milliseconds(opened) };
+        let opened = since(session.opened);
+        let of = keys::sessions_of(&digest(session.credential.principal.subject.as_bytes()));
+        let record = Record { principal: session.credential.principal, opened };
         let record = serde_json::to_vec(&record).map_err(|error| lost(error.to_string()))?;
         if record.len() > RECORD {
             return Err(lost(format!("its record has {} bytes, more than {RECORD}", record.len())));
         }
-        let put = Cmd::pset_ex(keys::session(&id), record, milliseconds(lifetime.idle));
-        self.redis.ask(command(put)).await.map_err(refusal)
+        let absolute = milliseconds(lifetime.absolute);
+        // Harmless twice, as whatever is asked must be.
+        let mut put = redis::pipe();
+        put.pset_ex(keys::session(&id), record, milliseconds(lifetime.idle))
+            .zrembyscore(&of, "-inf", opened.saturating_sub(absolute))
+            .zadd(&of, URL_SAFE_NO_PAD.encode(id), opened)
+            .pexpire(&of, i64::try_from(absolute).unwrap_or(i64::MAX));
+        self.redis.ask(all(put)).await.map_err(refusal)
     }
 
     async fn touch(&self, id: &Id, now: SystemTime, lifetime: Lifetime) -> Result<Option<Arc<Session>>, Error> {
@@ -97,5 +111,54 @@ impl Store for InRedis {
     async fn remove(&self, id: &Id) -> Result<(), Error> {
         self.at_hand.remove(id);
         self.redis.ask(command(Cmd::del(keys::session(id)))).await.map_err(refusal)
+    }
+
+    async fn remove_of(&self, subject: &str, before: SystemTime) -> Result<u64, Error> {
+        let of = keys::sessions_of(&digest(subject.as_bytes()));
+        let before = format!("({}", since(before));
+        let ids: Vec<String> =
+            self.redis.ask(command(Cmd::zrangebyscore(&of, "-inf", &before))).await.map_err(refusal)?;
+        let ids: Vec<Id> = ids.iter().filter_map(|id| URL_SAFE_NO_PAD.decode(id).ok()?.try_into().ok()).collect();
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let mut remove = redis::pipe();
+        for id in &ids {
+            self.at_hand.remove(id);
+            remove.del(keys::session(id));
+        }
+        remove.zrembyscore(&of, "-inf", &before);
+        self.redis.ask(all(remove)).await.map_err(refusal)?;
+        Ok(ids.len() as u64)
+    }
+
+    /// By SCAN: a page may have a few more or none at all, and what stays throughout is on one of them.
+    async fn list(&self, after: Option<&str>, limit: usize) -> Result<Page, Error> {
+        let cursor: u64 = after.and_then(|after| after.parse().ok()).unwrap_or(0);
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(keys::EVERY_SESSION).arg("COUNT").arg(limit);
+        let (next, names): (u64, Vec<String>) = self.redis.ask(command(scan)).await.map_err(refusal)?;
+        let ids: Vec<Id> = names.iter().filter_map(|name| keys::session_id(name)).collect();
+        let mut sessions = Vec::new();
+        if !ids.is_empty() {
+            let records = Cmd::mget(ids.iter().map(keys::session).collect::<Vec<_>>());
+            let records: Vec<Option<Vec<u8>>> = self.redis.ask(command(records)).await.map_err(refusal)?;
+            for (id, record) in ids.iter().zip(records) {
+                if let Some(record) = record.and_then(|record| serde_json::from_slice::<Record>(&record).ok()) {
+                    let opened = SystemTime::UNIX_EPOCH + Duration::from_millis(record.opened);
+                    sessions.push(Listed::new(id, &record.principal, opened));
+                }
+            }
+        }
+        Ok(Page { sessions, next: (next != 0).then(|| next.to_string()) })
+    }
+}
+
+/// Commands as one question that is answered whole or not at all.
+fn all(mut commands: Pipeline) -> impl Fn(ConnectionManager) -> BoxFuture<'static, RedisResult<()>> + Send + 'static {
+    commands.atomic();
+    move |mut redis| {
+        let commands = commands.clone();
+        Box::pin(async move { commands.query_async(&mut redis).await })
     }
 }

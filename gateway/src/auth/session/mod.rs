@@ -15,9 +15,10 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
 use principal::Principal;
+use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Credential, keys::digest};
+use super::{Credential, Origin, keys::digest};
 use crate::{
     action::session::{Found, Opened},
     error::{Error, ErrorKind},
@@ -60,6 +61,35 @@ trait Store: Send + Sync {
     /// The session, if it lives; it is in use from now.
     async fn touch(&self, id: &Id, now: SystemTime, lifetime: Lifetime) -> Result<Option<Arc<Session>>, Error>;
     async fn remove(&self, id: &Id) -> Result<(), Error>;
+    /// Removes the sessions of a subject that were opened before a moment; how many.
+    async fn remove_of(&self, subject: &str, before: SystemTime) -> Result<u64, Error>;
+    /// A page of about `limit` sessions, in no order. `after`: what the page before says of the next one.
+    async fn list(&self, after: Option<&str>, limit: usize) -> Result<Page, Error>;
+}
+
+/// Some of the sessions there are.
+#[derive(Debug, Serialize)]
+pub struct Page {
+    pub sessions: Vec<Listed>,
+    /// None: it was the last one.
+    pub next: Option<String>,
+}
+
+/// A session, for operators. Its id opens nothing: it is the digest of what does.
+#[derive(Debug, Serialize)]
+pub struct Listed {
+    pub id: String,
+    pub subject: String,
+    pub scopes: Vec<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub opened: OffsetDateTime,
+}
+
+impl Listed {
+    fn new(id: &Id, principal: &Principal, opened: SystemTime) -> Self {
+        let (subject, scopes) = (principal.subject.clone(), principal.scopes.clone());
+        Self { id: URL_SAFE_NO_PAD.encode(id), subject, scopes, opened: opened.into() }
+    }
 }
 
 /// Opens, finds and closes sessions.
@@ -99,6 +129,28 @@ impl Sessions {
         self.store.touch(&id, now, lifetime).await
     }
 
+    /// Ends a session, whoever's it is.
+    pub async fn revoke(&self, id: &Id) {
+        if let Err(error) = self.store.remove(id).await {
+            tracing::warn!(cause = error.cause, "a session that was revoked could not be removed");
+        }
+    }
+
+    /// Ends the sessions of a subject that were opened before a moment.
+    pub async fn revoke_all(&self, subject: &str, before: OffsetDateTime) {
+        if let Err(error) = self.store.remove_of(subject, before.into()).await {
+            tracing::warn!(cause = error.cause, "sessions that were revoked could not be removed");
+        }
+    }
+
+    /// A page of the sessions there are, for operators.
+    ///
+    /// # Errors
+    /// If the store can't be asked.
+    pub async fn list(&self, after: Option<&str>, limit: usize) -> Result<Page, Error> {
+        self.store.list(after, limit).await
+    }
+
     fn lifetime(&self) -> Lifetime {
         *self.lifetime.lock()
     }
@@ -109,8 +161,8 @@ impl Sessions {
 }
 
 impl Session {
-    fn new(principal: Principal, opened: SystemTime) -> Self {
-        Self { credential: Credential::new(principal), opened }
+    fn new(id: &Id, principal: Principal, opened: SystemTime) -> Self {
+        Self { credential: Credential::new(principal, Origin::Session(*id), Some(opened.into())), opened }
     }
 
     /// Whether its time is not over yet, however busy it is.
@@ -128,7 +180,8 @@ impl crate::action::session::Sessions for Sessions {
         }
         let value = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let (opened, lifetime) = (SystemTime::now(), self.lifetime());
-        self.store.put(digest(value.as_bytes()), Session::new(principal, opened), lifetime).await?;
+        let id = digest(value.as_bytes());
+        self.store.put(id, Session::new(&id, principal, opened), lifetime).await?;
         let (expires, seconds) = (self.expires(opened), lifetime.absolute.as_secs());
         Ok(Opened { set_cookie: set_cookie(&value, seconds)?, expires })
     }
@@ -146,6 +199,13 @@ impl crate::action::session::Sessions for Sessions {
             self.store.remove(&id).await?;
         }
         set_cookie("", 0)
+    }
+
+    async fn close_all(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Error> {
+        let now = SystemTime::now();
+        let Some(session) = self.session(headers, now).await? else { return Ok(None) };
+        self.store.remove_of(&session.credential.principal.subject, now).await?;
+        self.close(headers).await.map(Some)
     }
 }
 
@@ -218,6 +278,27 @@ mod tests {
         let second = sessions.open(alice(), &headers).await.unwrap_or_else(|_| panic!("opens"));
         assert_eq!(subject(&sessions, &headers, SystemTime::now()).await, None);
         assert!(subject(&sessions, &carrying(&second.set_cookie), SystemTime::now()).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn all_sessions_of_one_end_at_once_and_nobody_elses() {
+        let sessions = Sessions::default();
+        let open = async |who: Principal| {
+            carrying(&sessions.open(who, &HeaderMap::new()).await.unwrap_or_else(|_| panic!("opens")).set_cookie)
+        };
+        let (one, two) = (open(alice()).await, open(alice()).await);
+        let bob = open(Principal { subject: "customers/bob".to_owned(), ..Principal::default() }).await;
+        let page = sessions.list(None, 2).await.unwrap_or_else(|_| panic!("lists"));
+        assert_eq!(page.sessions.len(), 2);
+        let rest = sessions.list(page.next.as_deref(), 2).await.unwrap_or_else(|_| panic!("lists"));
+        assert_eq!((rest.sessions.len(), rest.next), (1, None));
+        let cleared = sessions.close_all(&one).await.unwrap_or_else(|_| panic!("closes"));
+        assert!(cleared.unwrap().to_str().unwrap().contains("Max-Age=0"));
+        for headers in [&one, &two] {
+            assert_eq!(subject(&sessions, headers, SystemTime::now()).await, None);
+        }
+        assert!(subject(&sessions, &bob, SystemTime::now()).await.is_some());
+        assert!(sessions.close_all(&one).await.unwrap_or_else(|_| panic!("answers")).is_none(), "there is no session");
     }
 
     #[tokio::test]
