@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{ConfigError, Size};
 use crate::action::duration;
 
-/// How long a client may take over HTTP/1.1, to the second.
+/// How long a client may take, to the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Patience {
@@ -69,7 +69,12 @@ mod tests {
     #[test]
     fn the_defaults_are_within_bounds_and_what_is_not_is_named() {
         assert_eq!(Patience::default().faults(), []);
-        let own = Patience { head: Duration::ZERO, idle: Duration::from_secs(7200), rate: Size::mib(2), ..Patience::default() };
+        let own = Patience {
+            head: Duration::ZERO,
+            idle: Duration::from_secs(7200),
+            rate: Size::mib(2),
+            ..Patience::default()
+        };
         let paths: Vec<_> = own.faults().into_iter().map(|fault| fault.path).collect();
         assert_eq!(paths, ["head", "idle", "rate"]);
         let own = Patience { request: Duration::from_secs(5), ..Patience::default() };

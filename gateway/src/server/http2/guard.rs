@@ -5,21 +5,21 @@
 //! not finished, bodies that trickle, windows that stay shut) has ten seconds. Only frame heads are read, so it knows
 //! nothing of what a request means: whether it is a stream that may be silent, it is told.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{
     budget::Budget,
-    pace::{Pace, TICK},
+    pace::{Least, Pace},
     scan::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Head, PING, RST_STREAM, SETTINGS, Scanner, Seen,
         WINDOW_UPDATE,
     },
 };
 use crate::{
-    config::http2::Http2,
-    server::{connection::head, watchdog},
+    config::{Limits, Patience, http2::Http2},
+    server::connection::head,
 };
 
 /// What a window begins with, before SETTINGS say otherwise (RFC 9113, section 6.9.2).
@@ -29,8 +29,6 @@ const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
 /// Codes of RST_STREAM that answer a mistake of the client's: PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED,
 /// FRAME_SIZE_ERROR, REFUSED_STREAM, ENHANCE_YOUR_CALM. The others tell of the gateway or of the service behind it.
 const MISTAKES: [u32; 6] = [1, 3, 5, 6, 7, 11];
-/// How long a connection may stay without a request.
-pub const IDLE: Duration = Duration::from_secs(180);
 /// How long a stream that may be silent may keep its window shut: as long as it may be silent.
 const SHUT: Duration = Duration::from_secs(300);
 
@@ -66,6 +64,8 @@ pub enum Verdict {
 /// One connection.
 pub struct Guard {
     config: Http2,
+    patience: Patience,
+    least: Least,
     /// Bytes a header block may have.
     block: u64,
     inbound: Scanner,
@@ -122,6 +122,8 @@ struct Stream {
     to_receive: i64,
     body: Pace,
     answer: Pace,
+    /// Ticks that more of its request was waited for.
+    asking: u32,
     /// Ticks that its window is shut.
     shut: u32,
 }
@@ -147,7 +149,7 @@ impl Reason {
 }
 
 impl Guard {
-    pub fn new(limits: &Arc<crate::config::Limits>) -> Self {
+    pub fn new(limits: &Limits) -> Self {
         let (config, now) = (limits.http2.clone(), Instant::now());
         let budget = |config| Budget::new(config, now);
         let budgets = Budgets {
@@ -160,6 +162,8 @@ impl Guard {
             window_updates: budget(config.window_updates),
         };
         Self {
+            patience: limits.patience,
+            least: Least::from(&limits.patience),
             // Compressed, headers are shorter than what they say, and what is a little too much is still answered.
             block: 2 * head(limits) as u64,
             inbound: Scanner::inbound(),
@@ -225,14 +229,19 @@ impl Guard {
         !self.greeted || self.unfinished.is_some() || self.broken.is_some() || !self.streams.is_empty()
     }
 
-    /// Looks whether the client lets too much time pass; to be done each [`TICK`] while it is busy. Streams that may be
+    /// How often to look while it is busy.
+    pub fn tick(&self) -> Duration {
+        self.least.tick
+    }
+
+    /// Looks whether the client lets too much time pass; to be done at each tick while it is busy. Streams that may be
     /// silent are open where `silence` says so.
     pub fn examine(&mut self, now: Instant, silence: bool) -> Verdict {
         if let Some(reason) = self.ended {
             return Verdict::End(reason);
         }
-        let head = watchdog::HEAD;
-        let late = |since: Instant| now.duration_since(since) >= head;
+        let patience = self.patience;
+        let late = |since: Instant| now.duration_since(since) >= patience.head;
         if (!self.greeted && late(self.begun)) || self.unfinished.is_some_and(late) {
             return self.end(Reason::SlowHead);
         }
@@ -243,31 +252,35 @@ impl Guard {
             return self.end(reason);
         }
         if self.is_busy() {
-            return Verdict::Again(TICK);
+            return Verdict::Again(self.least.tick);
         }
         let idle = now.duration_since(*self.idle.get_or_insert(now));
-        if idle >= IDLE { Verdict::Idle } else { Verdict::Again(IDLE - idle) }
+        match patience.idle.checked_sub(idle) {
+            None | Some(Duration::ZERO) => Verdict::Idle,
+            Some(left) => Verdict::Again(left),
+        }
     }
 
     fn slow(&mut self, silence: bool) -> Option<Reason> {
-        let (clogged, to_send, to_receive) = (self.clogged, self.to_send, self.to_receive);
+        let (least, whole, to_receive) = (self.least, self.patience.request, self.to_receive);
         let answering = self.streams.iter().any(|stream| stream.answering && !stream.answered);
         // Where all share what is short, all are judged together.
-        let shared = answering && (clogged || to_send <= 0);
-        let starved = self.answers.tick_if(shared && !silence);
+        let shared = answering && (self.clogged || self.to_send <= 0);
+        let starved = self.answers.tick_if(shared && !silence, least);
         let mut found = starved.then_some(Reason::SlowRead);
         for stream in &mut self.streams {
             let may_send = !stream.asked && stream.to_receive > 0 && to_receive > 0;
-            if stream.body.tick_if(may_send && !silence) {
+            stream.asking += u32::from(may_send && !silence);
+            if stream.body.tick_if(may_send && !silence, least) || least.tick * stream.asking > whole {
                 found = Some(Reason::SlowBody);
             }
             let answering = stream.answering && !stream.answered;
             let shut = answering && stream.to_send <= 0;
-            if stream.answer.tick_if(shut && !silence) {
+            if stream.answer.tick_if(shut && !silence, least) {
                 found = Some(Reason::SlowRead);
             }
             stream.shut = if shut || (answering && shared) { stream.shut + 1 } else { 0 };
-            if TICK * stream.shut >= SHUT {
+            if least.tick * stream.shut >= SHUT {
                 found = Some(Reason::SlowRead);
             }
         }
@@ -394,6 +407,7 @@ impl Guard {
             to_receive: i64::try_from(self.config.stream_window.0).unwrap_or(i64::MAX),
             body: Pace::default(),
             answer: Pace::default(),
+            asking: 0,
             shut: 0,
         });
         // The codec refuses those beyond the bound one by one, and so they are gone from here: unless the client doesn't

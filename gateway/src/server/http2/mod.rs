@@ -17,12 +17,11 @@ use tokio::time::{Instant, sleep};
 use self::{
     guard::{Guard, Reason, Verdict},
     guarded::Guarded,
-    pace::TICK,
     silence::{Noting, Silences},
 };
 use super::{
+    activity::{Activity, Watched},
     connection::head,
-    watchdog::{Activity, Watched},
 };
 use crate::{config::Limits, layers::Response, metrics::METRICS};
 
@@ -34,17 +33,19 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// How the connection broke.
-pub async fn serve<S>(io: Watched, service: S, activity: &Activity, limits: &Arc<Limits>) -> hyper::Result<()>
+pub async fn serve<S>(io: Watched, service: S, activity: &Activity, limits: &Limits) -> hyper::Result<()>
 where
     S: Service<http::Request<Incoming>, Response = Response, Error = Infallible> + Send,
     S::Future: Send + 'static,
 {
     activity.multiplexed();
-    let (guard, silences) = (Arc::new(Mutex::new(Guard::new(limits))), Silences::default());
+    let (guard, silences) = (Guard::new(limits), Silences::default());
+    let tick = guard.tick();
+    let guard = Arc::new(Mutex::new(guard));
     let io = Guarded { io, guard: Arc::clone(&guard), said_farewell: false };
     let service = Noting { inner: service, silences: silences.clone() };
     let connection = builder(limits).serve_connection(TokioIo::new(io), service);
-    let (mut connection, mut alarm) = (pin!(connection), pin!(sleep(TICK)));
+    let (mut connection, mut alarm) = (pin!(connection), pin!(sleep(tick)));
     let (mut finishing, mut is_far) = (false, false);
     let served = poll_fn(|context| {
         loop {
@@ -57,7 +58,7 @@ where
             }
             if is_far && guard.lock().is_busy() {
                 is_far = false;
-                alarm.as_mut().reset(Instant::now() + TICK);
+                alarm.as_mut().reset(Instant::now() + tick);
             }
             if alarm.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
@@ -70,7 +71,7 @@ where
                 Verdict::Idle => {
                     finishing = true;
                     connection.as_mut().graceful_shutdown();
-                    TICK
+                    tick
                 }
                 Verdict::End(_) => {
                     // Once more, for the last words.
@@ -78,7 +79,7 @@ where
                     return Poll::Ready(Ok(()));
                 }
             };
-            is_far = next > TICK;
+            is_far = next > tick;
             alarm.as_mut().reset(now + next);
         }
     })

@@ -1,11 +1,27 @@
 //! How fast bytes pass.
 
-/// Time is counted in ticks of this length.
-pub const TICK: std::time::Duration = std::time::Duration::from_millis(2_500);
-/// Ticks that a pace is judged by: 10 s.
+use std::time::Duration;
+
+use crate::config::Patience;
+
+/// Ticks that a pace is judged by.
 const WINDOW: usize = 4;
-/// Bytes that must pass within them: 1 KiB/s.
-const LEAST: u32 = 10 << 10;
+
+/// What is fast enough.
+#[derive(Clone, Copy)]
+pub struct Least {
+    /// Time is counted in ticks of this length.
+    pub tick: Duration,
+    /// Bytes that must pass in as many ticks as are looked at.
+    bytes: u64,
+}
+
+impl From<&Patience> for Least {
+    fn from(patience: &Patience) -> Self {
+        let bytes = patience.rate.0.saturating_mul(patience.over.as_secs());
+        Self { tick: patience.over / WINDOW as u32, bytes }
+    }
+}
 
 /// What passed in the last ticks.
 #[derive(Default)]
@@ -22,36 +38,38 @@ impl Pace {
         self.passed[0] = self.passed[0].saturating_add(bytes);
     }
 
-    /// A tick is over in which bytes could have passed. Returns whether fewer than 10 KiB did in the last 10 s.
-    fn tick(&mut self) -> bool {
+    /// A tick is over in which bytes could have passed. Returns whether too few did in the last ticks.
+    fn tick(&mut self, least: Least) -> bool {
         // What was left of the tick it began in is not a whole one.
         self.ticks = if self.begun { (self.ticks + 1).min(WINDOW) } else { 0 };
         self.begun = true;
-        let slow = self.ticks == WINDOW && self.passed.iter().sum::<u32>() < LEAST;
+        let passed: u64 = self.passed.iter().copied().map(u64::from).sum();
         self.passed.rotate_right(1);
         self.passed[0] = 0;
-        slow
+        self.ticks == WINDOW && passed < least.bytes
     }
 
     /// A tick is over. Where it doesn't count, because that nothing passed wasn't the client's doing, all begins anew.
-    pub fn tick_if(&mut self, counts: bool) -> bool {
+    pub fn tick_if(&mut self, counts: bool, least: Least) -> bool {
         if !counts {
             *self = Self::default();
         }
-        counts && self.tick()
+        counts && self.tick(least)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Size;
 
     /// Ticks until it is called slow, of at most 20.
     fn ticks(mut bytes: impl FnMut(usize) -> u32) -> Option<usize> {
-        let mut pace = Pace::default();
+        let (mut pace, least) = (Pace::default(), Least::from(&Patience::default()));
+        assert_eq!(least.tick, Duration::from_millis(2_500));
         (1..=20).find(|tick| {
             pace.pass(bytes(*tick));
-            pace.tick()
+            pace.tick(least)
         })
     }
 
@@ -70,10 +88,17 @@ mod tests {
 
     #[test]
     fn an_excuse_begins_anew() {
+        let (mut pace, least) = (Pace::default(), Least::from(&Patience::default()));
+        assert!(!(0..4).any(|_| pace.tick(least)));
+        assert!(!pace.tick_if(false, least));
+        assert!(!(0..4).any(|_| pace.tick(least)));
+        assert!(pace.tick(least));
+    }
+
+    #[test]
+    fn as_slow_as_it_likes_can_be_allowed() {
+        let least = Least::from(&Patience { rate: Size(0), ..Patience::default() });
         let mut pace = Pace::default();
-        assert!(!(0..4).any(|_| pace.tick()));
-        assert!(!pace.tick_if(false));
-        assert!(!(0..4).any(|_| pace.tick()));
-        assert!(pace.tick());
+        assert!(!(0..20).any(|_| pace.tick(least)));
     }
 }
