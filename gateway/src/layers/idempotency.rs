@@ -118,7 +118,9 @@ where
 {
     let key = key(request.headers())?;
     let context = RequestContext::of(&request)?.clone();
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    // The service makes it unique, too: it must see one key where there is one, with quotes or without.
+    head.headers.insert(KEY, HeaderValue::from_bytes(&key).unwrap_or(HeaderValue::from_static("")));
     let body = action::collect(body, context.deadline).await?;
     let (id, fingerprint) = identify(&key, &head, &body, &context)?;
     let in_flight = context.deadline.saturating_duration_since(Instant::now()) + MARGIN;
@@ -159,19 +161,43 @@ where
     })
 }
 
+/// The key: a string as of Structured Fields (`"8e03978e"`, RFC 9651), as the draft has it, or the same without quotes, as
+/// many clients send it. Both are one key.
+///
 /// # Errors
 /// 400 if there is none, or one that is none.
 fn key(headers: &HeaderMap) -> Result<Bytes, Error> {
     let mut keys = headers.get_all(KEY).iter();
     let refuse = |detail| Err(Error::new(ErrorKind::BadRequest, detail));
-    match (keys.next(), keys.next()) {
-        (None, _) => refuse("this needs an Idempotency-Key"),
-        (Some(_), Some(_)) => refuse("there is more than one Idempotency-Key"),
-        (Some(key), None) if key.is_empty() || key.len() > KEY_LENGTH => {
-            refuse("an Idempotency-Key has 1 to 255 characters")
-        }
-        (Some(key), None) => Ok(Bytes::copy_from_slice(key.as_bytes())),
+    let key = match (keys.next(), keys.next()) {
+        (None, _) => return refuse("this needs an Idempotency-Key"),
+        (Some(_), Some(_)) => return refuse("there is more than one Idempotency-Key"),
+        (Some(key), None) => key.as_bytes(),
+    };
+    let Some(key) = unquoted(key) else { return refuse("the Idempotency-Key is not a string: a quote is wrong") };
+    let visible = key.iter().all(|byte| matches!(byte, b' '..=b'~')) && key.trim_ascii() == key;
+    if key.is_empty() || key.len() > KEY_LENGTH || !visible {
+        return refuse("an Idempotency-Key has 1 to 255 characters, all of them visible ASCII");
     }
+    Ok(key)
+}
+
+fn unquoted(text: &[u8]) -> Option<Bytes> {
+    let [b'"', inner @ ..] = text else { return Some(Bytes::copy_from_slice(text)) };
+    let [inner @ .., b'"'] = inner else { return None };
+    let (mut key, mut escaped) = (BytesMut::with_capacity(inner.len()), false);
+    for byte in inner {
+        match (escaped, byte) {
+            (false, b'\\') => escaped = true,
+            (false, b'"') => return None,
+            (true, byte) if !matches!(byte, b'"' | b'\\') => return None,
+            (_, byte) => {
+                key.extend_from_slice(&[*byte]);
+                escaped = false;
+            }
+        }
+    }
+    (!escaped).then(|| key.freeze())
 }
 
 /// What the key is looked up by, and what must be the same the next time.

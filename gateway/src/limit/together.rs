@@ -210,17 +210,18 @@ impl Together {
 
     /// What Redis says.
     fn told(&self, gateways: NonZeroU32, answer: &[i64], judging: &mut Judging<'_>) {
+        let at = answer.last().copied().unwrap_or_default();
         for (asked, decision) in self.shared.iter().zip(decisions(answer)) {
             judging.add(&asked.limit, &decision);
             if judging.verdict.refused.is_some() {
+                trace(&asked.limit, at, Judge::Redis, false);
                 return judging.give_back();
             }
         }
-        let at = answer.last().copied().unwrap_or_default();
         for (asked, decision) in self.shared.iter().zip(decisions(answer)) {
             if decision.allowed {
                 asked.limit.limiter.note(gateways, asked.limit.cost, asked.key, self.now);
-                trace(&asked.limit, at, true);
+                trace(&asked.limit, at, Judge::Redis, true);
             }
         }
     }
@@ -237,8 +238,8 @@ impl Together {
         for (limit, key) in &judging.counted[own..] {
             limit.limiter.owed.owe(*key, limit.cost.get(), self.now);
             if tracing::enabled!(target: TARGET, tracing::Level::TRACE) {
-                let at = OffsetDateTime::now_utc() - EPOCH;
-                trace(limit, i64::try_from(at.whole_microseconds()).unwrap_or_default(), false);
+                let at = OffsetDateTime::now_utc() - self.now.elapsed() - EPOCH;
+                trace(limit, i64::try_from(at.whole_microseconds()).unwrap_or_default(), Judge::Share, true);
             }
         }
     }
@@ -279,13 +280,20 @@ impl Asked {
     }
 }
 
-/// Where the moments are told at which requests were counted, in microseconds of one clock: what an oracle judges by.
+/// Where the moments are told at which requests were judged, in microseconds of one clock: what an oracle judges by.
 const TARGET: &str = "gateway::limit";
 /// What the script counts from.
 const EPOCH: OffsetDateTime = time::macros::datetime!(2023-11-14 22:13:20 UTC);
 
-fn trace(limit: &Limit, at: i64, together: bool) {
-    tracing::trace!(target: TARGET, limit = &*limit.limiter.name, at, cost = limit.cost.get(), together, "counted");
+#[derive(Clone, Copy, Debug)]
+enum Judge {
+    Redis,
+    Share,
+}
+
+fn trace(limit: &Limit, at: i64, judge: Judge, allowed: bool) {
+    let (limit, cost) = (&*limit.limiter.name, limit.cost.get());
+    tracing::trace!(target: TARGET, limit, cost, at, ?judge, allowed, "judged");
 }
 
 fn arguments(limiter: &Limiter, owed: u32, cost: u32) -> [String; 6] {

@@ -144,10 +144,11 @@ where
         }
     }
 
-    /// Not while there is too much already: the kernel holds on to a few, and turns others away.
+    /// Where there is too much already, the next one waits, the kernel holds on to a few more, and turns others away.
     async fn accept(&self) -> std::io::Result<(TcpStream, SocketAddr)> {
+        let accepted = self.listener.accept().await?;
         self.shared.overload.accepting().await;
-        self.listener.accept().await
+        Ok(accepted)
     }
 
     fn take(&self, socket: TcpStream, client: SocketAddr) {
@@ -158,7 +159,7 @@ where
             Err(reason) => return METRICS.connection_refused(reason),
         };
         let Some(open) = Open::admit(&self.open, limits.connections, seat, self.connections) else { return };
-        let activity = self.watchdog.activity();
+        let activity = self.watchdog.activity(&limits);
         let tls = snapshot.tls.get(self.at).cloned().flatten();
         let mut peer = Peer::new(client, self.loopback);
         peer.secure = tls.is_some();

@@ -152,7 +152,7 @@ async fn a_credential_goes_on_only_where_the_route_says_so() {
 fn what_makes_no_sense_is_a_fault_where_it_stands() {
     let check = |route: &str| {
         let text = format!(
-            "listeners: [{{address: '127.0.0.1:0'}}]\nroutes: [{{match: {{path: '/a/{{id}}'}}, respond: {{}}, {route}}}]"
+            "listeners: [{{address: '127.0.0.1:0'}}]\nroutes: [{{match: {{path: '/a/{{id}}'}}, respond: {{status: 200}}, {route}}}]"
         );
         let errors = gateway::check(&text, &gateway::Properties::new(), None, &Default::default()).unwrap_err();
         errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")

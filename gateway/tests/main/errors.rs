@@ -14,7 +14,8 @@ use crate::{
 };
 
 const ROUTES: &str = "rate_limit: {requests: 1, per: 1h, key: 'header:x-limited'}\n\
-    routes:\n- {match: {path: /known, method: GET}, respond: {status: 200, body: ok}}\n";
+    routes:\n- {match: {path: /known, method: GET}, respond: {status: 200, body: ok}}\n\
+    - {match: {path: /a.B/Limited}, respond: {status: 200}}\n";
 
 /// Sends a request without a body by HTTP/2, as gRPC clients do.
 async fn call(gateway: &Running, path: &str, headers: &[(&'static str, &'static str)]) -> Response<Incoming> {
@@ -43,8 +44,8 @@ async fn a_grpc_client_gets_a_status_and_nothing_else() {
     assert!(headers.contains_key("grpc-status-details-bin") && headers.contains_key("x-request-id"));
     assert!(body.is_empty());
     let limited = [kind, ("x-limited", "1")];
-    call(&gateway, "/a.B/Call", &limited).await;
-    let (headers, _) = whole(call(&gateway, "/a.B/Call", &limited).await).await;
+    call(&gateway, "/a.B/Limited", &limited).await;
+    let (headers, _) = whole(call(&gateway, "/a.B/Limited", &limited).await).await;
     assert_eq!(headers["grpc-status"], "8");
     assert!(headers.contains_key("retry-after"));
     gateway.stop().await;

@@ -152,7 +152,13 @@ async fn a_key_may_be_required_and_must_be_one() {
     assert_eq!(pay(&gateway, &one, "/pay", &long, "").await.status, 400);
     let two = gateway.send("POST", "/pay", &[caller, ("idempotency-key", "a"), ("idempotency-key", "b")], "").await;
     assert_eq!(two.status, 400);
+    for wrong in ["\"a", "a\tb", "\"a\"b\"", "\"a\\b\"", "\"a\";x=1", "\"\"", "\" a\""] {
+        assert_eq!(pay(&gateway, &one, "/pay", wrong, "").await.status, 400, "{wrong}");
+    }
     assert_eq!(till.asked(), 1);
+    // A string, as the draft has it, and the same without quotes are one key, for the service, too.
+    assert_eq!(pay(&gateway, &one, "/pay", "\"a\\\"b\"", "").await.body, "done 2");
+    assert_eq!(pay(&gateway, &one, "/pay", "a\"b", "").await.body, "done 2");
     gateway.stop().await;
 }
 

@@ -30,6 +30,8 @@ mod running;
 mod session;
 mod shared;
 mod shutdown;
+mod slow;
+mod smuggling;
 mod tls;
 mod transcode_properties;
 mod transcode_request;

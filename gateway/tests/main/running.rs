@@ -46,7 +46,17 @@ impl Running {
         Self::from(ConfigSource::File { path: path.to_owned(), properties: Properties::new() }, None).await
     }
 
+    /// The same where memory and delays are what these gauges tell.
+    pub async fn gauged(sections: &str, gauges: Gauges) -> Self {
+        let text = format!("{LISTENER}{sections}");
+        Self::with(ConfigSource::Text { text, properties: Properties::new() }, None, gauges).await
+    }
+
     async fn from(source: ConfigSource, bus: Option<bus::Bus>) -> Self {
+        Self::with(source, bus, Gauges::default()).await
+    }
+
+    async fn with(source: ConfigSource, bus: Option<bus::Bus>, gauges: Gauges) -> Self {
         let (descriptors, root) = (BTreeMap::new(), RootSecret::generate());
         let options = Options { source, descriptors, root, bus, cores: Some(2) };
         let gateway = gateway::build_with(options, gauges).await.unwrap();

@@ -402,3 +402,25 @@ async fn a_key_outlives_redis_and_without_redis_nothing_is_done_twice() {
     assert_eq!((repeated.body.as_str(), till.asked()), ("done 1", 1));
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_left_of_a_key_counts_for_all_and_so_does_its_reset() {
+    let redis = volatile().await;
+    let limits = "  - {name: window, requests: 9, per: 24h, key: [client_address, route], cost: 2}\n\
+                  \x20 - {name: rate, rate: 1/s, burst: 100, key: client_address}\n";
+    let gateways = pair(&limited(&redis, limits)).await;
+    let [one, two] = &gateways;
+    assert_eq!(passing(one, 2).await + passing(two, 1).await, 3);
+    assert_eq!(passing(two, 1).await, 1, "8 of 9");
+    let refused = one.get("/").await;
+    assert_eq!(refused.status, 429);
+    assert!(refused.header("ratelimit").starts_with("\"window\";r=1;"), "{refused:?}");
+    let key = "/limits/key?limit=window&key=127.0.0.1&key=/";
+    let found = two.ops(key).await;
+    assert_eq!(found["remaining_together"], 1, "{found}");
+    assert!(one.ops("/limits/key?limit=rate&key=127.0.0.1").await["remaining_together"].as_u64().unwrap() >= 96);
+    let reset = http::Request::delete(key).body(axum::body::Body::empty()).unwrap();
+    assert_eq!(tower::ServiceExt::oneshot(two.ops.clone(), reset).await.unwrap().status(), 200);
+    assert_eq!(passing(one, 5).await, 4);
+    stop(gateways).await;
+}
