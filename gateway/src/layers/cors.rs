@@ -180,8 +180,7 @@ impl Config {
     }
 
     fn preflight(&self, origin: &HeaderValue) -> Response {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::NO_CONTENT;
+        let mut response = no_content();
         let headers = response.headers_mut();
         if self.grant(headers, Some(origin)) {
             headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, self.methods.clone());
@@ -206,6 +205,12 @@ impl Config {
     }
 }
 
+fn no_content() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
 #[derive(Clone)]
 pub struct Layer {
     pub everywhere: Option<Arc<Config>>,
@@ -214,20 +219,27 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// What holds for the request that a preflight asks about.
-    fn of_preflight(&self, request: &Request) -> Option<&Arc<Config>> {
-        let everywhere = self.everywhere.as_ref();
-        let Some(table) = &self.routes else { return everywhere };
+    /// The answer to a preflight. None: that is the route's affair.
+    fn preflight(&self, request: &Request, origin: &HeaderValue) -> Option<Response> {
+        let asked = self.asked(request).unwrap_or(&OfRoute::Inherited);
+        match (asked, asked.over(self.everywhere.as_ref())) {
+            (_, Some(config)) => Some(config.preflight(origin)),
+            (OfRoute::Off, None) => Some(no_content()),
+            (_, None) => None,
+        }
+    }
+
+    /// What the route says that a preflight asks about, if there is one.
+    fn asked(&self, request: &Request) -> Option<&OfRoute> {
+        let table = self.routes.as_ref()?;
         let method = request.headers().get(header::ACCESS_CONTROL_REQUEST_METHOD);
-        let Some(method) = method.and_then(|method| Method::from_bytes(method.as_bytes()).ok()) else {
-            return everywhere;
-        };
-        let Ok(path) = route::normalise(request.uri().path()) else { return everywhere };
+        let method = method.and_then(|method| Method::from_bytes(method.as_bytes()).ok())?;
+        let path = route::normalise(request.uri().path()).ok()?;
         let (mut parts, ()) = http::Request::new(()).into_parts();
         (parts.method, parts.uri, parts.headers) = (method, request.uri().clone(), request.headers().clone());
         match table.find(&path, &parts) {
-            Match::Found { value, .. } => value.policy.cors.over(everywhere),
-            _ => everywhere,
+            Match::Found { value, .. } => Some(&value.policy.cors),
+            _ => None,
         }
     }
 }
@@ -265,9 +277,9 @@ where
         if let Some(origin) = &origin
             && request.method() == Method::OPTIONS
             && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
-            && let Some(config) = self.layer.of_preflight(&request)
+            && let Some(response) = self.layer.preflight(&request, origin)
         {
-            return Either::Left(ready(Ok(config.preflight(origin))));
+            return Either::Left(ready(Ok(response)));
         }
         let context = self.layer.routes.as_ref().and_then(|_| request.extensions().get::<RequestContext>());
         let outcome = context.map(|context| Arc::clone(&context.outcome));

@@ -1,5 +1,5 @@
-//! Bounds what a request may bring: its URI (414), its headers (431; 400 for two of what is one), its body (413). A body without a length is counted as
-//! it is read, and its request refused when it goes too far.
+//! Bounds what a request may bring: its URI (414), its headers (431; 400 for two of what is one), its body (413). A body
+//! without a length is counted as it is read, and its request refused when it goes too far.
 
 use std::{
     pin::Pin,
@@ -10,6 +10,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use ::http1::server::{BodyError, Fate};
 use bytes::Bytes;
 use http::{HeaderName, header};
 use http_body::{Body as _, Frame, SizeHint};
@@ -63,7 +64,10 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         match self.config.bound(request) {
-            Ok((request, exceeded)) => Checked::Right(Bounded { inner: self.inner.call(request), exceeded }),
+            Ok((request, exceeded)) => {
+                let fate = request.extensions().get::<Fate>().cloned();
+                Checked::Right(Bounded { inner: self.inner.call(request), exceeded, fate })
+            }
             Err(error) => refuse(error),
         }
     }
@@ -127,6 +131,8 @@ pin_project! {
         #[pin]
         inner: F,
         exceeded: Exceeded,
+        // Of a body that came over HTTP/1.1.
+        fate: Option<Fate>,
     }
 }
 
@@ -138,12 +144,17 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = ready!(this.inner.poll(context));
-        Poll::Ready(match (result, this.exceeded) {
-            // Whatever the action made of a body that broke off, this is why it did.
-            (Err(_), Some((exceeded, bound))) if exceeded.load(Relaxed) => Err(too_large(*bound)),
-            (result, _) => result,
-        })
+        let error = match ready!(this.inner.poll(context)) {
+            Ok(response) => return Poll::Ready(Ok(response)),
+            Err(error) => error,
+        };
+        // Whatever the action made of a body that broke off, this is why it did.
+        Poll::Ready(Err(match (this.exceeded, this.fate.as_ref().and_then(Fate::error)) {
+            (Some((exceeded, bound)), _) if exceeded.load(Relaxed) => too_large(*bound),
+            (_, Some(why @ BodyError::TooSlow)) => Error::new(ErrorKind::RequestTimeout, why.to_string()),
+            (_, Some(why @ BodyError::Malformed(_))) => Error::new(ErrorKind::BadRequest, why.to_string()),
+            _ => error,
+        }))
     }
 }
 

@@ -110,14 +110,16 @@ mod tests {
         let fields = names.iter().map(|name| (HeaderName::from_static(name), HeaderValue::from_static("1")));
         let mut headers: HeaderMap = fields.collect();
         pass(&mut headers);
-        headers.keys().map(ToString::to_string).collect()
+        let mut left: Vec<_> = headers.keys().map(ToString::to_string).collect();
+        left.sort();
+        left
     }
 
     #[test]
     fn what_only_the_gateway_says_can_not_be_imitated() {
         let sent = ["turnpike-principal", "turnpike_principal", "turnpike-new", "x_forwarded_for", "x-forwarded_proto"];
         assert_eq!(left(&sent, |headers| drop_all(headers, |n| is_ours(n) || is_taken_for_another(n))), [""; 0]);
-        let harmless = ["x-forwarded-for", "my_own", "content-type"];
+        let harmless = ["content-type", "my_own", "x-forwarded-for"];
         assert_eq!(left(&harmless, |headers| drop_all(headers, |n| is_ours(n) || is_taken_for_another(n))), harmless);
     }
 
