@@ -76,7 +76,8 @@ impl Decoder {
                     _ => return Err(Error::ChunkEnd),
                 },
                 State::Trailers(scanner) => {
-                    let Some(end) = scanner.end(input)? else {
+                    // What is beyond the bound is not looked at, so that it can't matter how much came at once.
+                    let Some(end) = scanner.end(&input[..input.len().min(trailers.total)])? else {
                         return if input.len() > trailers.total { Err(Error::FieldsTooLong) } else { Ok(Step::More) };
                     };
                     let lines = scanner.lines();
@@ -271,6 +272,9 @@ mod tests {
         assert_eq!(decoded(long.as_bytes(), &[]), Err(Error::ChunkExtension));
         let many = format!("1;{}\r\na\r\n", "x".repeat(EXTENSIONS - 1)).repeat(65);
         assert_eq!(decoded(many.as_bytes(), &[]), Err(Error::ChunkExtension));
+        let trailers = format!("0\r\na: {}\n\r\n", "x".repeat(LIMITS.total));
+        assert_eq!(decoded(trailers.as_bytes(), &[]), Err(Error::FieldsTooLong), "whatever comes behind it");
+        assert_eq!(decoded(trailers.as_bytes(), &[LIMITS.total + 10]), Err(Error::FieldsTooLong));
         let trailers = format!("0\r\n{}", "a: b\r\n".repeat(200));
         assert_eq!(decoded(trailers.as_bytes(), &[]), Err(Error::FieldsTooLong));
         assert_eq!(decoded(b"0\r\na:1\r\nb:1\r\nc:1\r\nd:1\r\ne:1\r\n\r\n", &[]), Err(Error::TooManyFields));

@@ -1,9 +1,9 @@
 //! The head of a response, from the bytes it came in.
 
 use bytes::BytesMut;
-use http::{HeaderMap, Method, StatusCode, Version, header::CONNECTION};
+use http::{HeaderMap, Method, StatusCode, Version};
 
-use crate::{Error, Length, Scanner, field, length};
+use crate::{Error, Length, Scanner, field, length, request::is_persistent};
 
 /// Bytes of the first line that are nobody's fields.
 const LINE: usize = 1024;
@@ -43,16 +43,17 @@ impl Parser {
         if input[..begun] != PROTOCOL[..begun] {
             return Err(Error::StatusLine);
         }
-        let Some(end) = self.scanner.end(input)? else {
-            let is_long = input.len() > limits.total + LINE;
-            return if is_long { Err(Error::FieldsTooLong) } else { Ok(None) };
+        // What is beyond the bound is not looked at, so that it can't matter how much came at once.
+        let bound = limits.total.saturating_add(LINE);
+        let Some(end) = self.scanner.end(&input[..input.len().min(bound)])? else {
+            return if input.len() > bound { Err(Error::FieldsTooLong) } else { Ok(None) };
         };
         let head = input.split_to(end).freeze();
         let (version, status, fields) = status_line(&head)?;
         let lines = self.scanner.lines().saturating_sub(1);
         let headers = field::parse(&head, fields, limits, lines)?;
         let length = length::of_response(request, status, version, &headers)?;
-        let is_last = length == Length::UntilClose || !is_kept(version, &headers);
+        let is_last = length == Length::UntilClose || !is_persistent(version, &headers);
         Ok(Some(Head { status, version, headers, length, is_last }))
     }
 }
@@ -81,19 +82,6 @@ fn status_line(head: &[u8]) -> Result<(Version, StatusCode, usize), Error> {
         Some((end, _)) if end <= LINE => Ok((version, status, end + 2)),
         _ => Err(Error::StatusLine),
     }
-}
-
-/// Whether the connection outlives the message, by its own word or its version's (RFC 9112, section 9.3).
-fn is_kept(version: Version, headers: &HeaderMap) -> bool {
-    let says = |token: &str| {
-        let mut tokens =
-            headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        tokens.any(|one| one.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-    };
-    if !headers.contains_key(CONNECTION) {
-        return version == Version::HTTP_11;
-    }
-    !says("close") && (version == Version::HTTP_11 || says("keep-alive"))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ mod outgoing;
 
 use std::{
     future::poll_fn,
-    io,
+    io, mem,
     pin::{Pin, pin},
     task::{Context, Poll, Waker, ready},
 };
@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 pub use incoming::Incoming;
 
 use crate::{
+    buffer,
     field::Limits,
     response::{Head, Parser},
     upgrade,
@@ -31,8 +32,7 @@ use outgoing::Outgoing;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What there is room for at a read: to begin with, and where more keeps coming.
-const READ: usize = 8 * 1024;
+/// What there is room for at a read where more keeps coming.
 const MAX_READ: usize = 64 * 1024;
 /// Interim answers (1xx) to one request; who sends more never answers.
 const MAX_INTERIM: usize = 16;
@@ -88,7 +88,13 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     pub fn new(io: T) -> Self {
-        Self(Box::new(State { io, input: BytesMut::new(), room: READ, outgoing: Outgoing::default(), broken: None }))
+        Self(Box::new(State {
+            io,
+            input: BytesMut::new(),
+            room: buffer::SIZE,
+            outgoing: Outgoing::default(),
+            broken: None,
+        }))
     }
 
     /// Whether a request can begin: the peer has neither closed the connection nor said anything unasked. Costs no call to
@@ -118,6 +124,7 @@ where
         request: &Request<R>,
         body: B,
     ) -> impl Future<Output = Result<Response<Incoming<T, B>>, Error>> + use<T, B, R> {
+        self.0.input = buffer::input();
         self.0.outgoing.begin(request, body);
         let mut asked = Asked { method: request.method().clone(), parser: Parser::default(), interim: 0 };
         async move {
@@ -219,12 +226,10 @@ where
         self.broken.is_none() && self.outgoing.is_done() && self.input.is_empty()
     }
 
-    /// Gives back what memory an unusual answer took.
+    /// Holds no buffer while it is idle.
     fn settle(&mut self) {
         self.outgoing.stop();
-        if self.room > READ {
-            self.room = READ;
-            self.input = BytesMut::new();
-        }
+        self.room = buffer::SIZE;
+        buffer::free_input(mem::take(&mut self.input));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -16,7 +17,7 @@ use tokio::io::AsyncWrite;
 
 use super::{BoxError, Error};
 use crate::{
-    Length,
+    Length, buffer,
     chunked::{self, CHUNK_END, LAST},
     encode,
     length::content_length,
@@ -24,8 +25,6 @@ use crate::{
 
 /// Ends a chunk and the body.
 pub(super) const LAST_CHUNK_END: &[u8] = b"\r\n0\r\n\r\n";
-/// A buffer larger than this isn't kept for the next request.
-const KEPT: usize = 4 * 1024;
 
 pub(super) struct Outgoing<B> {
     /// The head, a chunk's size, the trailers; so much of it is gone already.
@@ -73,14 +72,13 @@ impl<B> Outgoing<B> {
         self.body.is_none() && self.is_written()
     }
 
-    /// Forgets what wasn't written, and what memory a large head took.
+    /// Forgets what wasn't written, and gives its buffer back.
     pub fn stop(&mut self) {
         self.body = None;
         self.data = Bytes::new();
         self.tail = b"";
-        self.encoded.clear();
-        self.encoded.shrink_to(KEPT);
         self.written = 0;
+        buffer::free_output(mem::take(&mut self.encoded));
     }
 
     fn is_written(&self) -> bool {
@@ -97,6 +95,7 @@ where
     pub fn begin<R>(&mut self, request: &Request<R>, body: B) {
         self.is_begun = false;
         self.length = length(request.headers(), &body);
+        self.encoded = buffer::output();
         let out = &mut self.encoded;
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         if target.starts_with('?') {
