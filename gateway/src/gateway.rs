@@ -23,12 +23,14 @@ use crate::{
     auth::{Authority, revocation, session::Sessions},
     compile::{Sources, compile},
     config::{Config, ConfigError, Properties},
+    explain::{self, Explanation, Probe},
     idempotency::Records,
     ops,
     overload::{Gauges, Overload},
     reload::{Loader, Reloader, adopt},
     server::{self, Beyond, Bound, Core, Shared},
     shared::{self, Redis},
+    snapshot::Snapshot,
 };
 
 /// The name the gateway signs principal tokens with.
@@ -74,6 +76,29 @@ pub fn check(
     folder: Option<&Path>,
     descriptors: &BTreeMap<String, Bytes>,
 ) -> Result<Vec<String>, Vec<ConfigError>> {
+    compiled(text, properties, folder, descriptors).map(|snapshot| snapshot.notes)
+}
+
+/// Explains what a gateway with this configuration would do with a request: what [`Explanation`] says is what it would do.
+///
+/// # Errors
+/// Everything that is wrong with the configuration, each with its path.
+pub fn explain(
+    text: &str,
+    properties: &Properties,
+    folder: Option<&Path>,
+    descriptors: &BTreeMap<String, Bytes>,
+    probe: &Probe,
+) -> Result<Explanation, Vec<ConfigError>> {
+    compiled(text, properties, folder, descriptors).map(|snapshot| explain::explain(&snapshot, probe))
+}
+
+fn compiled(
+    text: &str,
+    properties: &Properties,
+    folder: Option<&Path>,
+    descriptors: &BTreeMap<String, Bytes>,
+) -> Result<Snapshot, Vec<ConfigError>> {
     let config = Config::parse(text, properties)?;
     let sources = Sources {
         descriptors,
@@ -82,7 +107,7 @@ pub fn check(
         redis: None,
         previous: None,
     };
-    compile(&config, &sources).map(|snapshot| snapshot.notes)
+    compile(&config, &sources)
 }
 
 /// Builds a gateway: reads its configuration and binds its listeners.
@@ -130,7 +155,10 @@ pub async fn build_with(options: Options, gauges: Gauges) -> anyhow::Result<Gate
     let reloader = Reloader::new(loader, loaded, |snapshot, keys| {
         let authority = Arc::new(Authority { signer, keys: ArcSwap::from_pointee(keys), sessions, revocations });
         let records = Arc::new(Records::new(redis.clone()));
-        Shared::new(snapshot, Beyond { authority, records, redis, access_log, overload, admission: Arc::default(), cores })
+        Shared::new(
+            snapshot,
+            Beyond { authority, records, redis, access_log, overload, admission: Arc::default(), cores },
+        )
     });
     Ok(Gateway { reloader: Arc::new(reloader), listeners, readiness: Readiness::default() })
 }

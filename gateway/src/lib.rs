@@ -5,8 +5,8 @@
 //! [`lifecycle::Role`]. The order of what happens to a request stands in `pipeline`.
 
 mod access_log;
-mod address;
 pub mod action;
+mod address;
 mod auth;
 mod coding;
 mod compile;
@@ -15,6 +15,7 @@ pub mod context;
 pub mod descriptors;
 mod dialect;
 pub mod error;
+pub mod explain;
 mod gateway;
 mod grpc_problem;
 mod idempotency;
@@ -38,6 +39,6 @@ pub mod worker;
 pub use auth::jwt::fuzz as fuzz_token;
 pub use auth::keys;
 pub use config::{Config, ConfigError, Properties};
-pub use gateway::{ConfigSource, Gateway, Options, build, build_with, check};
+pub use gateway::{ConfigSource, Gateway, Options, build, build_with, check, explain};
 pub use overload::Gauges;
 pub use upstream::{Body, BoxError};

@@ -42,6 +42,7 @@ pub struct Metrics {
     shared_reachable: BoundGauge<u64>,
     limits_together: BoundGauge<u64>,
     limited_by_share: BoundCounter<u64>,
+    mirrored: Counter<u64>,
     idempotent: Counter<u64>,
     answers_evicted: BoundCounter<u64>,
     tokens: Counter<u64>,
@@ -157,6 +158,10 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             .with_description("Requests whose rate limits were judged by this gateway's share alone")
             .build()
             .bind(&[]),
+        mirrored: meter
+            .u64_counter("turnpike_gateway_mirrored")
+            .with_description("Requests that were to be mirrored, by what became of the copy")
+            .build(),
         idempotent: meter
             .u64_counter("turnpike_gateway_idempotency")
             .with_description("Requests with an Idempotency-Key, by what became of them")
@@ -219,6 +224,9 @@ impl Metrics {
     pub fn rate_limited(&self, route: &str, policy: &str) {
         self.rate_limited
             .add(1, &[KeyValue::new("route", route.to_owned()), KeyValue::new("policy", policy.to_owned())]);
+    }
+    pub fn mirrored(&self, route: &str, outcome: &'static str) {
+        self.mirrored.add(1, &[KeyValue::new("route", route.to_owned()), KeyValue::new("outcome", outcome)]);
     }
     pub fn rate_limit_near(&self, policy: &str) {
         self.rate_limit_near.add(1, &[KeyValue::new("policy", policy.to_owned())]);

@@ -136,6 +136,46 @@ pub struct Lone {
 pub struct Check {
     /// A gateway's configuration, the settings of `up`, or those of a role.
     pub file: PathBuf,
+    /// Notes are faults, too: exit code 1.
+    #[arg(long)]
+    pub strict: bool,
+    /// How it is said.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+#[derive(Args)]
+pub struct Explain {
+    /// The path with its query, or a whole URL.
+    pub target: String,
+    #[arg(short = 'X', long, default_value = "GET")]
+    pub method: String,
+    /// `Name: value`; repeat it for more.
+    #[arg(short = 'H', long)]
+    pub header: Vec<String>,
+    /// Who calls, for limits and lists of addresses; default 127.0.0.1.
+    #[arg(long, value_name = "ADDRESS")]
+    pub client: Option<std::net::IpAddr>,
+    /// A gateway's configuration, instead of a running gateway.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The ops listener of a running gateway; default: DEMO_OPS_URL of the data folder's demo.env.
+    #[arg(long, env = "DEMO_OPS_URL")]
+    pub url: Option<String>,
+    /// Where demo.env is.
+    #[arg(long, default_value = "./turnpike-data")]
+    pub data_dir: PathBuf,
+    /// How it is said.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 #[derive(Subcommand)]

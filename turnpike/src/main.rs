@@ -4,6 +4,7 @@ mod bus;
 mod check;
 mod cli;
 mod demo;
+mod explain;
 mod key;
 mod revoke;
 mod role;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Broker(options) => role::broker(options),
         Command::Dashboard(options) => role::dashboard(options),
         Command::Check(options) => return check::main(&options),
+        Command::Explain(options) => return explain::main(&options),
         Command::Key(command) => key::main(command),
         Command::Revoke(options) => revoke::main(options),
         Command::Traffic(options) => traffic::main(options),

@@ -63,7 +63,7 @@ impl Body {
     }
 
     /// The same body once more, where it is in memory and no larger than 64 KiB.
-    pub(crate) fn repeat(&self) -> Option<Self> {
+    pub fn repeat(&self) -> Option<Self> {
         match &self.0 {
             Inner::Empty => Some(Self::empty()),
             Inner::Full(bytes) => {

@@ -10,14 +10,16 @@
 pub mod aggregate;
 mod body;
 pub mod duration;
+pub mod edit;
 mod message;
 mod metadata;
 pub mod proxy;
-pub mod query;
+pub(crate) mod query;
 pub mod redirect;
 pub mod respond;
 pub(crate) mod rpc_status;
 pub mod session;
+pub mod split;
 mod status;
 mod template;
 pub mod transcode;
@@ -28,6 +30,7 @@ pub use proxy::Proxy;
 pub use redirect::Redirect;
 pub use respond::Respond;
 pub use session::Session;
+pub use split::Split;
 pub use transcode::Transcode;
 
 use std::future::ready;
@@ -37,7 +40,11 @@ use http::{Request, Response};
 use prost_reflect::{MethodDescriptor, prost_types::method_options::IdempotencyLevel};
 use upstream::Body;
 
-use crate::{context::RequestContext, error::Error, worker::Worker};
+use crate::{
+    context::RequestContext,
+    error::Error,
+    worker::{UpstreamId, Worker},
+};
 
 /// The last step of a request's way through the gateway.
 pub enum Action {
@@ -66,8 +73,40 @@ impl Action {
             Self::Aggregate(action) => Box::pin(action.call(worker, request, context)),
             Self::Proxy(action) => Box::pin(action.call(worker, request, context)),
             Self::Respond(action) => Box::pin(ready(Ok(action.call()))),
-            Self::Redirect(action) => Box::pin(ready(action.call(&request, context))),
+            Self::Redirect(action) => Box::pin(ready(action.call(&request.into_parts().0, context))),
             Self::Session(action) => Box::pin(action.call(worker, request, context)),
+        }
+    }
+}
+
+/// Whom an action asks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Asks {
+    pub upstream: UpstreamId,
+    /// Its share of the requests, 0 to 1.
+    pub share: f64,
+    /// It gets copies, and nobody waits for it.
+    pub mirrors: bool,
+}
+
+impl Action {
+    /// Every upstream that a request could reach.
+    pub fn asks(&self) -> Vec<Asks> {
+        let shares = |split: &Split| {
+            split.shares().map(|(upstream, share)| Asks { upstream, share, mirrors: false }).collect::<Vec<_>>()
+        };
+        match self {
+            Self::Transcode(action) => shares(action.upstream()),
+            Self::Proxy(action) => {
+                let mirror = action.mirror().map(|mirror| {
+                    let share = mirror.percent() / 100.0;
+                    Asks { upstream: mirror.upstream(), share, mirrors: true }
+                });
+                shares(action.upstream()).into_iter().chain(mirror).collect()
+            }
+            Self::Aggregate(action) => action.upstreams().map(|upstream| shares(&upstream.into())).flatten().collect(),
+            Self::Session(action) => shares(&action.upstream().into()),
+            Self::Respond(_) | Self::Redirect(_) => Vec::new(),
         }
     }
 }

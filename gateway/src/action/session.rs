@@ -100,6 +100,10 @@ impl Session {
         Ok(Self { upstream, login, forward, sessions })
     }
 
+    pub fn upstream(&self) -> UpstreamId {
+        self.upstream
+    }
+
     pub async fn call(
         &self,
         worker: &Worker,

@@ -4,10 +4,16 @@ use http::Method;
 
 use super::{Compiler, services::transcoding};
 use crate::{
-    action::{Action, Aggregate, Proxy, Redirect, Respond, Transcode, aggregate},
+    action::{
+        Action, Aggregate, Proxy, Redirect, Respond, Split, Transcode, aggregate,
+        edit::Edit,
+        proxy::{self, Mirror},
+        split::{MAX_WEIGHT, Sticky, Weighted},
+    },
     config::{self, Override},
     descriptors::{Binding, BodyRule},
     route::{Policy, Template},
+    worker::UpstreamId,
 };
 
 impl Compiler<'_> {
@@ -32,9 +38,13 @@ impl Compiler<'_> {
                 ("aggregate", made.map(Action::Aggregate), None)
             }
             (None, None, Some(section), None, None) => {
-                let id = self.upstream_id(&format!("{path}.proxy"), &section.upstream)?;
-                let made = Proxy::new(section, id, &template.text, &variables);
-                ("proxy", made.map(Action::Proxy), Some(section.upstream.clone()))
+                let (split, mirror) = self.proxied(path, section)?;
+                let made = Proxy::new(section, split, mirror, &template.text);
+                let alone = match section.upstreams.as_slice() {
+                    [only] => Some(only.upstream.clone()),
+                    _ => None,
+                };
+                ("proxy", made.map(Action::Proxy), alone)
             }
             (None, None, None, Some(section), None) => ("respond", Respond::new(section).map(Action::Respond), None),
             (None, None, None, None, Some(section)) => {
@@ -56,6 +66,60 @@ impl Compiler<'_> {
                 None
             }
         }
+    }
+
+    /// Whom a proxy asks. None if one of them is not known: that is reported once.
+    fn proxied(&mut self, path: &str, section: &proxy::Config) -> Option<(Split, Option<Mirror>)> {
+        let split = match section.upstreams.as_slice() {
+            [only] if only.weight == 1 => self.upstream_id(&format!("{path}.proxy"), &only.upstream).map(Split::from),
+            several => self.split(&format!("{path}.proxy.weights"), several, section.sticky.as_ref()),
+        };
+        let Some(written) = &section.mirror else { return Some((split?, None)) };
+        let id = self.upstream_id(&format!("{path}.proxy.mirror.upstream"), &written.upstream);
+        let mirror = Mirror::new(written, id?).map_err(|error| self.faults(&format!("{path}.proxy"), vec![error])).ok();
+        Some((split?, Some(mirror?)))
+    }
+
+    /// Whom `grpc` or `transcode` asks: `id`, unless there are several that share the requests.
+    pub(super) fn served(&mut self, path: &str, route: &config::Route, id: UpstreamId) -> Option<Split> {
+        if route.weights.is_empty() {
+            if route.sticky.is_some() {
+                self.fault(format!("{path}.sticky"), "belongs to `weights`");
+            }
+            return Some(id.into());
+        }
+        self.split(&format!("{path}.weights"), &route.weights, route.sticky.as_ref())
+    }
+
+    fn split(&mut self, path: &str, weights: &[Weighted], sticky: Option<&Sticky>) -> Option<Split> {
+        let mut shares = Vec::new();
+        for (at, Weighted { upstream, weight }) in weights.iter().enumerate() {
+            if weights[..at].iter().any(|other| other.upstream == *upstream) {
+                self.fault(format!("{path}[{at}].upstream"), format!("`{upstream}` is there already"));
+            }
+            if *weight > MAX_WEIGHT {
+                self.fault(format!("{path}[{at}].weight"), format!("must be at most {MAX_WEIGHT}"));
+            }
+            shares.extend(self.upstream_id(&format!("{path}[{at}].upstream"), upstream).map(|id| (id, *weight)));
+        }
+        let is_known = shares.len() == weights.len();
+        let split = Split::new(shares, sticky.cloned());
+        if split.is_none() && is_known {
+            self.fault(path, "at least one must have a weight above 0");
+        }
+        split.filter(|_| is_known)
+    }
+
+    /// What a route changes in headers.
+    pub(super) fn edits(&mut self, path: &str, route: &config::Route) -> (Edit, Edit) {
+        let mut take = |section: &str, made: Result<Edit, Vec<_>>| {
+            made.unwrap_or_else(|errors| {
+                self.faults(&format!("{path}.{section}"), errors);
+                Edit::default()
+            })
+        };
+        let request = take("request_headers", Edit::of_request(&route.request_headers));
+        (request, take("response_headers", Edit::of_response(&route.response_headers)))
     }
 
     /// Parts with the route's upstream where they name none, checked against the route's timeout. None if an upstream is
@@ -96,10 +160,10 @@ impl Compiler<'_> {
             self.fault(format!("{path}.match.method"), "a transcoded route has exactly one method");
             return None;
         };
-        if let Some(name) = &route.upstream {
+        if let Some(name) = route.served_by() {
             self.upstream_id(&format!("{path}.upstream"), name)?;
         }
-        let (upstream, method) = match self.directory.method(call, route.upstream.as_deref()) {
+        let (upstream, method) = match self.directory.method(call, route.served_by()) {
             Ok(found) => found,
             Err(message) => {
                 self.fault(format!("{path}.transcode"), message);
@@ -115,7 +179,8 @@ impl Compiler<'_> {
             response_body: None,
         };
         let section = transcoding(route, &Override::default());
-        match Transcode::new(&binding, upstream, &section) {
+        let split = self.served(path, route, upstream)?;
+        match Transcode::new(&binding, split, &section) {
             Ok(action) => Some((Action::Transcode(action), self.upstreams.get(upstream.0)?.config.name.clone())),
             Err(errors) => {
                 self.faults(path, errors);

@@ -6,7 +6,7 @@ use http::{HeaderName, Method, header::HOST};
 
 use super::{Compiler, policy::Level};
 use crate::{
-    action::Action,
+    action::{Action, edit::Edit},
     config::{self, FieldMatch, Match},
     metrics::RouteMetrics,
     route::{Conditions, Conflict, Kind, Policy, Route, Table, Template, Wanted},
@@ -35,6 +35,8 @@ pub(super) struct Draft {
     pub conditions: Conditions,
     pub policy: Policy,
     pub action: Action,
+    /// Of the request and of the answer.
+    pub edits: (Edit, Edit),
     pub kind: &'static str,
     pub upstream: Option<String>,
 }
@@ -136,10 +138,13 @@ impl Compiler<'_> {
         let json = route.transcode.is_some() || route.aggregate.is_some();
         let policy = self.policy(path, &Level::of_route(route, limits), json);
         let Some((action, kind, upstream)) = self.action(path, route, &template, &methods, &policy) else { return };
-        if let Some(upstream) = &upstream {
-            self.check_timeout(path, policy.timeout, upstream);
+        for asked in action.asks() {
+            if let Some(upstream) = self.upstreams.get(asked.upstream.0).map(|running| running.config.name.clone()) {
+                self.check_timeout(path, policy.timeout, &upstream);
+            }
         }
         let methods = if kind == "aggregate" && methods.is_empty() { vec![Method::GET] } else { methods };
+        let edits = self.edits(path, route);
         let name = route.name.clone();
         let template = matches.path.clone();
         self.add(Draft {
@@ -151,6 +156,7 @@ impl Compiler<'_> {
             conditions,
             policy,
             action,
+            edits,
             kind,
             upstream,
         });
@@ -175,6 +181,8 @@ impl Compiler<'_> {
             id: id.as_str().into(),
             policy: draft.policy,
             action: draft.action,
+            request_headers: draft.edits.0,
+            response_headers: draft.edits.1,
             upstream: draft.upstream.map(Into::into),
             kind: draft.kind,
             derived: draft.conditions.derived,

@@ -6,12 +6,18 @@ use http::Method;
 
 use super::{Compiler, policy::Level, routes::Draft};
 use crate::{
-    action::{Action, Session, Transcode, session, transcode},
+    action::{Action, Session, Split, Transcode, edit::Edit, session, transcode},
     config::{self, Override, did_you_mean},
     descriptors::{self, Binding},
     route::{Authenticate, Conditions},
-    worker::UpstreamId,
 };
+
+/// Who serves the routes of a service, and what they have in common.
+struct Served<'a> {
+    upstream: &'a str,
+    split: Split,
+    edits: (Edit, Edit),
+}
 
 impl Compiler<'_> {
     /// A route with `grpc`: one for each annotation of the service.
@@ -28,7 +34,7 @@ impl Compiler<'_> {
         for (name, _) in strays.into_iter().filter(|(_, stray)| *stray) {
             self.fault(format!("{path}.{name}"), "does not go with `grpc`");
         }
-        let Some(upstream) = &route.upstream else {
+        let Some(upstream) = route.served_by() else {
             self.fault(format!("{path}.upstream"), "must say who serves it");
             return;
         };
@@ -75,8 +81,10 @@ impl Compiler<'_> {
             &mut self.errors,
         );
         let level = Level::of_route(route, limits);
+        let Some(split) = self.served(path, route, id) else { return };
+        let served = Served { upstream, split, edits: self.edits(path, route) };
         for binding in bindings {
-            self.binding(path, route, &level, upstream, id, &binding);
+            self.binding(path, route, &level, &served, &binding);
         }
     }
 
@@ -85,8 +93,7 @@ impl Compiler<'_> {
         path: &str,
         route: &config::Route,
         level: &Level<'_>,
-        upstream: &str,
-        id: UpstreamId,
+        served: &Served<'_>,
         binding: &Binding,
     ) {
         let name = binding.method.name();
@@ -103,8 +110,8 @@ impl Compiler<'_> {
             &mut self.errors,
         );
         let policy = self.policy(&place, &level.with(own, limits), true);
-        self.check_timeout(&place, policy.timeout, upstream);
-        let action = match Transcode::new(binding, id, &transcoding(route, own)) {
+        self.check_timeout(&place, policy.timeout, served.upstream);
+        let action = match Transcode::new(binding, served.split.clone(), &transcoding(route, own)) {
             Ok(action) => Action::Transcode(action),
             Err(errors) => {
                 self.faults(&place, errors);
@@ -120,8 +127,9 @@ impl Compiler<'_> {
             conditions: Conditions { derived: true, ..Conditions::default() },
             policy,
             action,
+            edits: served.edits.clone(),
             kind: "transcode",
-            upstream: Some(upstream.to_owned()),
+            upstream: Some(served.upstream.to_owned()),
         });
     }
 
@@ -157,6 +165,7 @@ impl Compiler<'_> {
                     conditions: Conditions::default(),
                     policy,
                     action: Action::Session(action),
+                    edits: Default::default(),
                     kind: "session",
                     upstream: Some(section.upstream.clone()),
                 }),

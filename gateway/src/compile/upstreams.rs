@@ -32,7 +32,7 @@ impl<'a> Compiler<'a> {
             }
         }
         for route in &self.config.routes {
-            if let (Some(service), Some(upstream)) = (&route.grpc, &route.upstream) {
+            if let (Some(service), Some(upstream)) = (&route.grpc, route.served_by()) {
                 self.directory.add_service(service, upstream);
             }
         }

@@ -1,16 +1,17 @@
 //! `routes:` what requests there are, and what is done with them.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
-};
+use serde::Deserialize;
 
 use super::{Cors, Match, OneOrMany, Requirement, Size, Switch};
 use crate::{
+    action::{
+        aggregate, duration, edit, proxy, redirect, respond,
+        split::{Sticky, Weighted},
+        transcode::ResponseConfig,
+    },
     address::Lists,
-    action::{aggregate, duration, proxy, redirect, respond, transcode::ResponseConfig},
     auth::Kind,
     limit,
     route::{self, Authenticate},
@@ -31,12 +32,19 @@ pub struct Route {
     /// Of `grpc` and `transcode`.
     #[serde(default)]
     pub upstream: Option<String>,
+    /// Of `grpc` and `transcode`: upstreams that share the requests, `[{ upstream: v1, weight: 95 }, …]`. `upstream` is the one
+    /// whose descriptors count; default: the first of them.
+    #[serde(default)]
+    pub weights: Vec<Weighted>,
+    /// By what a caller stays with one of `weights`: `principal`, `client_address`, `header:NAME` or `cookie:NAME`.
+    #[serde(default)]
+    pub sticky: Option<Sticky>,
     /// `package.Service/Method`
     #[serde(default)]
     pub transcode: Option<String>,
     #[serde(default)]
     pub aggregate: Option<aggregate::Config>,
-    #[serde(default, deserialize_with = "name_or_section")]
+    #[serde(default)]
     pub proxy: Option<proxy::Config>,
     #[serde(default)]
     pub respond: Option<respond::Config>,
@@ -89,9 +97,22 @@ pub struct Route {
     /// Of `transcode`.
     #[serde(default)]
     pub response: Option<ResponseConfig>,
+    /// What is changed in the header that the action gets.
+    #[serde(default)]
+    pub request_headers: edit::Config,
+    /// What is changed in the header of its answers.
+    #[serde(default)]
+    pub response_headers: edit::Config,
     /// Of `grpc`: what differs for a method, by its name.
     #[serde(default)]
     pub methods: BTreeMap<String, Override>,
+}
+
+impl Route {
+    /// The upstream whose descriptors say what `grpc` or `transcode` is.
+    pub fn served_by(&self) -> Option<&str> {
+        self.upstream.as_deref().or_else(|| self.weights.first().map(|first| first.upstream.as_str()))
+    }
 }
 
 /// What differs for one method of a `grpc` route.
@@ -149,42 +170,12 @@ impl From<&Scopes> for route::Scopes {
     }
 }
 
-/// `proxy: broker` says the same as `proxy: { upstream: broker }`.
-fn name_or_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<proxy::Config>, D::Error> {
-    struct Either;
-
-    impl<'de> Visitor<'de> for Either {
-        type Value = proxy::Config;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("the name of an upstream, or a section with it")
-        }
-        fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
-            let map = serde::de::value::MapDeserializer::new(std::iter::once(("upstream", name)));
-            proxy::Config::deserialize(map)
-        }
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-            proxy::Config::deserialize(MapAccessDeserializer::new(map))
-        }
-    }
-
-    deserializer.deserialize_any(Either).map(Some)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Route, String> {
         serde_saphyr::from_str(text).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_proxy_is_a_name_or_a_section() {
-        assert_eq!(read("{match: {path: /ws}, proxy: broker}").unwrap().proxy.unwrap().upstream, "broker");
-        let section = read("{match: {path: /ws}, proxy: {upstream: broker, rewrite: {prefix: /v1}}}").unwrap();
-        assert!(section.proxy.unwrap().rewrite.is_some());
-        assert!(read("{match: {path: /ws}, proxy: {upstraem: broker}}").unwrap_err().contains("upstraem"));
     }
 
     #[test]

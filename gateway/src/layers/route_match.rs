@@ -2,13 +2,14 @@
 //! forwarded. Answers OPTIONS itself; a HEAD that a GET route answers goes out without its body.
 
 use std::{
+    borrow::Cow,
     future::ready,
     pin::Pin,
     sync::Arc,
     task::{self, Context, Poll},
 };
 
-use http::{HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery};
+use http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts, uri::PathAndQuery};
 use http_body::Body as _;
 use pin_project_lite::pin_project;
 use tracing::Span;
@@ -67,18 +68,11 @@ enum Routed {
 
 fn route(table: &Table<Local>, request: Request) -> Result<Routed, Error> {
     let (mut parts, body) = request.into_parts();
-    route::check_host(&parts).map_err(|why| Error::new(ErrorKind::BadRequest, why))?;
     if parts.uri.path() == "*" && parts.method == Method::OPTIONS {
+        check_host(&parts)?;
         return Ok(Routed::Answered(options(None)));
     }
-    let normal = match route::normalise(parts.uri.path()) {
-        Ok(std::borrow::Cow::Borrowed(_)) => None,
-        Ok(std::borrow::Cow::Owned(path)) => Some(path),
-        Err(why) => return Err(Error::new(ErrorKind::BadRequest, why.to_string())),
-    };
-    if let Some(path) = normal {
-        parts.uri = with_path(&parts.uri, &path)?;
-    }
+    prepare(&mut parts)?;
     match table.find(parts.uri.path(), &parts) {
         Match::Found { value, template } => {
             if telemetry::is_recording() {
@@ -95,12 +89,40 @@ fn route(table: &Table<Local>, request: Request) -> Result<Routed, Error> {
         Match::MethodNotAllowed(allowed) if parts.method == Method::OPTIONS => {
             Ok(Routed::Answered(options(Some(&allowed))))
         }
-        Match::MethodNotAllowed(allowed) => {
-            let detail = format!("this path can't be asked for with {}", parts.method);
-            Err(Error::new(ErrorKind::MethodNotAllowed, detail).header(header::ALLOW, list(&allowed)))
-        }
-        Match::NotFound => Err(Error::new(ErrorKind::NotFound, "nothing is to be had at this path")),
+        Match::MethodNotAllowed(allowed) => Err(not_allowed(&parts.method, &allowed)),
+        Match::NotFound => Err(not_found()),
     }
+}
+
+/// Brings the head of a request into the form that routes are found by, and that goes on.
+///
+/// # Errors
+/// Where its host or its path can be read in two ways, or in none.
+pub fn prepare(parts: &mut Parts) -> Result<(), Error> {
+    check_host(parts)?;
+    let normal = match route::normalise(parts.uri.path()) {
+        Ok(Cow::Borrowed(_)) => None,
+        Ok(Cow::Owned(path)) => Some(path),
+        Err(why) => return Err(Error::new(ErrorKind::BadRequest, why.to_string())),
+    };
+    if let Some(path) = normal {
+        parts.uri = with_path(&parts.uri, &path)?;
+    }
+    Ok(())
+}
+
+fn check_host(parts: &Parts) -> Result<(), Error> {
+    route::check_host(parts).map_err(|why| Error::new(ErrorKind::BadRequest, why))
+}
+
+/// No route of this path takes the method.
+pub fn not_allowed(method: &Method, allowed: &[Method]) -> Error {
+    let detail = format!("this path can't be asked for with {method}");
+    Error::new(ErrorKind::MethodNotAllowed, detail).header(header::ALLOW, list(allowed))
+}
+
+pub fn not_found() -> Error {
+    Error::new(ErrorKind::NotFound, "nothing is to be had at this path")
 }
 
 /// The request's span is that of a route from now on: low in number, as a name must be.
@@ -122,9 +144,12 @@ fn with_path(uri: &Uri, path: &str) -> Result<Uri, Error> {
     Uri::from_parts(parts).map_err(|error| bad(&error))
 }
 
+/// The status of an OPTIONS that no route is for.
+pub const OPTIONS: StatusCode = StatusCode::NO_CONTENT;
+
 fn options(allowed: Option<&[Method]>) -> Response {
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.status_mut() = OPTIONS;
     if let Some(allowed) = allowed {
         response.headers_mut().insert(header::ALLOW, list(allowed));
     }

@@ -3,6 +3,7 @@
 
 mod certificates;
 mod config;
+mod explain;
 mod issuers;
 mod keys;
 mod limits;
@@ -29,6 +30,11 @@ use crate::reload::Reloader;
 fn subjects() -> Subjects {
     Subjects::default()
         .get("/routes", "every route that can be taken, and what holds on it", routes::show)
+        .get(
+            "/explain",
+            "what would become of a request, and why: ?method=&path=&host=&header=NAME:VALUE&client=",
+            explain::show,
+        )
         .get(
             "/upstreams",
             "every endpoint with its health and the reason, and what names were last found to be",

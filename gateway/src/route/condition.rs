@@ -56,6 +56,19 @@ impl Rank {
     pub fn ties(self, other: Self) -> bool {
         (self.derived, self.count, self.priority) == (other.derived, other.count, other.priority)
     }
+
+    /// What puts it before another, for operators.
+    pub fn why_before(self, other: Self) -> &'static str {
+        if self.derived != other.derived {
+            "a route of the file goes before a derived one"
+        } else if self.count != other.count {
+            "a route with more conditions goes first"
+        } else if self.priority != other.priority {
+            "a route with a greater priority goes first"
+        } else {
+            "a narrower route goes first"
+        }
+    }
 }
 
 /// More than the length of any value that is compared.

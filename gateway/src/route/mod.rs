@@ -22,12 +22,14 @@ pub use template::{Segment, Template};
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    action::{Action, edit::Edit},
     address::Lists,
-
-    action::Action,
     auth::{Kinds, rule::Rule},
     config::Idempotency,
-    layers::{cors, security_headers}, limit::{Concurrency, Policies}, metrics::RouteMetrics};
+    layers::{cors, security_headers},
+    limit::{Concurrency, Policies},
+    metrics::RouteMetrics,
+};
 
 /// A route, compiled: what a request that takes it must be, and what is done with it.
 pub struct Route {
@@ -35,6 +37,9 @@ pub struct Route {
     pub id: Arc<str>,
     pub policy: Policy,
     pub action: Action,
+    /// What is changed in the header before and after the action.
+    pub request_headers: Edit,
+    pub response_headers: Edit,
     /// The upstream of an action that calls only one.
     pub upstream: Option<Arc<str>>,
     /// For the ops listener: `transcode`, `proxy`, …

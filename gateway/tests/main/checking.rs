@@ -222,3 +222,34 @@ upstreams:
     assert_eq!(errors[4], "upstreams.d.endpoints[0]: `dns://d.internal` is not host:port or dns://name:port");
     assert_eq!(errors.len(), 5, "{errors:?}");
 }
+
+#[test]
+fn shares_copies_and_edits_are_checked() {
+    refused(
+        "
+  other: { endpoints: ['127.0.0.1:2'] }
+routes:
+  - { match: { path: /a }, proxy: { weights: [{ upstream: other, weight: 0 }] } }
+  - { match: { path: /b }, proxy: { weights: [{ upstream: othr, weight: 1 }, { upstream: other, weight: 2000000 }] } }
+  - { match: { path: /c }, proxy: { weights: [{ upstream: other, weight: 1 }, { upstream: other, weight: 1 }] } }
+  - { match: { path: /d }, proxy: { upstream: other, mirror: { upstream: nobody, percent: 10 } } }
+  - { match: { path: /e }, proxy: { upstream: other, mirror: { upstream: other, percent: 0 } } }
+  - { match: { path: /f }, proxy: { upstream: other, rewrite: { host: 'a b' } } }
+  - { match: { path: /g }, proxy: other, request_headers: { set: { turnpike-principal: me } } }
+  - { match: { path: /h }, redirect: { to: /a, https: true } }
+  - { grpc: catalogue.v1.Catalogue, upstream: catalogue, sticky: principal }
+",
+        &[
+            "routes[0].proxy.weights: at least one must have a weight above 0",
+            "routes[1].proxy.weights[0].upstream: no upstream \"othr\"; did you mean \"other\"?",
+            "routes[1].proxy.weights[1].weight: must be at most 1000000",
+            "routes[2].proxy.weights[1].upstream: `other` is there already",
+            "routes[3].proxy.mirror.upstream: no upstream \"nobody\"",
+            "routes[4].proxy.mirror.percent: must be above 0 and at most 100",
+            "routes[5].proxy.rewrite.host: must be a name, with or without a port",
+            "routes[6].request_headers.set.turnpike-principal: `turnpike-principal` is the gateway's to write",
+            "routes[7].redirect: says where by either `to`, or `https`, `host` and `path`",
+            "routes[8].sticky: belongs to `weights`",
+        ],
+    );
+}

@@ -58,7 +58,7 @@ where
 /// A gateway whose only route proxies to one upstream.
 async fn gateway(upstream: SocketAddr, protocol: Protocol, config: serde_json::Value) -> SocketAddr {
     let config: Config = serde_json::from_value(config).unwrap();
-    let action = Proxy::new(&config, UpstreamId(0), "/api/{rest=**}", &["rest"]);
+    let action = Proxy::new(&config, UpstreamId(0), None, "/api/{rest=**}");
     let action = Arc::new(action.unwrap_or_else(|errors| panic!("{errors:?}")));
     let config = upstream::Config::new("web", vec![upstream.to_string()], protocol);
     let worker = Worker { clients: vec![Upstream::new(config).unwrap().client()] };

@@ -21,7 +21,7 @@ use crate::{
     context::RequestContext,
     descriptors::Directory,
     error::{Error, ErrorKind, Violation},
-    worker::Worker,
+    worker::{UpstreamId, Worker},
 };
 
 /// `aggregate: [ { part, call, … }, … ]`, 1 to 16 parts.
@@ -96,6 +96,11 @@ impl Aggregate {
             Some(forward) if errors.is_empty() => Ok(Self { parts, forward }),
             _ => Err(errors),
         }
+    }
+
+    /// Whom its parts ask, in their order.
+    pub fn upstreams(&self) -> impl Iterator<Item = UpstreamId> {
+        self.parts.iter().map(|part| part.upstream)
     }
 
     pub async fn call(

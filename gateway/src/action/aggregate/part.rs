@@ -39,7 +39,7 @@ pub struct Part {
     pub required: bool,
     /// Encoded as JSON.
     pub fallback: Option<String>,
-    upstream: UpstreamId,
+    pub(super) upstream: UpstreamId,
     path: String,
     input: MessageDescriptor,
     output: MessageDescriptor,

@@ -4,79 +4,68 @@
 //! body may take as long as it likes, but not be silent for longer than the idle timeout. An upgrade other than to
 //! WebSocket is not passed on.
 
+pub mod config;
 mod headers;
 mod idle;
+pub mod mirror;
+mod rewrite;
 mod upgrade;
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode, Uri, uri::PathAndQuery};
-use serde::{Deserialize, Deserializer, de};
+use http::{Method, Request, Response, StatusCode};
 use upstream::{Body, Options};
 
-use super::{
-    ConfigError, duration, status,
-    template::{self, Escape, Template},
-};
+use super::{ConfigError, split::Split, status};
 use crate::{
     context::RequestContext,
     error::{Error, ErrorKind},
-    worker::{UpstreamId, Worker},
+    route,
+    worker::Worker,
 };
-
-/// `proxy: broker`, or a mapping where more is to be said.
-#[derive(Clone, Debug)]
-pub struct Config {
-    pub upstream: String,
-    pub rewrite: Option<Rewrite>,
-    /// How long a body or a WebSocket may be silent; default 300 s.
-    pub idle_timeout: Duration,
-}
-
-/// What path the upstream sees; the query is kept.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-pub enum Rewrite {
-    /// Stands in for the literal segments before the first variable of the route's template: `/api/{rest=**}` with
-    /// prefix `/v1` makes `/v1/…`.
-    Prefix(String),
-    /// The whole path; `{name}` is a variable of the route.
-    Path(String),
-}
+pub use config::Config;
+pub use mirror::Mirror;
+use rewrite::Rewrite;
 
 pub struct Proxy {
-    upstream: UpstreamId,
-    rewrite: Option<Path>,
+    upstream: Split,
+    rewrite: Option<Rewrite>,
+    mirror: Option<Mirror>,
     idle_timeout: Duration,
 }
 
-/// A compiled [`Rewrite`].
-enum Path {
-    Prefix { literal: String, replacement: String },
-    Whole(Template),
-}
-
 impl Proxy {
-    /// `template` is the route's path template, `variables` its variables. The caller resolves `config.upstream`.
+    /// `template` is the route's path template. The caller resolves the upstreams.
     ///
     /// # Errors
-    /// A rewrite that isn't an absolute path or names a variable the route doesn't have.
+    /// A rewrite that can't be, or no time to be silent.
     pub fn new(
         config: &Config,
-        upstream: UpstreamId,
+        upstream: impl Into<Split>,
+        mirror: Option<Mirror>,
         template: &str,
-        variables: &[&str],
     ) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
-        let rewrite = config.rewrite.as_ref().map(|rewrite| Path::new(rewrite, template, variables));
-        let rewrite = rewrite.transpose().map_err(|error| errors.push(error)).ok();
+        let template = route::Template::parse(template).map_err(|message| vec![ConfigError::new("", message)])?;
+        let rewrite = config.rewrite.as_ref().map(|rewrite| Rewrite::new(rewrite, &template));
+        let rewrite = rewrite.transpose().map_err(|found| errors.extend(found)).ok();
         if config.idle_timeout.is_zero() {
             errors.push(ConfigError::new("idle_timeout", "must be above 0"));
         }
         match rewrite {
-            Some(rewrite) if errors.is_empty() => Ok(Self { upstream, rewrite, idle_timeout: config.idle_timeout }),
+            Some(rewrite) if errors.is_empty() => {
+                Ok(Self { upstream: upstream.into(), rewrite, mirror, idle_timeout: config.idle_timeout })
+            }
             _ => Err(errors),
         }
+    }
+
+    pub fn upstream(&self) -> &Split {
+        &self.upstream
+    }
+
+    pub fn mirror(&self) -> Option<&Mirror> {
+        self.mirror.as_ref()
     }
 
     pub async fn call(
@@ -85,16 +74,25 @@ impl Proxy {
         mut request: Request<Body>,
         context: &RequestContext,
     ) -> Result<Response<Body>, Error> {
+        // By what the client sent, before anything of it is changed.
+        let upstream = self.upstream.choose(request.headers(), context);
         if let Some(rewrite) = &self.rewrite {
-            *request.uri_mut() = rewrite.apply(request.uri(), context)?;
+            *request.uri_mut() = rewrite.target(request.uri(), context)?;
         }
         let upgrade = upgrade::Request::take(&mut request);
         headers::forward(&mut request, context);
-        if let Some(upgrade) = &upgrade {
-            upgrade.restore(request.headers_mut());
+        if let Some(rewrite) = &self.rewrite {
+            let (mut head, body) = request.into_parts();
+            rewrite.host(&mut head.uri, &mut head.headers);
+            request = Request::from_parts(head, body);
+        }
+        match (&upgrade, &self.mirror) {
+            (Some(upgrade), _) => upgrade.restore(request.headers_mut()),
+            (None, Some(mirror)) => request = mirror.copy(worker, request, context),
+            (None, None) => {}
         }
         let options = Options { deadline: Some(context.deadline), idempotent: is_idempotent(request.method()) };
-        let sent = worker.client(self.upstream).send(request, options).await;
+        let sent = worker.client(upstream).send(request, options).await;
         let mut response = sent.map_err(|error| status::no_answer(&error))?;
         headers::backward(response.headers_mut());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -108,132 +106,7 @@ impl Proxy {
     }
 }
 
-impl Path {
-    fn new(rewrite: &Rewrite, template: &str, variables: &[&str]) -> Result<Self, ConfigError> {
-        let (path, text) = match rewrite {
-            Rewrite::Prefix(text) => ("rewrite.prefix", text),
-            Rewrite::Path(text) => ("rewrite.path", text),
-        };
-        let wrong = |message: String| ConfigError::new(path, message);
-        if !text.starts_with('/') || text.contains(['?', '#']) {
-            return Err(wrong("must be an absolute path".to_owned()));
-        }
-        if matches!(rewrite, Rewrite::Path(_)) {
-            return template::of_route(text, variables).map(Self::Whole).map_err(wrong);
-        }
-        PathAndQuery::try_from(text.as_str()).map_err(|_| wrong("must be an absolute path".to_owned()))?;
-        let literal = template.split('{').next().unwrap_or_default().trim_end_matches('/').to_owned();
-        Ok(Self::Prefix { literal, replacement: text.trim_end_matches('/').to_owned() })
-    }
-
-    fn apply(&self, uri: &Uri, context: &RequestContext) -> Result<Uri, Error> {
-        let mut path = match self {
-            Self::Prefix { literal, replacement } => {
-                let rest = uri.path().strip_prefix(literal.as_str()).unwrap_or_else(|| uri.path());
-                let slash = if rest.is_empty() && replacement.is_empty() { "/" } else { "" };
-                [replacement, slash, rest].concat()
-            }
-            Self::Whole(template) => template
-                .expand(Escape::Path, |name| super::variable(context, name).map(Cow::Borrowed))
-                .unwrap_or_else(|| uri.path().to_owned()),
-        };
-        if let Some(query) = uri.query() {
-            path.push('?');
-            path.push_str(query);
-        }
-        let mut parts = uri.clone().into_parts();
-        let unfit = |error: String| Error::new(ErrorKind::BadRequest, "the path can't be rewritten").cause(error);
-        parts.path_and_query = Some(PathAndQuery::try_from(path).map_err(|error| unfit(error.to_string()))?);
-        Uri::from_parts(parts).map_err(|error| unfit(error.to_string()))
-    }
-}
-
 /// RFC 9110, section 9.2.2.
 fn is_idempotent(method: &Method) -> bool {
     method.is_safe() || *method == Method::PUT || *method == Method::DELETE
-}
-
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-
-impl<'de> Deserialize<'de> for Config {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Mapping {
-            upstream: String,
-            #[serde(default)]
-            rewrite: Option<Rewrite>,
-            #[serde(default, deserialize_with = "duration::option")]
-            idle_timeout: Option<Duration>,
-        }
-
-        struct Either;
-
-        impl<'de> de::Visitor<'de> for Either {
-            type Value = Config;
-
-            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                formatter.write_str("the name of an upstream, or a mapping with `upstream`")
-            }
-
-            fn visit_str<E>(self, upstream: &str) -> Result<Config, E> {
-                Ok(Config { upstream: upstream.to_owned(), rewrite: None, idle_timeout: IDLE_TIMEOUT })
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Config, A::Error> {
-                let mapping = Mapping::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                let idle_timeout = mapping.idle_timeout.unwrap_or(IDLE_TIMEOUT);
-                Ok(Config { upstream: mapping.upstream, rewrite: mapping.rewrite, idle_timeout })
-            }
-        }
-
-        deserializer.deserialize_any(Either)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rewritten(rewrite: Rewrite, template: &str, uri: &'static str) -> String {
-        let mut context = RequestContext::new(
-            "1".into(),
-            telemetry::TraceContext::unsampled(),
-            std::net::SocketAddr::from(([127, 0, 0, 1], 1)),
-        );
-        context.variables = [("rest".into(), "a b/c".to_owned())].into();
-        let path = Path::new(&rewrite, template, &["rest"]).unwrap();
-        path.apply(&Uri::from_static(uri), &context).unwrap().to_string()
-    }
-
-    #[test]
-    fn a_prefix_stands_in_for_the_literal_segments() {
-        let prefix = |to: &str| Rewrite::Prefix(to.to_owned());
-        assert_eq!(rewritten(prefix("/v1"), "/api/{rest=**}", "/api/a%20b/c?x=1"), "/v1/a%20b/c?x=1");
-        assert_eq!(rewritten(prefix("/"), "/api/{rest=**}", "/api/a"), "/a");
-        assert_eq!(rewritten(prefix("/"), "/api", "/api"), "/");
-        assert_eq!(rewritten(prefix("/v1/"), "/api", "/api"), "/v1");
-    }
-
-    #[test]
-    fn a_path_is_made_of_the_variables() {
-        let path = Rewrite::Path("/new/{rest}".to_owned());
-        assert_eq!(rewritten(path, "/api/{rest=**}", "/api/a%20b/c?x=1"), "/new/a%20b/c?x=1");
-    }
-
-    #[test]
-    fn a_rewrite_that_can_not_be_is_refused() {
-        for rewrite in [Rewrite::Prefix("v1".into()), Rewrite::Path("/{id}".into()), Rewrite::Path("/a?b".into())] {
-            assert!(Path::new(&rewrite, "/a/{rest=**}", &["rest"]).is_err(), "{rewrite:?}");
-        }
-    }
-
-    #[test]
-    fn a_proxy_is_a_name_or_a_mapping() {
-        let read = |json| serde_json::from_str::<Config>(json);
-        assert_eq!(read(r#""broker""#).unwrap().upstream, "broker");
-        let config = read(r#"{"upstream": "broker", "rewrite": {"prefix": "/v1"}, "idle_timeout": "5s"}"#).unwrap();
-        assert_eq!(config.idle_timeout, Duration::from_secs(5));
-        assert!(read(r#"{"upstream": "broker", "prefix": "/v1"}"#).is_err());
-    }
 }

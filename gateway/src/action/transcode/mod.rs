@@ -19,14 +19,8 @@ use prost::Message as _;
 use serde::Deserialize;
 use upstream::{Body, Options};
 
-use super::{ConfigError, body, metadata::Forward, status};
-use crate::{
-    context::RequestContext,
-    descriptors::Binding,
-    error::Error,
-    problem::Occurrence,
-    worker::{UpstreamId, Worker},
-};
+use super::{ConfigError, body, metadata::Forward, split::Split, status};
+use crate::{context::RequestContext, descriptors::Binding, error::Error, problem::Occurrence, worker::Worker};
 
 /// What a route adds to its annotation. All of it is optional.
 #[derive(Clone, Debug, Deserialize)]
@@ -60,7 +54,7 @@ impl Default for Config {
 }
 
 pub struct Transcode {
-    upstream: UpstreamId,
+    upstream: Split,
     /// `/package.Service/Method`.
     path: String,
     request: request::Plan,
@@ -75,7 +69,7 @@ impl Transcode {
     ///
     /// # Errors
     /// Client streaming, a variable or body that names no field, a header or location that can't be.
-    pub fn new(binding: &Binding, upstream: UpstreamId, config: &Config) -> Result<Self, Vec<ConfigError>> {
+    pub fn new(binding: &Binding, upstream: impl Into<Split>, config: &Config) -> Result<Self, Vec<ConfigError>> {
         let method = &binding.method;
         let mut errors = Vec::new();
         if method.is_client_streaming() {
@@ -90,7 +84,7 @@ impl Transcode {
             return Err(errors);
         };
         Ok(Self {
-            upstream,
+            upstream: upstream.into(),
             path: super::grpc_path(method),
             request,
             response: Arc::new(response),
@@ -98,6 +92,10 @@ impl Transcode {
             idempotent: binding.http_method.is_safe() || super::is_idempotent(method),
             is_streaming: method.is_server_streaming(),
         })
+    }
+
+    pub fn upstream(&self) -> &Split {
+        &self.upstream
     }
 
     pub async fn call(
@@ -114,7 +112,7 @@ impl Transcode {
         let message = self.request.message(&head.headers, head.uri.query(), &body, context)?;
         let message = message.encode_to_vec().into();
         let metadata = self.forward.metadata(&head.headers, context);
-        let client = worker.client(self.upstream);
+        let client = worker.client(self.upstream.choose(&head.headers, context));
         if self.is_streaming {
             let occurrence = Occurrence::new(context, head.uri);
             return stream::open(self, client, metadata, message, format, context.deadline, occurrence).await;
