@@ -68,6 +68,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_left_empty_is_no_network() {
+        let text = "listeners: []\ntrusted_proxies:\n  - ${PROXIES:-}\n";
+        let read = |properties| crate::Config::parse(text, &properties).unwrap().trusted_proxies.networks;
+        assert!(read(crate::Properties::new()).is_empty());
+        let given = crate::Properties::from([("PROXIES".to_owned(), "10.0.0.0/8".to_owned())]);
+        assert!(read(given).contains("10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
     fn a_network_has_nothing_beyond_its_prefix() {
         for wrong in ["[10.0.0.1/8]", "[10.0.0.0/33]", "[localhost]", "['*']"] {
             assert!(serde_saphyr::from_str::<Networks>(wrong).is_err(), "{wrong}");

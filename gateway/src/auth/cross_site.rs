@@ -22,16 +22,18 @@ pub fn allows(method: &Method, uri: &Uri, headers: &HeaderMap, allowed: impl Fn(
     }
 }
 
-/// The scheme is not compared: a proxy in front may have taken TLS off.
+/// Whether a page's origin is of this host, port included. The scheme is not compared: a proxy in front may have taken TLS
+/// off.
+pub fn is_of(origin: &str, host: &[u8]) -> bool {
+    origin.split_once("://").is_some_and(|(_, origin)| origin.as_bytes().eq_ignore_ascii_case(host))
+}
+
 fn same_host(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
     let host = match uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => headers.get(header::HOST).and_then(|host| host.to_str().ok()),
     };
-    match (origin.split_once("://"), host) {
-        (Some((_, origin)), Some(host)) => origin.eq_ignore_ascii_case(host),
-        _ => false,
-    }
+    host.is_some_and(|host| is_of(origin, host.as_bytes()))
 }
 
 #[cfg(test)]

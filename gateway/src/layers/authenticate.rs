@@ -157,7 +157,10 @@ impl Layer {
             return Ok(request);
         };
         let cors = RequestContext::of(&request)?.route()?.policy.cors.over(self.cors.as_ref());
-        let trusted = |origin: &str| cors.is_some_and(|cors| cors.trusts(origin));
+        // Where a proxy in front has put in a name of its own, our pages have the one that it was asked for.
+        let said = RequestContext::of(&request)?.said.as_ref().and_then(|said| said.host.as_ref());
+        let own = |origin: &str| said.is_some_and(|host| cross_site::is_of(origin, host.as_bytes()));
+        let trusted = |origin: &str| cors.is_some_and(|cors| cors.trusts(origin)) || own(origin);
         if !cross_site::allows(request.method(), request.uri(), request.headers(), trusted) {
             return Err(Error::new(ErrorKind::Forbidden, "another site's page can't do this with your session"));
         }
@@ -240,15 +243,14 @@ fn conceal(request: &mut Request) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes our cookie out of what the upstream sees, and leaves the others.
-fn hide_cookie(headers: &mut HeaderMap) {
+/// Takes our cookie out of what the upstream sees, and leaves the others as they are, whatever is in them.
+pub(crate) fn hide_cookie(headers: &mut HeaderMap) {
     let lines: Vec<_> = headers.get_all(header::COOKIE).iter().cloned().collect();
     headers.remove(header::COOKIE);
     for line in lines {
-        let Ok(text) = line.to_str() else { continue };
-        let others = text.split(';').map(str::trim).filter(|pair| pair.split('=').next() != Some(session::COOKIE));
-        let others = others.collect::<Vec<_>>().join("; ");
-        if let Ok(others) = HeaderValue::try_from(others)
+        let pairs = line.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let others: Vec<_> = pairs.filter(|pair| session::split(pair).0 != session::COOKIE.as_bytes()).collect();
+        if let Ok(others) = HeaderValue::from_bytes(&others.join(&b"; "[..]))
             && !others.is_empty()
         {
             headers.append(header::COOKIE, others);

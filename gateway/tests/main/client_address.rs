@@ -9,7 +9,10 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::running::{Running, echo};
+use crate::{
+    running::{Running, echo},
+    session::{GOOD, authenticator},
+};
 
 fn behind(upstream: std::net::SocketAddr, sections: &str) -> String {
     format!(
@@ -155,5 +158,29 @@ async fn a_network_that_is_none_is_refused_with_its_place() {
         let errors =
             gateway::check(&text, &gateway::Properties::new(), None, &std::collections::BTreeMap::new()).unwrap_err();
         assert_eq!(errors.len(), 1, "{section}");
+    }
+}
+
+#[tokio::test]
+async fn our_own_pages_have_the_name_that_the_proxy_was_asked_for() {
+    let customers = authenticator().await;
+    let sections = format!(
+        "upstreams: {{customers: {{endpoints: ['{}'], protocol: grpc}}}}\n\
+         authentication: {{session: {{upstream: customers}}}}\n\
+         routes: [{{match: {{path: /mine}}, authenticate: required, respond: {{status: 200}}}}]\n",
+        customers.address
+    );
+    for (proxies, status) in [("trusted_proxies: [127.0.0.1]\n", 200), ("", 403)] {
+        let gateway = Running::start(&format!("{sections}{proxies}")).await;
+        let logged_in = gateway.send("POST", "/session", &[("content-type", "application/json")], GOOD).await;
+        let cookie = logged_in.header("set-cookie").split(';').next().unwrap().to_owned();
+        let behind = [
+            ("cookie", cookie.as_str()),
+            ("origin", "https://shop.example"),
+            ("x-forwarded-for", "198.51.100.7"),
+            ("x-forwarded-host", "shop.example"),
+        ];
+        assert_eq!(gateway.send("POST", "/mine", &behind, "").await.status, status, "{proxies}");
+        gateway.stop().await;
     }
 }
