@@ -52,6 +52,8 @@ pub enum Command {
     Dashboard(Lone),
     /// Validate a configuration: every error with its path; exit code 1 if there is one.
     Check(Check),
+    /// What a gateway would do with a request: which route takes it and which don't, and why; policies; upstreams.
+    Explain(Explain),
     /// API keys: make, list, rotate, revoke.
     #[command(subcommand)]
     Key(Key),
@@ -228,7 +230,7 @@ pub struct Announce {
     #[command(flatten)]
     pub way: crate::bus::Way,
     /// The queue that the gateways follow: their `authentication.revocation.queue`.
-    #[arg(long, value_name = "QUEUE", default_value = "AUTH")]
+    #[arg(long, value_name = "QUEUE", default_value = "AUTH", value_parser = events::Name::new)]
     pub queue: events::Name,
 }
 
