@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,6 +14,8 @@ use crate::{
     error::{Error, ErrorKind},
     route::Local,
 };
+
+pub(crate) use crate::outcome::Outcome;
 
 /// Set by the first layers, read by the later ones and by the action.
 #[derive(Clone)]
@@ -46,13 +48,6 @@ pub struct RequestContext {
 
 /// Variables with their values.
 pub type Variables = Arc<[(Arc<str>, String)]>;
-
-/// What inner layers found out, for the layers around them: the request itself is gone when its answer comes.
-#[derive(Default)]
-pub(crate) struct Outcome {
-    pub route: OnceLock<Arc<Local>>,
-    pub principal: OnceLock<Arc<Authenticated>>,
-}
 
 /// A principal with its signed token for upstreams (made once, reused while it is fresh).
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
+    time::SystemTime,
 };
 
 use anyhow::Context as _;
@@ -19,7 +20,8 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access_log::AccessLog,
+    access_log,
+    analytics::Analytics,
     auth::{Authority, revocation, session::Sessions},
     compile::{Sources, compile},
     config::{Config, ConfigError, Properties},
@@ -150,14 +152,15 @@ pub async fn build_with(options: Options, gauges: Gauges) -> anyhow::Result<Gate
         tracing::info!("{note}");
     }
     let signer = Signer::new(ISSUER, &options.root);
-    let access_log = AccessLog::start().context("access log")?;
     let overload = Arc::new(Overload::new(cores, gauges));
+    let access_log = access_log::Writer::start().context("access log")?;
+    let analytics = Arc::new(Analytics::new(SystemTime::now()));
     let reloader = Reloader::new(loader, loaded, |snapshot, keys| {
         let authority = Arc::new(Authority { signer, keys: ArcSwap::from_pointee(keys), sessions, revocations });
         let records = Arc::new(Records::new(redis.clone()));
         Shared::new(
             snapshot,
-            Beyond { authority, records, redis, access_log, overload, admission: Arc::default(), cores },
+            Beyond { authority, records, redis, access_log, analytics, overload, admission: Arc::default(), cores },
         )
     });
     Ok(Gateway { reloader: Arc::new(reloader), listeners, readiness: Readiness::default() })
@@ -221,6 +224,8 @@ impl Role for Gateway {
         tokio::spawn(async move {
             watched.overload.watch(|| watched.snapshot().edge.overload.clone(), &stop).await;
         });
+        let (analytics, stop) = (Arc::clone(&shared.analytics), left.clone());
+        tokio::spawn(async move { analytics.run(&stop).await });
         let leaving = async {
             shutdown.leaving().cancelled().await;
             readiness.not_ready("role", "leaving: everything is still served, but somebody else should be asked");

@@ -7,6 +7,7 @@
 mod access_log;
 pub mod action;
 mod address;
+pub mod analytics;
 mod auth;
 mod coding;
 mod compile;
@@ -23,6 +24,7 @@ mod layers;
 mod limit;
 mod metrics;
 mod ops;
+mod outcome;
 mod overload;
 mod pipeline;
 mod problem;

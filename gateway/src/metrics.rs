@@ -1,18 +1,19 @@
 //! Every metric of the gateway, by name. Labels are ids of routes, never paths.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, LazyLock, OnceLock},
     time::{Duration, SystemTime},
 };
 
-use http::{Method, StatusCode};
+use http::Method;
 use opentelemetry::{
     KeyValue,
     metrics::{
         BoundCounter, BoundGauge, BoundHistogram, BoundUpDownCounter, Counter, Gauge, Histogram, Meter, UpDownCounter,
     },
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use time::OffsetDateTime;
 
 use crate::overload::Level;
@@ -20,6 +21,9 @@ use crate::overload::Level;
 pub struct Metrics {
     requests: Counter<u64>,
     seconds: Histogram<f64>,
+    request_bytes: Counter<u64>,
+    response_bytes: Counter<u64>,
+    streams: UpDownCounter<i64>,
     pub in_flight: BoundUpDownCounter<i64>,
     rate_limited: Counter<u64>,
     rate_limit_near: Counter<u64>,
@@ -61,6 +65,18 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             .f64_histogram("turnpike_gateway_request_seconds")
             .with_description("Time until the answer began")
             .with_boundaries(telemetry::LATENCY_BUCKETS.to_vec())
+            .build(),
+        request_bytes: meter
+            .u64_counter("turnpike_gateway_request_bytes")
+            .with_description("Bytes of request bodies, counted when the exchange is over")
+            .build(),
+        response_bytes: meter
+            .u64_counter("turnpike_gateway_response_bytes")
+            .with_description("Bytes of response bodies, counted when the exchange is over")
+            .build(),
+        streams: meter
+            .i64_up_down_counter("turnpike_gateway_streams")
+            .with_description("Open streams: WebSockets, and answers of server-sent events")
             .build(),
         in_flight: meter
             .i64_up_down_counter("turnpike_gateway_in_flight")
@@ -222,8 +238,9 @@ fn expiries(meter: &Meter) -> Expiries {
 
 impl Metrics {
     pub fn rate_limited(&self, route: &str, policy: &str) {
-        self.rate_limited
-            .add(1, &[KeyValue::new("route", route.to_owned()), KeyValue::new("policy", policy.to_owned())]);
+        let labels =
+            [KeyValue::new("route", ROUTES.label(route).text), KeyValue::new("policy", POLICIES.label(policy).text)];
+        self.rate_limited.add(1, &labels);
     }
     pub fn mirrored(&self, route: &str, outcome: &'static str) {
         self.mirrored.add(1, &[KeyValue::new("route", route.to_owned()), KeyValue::new("outcome", outcome)]);
@@ -247,6 +264,12 @@ impl Metrics {
     }
     pub fn address_refused(&self) {
         self.address_refused.add(1);
+    }
+    pub fn stream_opened(&self, kind: &'static str) {
+        self.streams.add(1, &[KeyValue::new("kind", kind)]);
+    }
+    pub fn stream_closed(&self, kind: &'static str) {
+        self.streams.add(-1, &[KeyValue::new("kind", kind)]);
     }
     pub fn panicked(&self) {
         self.panics.add(1);
@@ -336,30 +359,105 @@ pub fn known(method: &Method) -> Option<&str> {
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
+/// What stands for all that came when there were as many labels as may be.
+pub const OTHER: &str = "__other__";
+
+/// The labels of routes that have series of their own, ever: series can't be taken back.
+pub static ROUTES: LazyLock<Labels> = LazyLock::new(|| Labels::new(2_000));
+static POLICIES: LazyLock<Labels> = LazyLock::new(|| Labels::new(500));
+
+/// The labels of a kind, at most so many beside [`OTHER`].
+pub struct Labels {
+    most: usize,
+    known: RwLock<HashMap<Arc<str>, usize>>,
+}
+
+/// A label, and its number among those of its kind: 0 for [`OTHER`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    pub text: Arc<str>,
+    pub number: usize,
+}
+
+impl Labels {
+    fn new(most: usize) -> Self {
+        Self { most, known: RwLock::new(HashMap::from([(Arc::from(OTHER), 0)])) }
+    }
+
+    pub fn label(&self, text: &str) -> Label {
+        if let Some((text, number)) = self.known.read().get_key_value(text) {
+            return Label { text: Arc::clone(text), number: *number };
+        }
+        let mut known = self.known.write();
+        let number = known.len();
+        if number > self.most && !known.contains_key(text) {
+            return Label { text: Arc::from(OTHER), number: 0 };
+        }
+        let text: Arc<str> = text.into();
+        let number = *known.entry(Arc::clone(&text)).or_insert(number);
+        Label { text, number }
+    }
+}
+
 /// A route's handles, bound to its labels when they are first needed: recording is an addition from then on.
 pub struct RouteMetrics {
-    id: String,
+    pub label: Label,
     requests: [[OnceLock<BoundCounter<u64>>; CLASSES.len()]; METHODS.len() + 1],
     seconds: OnceLock<BoundHistogram<f64>>,
+    request_bytes: OnceLock<BoundCounter<u64>>,
+    response_bytes: OnceLock<BoundCounter<u64>>,
 }
 
 impl RouteMetrics {
     pub fn new(id: &str) -> Self {
-        Self { id: id.to_owned(), requests: Default::default(), seconds: OnceLock::new() }
+        Self {
+            label: ROUTES.label(id),
+            requests: Default::default(),
+            seconds: OnceLock::new(),
+            request_bytes: OnceLock::new(),
+            response_bytes: OnceLock::new(),
+        }
     }
 
-    pub fn record(&self, method: &Method, status: StatusCode, seconds: f64) {
+    fn route(&self) -> KeyValue {
+        KeyValue::new("route", Arc::clone(&self.label.text))
+    }
+
+    pub fn answered(&self, method: &Method, status: u16, seconds: f64) {
         let row = METHODS.iter().position(|known| known == method).unwrap_or(METHODS.len());
-        let column = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
+        let column = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
         self.requests[row][column]
             .get_or_init(|| {
                 METRICS.requests.bind(&[
-                    KeyValue::new("route", self.id.clone()),
+                    self.route(),
                     KeyValue::new("method", METHODS.get(row).map_or("other", Method::as_str).to_owned()),
                     KeyValue::new("status_class", CLASSES[column]),
                 ])
             })
             .add(1);
-        self.seconds.get_or_init(|| METRICS.seconds.bind(&[KeyValue::new("route", self.id.clone())])).record(seconds);
+        self.seconds.get_or_init(|| METRICS.seconds.bind(&[self.route()])).record(seconds);
+    }
+
+    /// Most requests have no body.
+    pub fn passed(&self, received: u64, sent: u64) {
+        if received > 0 {
+            self.request_bytes.get_or_init(|| METRICS.request_bytes.bind(&[self.route()])).add(received);
+        }
+        if sent > 0 {
+            self.response_bytes.get_or_init(|| METRICS.response_bytes.bind(&[self.route()])).add(sent);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_beyond_the_bound_are_one() {
+        let labels = Labels::new(2);
+        assert_eq!((labels.label("a").number, labels.label("b").number), (1, 2));
+        assert_eq!(labels.label("c"), Label { text: OTHER.into(), number: 0 });
+        assert_eq!(labels.label("a"), Label { text: "a".into(), number: 1 });
     }
 }

@@ -9,13 +9,15 @@ use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceBuilder};
 
 use crate::{
-    access_log::AccessLog,
+    access_log::{self, AccessLog},
+    analytics,
     auth::Authority,
     coding::Slots,
     idempotency::Records,
     layers::{
-        Request, Response, action, addresses, authenticate, authorise, compress, concurrency, cors, deadline, decompress, farewell, idempotency, limits, load_shed, observe,
-        panic_guard, rate_limit, request_id, rescue, route_match, security_headers,
+        Request, Response, action, addresses, authenticate, authorise, compress, concurrency, cors, deadline,
+        decompress, farewell, idempotency, limits, load_shed, observe, panic_guard, rate_limit, request_id, rescue,
+        route_match, security_headers,
     },
     metrics::RouteMetrics,
     overload,
@@ -28,7 +30,9 @@ use crate::{
 pub struct Surroundings {
     pub authority: Arc<Authority>,
     pub records: Arc<Records>,
-    pub access_log: AccessLog,
+    pub access_log: access_log::Writer,
+    /// This core's share of them.
+    pub analytics: Arc<analytics::Core>,
     /// This core's share of the requests in flight.
     pub in_flight: Arc<AtomicUsize>,
     /// Whether this core has too much to do.
@@ -48,7 +52,8 @@ pub fn pipeline(
     around: &Surroundings,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send + 'static> + Send + 'static + use<> {
     let edge = &snapshot.edge;
-    let access_log = edge.access_log.then(|| around.access_log.clone());
+    let access_log = edge.access_log.as_ref().map(|section| AccessLog::new(around.access_log.clone(), section.clone()));
+    let analytics = edge.analytics.then(|| Arc::clone(&around.analytics));
     let unmatched = Arc::new(RouteMetrics::new(observe::UNMATCHED));
     let bound = edge.limits.in_flight.div_ceil(around.cores);
     let table = Arc::new(snapshot.table.map(&|route| Arc::new(Local(Arc::clone(route)))));
@@ -61,13 +66,17 @@ pub fn pipeline(
         // Everything after it, errors and log lines included, names the request by its id.
         .layer(request_id::Layer(Arc::clone(&edge.proxies)))
         // Sees every answer there is, also those that the layers below make.
-        .layer(observe::Layer { access_log, unmatched })
+        .layer(observe::Layer { access_log, analytics, unmatched })
         // A stream of events would last as long as the drain may; its client finds another gateway by itself.
         .layer(farewell::Layer(Arc::clone(&around.draining)))
         // A page of another origin must be able to read errors too; and a preflight carries no credentials to check.
         .layer(cors::Layer { everywhere: edge.cors.clone(), routes: cors_differs.then(|| Arc::clone(&table)) })
         // On every answer, errors included.
-        .layer(security_headers::Layer { everywhere: edge.security_headers.own(), routes_differ: headers_differ, https })
+        .layer(security_headers::Layer {
+            everywhere: edge.security_headers.own(),
+            routes_differ: headers_differ,
+            https,
+        })
         // Below here is failure, above only answers.
         .layer(rescue::Layer)
         // Around all that could panic and still be told to the client.

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use upstream::Upstream;
 
 use crate::{
+    access_log,
     address::{Lists, Proxies},
     auth::{certificate::Certificates, jwt::Tokens},
     config::{Authentication, Limits, Listener, Shared},
@@ -67,7 +68,8 @@ pub struct Edge {
     /// Who may call at all; None: everybody.
     pub addresses: Option<Arc<Lists>>,
     pub overload: overload::Config,
-    pub access_log: bool,
+    pub access_log: Option<access_log::Section>,
+    pub analytics: bool,
 }
 
 /// A route as it stands in the table.

@@ -3,18 +3,46 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 
 use crate::{config::MAX_REPEATABLE, http1, http2};
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of every request and response on the data plane, whatever codec or transformation it comes from.
-pub struct Body(Inner);
+pub struct Body(Inner, Option<Watching>);
+
+/// Is told what becomes of bodies, without their being wrapped or boxed for it.
+pub trait Watch: Send + Sync {
+    /// So many bytes of data were taken out of a body.
+    fn passed(&self, way: Way, bytes: usize);
+    /// A body is gone; `whole` if all of it had been taken out.
+    fn ended(&self, way: Way, whole: bool);
+}
+
+/// Which of the two bodies of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Request,
+    Response,
+}
+
+struct Watching {
+    watch: Arc<dyn Watch>,
+    way: Way,
+    whole: bool,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.watch.ended(self.way, self.whole);
+    }
+}
 
 enum Inner {
     Empty,
@@ -27,7 +55,14 @@ enum Inner {
 
 impl Body {
     pub const fn empty() -> Self {
-        Self(Inner::Empty)
+        Self(Inner::Empty, None)
+    }
+
+    /// Has `watch` told what becomes of the body from now on.
+    pub fn watched(mut self, way: Way, watch: Arc<dyn Watch>) -> Self {
+        let whole = self.0.is_end_stream();
+        self.1 = Some(Watching { watch, way, whole });
+        self
     }
 
     /// Any other body: a stream that is transformed or limited on its way.
@@ -37,7 +72,7 @@ impl Body {
         B::Error: Into<BoxError>,
     {
         use http_body_util::BodyExt as _;
-        Self(Inner::Boxed(Box::pin(body.map_err(Into::into))))
+        Self(Inner::Boxed(Box::pin(body.map_err(Into::into))), None)
     }
 
     /// Whether all of it is in memory: nobody will wait for it.
@@ -55,11 +90,16 @@ impl Body {
 
     /// The whole body, where it is in memory; it is empty afterwards.
     pub(crate) fn take_bytes(&mut self) -> Option<Bytes> {
-        match &mut self.0 {
-            Inner::Empty => Some(Bytes::new()),
-            Inner::Full(bytes) => Some(bytes.take().unwrap_or_default()),
-            _ => None,
+        let bytes = match &mut self.0 {
+            Inner::Empty => Bytes::new(),
+            Inner::Full(bytes) => bytes.take().unwrap_or_default(),
+            _ => return None,
+        };
+        if let Some(watching) = &mut self.1 {
+            watching.whole = true;
+            watching.watch.passed(watching.way, bytes.len());
         }
+        Some(bytes)
     }
 
     /// The same body once more, where it is in memory and no larger than 64 KiB.
@@ -83,7 +123,7 @@ impl Default for Body {
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        if bytes.is_empty() { Self::empty() } else { Self(Inner::Full(Some(bytes))) }
+        if bytes.is_empty() { Self::empty() } else { Self(Inner::Full(Some(bytes)), None) }
     }
 }
 
@@ -101,19 +141,19 @@ impl From<&'static str> for Body {
 
 impl From<hyper::body::Incoming> for Body {
     fn from(body: hyper::body::Incoming) -> Self {
-        Self(Inner::Incoming(body))
+        Self(Inner::Incoming(body), None)
     }
 }
 
 impl From<http1::ResponseBody> for Body {
     fn from(body: http1::ResponseBody) -> Self {
-        Self(Inner::Http1(body))
+        Self(Inner::Http1(body), None)
     }
 }
 
 impl From<http2::ResponseBody> for Body {
     fn from(body: http2::ResponseBody) -> Self {
-        Self(Inner::Http2(body))
+        Self(Inner::Http2(body), None)
     }
 }
 
@@ -128,35 +168,109 @@ impl http_body::Body for Body {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.get_mut().0 {
-            Inner::Empty => Poll::Ready(None),
-            Inner::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Inner::Incoming(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
-            Inner::Http1(body) => Pin::new(body).poll_frame(context),
-            Inner::Http2(body) => Pin::new(body).poll_frame(context),
-            Inner::Boxed(body) => body.as_mut().poll_frame(context),
+        let Self(inner, watching) = self.get_mut();
+        let polled = inner.poll_frame(context);
+        if let Some(watching) = watching {
+            match &polled {
+                Poll::Ready(Some(Ok(frame))) => {
+                    watching.whole = inner.is_end_stream();
+                    if let Some(data) = frame.data_ref() {
+                        watching.watch.passed(watching.way, data.len());
+                    }
+                }
+                Poll::Ready(None) => watching.whole = true,
+                Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+impl Inner {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Incoming(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+            Self::Http1(body) => Pin::new(body).poll_frame(context),
+            Self::Http2(body) => Pin::new(body).poll_frame(context),
+            Self::Boxed(body) => body.as_mut().poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Inner::Empty => true,
-            Inner::Full(bytes) => bytes.is_none(),
-            Inner::Incoming(body) => body.is_end_stream(),
-            Inner::Http1(body) => body.is_end_stream(),
-            Inner::Http2(body) => body.is_end_stream(),
-            Inner::Boxed(body) => body.is_end_stream(),
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_none(),
+            Self::Incoming(body) => body.is_end_stream(),
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+            Self::Boxed(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Inner::Empty => SizeHint::with_exact(0),
-            Inner::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Inner::Incoming(body) => body.size_hint(),
-            Inner::Http1(body) => body.size_hint(),
-            Inner::Http2(body) => body.size_hint(),
-            Inner::Boxed(body) => body.size_hint(),
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Incoming(body) => body.size_hint(),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+            Self::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, StreamBody};
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Told(Mutex<(usize, Option<bool>)>);
+
+    impl Watch for Told {
+        fn passed(&self, way: Way, bytes: usize) {
+            assert_eq!(way, Way::Response);
+            self.0.lock().0 += bytes;
+        }
+        fn ended(&self, _: Way, whole: bool) {
+            assert_eq!(self.0.lock().1.replace(whole), None, "once");
+        }
+    }
+
+    fn stream() -> Body {
+        let frames = ["one", "three"].map(|data| Ok::<_, BoxError>(Frame::data(Bytes::from(data))));
+        Body::new(StreamBody::new(futures_util::stream::iter(frames)))
+    }
+
+    #[tokio::test]
+    async fn whoever_watches_is_told_how_much_passed_and_whether_that_was_all() {
+        for (body, frames, told) in [
+            (Body::from("three"), 1, (5, Some(true))),
+            (Body::from("three"), 0, (0, Some(false))),
+            (Body::empty(), 0, (0, Some(true))),
+            (stream(), 3, (8, Some(true))),
+            (stream(), 1, (3, Some(false))),
+        ] {
+            let watch = Arc::new(Told::default());
+            let mut body = body.watched(Way::Response, Arc::clone(&watch) as Arc<dyn Watch>);
+            for _ in 0..frames {
+                _ = body.frame().await;
+            }
+            assert_eq!(watch.0.lock().1, None);
+            drop(body);
+            assert_eq!(*watch.0.lock(), told);
         }
     }
 }

@@ -43,6 +43,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
+    access_log,
     action::duration,
     address::{Lists, Proxies},
     limit, overload,
@@ -98,9 +99,12 @@ pub struct Config {
     /// Whether and how answers are compressed; `false` turns it off.
     #[serde(default)]
     pub compression: Switch<Compression>,
-    /// A JSON line on stdout for each request.
+    /// A JSON line for each request, on stdout unless it says otherwise.
+    #[serde(default)]
+    pub access_log: access_log::Config,
+    /// Whether it is counted who asks for what and how it goes, for `turnpike analytics`; default true.
     #[serde(default = "yes")]
-    pub access_log: bool,
+    pub analytics: bool,
 }
 
 /// What is wrong with a configuration, and where.

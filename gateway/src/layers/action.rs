@@ -36,6 +36,7 @@ impl tower::Service<Request> for Service {
             let lost = || Error::new(ErrorKind::Internal, "the gateway made a mistake").cause("no request context");
             let context = context.ok_or_else(lost)?;
             let route = Arc::clone(context.route()?);
+            context.outcome.asked();
             route.request_headers.apply(request.headers_mut());
             let mut response = route.action.call(&worker, request, &context).await?;
             route.response_headers.apply(response.headers_mut());

@@ -1,6 +1,7 @@
 //! What the gateway adds to the ops listener: a file a subject, and here the list of all of them. Every answer is JSON; no
 //! answer holds a secret.
 
+mod analytics;
 mod certificates;
 mod config;
 mod explain;
@@ -75,6 +76,13 @@ fn subjects() -> Subjects {
             "reads the configuration again: 200 with the generation, 422 with what is wrong",
             config::reload,
         )
+        .get(
+            "/analytics/routes",
+            "how requests went by route: counts, errors, p50, p90, p99; ?from=-1h&sort=p99",
+            analytics::routes,
+        )
+        .get("/analytics/clients", "who asks most, or fails most; ?by=errors&route=", analytics::clients)
+        .get("/analytics/statuses", "how requests went over time; ?step=1m&route=", analytics::statuses)
         .get("/.well-known/jwks.json", "the public keys of the tokens that upstreams get", keys::show)
 }
 

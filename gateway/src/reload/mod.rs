@@ -83,6 +83,7 @@ impl Reloader {
         let seen = loader.contents(&snapshot);
         let shared = Arc::new(start(snapshot, keys));
         METRICS.generation(shared.generation());
+        log_to(&shared, &shared.snapshot());
         let alive = vec![Arc::downgrade(&shared.snapshot())];
         Self { shared, loader, state: Mutex::new(State { status, seen, written, alive }), turn: Mutex::new(()) }
     }
@@ -127,6 +128,7 @@ impl Reloader {
                     self.reload_if_changed().await;
                 }
                 () = hung_up(&mut hangup) => {
+                    self.shared.access_log.reopen();
                     self.reload(Trigger::Signal).await;
                 }
             }
@@ -182,6 +184,7 @@ impl Reloader {
         adopt(&snapshot, Some(previous), &self.loader.sessions);
         self.shared.authority.keys.store(Arc::new(keys));
         self.shared.replace(Arc::clone(&snapshot));
+        log_to(&self.shared, &snapshot);
         // It may name other files than the one before.
         let seen = self.loader.contents(&snapshot);
         let mut state = self.state.lock();
@@ -195,6 +198,10 @@ impl Reloader {
         state.written = written;
         changed
     }
+}
+
+fn log_to(shared: &Shared, snapshot: &Snapshot) {
+    shared.access_log.retarget(snapshot.edge.access_log.as_ref().and_then(|section| section.file.clone()));
 }
 
 /// What a snapshot sets going: looking after the endpoints of upstreams and the keys of issuers that are new, and how long

@@ -25,7 +25,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
-    access_log::AccessLog, auth::Authority, idempotency::Records, overload::Overload, shared::Redis, snapshot::Snapshot,
+    access_log, analytics::Analytics, auth::Authority, idempotency::Records, overload::Overload, shared::Redis,
+    snapshot::Snapshot,
 };
 
 /// What all cores share.
@@ -44,11 +45,12 @@ pub struct Beyond {
     pub records: Arc<Records>,
     /// What gateways share, if they do.
     pub redis: Option<Arc<Redis>>,
-    pub access_log: AccessLog,
     /// How much there is too much.
     pub overload: Arc<Overload>,
     /// The connections of each client address.
     pub admission: Arc<Admission>,
+    pub access_log: access_log::Writer,
+    pub analytics: Arc<Analytics>,
     pub cores: usize,
 }
 

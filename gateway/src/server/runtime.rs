@@ -57,6 +57,7 @@ async fn serve(core: Core) -> anyhow::Result<()> {
         authority: Arc::clone(&shared.authority),
         records: Arc::clone(&shared.records),
         access_log: shared.access_log.clone(),
+        analytics: shared.analytics.core(),
         in_flight: Arc::default(),
         overload: Arc::clone(&own),
         compressing: Slots::default(),

@@ -19,6 +19,7 @@ mod issuer;
 mod jwt;
 mod library;
 mod live;
+mod observing;
 mod oracle;
 mod overload;
 mod proxy;

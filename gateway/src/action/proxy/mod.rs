@@ -97,7 +97,7 @@ impl Proxy {
         headers::backward(response.headers_mut());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return match upgrade {
-                Some(upgrade) => upgrade.join(response, self.idle_timeout),
+                Some(upgrade) => upgrade.join(response, self.idle_timeout, &context.outcome),
                 None => Err(Error::new(ErrorKind::BadGateway, "the service gave no valid answer")
                     .cause("101 to a request without an upgrade")),
             };

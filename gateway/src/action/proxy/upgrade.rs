@@ -19,9 +19,12 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
     time::Instant,
 };
-use upstream::Body;
+use upstream::{Body, Way};
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    outcome::{Outcome, Tunnel},
+};
 
 /// A client's wish to speak WebSocket, taken out of its request.
 pub struct Request {
@@ -47,7 +50,12 @@ impl Request {
 
     /// Answers 101 and joins the connections when it is sent. They are closed when both directions have ended, or nothing
     /// has moved for `idle`.
-    pub fn join(self, mut response: Response<Body>, idle: Duration) -> Result<Response<Body>, Error> {
+    pub fn join(
+        self,
+        mut response: Response<Body>,
+        idle: Duration,
+        outcome: &Arc<Outcome>,
+    ) -> Result<Response<Body>, Error> {
         let invalid = |cause| Error::new(ErrorKind::BadGateway, "the service gave no valid answer").cause(cause);
         if !has_token(response.headers(), &header::UPGRADE, "websocket") {
             return Err(invalid("101 to another protocol than websocket"));
@@ -55,12 +63,13 @@ impl Request {
         let Some(upstream) = response.extensions_mut().remove::<http1::upgrade::OnUpgrade>() else {
             return Err(invalid("101 without a connection"));
         };
+        let tunnel = outcome.tunnel();
         // The task lives as long as the two connections, which the timeout bounds.
         tokio::spawn(async move {
             // The service's end is there already.
             match tokio::time::timeout(idle, async { (self.downstream.await, upstream.await) }).await {
                 Ok((Ok(downstream), Ok(upstream))) => {
-                    let ended = relay(TokioIo::new(downstream), upstream, idle).await;
+                    let ended = relay(TokioIo::new(downstream), upstream, idle, Some(&tunnel)).await;
                     tracing::debug!(?ended, "a websocket ended");
                 }
                 Ok((Err(error), _)) => tracing::debug!(%error, "an upgrade failed"),
@@ -81,14 +90,16 @@ fn has_token(headers: &HeaderMap, name: &header::HeaderName, token: &str) -> boo
 }
 
 /// Copies both ways until both have ended, or nothing has moved for `idle`.
-async fn relay<A, B>(downstream: A, upstream: B, idle: Duration) -> io::Result<()>
+async fn relay<A, B>(downstream: A, upstream: B, idle: Duration, tunnel: Option<&Tunnel>) -> io::Result<()>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let clock = Clock::start();
-    let mut downstream = Watched { io: downstream, clock: clock.clone() };
-    let mut upstream = Watched { io: upstream, clock: clock.clone() };
+    let mut downstream =
+        Watched { io: downstream, clock: clock.clone(), passed: tunnel.map(|tunnel| (tunnel, Way::Request)) };
+    let mut upstream =
+        Watched { io: upstream, clock: clock.clone(), passed: tunnel.map(|tunnel| (tunnel, Way::Response)) };
     tokio::select! {
         copied = copy_bidirectional(&mut downstream, &mut upstream) => copied.map(|_| ()),
         () = clock.silence(idle) => Err(io::ErrorKind::TimedOut.into()),
@@ -123,26 +134,32 @@ impl Clock {
     }
 }
 
-struct Watched<T> {
+struct Watched<'a, T> {
     io: T,
     clock: Clock,
+    /// Who is told how much is read of it.
+    passed: Option<(&'a Tunnel, Way)>,
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<'_, T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
         if read.is_ready() {
             self.clock.touch();
+            if let Some((tunnel, way)) = self.passed {
+                tunnel.passed(way, buffer.filled().len() - before);
+            }
         }
         read
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<'_, T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(context, bytes)
     }
@@ -165,7 +182,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_moves_keeps_the_connection_and_silence_ends_it() {
         let ((mut client, downstream), (upstream, mut server)) = (duplex(64), duplex(64));
-        let relay = tokio::spawn(relay(downstream, upstream, Duration::from_secs(10)));
+        let relay = tokio::spawn(relay(downstream, upstream, Duration::from_secs(10), None));
         let start = Instant::now();
         for _ in 0..3 {
             tokio::time::sleep(Duration::from_secs(9)).await;
@@ -182,7 +199,7 @@ mod tests {
     #[tokio::test]
     async fn both_ends_closing_ends_it() {
         let ((client, downstream), (upstream, server)) = (duplex(64), duplex(64));
-        let relay = tokio::spawn(relay(downstream, upstream, Duration::from_secs(10)));
+        let relay = tokio::spawn(relay(downstream, upstream, Duration::from_secs(10), None));
         drop((client, server));
         relay.await.unwrap().unwrap();
     }
