@@ -14,6 +14,7 @@ mod limits;
 mod metrics;
 mod readme;
 mod replicas;
+mod revoke;
 mod shoppers;
 mod trace;
 mod walk;

@@ -19,7 +19,6 @@ pub use client::{Client, Draft};
 
 use self::{
     args::{Command, Output},
-    client::Client,
     screen::Screen,
 };
 
