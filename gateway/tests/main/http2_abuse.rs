@@ -69,7 +69,11 @@ impl Scene {
             }
         })
         .await;
-        let large = upstream(|_| async { Response::new(Full::from(vec![b'x'; 1 << 20])) }).await;
+        let large = upstream(|request| async {
+            _ = request.into_body().collect().await;
+            Response::new(Full::from(vec![b'x'; 1 << 20]))
+        })
+        .await;
         let gateway = Running::start(&format!(
             "limits: {limits}\n\
              upstreams: {{never: {{endpoints: ['{never}']}}, large: {{endpoints: ['{large}']}}}}\n\
@@ -99,14 +103,14 @@ impl Scene {
         }
     }
 
-    /// Floods, and expects to be told why that is the end.
+    /// Floods, and expects to be told why that is the end: by the guard, or by the codec that was first.
     async fn flooded(&self, first: &[u8], reason: &str, frames: impl FnMut(u32) -> Vec<u8>) -> End {
         let mut raw = Raw::open(&self.gateway, &[]).await;
         raw.send(first).await;
         let end = self.withstands(raw.flood(frames)).await;
         // A reset can overtake what was said last.
         if let Some((code, said)) = &end.goaway {
-            assert_eq!((*code, said.as_str()), (ENHANCE_YOUR_CALM, reason));
+            assert!(*code == ENHANCE_YOUR_CALM && said.ends_with(reason), "{end:?}");
         }
         end
     }

@@ -412,7 +412,7 @@ impl Guard {
         });
         // The codec refuses those beyond the bound one by one, and so they are gone from here: unless the client doesn't
         // even read that.
-        let most = 2 * self.config.streams as usize + 100;
+        let most = 2 * self.config.streams as usize + 1_000;
         if self.streams.len() <= most { Ok(()) } else { Err(Reason::Streams) }
     }
 

@@ -103,7 +103,6 @@ fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
         .max_send_buf_size(usize::try_from(config.send_buffer.0).unwrap_or(usize::MAX))
         .max_header_list_size(u32::try_from(head(limits)).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(config.resets.burst as usize)
-        .max_local_error_reset_streams(config.mistakes.burst as usize)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
     builder
