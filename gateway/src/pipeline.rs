@@ -15,9 +15,8 @@ use crate::{
     coding::Slots,
     idempotency::Records,
     layers::{
-        Request, Response, action, addresses, authenticate, authorise, compress, concurrency, cors, deadline,
-        decompress, farewell, idempotency, limits, load_shed, observe, panic_guard, rate_limit, request_id, rescue,
-        route_match, security_headers,
+        Request, Response, action, addresses, authenticate, authorise, compress, concurrency, cors, deadline, decompress, farewell, idempotency, limits, load_shed, observe,
+        panic_guard, rate_limit, request_id, rescue, route_match, security_headers, unreadable,
     },
     metrics::RouteMetrics,
     overload,
@@ -57,7 +56,7 @@ pub fn pipeline(
     let unmatched = Arc::new(RouteMetrics::new(observe::UNMATCHED));
     let bound = edge.limits.in_flight.div_ceil(around.cores);
     let table = Arc::new(snapshot.table.map(&|route| Arc::new(Local(Arc::clone(route)))));
-    let compression = edge.compression.clone().map(Arc::new);
+    let compression = edge.compression.clone().map(|config| Arc::new((config, around.compressing.clone())));
     let policies = || snapshot.routes.iter().map(|listed| &listed.route.policy);
     let cors_differs = policies().any(|policy| !matches!(policy.cors, cors::OfRoute::Inherited));
     let https = snapshot.tls.iter().any(Option::is_some);
@@ -81,6 +80,8 @@ pub fn pipeline(
         .layer(rescue::Layer)
         // Around all that could panic and still be told to the client.
         .layer(panic_guard::Layer)
+        // What is no request has been named, counted and logged by now; nothing below could make anything of it.
+        .layer(unreadable::Layer)
         // Who may not call from where they are is refused first.
         .layer(addresses::Layer::Given(edge.addresses.clone()))
         // Who sends too much is refused before anything is spent on it.
@@ -96,7 +97,7 @@ pub fn pipeline(
         // The route may be for some networks only.
         .layer(addresses::Layer::OfRoute)
         // Outside of all that keeps answers, for clients that take them in other forms; inside of what leaves out HEAD's body.
-        .layer(compress::Layer { config: compression, slots: around.compressing.clone() })
+        .layer(compress::Layer(compression))
         // The route says how large a body may be; nothing has been read of it yet.
         .layer(limits::Layer(Arc::clone(&edge.limits)))
         // From here on something may wait.

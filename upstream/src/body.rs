@@ -48,6 +48,7 @@ enum Inner {
     Empty,
     Full(Option<Bytes>),
     Incoming(hyper::body::Incoming),
+    Request(::http1::server::RequestBody),
     Http1(http1::ResponseBody),
     Http2(http2::ResponseBody),
     Boxed(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>),
@@ -145,6 +146,12 @@ impl From<hyper::body::Incoming> for Body {
     }
 }
 
+impl From<::http1::server::RequestBody> for Body {
+    fn from(body: ::http1::server::RequestBody) -> Self {
+        if http_body::Body::size_hint(&body).exact() == Some(0) { Self::empty() } else { Self(Inner::Request(body), None) }
+    }
+}
+
 impl From<http1::ResponseBody> for Body {
     fn from(body: http1::ResponseBody) -> Self {
         Self(Inner::Http1(body), None)
@@ -200,6 +207,7 @@ impl Inner {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Incoming(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+            Self::Request(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
             Self::Http1(body) => Pin::new(body).poll_frame(context),
             Self::Http2(body) => Pin::new(body).poll_frame(context),
             Self::Boxed(body) => body.as_mut().poll_frame(context),
@@ -211,6 +219,7 @@ impl Inner {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_none(),
             Self::Incoming(body) => body.is_end_stream(),
+            Self::Request(body) => body.is_end_stream(),
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
             Self::Boxed(body) => body.is_end_stream(),
@@ -222,6 +231,7 @@ impl Inner {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Self::Incoming(body) => body.size_hint(),
+            Self::Request(body) => body.size_hint(),
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
             Self::Boxed(body) => body.size_hint(),

@@ -110,9 +110,14 @@ impl Config {
             coded(response.headers_mut(), level);
             return response;
         }
-        if let Some(bytes) = response.body().bytes().and_then(|bytes| at_once(bytes, level)) {
-            coded(response.headers_mut(), level);
-            return response.map(|_| Body::from(bytes));
+        if let Some(plain) = response.body().bytes()
+            && let Some(bytes) = at_once(plain, level)
+        {
+            if bytes.len() < plain.len() || forced {
+                coded(response.headers_mut(), level);
+                *response.body_mut() = bytes.into();
+            }
+            return response;
         }
         let Some(slot) = slots.take() else { return response };
         let (mut parts, body) = response.into_parts();
@@ -222,12 +227,9 @@ fn strengthen(headers: &mut HeaderMap) {
     }
 }
 
+/// A core's own: each answer counts a reference to it. None: nothing is compressed.
 #[derive(Clone)]
-pub struct Layer {
-    /// A copy for one core: each answer counts a reference to it.
-    pub config: Option<Arc<Config>>,
-    pub slots: Slots,
-}
+pub struct Layer(pub Option<Arc<(Config, Slots)>>);
 
 #[derive(Clone)]
 pub struct Compress<S> {
@@ -266,11 +268,11 @@ where
 impl Layer {
     /// What is to become of the answer. None: nothing.
     fn wish(&self, request: &mut Request) -> Result<Option<Wish>, Error> {
-        let Some(config) = &self.config else { return Ok(None) };
+        let Some(core) = &self.0 else { return Ok(None) };
         if !RequestContext::of(request)?.route()?.policy.compression {
             return Ok(None);
         }
-        let accepted = negotiate(request.headers(), &config.algorithms);
+        let accepted = negotiate(request.headers(), &core.0.algorithms);
         if accepted == Accepted::Nothing {
             let detail = "the answer can't be had in any coding that `Accept-Encoding` takes";
             return Err(Error::new(ErrorKind::NotAcceptable, detail));
@@ -279,15 +281,14 @@ impl Layer {
             strengthen(request.headers_mut());
         }
         let head = request.method() == Method::HEAD;
-        Ok(Some(Wish { config: Arc::clone(config), accepted, head, slots: self.slots.clone() }))
+        Ok(Some(Wish { core: Arc::clone(core), accepted, head }))
     }
 }
 
 struct Wish {
-    config: Arc<Config>,
+    core: Arc<(Config, Slots)>,
     accepted: Accepted,
     head: bool,
-    slots: Slots,
 }
 
 pin_project! {
@@ -308,7 +309,7 @@ where
         let this = self.project();
         let response = ready!(this.inner.poll(context))?;
         Poll::Ready(Ok(match this.wish.take() {
-            Some(Wish { config, accepted, head, slots }) => config.apply(response, accepted, head, &slots),
+            Some(Wish { core, accepted, head }) => core.0.apply(response, accepted, head, &core.1),
             None => response,
         }))
     }

@@ -23,6 +23,7 @@ pub mod request_id;
 pub mod rescue;
 pub mod route_match;
 pub mod security_headers;
+pub mod unreadable;
 
 use std::future::{Ready, ready};
 

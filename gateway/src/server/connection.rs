@@ -1,26 +1,20 @@
 //! One client connection: within TLS or plain, HTTP/1.1 or HTTP/2, told apart by ALPN or by its first bytes.
 
-use std::{
-    convert::Infallible,
-    future::poll_fn,
-    io,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{convert::Infallible, future::poll_fn, io, sync::Arc, task::Poll, time::Duration};
 
 use hyper::{body::Incoming, service::Service};
 use tokio::{
     net::TcpStream,
     time::{Instant, sleep, timeout_at},
 };
+use upstream::BoxError;
 
 use super::{
+    activity::{Activity, Watched},
     http1, http2,
     open::Open,
     stream::Stream,
-    watchdog::{Activity, HEAD, Watched},
+    watchdog::HEAD,
 };
 use crate::{
     config::Limits,
@@ -42,8 +36,9 @@ pub struct Taken {
 /// affair: it went away, or spoke no HTTP.
 pub async fn serve<S>(taken: Taken, service: impl FnOnce(Option<Arc<ClientCertificate>>) -> S)
 where
-    S: Service<http::Request<Incoming>, Response = Response, Error = Infallible> + Send,
-    S::Future: Send + 'static,
+    S: Service<http::Request<Incoming>, Response = Response, Error = Infallible> + http1::Requests,
+    S: Send + Sync,
+    <S as Service<http::Request<Incoming>>>::Future: Send + 'static,
 {
     let Taken { socket, open, activity, limits, tls } = taken;
     // Answers are written whole; waiting for more to send only delays them.
@@ -57,9 +52,9 @@ where
     let watched = Watched { socket, activity: Arc::clone(&activity), _open: open };
     let served = if is_http2 {
         // Boxed, as the handshake is: connections that need neither stay small.
-        Box::pin(http2::serve(watched, service, &activity, &limits)).await
+        Box::pin(http2::serve(watched, service, &activity, &limits)).await.map_err(BoxError::from)
     } else {
-        http1::serve(watched, service, &activity, &limits).await
+        http1::serve(watched, service, &limits).await.map_err(BoxError::from)
     };
     if let Err(error) = served {
         tracing::debug!(%error, "connection ended");
@@ -94,20 +89,6 @@ async fn begin(socket: TcpStream, tls: Option<(Arc<Terminator>, Handshakes)>) ->
 pub(super) fn head(limits: &Limits) -> usize {
     const SLACK: u64 = 8 << 10;
     usize::try_from(limits.headers.0.saturating_mul(2) + limits.uri.0 + SLACK).unwrap_or(usize::MAX)
-}
-
-/// Runs a connection to its end, which begins with the drain.
-pub(super) async fn drive<C: Future>(connection: C, finish: impl Fn(Pin<&mut C>), activity: &Activity) -> C::Output {
-    let mut connection = pin!(connection);
-    let mut finishing = false;
-    poll_fn(|context| {
-        if !finishing && activity.is_draining(context) {
-            finishing = true;
-            finish(connection.as_mut());
-        }
-        connection.as_mut().poll(context)
-    })
-    .await
 }
 
 /// Ends when the drain has begun and a request that was on its way would be here. Who has not begun one is not waited for.

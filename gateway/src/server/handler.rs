@@ -7,15 +7,17 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use ::http1::server::{Phase, Refusal, RequestBody, Verdict};
+use http::header::CONTENT_TYPE;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use pin_project_lite::pin_project;
 use tower::Service;
 use upstream::{Body, Client};
 
-use super::{Shared, watchdog::Activity};
+use super::{Shared, activity::Activity};
 use crate::{
-    layers::{Request, Response, request_id::Peer},
+    layers::{Request, Response, request_id::Peer, unreadable},
     overload,
     snapshot::Snapshot,
     worker::Worker,
@@ -98,6 +100,21 @@ pub struct Requests<P, B> {
     pub activity: Arc<Activity>,
 }
 
+impl<P, B> Requests<P, B>
+where
+    P: Service<Request, Response = Response, Error = Infallible>,
+    B: Fn(&Snapshot, &Arc<Worker>) -> P,
+{
+    fn answer(&self, mut request: Request) -> P::Future {
+        if self.handler.overload.closes_connections() {
+            self.activity.finish();
+        }
+        request.extensions_mut().insert(self.peer.clone());
+        self.handler.call(request)
+    }
+}
+
+/// HTTP/2.
 impl<P, B> hyper::service::Service<http::Request<Incoming>> for Requests<P, B>
 where
     P: Service<Request, Response = Response, Error = Infallible>,
@@ -105,21 +122,46 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Answering<P::Future>;
+    type Future = P::Future;
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
-        self.activity.request();
-        if self.handler.overload.closes_connections() {
-            self.activity.finish();
-        }
-        let mut request = request.map(Body::from);
-        request.extensions_mut().insert(self.peer.clone());
-        Answering { inner: self.handler.call(request), activity: Arc::clone(&self.activity) }
+        self.answer(request.map(Body::from))
+    }
+}
+
+/// HTTP/1.1.
+impl<P, B> ::http1::server::Service for Requests<P, B>
+where
+    P: Service<Request, Response = Response, Error = Infallible>,
+    B: Fn(&Snapshot, &Arc<Worker>) -> P,
+{
+    type Body = Body;
+    type Future = Answering<P::Future>;
+
+    fn call(&self, request: http::Request<RequestBody>) -> Self::Future {
+        Answering { inner: self.answer(request.map(Body::from)), activity: Arc::clone(&self.activity) }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Self::Future {
+        let request = unreadable::request(refusal);
+        Answering { inner: self.answer(request), activity: Arc::clone(&self.activity) }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.activity.enter(phase.into());
+    }
+
+    fn verdict(&self, context: &mut Context<'_>) -> Verdict {
+        self.activity.verdict(context)
+    }
+
+    fn is_draining(&self) -> bool {
+        self.activity.is_finishing()
     }
 }
 
 pin_project! {
-    /// Notes when the answer begins.
+    /// Notes what kind of answer it is.
     pub struct Answering<F> {
         #[pin]
         inner: F,
@@ -127,13 +169,15 @@ pin_project! {
     }
 }
 
-impl<F: Future> Future for Answering<F> {
-    type Output = F::Output;
+impl<F: Future<Output = Result<Response, Infallible>>> Future for Answering<F> {
+    type Output = Response;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response> {
         let this = self.project();
-        let answer = ready!(this.inner.poll(context));
-        this.activity.answered();
-        Poll::Ready(answer)
+        let Ok(response) = ready!(this.inner.poll(context));
+        if response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
+            this.activity.streams();
+        }
+        Poll::Ready(response)
     }
 }

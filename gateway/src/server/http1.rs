@@ -1,31 +1,35 @@
-//! HTTP/1.1, served by hyper.
+//! HTTP/1.1, served by our own codec.
 
-use std::convert::Infallible;
+use std::io;
 
-use hyper::{body::Incoming, server::conn::http1, service::Service};
-use hyper_util::rt::TokioIo;
-
-use super::{
-    connection::{drive, head},
-    watchdog::{Activity, Watched},
+use ::http1::{
+    field,
+    request::Limits as Head,
+    server::{Service, serve as drive},
 };
-use crate::{config::Limits, layers::Response};
+use upstream::Body;
+
+use super::activity::Watched;
+use crate::config::{Limits, Size};
+
+/// What answers the requests of a connection.
+pub trait Requests: Service<Body = Body, Future: Send> {}
+
+impl<S: Service<Body = Body, Future: Send>> Requests for S {}
 
 /// Serves one connection.
 ///
 /// # Errors
 /// How the connection broke.
-pub async fn serve<S>(io: Watched, service: S, activity: &Activity, limits: &Limits) -> hyper::Result<()>
-where
-    S: Service<http::Request<Incoming>, Response = Response, Error = Infallible> + Send,
-    S::Future: Send + 'static,
-{
-    // The watchdog keeps the time of heads, for less than hyper's timer a request.
-    let connection = http1::Builder::new()
-        .header_read_timeout(None)
-        .half_close(false)
-        .max_buf_size(head(limits))
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
-    drive(connection, |connection| connection.graceful_shutdown(), activity).await
+pub async fn serve(io: Watched, service: impl Requests, limits: &Limits) -> io::Result<()> {
+    drive(io, &service, &head(limits)).await
+}
+
+/// What the codec refuses at once. The layer `limits` asks again, by what is configured then.
+fn head(limits: &Limits) -> Head {
+    let bytes = |size: Size| usize::try_from(size.0).unwrap_or(usize::MAX);
+    let fields = field::Limits { total: bytes(limits.headers), count: limits.header_count, one: bytes(limits.header) };
+    // A target may be absolute: scheme and authority come on top of path and query.
+    const AUTHORITY: usize = 300;
+    Head { target: bytes(limits.uri) + AUTHORITY, fields }
 }

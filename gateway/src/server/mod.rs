@@ -1,6 +1,7 @@
 //! The data plane: a thread with a single-threaded runtime for each core, each with its own listeners (SO_REUSEPORT), its
 //! own pipeline and its own connections to upstreams. On a request's way cores share only what must be shared.
 
+mod activity;
 mod admission;
 mod bind;
 mod connection;

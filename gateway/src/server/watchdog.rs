@@ -1,72 +1,76 @@
-//! Closes connections whose clients take too long: to send a request's head, or to send another request.
+//! Ends connections whose clients take too long: over a request's head, over its body, over an answer, or over beginning
+//! another request.
 //!
 //! A timer for each request would cost more than routing it. So a connection only notes what it is doing, by a clock that
 //! ticks once a second, and one task a core looks through them at each tick.
 
 use std::{
-    io,
-    pin::Pin,
+    collections::VecDeque,
     sync::{
         Arc,
-        atomic::{
-            AtomicBool, AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    task::AbortHandle,
-};
+use tokio::task::AbortHandle;
 
-use super::{open::Open, stream::Stream};
+use super::activity::{Activity, Phase};
+use crate::config::Limits;
 
-/// How long a client may take to send a request's head.
+/// How long a client may take to make a beginning: TLS, or telling which HTTP it speaks.
 pub const HEAD: Duration = Duration::from_secs(10);
 /// How long a connection may stay without a byte in either direction. Longer than a proxied stream may be silent, which is
 /// 300 s: the stream's own limit ends it first.
-const IDLE: Duration = Duration::from_secs(310);
+const SILENCE: u64 = 310;
+/// How many ticks a connection has to end by itself. Longer than it lingers for the client to read why.
+const GRACE: u64 = 5;
 
 /// The connections of a core.
 #[derive(Default)]
 pub struct Watchdog {
     clock: Arc<AtomicU64>,
-    watched: Mutex<Vec<(Arc<Activity>, AbortHandle)>>,
+    watched: Mutex<Vec<Watch>>,
 }
 
-/// What a connection is doing (in the lowest two bits) and since which tick (above them).
-pub struct Activity {
-    clock: Arc<AtomicU64>,
-    state: AtomicU64,
-    draining: AtomicBool,
-    connection: AtomicWaker,
+struct Watch {
+    activity: Arc<Activity>,
+    connection: AbortHandle,
+    sight: Sight,
 }
 
-/// A request's head is being read.
-const HEADING: u64 = 0;
-/// A request is being answered.
-const BUSY: u64 = 1;
-/// The answer has begun; what comes in next is another head.
-const ANSWERED: u64 = 2;
-/// Many requests at once (HTTP/2): a head is no longer what a client can be slow with.
-const MULTIPLEXED: u64 = 3;
-const PHASES: u64 = 3;
+/// What was seen of a connection at earlier ticks.
+#[derive(Default)]
+struct Sight {
+    moved: u64,
+    /// The last tick at which bytes had passed.
+    moved_at: u64,
+    /// Bytes that passed in each of the last ticks, while the client was waited for.
+    rate: VecDeque<u64>,
+    /// When it was told that the client took too long.
+    expired: Option<u64>,
+}
+
+/// What is to be done about a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Measure {
+    Leave,
+    /// It ends in order, and tells the client where there is something to tell.
+    Expire,
+    /// There is nobody to be told.
+    Cut,
+}
 
 impl Watchdog {
-    /// Notes for a new connection, which has 10 s for its first request.
-    pub fn activity(&self) -> Arc<Activity> {
-        let clock = Arc::clone(&self.clock);
-        let state = AtomicU64::new(clock.load(Relaxed) << 2 | HEADING);
-        Arc::new(Activity { clock, state, draining: AtomicBool::new(false), connection: AtomicWaker::new() })
+    /// Notes for a new connection, whose first head is due.
+    pub fn activity(&self, limits: &Arc<Limits>) -> Arc<Activity> {
+        Arc::new(Activity::new(Arc::clone(&self.clock), Arc::clone(limits)))
     }
 
     pub fn watch(&self, activity: Arc<Activity>, connection: AbortHandle) {
-        self.watched.lock().push((activity, connection));
+        let sight = Sight { moved_at: self.clock.load(Relaxed), ..Sight::default() };
+        self.watched.lock().push(Watch { activity, connection, sight });
     }
 
     /// Looks after the connections for as long as the core runs.
@@ -80,126 +84,75 @@ impl Watchdog {
 
     /// Tells every connection to finish what it is doing and close.
     pub fn drain(&self) {
-        for (activity, _) in &*self.watched.lock() {
-            activity.finish();
+        for watch in &*self.watched.lock() {
+            watch.activity.finish();
         }
     }
 
     fn tick(&self) {
         let now = self.clock.fetch_add(1, Relaxed) + 1;
-        self.watched.lock().retain(|(activity, connection)| {
-            if activity.overdue(now) {
-                connection.abort();
+        self.watched.lock().retain_mut(|Watch { activity, connection, sight }| {
+            if connection.is_finished() {
+                return false;
             }
-            !connection.is_finished()
+            match sight.judge(activity, now) {
+                Measure::Leave => {}
+                Measure::Expire => activity.expire(),
+                Measure::Cut => connection.abort(),
+            }
+            true
         });
     }
 }
 
-impl Activity {
-    /// A request's head is complete.
-    pub fn request(&self) {
-        self.step(|phase| if phase == MULTIPLEXED { MULTIPLEXED } else { BUSY });
-    }
-
-    /// The connection is to end when what is under way on it is answered.
-    pub fn finish(&self) {
-        self.draining.store(true, Release);
-        self.connection.wake();
-    }
-
-    /// Its answer begins.
-    pub fn answered(&self) {
-        self.step(|phase| if phase == BUSY { ANSWERED } else { phase });
-    }
-
-    pub fn multiplexed(&self) {
-        self.step(|_| MULTIPLEXED);
-    }
-
-    /// Whether to finish and close; wakes the task when that changes.
-    pub fn is_draining(&self, context: &mut Context<'_>) -> bool {
-        self.connection.register(context.waker());
-        self.draining.load(Acquire)
-    }
-
-    fn received(&self) {
-        // A head's time runs from its first byte.
-        if self.phase() != HEADING {
-            self.step(|phase| if phase == ANSWERED { HEADING } else { phase });
+impl Sight {
+    /// Looks at a connection; once at each tick.
+    fn judge(&mut self, activity: &Activity, now: u64) -> Measure {
+        let moved = activity.moved();
+        let bytes = moved.wrapping_sub(self.moved);
+        self.moved = moved;
+        if bytes > 0 {
+            self.moved_at = now;
         }
-    }
-
-    /// Also while the next head waits behind an answer that is still going out, its time doesn't run.
-    fn sent(&self) {
-        self.step(|phase| phase);
-    }
-
-    fn phase(&self) -> u64 {
-        self.state.load(Relaxed) & PHASES
-    }
-
-    fn step(&self, next: impl FnOnce(u64) -> u64) {
-        // Only the connection's own task writes: load and store need not be one.
-        self.state.store(self.clock.load(Relaxed) << 2 | next(self.phase()), Relaxed);
-    }
-
-    fn overdue(&self, now: u64) -> bool {
-        let allowed = if self.phase() == HEADING { HEAD } else { IDLE };
-        // The note may have been made right before a tick.
-        now.saturating_sub(self.state.load(Relaxed) >> 2) > allowed.as_secs()
-    }
-}
-
-/// A client's connection that notes when bytes pass.
-pub struct Watched {
-    pub socket: Stream,
-    pub activity: Arc<Activity>,
-    pub _open: Open,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let result = ready!(Pin::new(&mut self.socket).poll_read(context, buffer));
-        if buffer.filled().len() > before {
-            self.activity.received();
+        let (phase, since) = activity.phase();
+        // What was noted may have been noted right before a tick.
+        let longer = |since: u64, allowed: u64| now.saturating_sub(since) > allowed;
+        if let Some(expired) = self.expired {
+            let is_stuck = phase != Phase::Busy && longer(expired, GRACE) || longer(self.moved_at, SILENCE);
+            return if is_stuck { Measure::Cut } else { Measure::Leave };
         }
-        Poll::Ready(result)
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.socket).poll_write(context, bytes));
-        self.activity.sent();
-        Poll::Ready(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.socket).poll_write_vectored(context, bytes));
-        self.activity.sent();
-        Poll::Ready(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        let patience = activity.patience();
+        let is_slow = match phase {
+            Phase::Receiving | Phase::Sending => self.is_slow(bytes, patience.rate.0, patience.over.as_secs()),
+            Phase::Idle | Phase::Head | Phase::Busy | Phase::Multiplexed => {
+                self.rate = VecDeque::new();
+                false
+            }
+        };
+        let measure = match phase {
+            Phase::Head if longer(since, patience.head.as_secs()) => Measure::Expire,
+            Phase::Idle if longer(since, patience.idle.as_secs()) => Measure::Expire,
+            Phase::Receiving if is_slow || longer(activity.begun(), patience.request.as_secs()) => Measure::Expire,
+            Phase::Sending if is_slow && !activity.is_stream() => Measure::Cut,
+            Phase::Busy | Phase::Sending | Phase::Multiplexed if longer(self.moved_at, SILENCE) => Measure::Cut,
+            _ => Measure::Leave,
+        };
+        if measure == Measure::Expire {
+            self.expired = Some(now);
+        }
+        measure
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
+    /// Whether fewer bytes pass than `rate` a second over so many ticks.
+    fn is_slow(&mut self, bytes: u64, rate: u64, over: u64) -> bool {
+        // The first tick is not a whole second of waiting.
+        let whole = usize::try_from(over).unwrap_or(usize::MAX).saturating_add(1);
+        self.rate.push_back(bytes);
+        while self.rate.len() > whole {
+            self.rate.pop_front();
+        }
+        let passed: u64 = self.rate.iter().skip(1).sum();
+        self.rate.len() == whole && passed < rate * over
     }
 }
 
@@ -207,41 +160,92 @@ impl AsyncWrite for Watched {
 mod tests {
     use super::*;
 
-    fn after(watchdog: &Watchdog, ticks: u64) -> u64 {
-        watchdog.clock.fetch_add(ticks, Relaxed) + ticks
+    /// A connection's notes, what was seen of it, and the clock.
+    struct Scene {
+        watchdog: Watchdog,
+        activity: Arc<Activity>,
+        sight: Sight,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let watchdog = Watchdog::default();
+            let activity = watchdog.activity(&Arc::default());
+            Self { watchdog, activity, sight: Sight::default() }
+        }
+
+        /// Seconds until it is more than left alone, with so many bytes passing in each; none within so many.
+        fn until_ended(&mut self, bytes: usize, within: u64) -> Option<(u64, Measure)> {
+            (1..=within).find_map(|second| {
+                self.activity.moves(bytes);
+                let now = self.watchdog.clock.fetch_add(1, Relaxed) + 1;
+                let measure = self.sight.judge(&self.activity, now);
+                (measure != Measure::Leave).then_some((second, measure))
+            })
+        }
     }
 
     #[test]
     fn a_head_has_ten_seconds_however_its_bytes_drip() {
-        let watchdog = Watchdog::default();
-        let activity = watchdog.activity();
-        let now = after(&watchdog, 10);
-        activity.received();
-        assert!(!activity.overdue(now));
-        assert!(activity.overdue(after(&watchdog, 1)));
+        let mut scene = Scene::new();
+        assert_eq!(scene.until_ended(1, 60), Some((11, Measure::Expire)));
     }
 
     #[test]
-    fn an_answer_may_take_its_time_and_a_second_head_has_its_own() {
-        let watchdog = Watchdog::default();
-        let activity = watchdog.activity();
-        activity.received();
-        activity.request();
-        assert!(!activity.overdue(after(&watchdog, 300)));
-        activity.answered();
-        activity.sent();
-        assert!(!activity.overdue(after(&watchdog, 100)), "idle between requests");
-        activity.received();
-        assert!(!activity.overdue(after(&watchdog, 10)));
-        assert!(activity.overdue(after(&watchdog, 1)));
+    fn an_answer_may_take_its_time_and_the_next_request_too() {
+        let mut scene = Scene::new();
+        scene.activity.enter(Phase::Busy);
+        assert_eq!(scene.until_ended(0, 300), None);
+        scene.activity.enter(Phase::Idle);
+        assert_eq!(scene.until_ended(0, 180), None);
+        scene.activity.enter(Phase::Head);
+        assert_eq!(scene.until_ended(1, 10), None);
+        scene.activity.enter(Phase::Idle);
+        assert_eq!(scene.until_ended(0, 300), Some((181, Measure::Expire)));
+    }
+
+    #[test]
+    fn a_body_or_an_answer_of_less_than_a_kibibyte_a_second_ends_after_ten() {
+        for (phase, measure) in [(Phase::Receiving, Measure::Expire), (Phase::Sending, Measure::Cut)] {
+            for bytes in [0, 1, 1023] {
+                let mut scene = Scene::new();
+                scene.activity.enter(phase);
+                assert_eq!(scene.until_ended(bytes, 60), Some((11, measure)), "{phase:?} {bytes}");
+            }
+            let mut scene = Scene::new();
+            scene.activity.enter(phase);
+            assert_eq!(scene.until_ended(1024, 55), None, "{phase:?}");
+            assert_eq!(scene.until_ended(100, 60).map(|end| end.0 <= 10), Some(true), "it was fast before");
+        }
+    }
+
+    #[test]
+    fn a_whole_request_has_a_minute() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.until_ended(1, 9), None);
+        scene.activity.enter(Phase::Receiving);
+        assert_eq!(scene.until_ended(100_000, 100), Some((52, Measure::Expire)));
+    }
+
+    #[test]
+    fn a_stream_of_events_may_be_taken_slowly() {
+        let mut scene = Scene::new();
+        scene.activity.streams();
+        scene.activity.enter(Phase::Sending);
+        assert_eq!(scene.until_ended(0, 400), Some((311, Measure::Cut)), "but not never");
+    }
+
+    #[test]
+    fn whoever_is_told_and_stays_is_cut() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.until_ended(0, 60), Some((11, Measure::Expire)));
+        assert_eq!(scene.until_ended(0, 60), Some((6, Measure::Cut)));
     }
 
     #[test]
     fn a_connection_without_a_byte_ends() {
-        let watchdog = Watchdog::default();
-        let activity = watchdog.activity();
-        activity.multiplexed();
-        assert!(!activity.overdue(after(&watchdog, 310)));
-        assert!(activity.overdue(after(&watchdog, 1)));
+        let mut scene = Scene::new();
+        scene.activity.multiplexed();
+        assert_eq!(scene.until_ended(0, 400), Some((311, Measure::Cut)));
     }
 }

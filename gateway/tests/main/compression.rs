@@ -13,7 +13,10 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
@@ -211,13 +214,16 @@ async fn a_stream_is_not_held_back() {
 
 #[tokio::test]
 async fn a_body_that_breaks_off_does_not_look_whole() {
-    let web = serve(|_| async {
-        let frames = [Ok(Frame::data(Bytes::from("x".repeat(LONG)))), Err("broken")];
-        let mut response = Response::new(Body::new(StreamBody::new(tokio_stream::iter(frames))));
-        response.headers_mut().insert("content-type", HeaderValue::from_static("text/plain"));
-        response
-    })
-    .await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let web = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
+            let chunk = format!("{:x}\r\n{}\r\n", LONG, "x".repeat(LONG));
+            _ = socket.read(&mut [0; 4096]).await;
+            _ = socket.write_all((head.to_owned() + &chunk).as_bytes()).await;
+        }
+    });
     let gateway = Running::start(&passing_on(web)).await;
     let io = TokioIo::new(TcpStream::connect(gateway.address).await.unwrap());
     let (mut client, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();

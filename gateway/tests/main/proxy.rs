@@ -29,7 +29,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use upstream::{Protocol, Upstream};
 
-use crate::library::{self, Library};
+use crate::{
+    library::{self, Library},
+    running::{Running, passing_on},
+};
 
 /// Serves HTTP/1.1 and HTTP/2 by a function.
 pub async fn serve<F, R>(handler: F) -> SocketAddr
@@ -274,10 +277,10 @@ pub async fn websocket() -> SocketAddr {
 
 #[tokio::test]
 async fn a_websocket_passes_both_ways_until_one_side_closes() {
-    let gateway = gateway(websocket().await, Protocol::Http1, json!("web")).await;
-    let stream = TcpStream::connect(gateway).await.unwrap();
+    let gateway = Running::start(&passing_on(websocket().await)).await;
+    let stream = TcpStream::connect(gateway.address).await.unwrap();
     let (mut socket, response) =
-        tokio_tungstenite::client_async(format!("ws://{gateway}/api/ws"), stream).await.unwrap();
+        tokio_tungstenite::client_async(format!("ws://{}/ws", gateway.address), stream).await.unwrap();
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     for text in ["one", "two"] {
         socket.send(Message::text(text)).await.unwrap();
@@ -286,16 +289,19 @@ async fn a_websocket_passes_both_ways_until_one_side_closes() {
     socket.close(None).await.unwrap();
     let end = tokio::time::timeout(Duration::from_secs(5), async { while let Some(Ok(_)) = socket.next().await {} });
     end.await.unwrap();
+    gateway.stop().await;
 }
 
 #[tokio::test]
 async fn a_silent_websocket_is_closed() {
-    let config = json!({"upstream": "web", "idle_timeout": "300ms"});
-    let gateway = gateway(websocket().await, Protocol::Http1, config).await;
-    let stream = TcpStream::connect(gateway).await.unwrap();
-    let (mut socket, _) = tokio_tungstenite::client_async(format!("ws://{gateway}/api/ws"), stream).await.unwrap();
+    let config = passing_on(websocket().await).replace("proxy: echo", "proxy: {upstream: echo, idle_timeout: 300ms}");
+    let gateway = Running::start(&config).await;
+    let stream = TcpStream::connect(gateway.address).await.unwrap();
+    let (mut socket, _) =
+        tokio_tungstenite::client_async(format!("ws://{}/ws", gateway.address), stream).await.unwrap();
     let end = tokio::time::timeout(Duration::from_secs(5), async { while let Some(Ok(_)) = socket.next().await {} });
     end.await.unwrap();
+    gateway.stop().await;
 }
 
 #[tokio::test]

@@ -13,8 +13,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Response, header};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
+use http1::upgrade::OnUpgrade;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
     time::Instant,
@@ -60,20 +59,19 @@ impl Request {
         if !has_token(response.headers(), &header::UPGRADE, "websocket") {
             return Err(invalid("101 to another protocol than websocket"));
         }
-        let Some(upstream) = response.extensions_mut().remove::<http1::upgrade::OnUpgrade>() else {
+        let Some(upstream) = response.extensions_mut().remove::<OnUpgrade>() else {
             return Err(invalid("101 without a connection"));
         };
         let tunnel = outcome.tunnel();
         // The task lives as long as the two connections, which the timeout bounds.
         tokio::spawn(async move {
             // The service's end is there already.
-            match tokio::time::timeout(idle, async { (self.downstream.await, upstream.await) }).await {
-                Ok((Ok(downstream), Ok(upstream))) => {
-                    let ended = relay(TokioIo::new(downstream), upstream, idle, Some(&tunnel)).await;
+            match tokio::time::timeout(idle, async { tokio::try_join!(self.downstream, upstream) }).await {
+                Ok(Ok((downstream, upstream))) => {
+                    let ended = relay(downstream, upstream, idle, Some(&tunnel)).await;
                     tracing::debug!(?ended, "a websocket ended");
                 }
-                Ok((Err(error), _)) => tracing::debug!(%error, "an upgrade failed"),
-                Ok((_, Err(error))) => tracing::debug!(%error, "an upgrade failed"),
+                Ok(Err(error)) => tracing::debug!(%error, "an upgrade failed"),
                 Err(_) => tracing::debug!("an upgrade took too long"),
             }
         });
