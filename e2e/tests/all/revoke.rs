@@ -49,7 +49,8 @@ async fn what_an_operator_revokes_is_refused() {
     with_new.get("/cart").await.expect(200);
 
     let (ada, bob) = (system.customer("ada@example.com").await, system.customer("bob@example.com").await);
-    let of = async |client: &Client| client.get("/session").await.expect(200).json()["subject"].as_str().unwrap().to_owned();
+    let of =
+        async |client: &Client| client.get("/session").await.expect(200).json()["subject"].as_str().unwrap().to_owned();
     let (ada_is, bob_is) = (of(&ada).await, of(&bob).await);
     let listed = system.ops().get("/sessions").await.expect(200).json();
     let session = listed["sessions"].as_array().unwrap().iter().find(|session| session["subject"] == ada_is.as_str());

@@ -56,13 +56,21 @@ impl Compiler<'_> {
                 return None;
             }
         };
-        let known = self.sources.previous.into_iter().flat_map(|previous| previous.tokens.issuers());
-        let same = |known: &&Arc<Issuer>| known.rules == *rules && known.document == read;
-        if let Some(known) = known.into_iter().find(same) {
+        let mut known = self.sources.previous.into_iter().flat_map(|previous| previous.tokens.issuers());
+        let known = known.find(|known| known.rules.issuer == rules.issuer);
+        if let Some(known) = known.filter(|known| known.rules == *rules && known.document == read) {
             return Some(Arc::clone(known));
         }
         match source(rules, read.as_deref()) {
-            Ok(source) => Some(Arc::new(Issuer::new(rules.clone(), read, source))),
+            Ok(source) => {
+                let keys_stay = |known: &&Arc<Issuer>| {
+                    rules.jwks_url.is_some()
+                        && known.rules.jwks_url == rules.jwks_url
+                        && known.rules.algorithms == rules.algorithms
+                };
+                known.filter(keys_stay).into_iter().for_each(|known| source.inherit(&known.source));
+                Some(Arc::new(Issuer::new(rules.clone(), read, source)))
+            }
             Err((member, message)) => {
                 self.fault(format!("{path}.{member}"), message);
                 None

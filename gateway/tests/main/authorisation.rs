@@ -1,11 +1,15 @@
 //! Who may do what: by scopes, claims and subjects, on each route; by which credentials; and what a refusal says.
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
 use crate::{
     issuer::{Answer, Key, Server, claims_with, key_set},
     running::{Running, echo},
+    tls::{Authority, Leaf, dial, put},
 };
 
 struct Site {
@@ -146,6 +150,61 @@ async fn a_credential_goes_on_only_where_the_route_says_so() {
         }
     }
     site.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_certificate_makes_its_holder_known_where_there_is_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    put(folder.path(), "a", &servers.leaf(&["a.test"]));
+    std::fs::write(folder.path().join("ca.pem"), clients.pem()).unwrap();
+    let keys = folder.path().join("keys.yaml");
+    let api_key = gateway::keys::new(&keys, "users/1", &["feed".to_owned()], None).unwrap();
+    let text = format!(
+        "listeners: [{{address: '127.0.0.1:0', tls: {{certificate: a.pem, key: a.key, client: {{ca: ca.pem, mode: optional}}}}}}]\n\
+         access_log: false\n\
+         authentication: {{api_keys: {{file: keys.yaml}}, mtls: {{subject_prefix: machines/, scopes: [feed]}}}}\n\
+         upstreams: {{echo: {{endpoints: ['{}']}}}}\n\
+         routes:\n- {{match: {{path: /feed}}, scopes: {{all: [feed]}}, proxy: echo}}\n\
+         - {{match: {{path: /keys}}, authenticate: required, credentials: api_key, proxy: echo}}\n",
+        echo().await,
+    );
+    std::fs::write(folder.path().join("gateway.yaml"), text).unwrap();
+    let gateway = Running::watching(&folder.path().join("gateway.yaml")).await;
+    let ask = async |shown: Option<&Leaf>, path: &str, headers: &[(&str, &str)]| {
+        let stream = dial(&gateway, servers.client(shown), "a.test").await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get(path).header("host", "a.test");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let response = sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+        let status = response.status();
+        let told: Value =
+            serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap_or_default();
+        (status, subject(&told))
+    };
+    let till = clients.leaf(&["till-7.test"]);
+    let known = Some("machines/till-7.test".to_owned());
+    assert_eq!(ask(Some(&till), "/feed", &[]).await, (StatusCode::OK, known.clone()));
+    assert_eq!(ask(Some(&till), "/feed", &[]).await, (StatusCode::OK, known));
+    assert_eq!(ask(None, "/feed", &[]).await.0, 401);
+    let key = [("x-api-key", api_key.as_str())];
+    assert_eq!(
+        ask(Some(&till), "/feed", &key).await,
+        (StatusCode::OK, Some("users/1".to_owned())),
+        "what is shown goes first"
+    );
+    assert_eq!(ask(Some(&till), "/feed", &[("x-api-key", "tk_a_b")]).await.0, 401);
+    assert_eq!(ask(Some(&till), "/keys", &[]).await.0, 401, "not every route takes one");
+    gateway.stop().await;
+}
+
+/// Whom the upstream was told of.
+fn subject(told: &Value) -> Option<String> {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let token = told["headers"]["turnpike-principal"].as_str()?;
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice::<Value>(&claims).ok()?["sub"].as_str().map(str::to_owned)
 }
 
 #[test]

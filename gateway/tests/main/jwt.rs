@@ -340,6 +340,35 @@ async fn keys_may_come_from_a_file_which_is_read_again_when_it_changes() {
 }
 
 #[tokio::test]
+async fn what_is_known_of_an_issuer_outlives_a_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.yaml");
+    let key = Key::ed("d");
+    let issuer = Server::start(Answer::Keys(key_set(&[&key]))).await;
+    let write = |more: &str| {
+        std::fs::write(&file, format!("{}{}{ROUTES}", crate::running::LISTENER, issuer.section(more))).unwrap();
+    };
+    write("");
+    let gateway = Running::watching(&file).await;
+    let token = key.sign(&claims());
+    assert!(accepted(&gateway, &token).await);
+    issuer.says(Answer::Status(500));
+    write(", required_claims: [iat]");
+    let generation = async |wanted: u64| {
+        eventually("the change is in force", BOUND, async || {
+            (gateway.ops("/config").await["generation"] == wanted).then_some(())
+        })
+        .await;
+    };
+    generation(2).await;
+    assert!(accepted(&gateway, &token).await, "by the keys that were known");
+    write(", required_claims: [tenant]");
+    generation(3).await;
+    assert!(!accepted(&gateway, &token).await, "what was verified by other rules counts no longer");
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_token_at_hand_ends_when_it_says() {
     let key = Key::ed("d");
     let issuer = Server::start(Answer::Keys(key_set(&[&key]))).await;

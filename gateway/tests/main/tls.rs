@@ -47,6 +47,11 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
+    /// Its own certificate.
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
     pub fn leaf(&self, names: &[&str]) -> Leaf {
         self.leaf_with(names, |_| ())
     }

@@ -1,9 +1,10 @@
 //! The signatures that are believed. What is symmetric, or none at all, has no name here and so can't be configured.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How a token is signed (RFC 7518, section 3.1; RFC 8037).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub enum Algorithm {
     RS256,
     RS384,

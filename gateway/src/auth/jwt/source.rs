@@ -113,6 +113,15 @@ impl Source {
         }
     }
 
+    /// Takes over the keys of a source that it takes the place of, as old as they are: those of an issuer that is away now
+    /// outlive a change of its other rules.
+    pub fn inherit(&self, previous: &Self) {
+        if let Some(held) = previous.held.load_full() {
+            self.held.store(Some(held));
+            self.status.lock().fetched = previous.status().fetched;
+        }
+    }
+
     /// Tells the sets apart: what was verified by one need not hold by the next.
     pub fn version(&self) -> u64 {
         self.version.load(Relaxed)
