@@ -67,9 +67,10 @@ impl<'a> Limiters<'a> {
         limits
     }
 
-    /// All that a route asks: what holds everywhere, and its own.
+    /// All that a route asks: what holds everywhere, and its own. One that it names itself is asked once, at its own cost.
     pub fn policies(&self, own: &[Limit]) -> Policies {
-        Policies::new(self.everywhere.iter().chain(own).cloned(), self.redis)
+        let named = |limit: &&Limit| own.iter().any(|own| Arc::ptr_eq(&own.limiter, &limit.limiter));
+        Policies::new(self.everywhere.iter().filter(|limit| !named(limit)).chain(own).cloned(), self.redis)
     }
 
     fn limiter(&mut self, place: String, name: &str, config: &Config) -> Arc<Limiter> {

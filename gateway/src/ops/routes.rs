@@ -30,6 +30,8 @@ pub async fn show(State(reloader): State<Arc<Reloader>>) -> Json<Value> {
             "timeout_ms": u64::try_from(route.policy.timeout.as_millis()).unwrap_or(u64::MAX),
             "body_limit": route.policy.body,
             "idempotency": route.policy.idempotency.is_some(),
+            "concurrency": route.policy.concurrency.iter().map(|limit| limit.config.key.to_string()).collect::<Vec<_>>(),
+            "addresses": route.policy.addresses.is_some(),
             "rate_limits": route.policy.rate_limits.iter().map(|limiter| &*limiter.name).collect::<Vec<_>>(),
         })
     });

@@ -117,6 +117,22 @@ async fn what_costs_more_uses_up_more() {
 }
 
 #[tokio::test]
+async fn a_route_may_say_what_it_costs_of_a_limit_that_holds_everywhere() {
+    let gateway = Running::start(
+        "rate_limit: {name: all, requests: 10, per: 1h, key: everyone}\n\
+         routes:\n\
+         - {match: {path: /cheap}, respond: {status: 200}}\n\
+         - match: {path: /dear}\n\
+         \x20 respond: {status: 200}\n\
+         \x20 rate_limit: {name: all, requests: 10, per: 1h, key: everyone, cost: 8}\n",
+    )
+    .await;
+    assert!(gateway.get("/cheap").await.header("ratelimit").starts_with("\"all\";r=9;"));
+    assert!(gateway.get("/dear").await.header("ratelimit").starts_with("\"all\";r=1;"), "asked once");
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn one_name_can_not_stand_for_two_limits() {
     let text = format!(
         "{}routes:\n\
