@@ -215,18 +215,24 @@ pub fn presented(headers: &HeaderMap) -> bool {
 }
 
 fn cookie(headers: &HeaderMap) -> Option<Id> {
-    value(headers).map(|value| digest(value.as_bytes()))
+    value(headers).map(digest)
 }
 
-fn value(headers: &HeaderMap) -> Option<&str> {
+fn value(headers: &HeaderMap) -> Option<&[u8]> {
     headers
         .get_all(header::COOKIE)
         .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, value)| *name == COOKIE && !value.is_empty())
+        // Other cookies may hold anything.
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .map(split)
+        .find(|(name, value)| *name == COOKIE.as_bytes() && !value.is_empty())
         .map(|(_, value)| value)
+}
+
+/// The name and value of one cookie, without the whitespace that servers make nothing of.
+pub fn split(pair: &[u8]) -> (&[u8], &[u8]) {
+    let name = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+    (pair[..name].trim_ascii(), pair.get(name + 1..).unwrap_or_default().trim_ascii())
 }
 
 fn set_cookie(value: &str, seconds: u64) -> Result<HeaderValue, Error> {
