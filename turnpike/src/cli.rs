@@ -61,6 +61,8 @@ pub enum Command {
     Revoke(Revoke),
     /// Simulated shoppers that browse, fill carts and order.
     Traffic(Traffic),
+    /// What gateways were asked for and how it went: slowest routes, top clients, errors over time.
+    Analytics(crate::analytics::Analytics),
     /// The bus: publish, queues, groups, tail, dead letters, clients.
     Bus(crate::bus::Bus),
 }

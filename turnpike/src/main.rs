@@ -1,5 +1,6 @@
 //! `turnpike`: every role of the system in one executable, a subcommand each.
 
+mod analytics;
 mod bus;
 mod check;
 mod cli;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Key(command) => key::main(command),
         Command::Revoke(options) => revoke::main(options),
         Command::Traffic(options) => traffic::main(options),
+        Command::Analytics(options) => analytics::main(options),
         Command::Bus(options) => return bus::main(options),
     };
     match done {

@@ -261,7 +261,8 @@ impl Routes {
         self.sort(sort, limit);
     }
 
-    fn sort(&mut self, sort: Sort, limit: usize) {
+    /// The greatest first, and so many.
+    pub fn sort(&mut self, sort: Sort, limit: usize) {
         let key = |route: &Route| match sort {
             Sort::Requests => route.requests as f64,
             Sort::Errors => route.errors as f64,
@@ -316,7 +317,8 @@ impl Clients {
         self.sort(limit);
     }
 
-    fn sort(&mut self, limit: usize) {
+    /// The greatest first, and so many.
+    pub fn sort(&mut self, limit: usize) {
         self.clients.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.client.cmp(&b.client)));
         if let Some(first) = self.clients.get(limit) {
             self.floor = self.floor.max(first.count);

@@ -14,13 +14,11 @@ mod tail;
 
 use std::{io, process::ExitCode};
 
-pub use args::{Bus, Way, duration};
+pub use args::{Bus, Output, Way, duration};
 pub use client::{Client, Draft};
+pub use screen::{Cell, Screen, Tone, shortened};
 
-use self::{
-    args::{Command, Output},
-    screen::Screen,
-};
+use self::args::Command;
 
 pub fn main(options: Bus) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

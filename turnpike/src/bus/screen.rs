@@ -46,6 +46,12 @@ impl Cell {
 
     /// The same, in this tone unless it is nothing.
     #[must_use]
+    /// Aligned as numbers are.
+    pub fn right(mut self) -> Self {
+        self.right = true;
+        self
+    }
+
     pub fn tone(mut self, tone: Tone) -> Self {
         if !matches!(self.text.as_str(), "0" | "-" | "") {
             self.tone = tone;
