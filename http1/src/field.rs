@@ -3,10 +3,10 @@
 //! A value is a slice of the buffer: it keeps the buffer alive and costs no copy. A name that the `http` crate knows costs
 //! nothing; any other is kept once a thread, as it was written, and then shared.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, ops::BitOr};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
     Error,
@@ -37,21 +37,69 @@ impl Default for Limits {
 /// # Errors
 /// The first rule that is broken, in the order of the bytes.
 pub fn parse(block: &Bytes, from: usize, limits: &Limits, lines: usize) -> Result<HeaderMap, Error> {
+    parse_seen(block, from, limits, lines).map(|(headers, _)| headers)
+}
+
+/// The same, with what the codec itself asks for: a look into the map costs more than all of this.
+pub(crate) fn parse_seen(
+    block: &Bytes,
+    from: usize,
+    limits: &Limits,
+    lines: usize,
+) -> Result<(HeaderMap, Seen), Error> {
     /// A proxy adds its own.
     const MORE: usize = 8;
     let mut headers = HeaderMap::with_capacity(lines.min(limits.count) + MORE);
-    read(block, from, limits, &mut headers)?;
-    Ok(headers)
+    let seen = read(block, from, limits, &mut headers)?;
+    Ok((headers, seen))
 }
 
-fn read(block: &Bytes, from: usize, limits: &Limits, headers: &mut HeaderMap) -> Result<(), Error> {
+/// Which of the fields are there that say how a message is to be handled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen(u8);
+
+impl Seen {
+    pub const CONTENT_LENGTH: Self = Self(1);
+    pub const TRANSFER_ENCODING: Self = Self(1 << 1);
+    pub const CONNECTION: Self = Self(1 << 2);
+    pub const UPGRADE: Self = Self(1 << 3);
+    pub const EXPECT: Self = Self(1 << 4);
+    pub const TE: Self = Self(1 << 5);
+
+    fn of(name: &HeaderName) -> Self {
+        match *name {
+            header::CONTENT_LENGTH => Self::CONTENT_LENGTH,
+            header::TRANSFER_ENCODING => Self::TRANSFER_ENCODING,
+            header::CONNECTION => Self::CONNECTION,
+            header::UPGRADE => Self::UPGRADE,
+            header::EXPECT => Self::EXPECT,
+            header::TE => Self::TE,
+            _ => Self::default(),
+        }
+    }
+
+    /// Whether any of these is there.
+    pub fn has(self, any: Self) -> bool {
+        self.0 & any.0 != 0
+    }
+}
+
+impl BitOr for Seen {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+fn read(block: &Bytes, from: usize, limits: &Limits, headers: &mut HeaderMap) -> Result<Seen, Error> {
     let bytes = &block[..];
-    let mut at = from;
+    let (mut at, mut all) = (from, Seen::default());
     let (mut count, mut total) = (0, 0);
     NAMES.with_borrow_mut(|names| {
         loop {
             match bytes.get(at..).unwrap_or_default() {
-                b"\r\n" => return Ok(()),
+                b"\r\n" => return Ok(all),
                 [b' ' | b'\t', ..] => return Err(Error::Folded),
                 _ => {}
             }
@@ -76,7 +124,8 @@ fn read(block: &Bytes, from: usize, limits: &Limits, headers: &mut HeaderMap) ->
             if count > limits.count {
                 return Err(Error::TooManyFields);
             }
-            let name = names.get(name)?;
+            let (name, seen) = names.get(name)?;
+            all = all | seen;
             let value = HeaderValue::from_maybe_shared(block.slice(from..to)).map_err(|_| Error::FieldValue)?;
             headers.try_append(name, value).map_err(|_| Error::TooManyFields)?;
             at = end + 2;
@@ -115,7 +164,13 @@ thread_local! {
 
 /// Names by how they were written. A name's place follows from its bytes, and the last one seen takes it: whoever sends
 /// ever new names makes them cost what they would cost without the table, and nothing grows.
-struct Names(Vec<Option<(Box<[u8]>, HeaderName)>>);
+struct Names(Vec<Option<Known>>);
+
+struct Known {
+    written: Box<[u8]>,
+    name: HeaderName,
+    seen: Seen,
+}
 
 impl Default for Names {
     fn default() -> Self {
@@ -128,18 +183,19 @@ impl Names {
     /// Names longer than this are not kept.
     const LONGEST: usize = 48;
 
-    fn get(&mut self, written: &[u8]) -> Result<HeaderName, Error> {
+    fn get(&mut self, written: &[u8]) -> Result<(HeaderName, Seen), Error> {
         let place = &mut self.0[Self::place(written)];
-        if let Some((known, name)) = place
-            && **known == *written
+        if let Some(known) = place
+            && *known.written == *written
         {
-            return Ok(name.clone());
+            return Ok((known.name.clone(), known.seen));
         }
         let name = HeaderName::from_bytes(written).map_err(|_| Error::FieldName)?;
+        let seen = Seen::of(&name);
         if written.len() <= Self::LONGEST {
-            *place = Some((written.into(), name.clone()));
+            *place = Some(Known { written: written.into(), name: name.clone(), seen });
         }
-        Ok(name)
+        Ok((name, seen))
     }
 
     fn place(written: &[u8]) -> usize {
@@ -214,13 +270,23 @@ mod tests {
     }
 
     #[test]
+    fn what_says_how_to_handle_a_message_is_noticed_every_time() {
+        for _ in 0..2 {
+            let block = Bytes::from("a: b\r\nTRANSFER-encoding: chunked\r\nte: trailers\r\n\r\n");
+            let (_, seen) = parse_seen(&block, 0, &Limits::default(), 3).unwrap();
+            assert_eq!(seen, Seen::TRANSFER_ENCODING | Seen::TE);
+            assert!(seen.has(Seen::CONTENT_LENGTH | Seen::TE) && !seen.has(Seen::CONNECTION | Seen::UPGRADE));
+        }
+    }
+
+    #[test]
     fn a_name_is_kept_once_however_often_it_comes() {
         let mut names = Names::default();
-        let custom: Vec<_> = (0..3).map(|_| names.get(b"X-Shop-Tenant").unwrap()).collect();
+        let custom: Vec<_> = (0..3).map(|_| names.get(b"X-Shop-Tenant").unwrap().0).collect();
         assert_eq!(custom[0], "x-shop-tenant");
         assert!(custom.iter().all(|name| std::ptr::eq(name.as_str(), custom[0].as_str())), "one allocation");
-        assert_eq!(names.get(b"HOST").unwrap(), http::header::HOST);
-        assert_eq!(names.get(b"x-shop-tenant").unwrap(), custom[0], "another writing is the same name");
+        assert_eq!(names.get(b"HOST").unwrap().0, header::HOST);
+        assert_eq!(names.get(b"x-shop-tenant").unwrap().0, custom[0], "another writing is the same name");
     }
 
     proptest! {
@@ -228,7 +294,7 @@ mod tests {
         fn names_do_not_get_mixed_up(written in prop::collection::vec("[a-cA-C-]{1,20}", 1..600)) {
             let mut names = Names::default();
             for written in written {
-                let name = names.get(written.as_bytes()).unwrap();
+                let (name, _) = names.get(written.as_bytes()).unwrap();
                 prop_assert_eq!(name.as_str(), written.to_ascii_lowercase());
             }
         }

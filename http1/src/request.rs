@@ -3,7 +3,11 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, Uri, Version, header};
 
-use crate::{Error, Scanner, field, scan::is_token};
+use crate::{
+    Error, Scanner,
+    field::{self, Seen},
+    scan::is_token,
+};
 
 /// No method there is is longer.
 const METHOD: usize = 32;
@@ -52,6 +56,14 @@ impl Reader {
     /// # Errors
     /// The first rule that is broken: as soon as that is certain, so that nobody waits for the end of nonsense.
     pub fn next(&mut self, input: &mut BytesMut, limits: &Limits) -> Result<Option<Request<()>>, Error> {
+        self.next_seen(input, limits).map(|head| head.map(|(request, _)| request))
+    }
+
+    pub(crate) fn next_seen(
+        &mut self,
+        input: &mut BytesMut,
+        limits: &Limits,
+    ) -> Result<Option<(Request<()>, Seen)>, Error> {
         loop {
             match &input[..] {
                 [] | [b'\r'] => return Ok(None),
@@ -84,10 +96,10 @@ impl Reader {
         }
     }
 
-    fn take(&mut self, input: &mut BytesMut, end: usize, limits: &Limits) -> Result<Request<()>, Error> {
+    fn take(&mut self, input: &mut BytesMut, end: usize, limits: &Limits) -> Result<(Request<()>, Seen), Error> {
         let lines = self.scanner.lines();
         *self = Self::default();
-        parse(&input.split_to(end).freeze(), lines, limits)
+        parse_seen(&input.split_to(end).freeze(), lines, limits)
     }
 
     fn too_long(&self, seen: &[u8], limits: &Limits) -> Error {
@@ -102,6 +114,10 @@ impl Reader {
 /// # Errors
 /// The first rule that is broken.
 pub fn parse(head: &Bytes, lines: usize, limits: &Limits) -> Result<Request<()>, Error> {
+    parse_seen(head, lines, limits).map(|(request, _)| request)
+}
+
+fn parse_seen(head: &Bytes, lines: usize, limits: &Limits) -> Result<(Request<()>, Seen), Error> {
     let end = head.iter().position(|byte| *byte == b'\n').ok_or(Error::RequestLine)?;
     let line = head[..end].strip_suffix(b"\r").ok_or(Error::BareLf)?;
     let mut parts = line.split(|byte| *byte == b' ');
@@ -123,8 +139,9 @@ pub fn parse(head: &Bytes, lines: usize, limits: &Limits) -> Result<Request<()>,
         return Err(Error::TargetTooLong);
     }
     *request.uri_mut() = parse_target(request.method(), head.slice(from..from + target.len()))?;
-    *request.headers_mut() = field::parse(head, end + 1, &limits.fields, lines)?;
-    Ok(request)
+    let (headers, seen) = field::parse_seen(head, end + 1, &limits.fields, lines)?;
+    *request.headers_mut() = headers;
+    Ok((request, seen))
 }
 
 pub(crate) fn protocol(version: &[u8]) -> Result<Version, Error> {

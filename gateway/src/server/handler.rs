@@ -175,7 +175,13 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Answering<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response> {
         let this = self.project();
         let Ok(response) = ready!(this.inner.poll(context));
-        if response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
+        // What has a length is no stream.
+        if http_body::Body::size_hint(response.body()).exact().is_none()
+            && response
+                .headers()
+                .get(CONTENT_TYPE)
+                .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+        {
             this.activity.streams();
         }
         Poll::Ready(response)

@@ -57,12 +57,19 @@ where
             None if asked.version == Version::HTTP_10 => Length::UntilClose,
             None => Length::Chunked,
         };
-        let is_last = length == Length::UntilClose && !has_none
-            || head.headers.contains_key(header::CONNECTION) && says(&head.headers, header::CONNECTION, "close");
-        asked.is_persistent &= !is_last;
+        asked.is_persistent &= length != Length::UntilClose || has_none;
 
         encode::status_line(out, asked.version, head.status);
-        encode::fields(out, &head.headers);
+        let mut is_dated = false;
+        // One walk: each look into the map would cost as much as writing a field.
+        for (name, value) in &head.headers {
+            if *name == header::CONNECTION {
+                asked.is_persistent &= !says(&head.headers, header::CONNECTION, "close");
+            } else if *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING {
+                is_dated |= *name == header::DATE;
+                encode::field(out, name, value);
+            }
+        }
         match (has_none, told) {
             (false, _) => encode::length(out, length),
             // What the answer to a GET would say; nobody reads a body behind it.
@@ -78,7 +85,7 @@ where
             (true, true) => out.extend_from_slice(b"connection: keep-alive\r\n"),
             (true, false) => {}
         }
-        if !head.headers.contains_key(header::DATE) {
+        if !is_dated {
             date::write(out);
         }
         out.extend_from_slice(b"\r\n");

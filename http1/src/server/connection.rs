@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use super::{Phase, Refusal, Service, Verdict, gone};
 use crate::{
     buffer,
+    field::Seen,
     request::{Limits, Reader},
 };
 
@@ -38,7 +39,7 @@ pub(super) struct Connection<T> {
 
 /// What there is to be done next.
 pub(super) enum Head {
-    Request(Request<()>),
+    Request(Request<()>, Seen),
     Refused(Refusal),
     /// Nothing any more.
     None,
@@ -66,10 +67,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         limits: &Limits,
     ) -> Poll<io::Result<Head>> {
         loop {
-            match reader.next(&mut self.input, limits) {
-                Ok(Some(head)) => {
+            match reader.next_seen(&mut self.input, limits) {
+                Ok(Some((request, seen))) => {
                     self.enter(Phase::Busy, service);
-                    return Poll::Ready(Ok(Head::Request(head)));
+                    return Poll::Ready(Ok(Head::Request(request, seen)));
                 }
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Ok(Head::Refused(error.into()))),

@@ -16,7 +16,9 @@ use super::{
     connection::Connection,
 };
 use crate::{
-    Length, length,
+    Length,
+    field::Seen,
+    length,
     request::{is_persistent, says},
     upgrade::{self, Promise},
 };
@@ -55,28 +57,27 @@ enum Step<S: Service> {
 impl<S: Service> Exchange<S> {
     pub fn of<T: AsyncRead + AsyncWrite + Unpin>(
         head: Request<()>,
+        seen: Seen,
         connection: &mut Connection<T>,
         service: &S,
     ) -> Self {
-        let headers = head.headers();
-        let length = match length::of_request(head.version(), headers) {
-            Ok(length) => length,
-            Err(error) => return Self::refusing(error.into(), connection, service),
+        let (version, headers) = (head.version(), head.headers());
+        let length = match seen.has(Seen::CONTENT_LENGTH | Seen::TRANSFER_ENCODING) {
+            false => Length::NONE,
+            true => match length::of_request(version, headers) {
+                Ok(length) => length,
+                Err(error) => return Self::refusing(error.into(), connection, service),
+            },
         };
-        let is_http11 = head.version() == Version::HTTP_11;
-        let takes_trailers = headers.contains_key(header::TE) && says(headers, header::TE, "trailers");
-        let asked = Asked {
-            version: head.version(),
-            is_head: *head.method() == Method::HEAD,
-            takes_trailers,
-            is_persistent: is_persistent(head.version(), headers),
-        };
+        let is_http11 = version == Version::HTTP_11;
+        let is_persistent = if seen.has(Seen::CONNECTION) { is_persistent(version, headers) } else { is_http11 };
+        let takes_trailers = seen.has(Seen::TE) && says(headers, header::TE, "trailers");
         let asks_upgrade = is_http11
             && length == Length::NONE
-            && headers.contains_key(header::UPGRADE)
+            && seen.has(Seen::UPGRADE)
             && says(headers, header::CONNECTION, "upgrade");
-        let expects_continue = is_http11
-            && headers.get(header::EXPECT).is_some_and(|what| what.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let expects_continue = is_http11 && seen.has(Seen::EXPECT) && says(headers, header::EXPECT, "100-continue");
+        let asked = Asked { version, is_head: *head.method() == Method::HEAD, takes_trailers, is_persistent };
 
         let (mut incoming, mut promise) = (None, None);
         let mut request = head.map(|()| RequestBody::default());

@@ -98,7 +98,7 @@ where
     loop {
         let head = poll_fn(|context| connection.poll_head(context, &mut reader, service, limits)).await?;
         let mut exchange = match head {
-            Head::Request(request) => Exchange::of(request, &mut connection, service),
+            Head::Request(request, seen) => Exchange::of(request, seen, &mut connection, service),
             Head::Refused(refusal) => Exchange::refusing(refusal, &mut connection, service),
             Head::None => return connection.close().await,
         };
