@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use upstream::Protocol;
+use upstream::{ErrorKind, Protocol};
 
 use crate::service::{SAFE, Service, UNSAFE, client, get, hello, hello_slowly, post, text, until, upstream};
 
@@ -77,6 +77,79 @@ fn closing() -> (SocketAddr, Arc<AtomicUsize>) {
         }
     });
     (address, read)
+}
+
+/// Answers each connection once with these bytes, when it has read a head, and then closes it or waits for more.
+fn saying(answer: &'static [u8], closes: bool) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    thread::spawn(move || {
+        let mut open = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            counted.fetch_add(1, SeqCst);
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+            stream.write_all(answer).unwrap();
+            if closes {
+                stream.shutdown(Shutdown::Write).unwrap();
+            }
+            open.push(stream);
+        }
+    });
+    (address, connections)
+}
+
+#[tokio::test]
+async fn an_answer_that_could_be_read_differently_is_none() {
+    for answer in [
+        &b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok"[..],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+    ] {
+        let (address, _) = saying(answer, false);
+        let error = client(Protocol::Http1, &[address]).send(post("/", ""), UNSAFE).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Broken, "{error}");
+        assert!(error.detail.contains("not valid"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_off_is_no_shorter_one() {
+    use http_body_util::BodyExt as _;
+    for answer in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok"[..],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n",
+    ] {
+        let (address, _) = saying(answer, true);
+        let response = client(Protocol::Http1, &[address]).send(get("/"), SAFE).await.unwrap();
+        assert!(response.into_body().collect().await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_speaks_unasked_loses_its_connection() {
+    let unasked = b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    let (address, connections) = saying(unasked, false);
+    let client = client(Protocol::Http1, &[address]);
+    for number in 1..=3 {
+        assert_eq!(client.send(post("/", ""), UNSAFE).await.unwrap().status(), 204);
+        assert_eq!(connections.load(SeqCst), number);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_comes_before_the_upload_has_ended_is_the_answer() {
+    let (address, _) = saying(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno", false);
+    let client = client(Protocol::Http1, &[address]);
+    let response = client.send(post("/", crate::stream::endless()), UNSAFE).await.unwrap();
+    assert_eq!(response.status(), 413);
+    assert_eq!(text(response).await, "no");
 }
 
 /// Blocks the runtime until the connection has ended, so that its task can't have noticed.
