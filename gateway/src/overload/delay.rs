@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep_until};
 
 const EVERY: Duration = Duration::from_millis(50);
 const SPAN: Duration = Duration::from_secs(5);
-/// Fewer samples say nothing.
-const ENOUGH: usize = 10;
+/// What is seen in less says nothing.
+const LEAST: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub struct Delays(VecDeque<(Instant, Duration)>);
@@ -27,11 +27,12 @@ impl Delays {
     }
 
     fn delay(&self) -> Option<Duration> {
-        if self.0.len() < ENOUGH {
+        let (first, last) = (self.0.front()?.0, self.0.back()?.0);
+        if last.duration_since(first) < LEAST {
             return None;
         }
         let mut delays: Vec<_> = self.0.iter().map(|(_, delay)| *delay).collect();
-        let nine_of_ten = delays.len() * 9 / 10;
+        let nine_of_ten = (delays.len() - 1) * 9 / 10;
         Some(*delays.select_nth_unstable(nine_of_ten).1)
     }
 }
