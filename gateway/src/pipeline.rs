@@ -15,7 +15,7 @@ use crate::{
     coding::Slots,
     idempotency::Records,
     layers::{
-        Request, Response, action, addresses, authenticate, authorise, compress, concurrency, cors, deadline, decompress, farewell, idempotency, limits, load_shed, observe,
+        Request, Response, action, addresses, authenticate, authorise, compress, concurrency, cors, deadline, decompress, farewell, https_only, idempotency, limits, load_shed, observe,
         panic_guard, rate_limit, request_id, rescue, route_match, security_headers, unreadable,
     },
     metrics::RouteMetrics,
@@ -59,7 +59,8 @@ pub fn pipeline(
     let compression = edge.compression.clone().map(|config| Arc::new((config, around.compressing.clone())));
     let policies = || snapshot.routes.iter().map(|listed| &listed.route.policy);
     let cors_differs = policies().any(|policy| !matches!(policy.cors, cors::OfRoute::Inherited));
-    let https = snapshot.tls.iter().any(Option::is_some);
+    let https = snapshot.tls.iter().any(Option::is_some) || !edge.proxies.networks.is_empty();
+    let https_only = snapshot.listeners.iter().any(|listener| listener.redirect_https.is_some());
     let headers_differ = policies().any(|policy| policy.security_headers.is_some());
     ServiceBuilder::new()
         // Everything after it, errors and log lines included, names the request by its id.
@@ -82,6 +83,8 @@ pub fn pipeline(
         .layer(panic_guard::Layer)
         // What is no request has been named, counted and logged by now; nothing below could make anything of it.
         .layer(unreadable::Layer)
+        // Nothing is served, nor refused by any rule, that would have to be asked for again.
+        .layer(https_only::Layer(https_only))
         // Who may not call from where they are is refused first.
         .layer(addresses::Layer::Given(edge.addresses.clone()))
         // Who sends too much is refused before anything is spent on it.

@@ -9,6 +9,16 @@ impl Compiler<'_> {
     /// Of each listener, in order.
     pub(super) fn tls(&mut self) -> Vec<Option<Arc<Terminator>>> {
         let listeners = &self.config.listeners;
+        for (at, listener) in listeners.iter().enumerate() {
+            let place = format!("listeners[{at}].redirect_https");
+            match listener.redirect_https {
+                Some(0) => self.errors.push(ConfigError::new(place, "must be within 1 to 65535")),
+                Some(_) if listener.tls.is_some() => {
+                    self.errors.push(ConfigError::new(place, "what comes by this listener has come by https"));
+                }
+                _ => {}
+            }
+        }
         listeners
             .iter()
             .enumerate()

@@ -2,10 +2,13 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::address::Networks;
+
 /// Where clients connect.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// Port 0 takes a free one. Can't change while the gateway runs.
@@ -13,10 +16,17 @@ pub struct Listener {
     /// TLS; without it the listener speaks plain HTTP.
     #[serde(default)]
     pub tls: Option<Tls>,
+    /// Answers every request that didn't come by https with a redirect to https at this port; by default they are served.
+    #[serde(default)]
+    pub redirect_https: Option<u16>,
+    /// Networks of proxies that begin each connection with the PROXY protocol (version 1 or 2), which says who the client
+    /// is; none by default. Their connections must begin so, others can't.
+    #[serde(default)]
+    pub proxy_protocol: Networks,
 }
 
 /// `tls: { certificate: cert.pem, key: key.pem }`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// A PEM file: the certificate, then those that signed it. It serves every name that no other certificate has, and
@@ -40,7 +50,7 @@ pub struct Tls {
 }
 
 /// A certificate and its key.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pair {
     pub certificate: PathBuf,
@@ -48,7 +58,7 @@ pub struct Pair {
 }
 
 /// `client: { ca: ca.pem, mode: required }`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Client {
     /// A PEM file with the authorities whose certificates are accepted.
@@ -63,7 +73,7 @@ pub struct Client {
     pub crl: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum Version {
     #[default]
     #[serde(rename = "1.2")]
@@ -72,7 +82,7 @@ pub enum Version {
     Tls13,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum Protocol {
     #[serde(rename = "h2")]
     Http2,
@@ -80,7 +90,7 @@ pub enum Protocol {
     Http1,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     #[default]

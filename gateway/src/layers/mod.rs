@@ -13,6 +13,7 @@ pub mod cors;
 pub mod deadline;
 pub mod decompress;
 pub mod farewell;
+pub mod https_only;
 pub mod idempotency;
 pub mod limits;
 pub mod load_shed;

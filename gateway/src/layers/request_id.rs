@@ -26,6 +26,8 @@ pub struct Peer {
     pub loopback: bool,
     /// It came within TLS.
     pub secure: bool,
+    /// Where to send it, if the listener serves only what comes by https.
+    pub https_port: Option<u16>,
     /// Who the client showed to be by TLS, where the listener asks for it.
     pub certificate: Option<Arc<ClientCertificate>>,
 }
@@ -33,7 +35,7 @@ pub struct Peer {
 impl Peer {
     pub fn new(address: SocketAddr, loopback: bool) -> Self {
         let ip = HeaderValue::try_from(address.ip().to_string()).unwrap_or(UNSPECIFIED);
-        Self { address, ip, loopback, secure: false, certificate: None }
+        Self { address, ip, loopback, secure: false, https_port: None, certificate: None }
     }
 }
 

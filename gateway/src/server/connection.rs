@@ -1,6 +1,6 @@
 //! One client connection: within TLS or plain, HTTP/1.1 or HTTP/2, told apart by ALPN or by its first bytes.
 
-use std::{convert::Infallible, future::poll_fn, io, sync::Arc, task::Poll, time::Duration};
+use std::{convert::Infallible, future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
 use hyper::{body::Incoming, service::Service};
 use tokio::{
@@ -11,44 +11,56 @@ use upstream::BoxError;
 
 use super::{
     activity::{Activity, Watched},
+    admission::Admission,
     http1, http2,
     open::Open,
+    proxy_protocol,
     stream::Stream,
-    watchdog::HEAD,
 };
 use crate::{
     config::Limits,
     layers::Response,
+    metrics::METRICS,
+    snapshot::Snapshot,
     tls::{self, ClientCertificate, Handshakes, Terminator},
 };
 
 /// A connection that was taken in.
 pub struct Taken {
     pub socket: TcpStream,
+    pub client: SocketAddr,
     pub open: Open,
     pub activity: Arc<Activity>,
     pub limits: Arc<Limits>,
+    /// None: it comes from the client itself.
+    pub front: Option<Front>,
     /// None: it speaks plain HTTP.
     pub tls: Option<(Arc<Terminator>, Handshakes)>,
 }
 
+/// What judges the client that a proxy connects for.
+pub struct Front {
+    pub admission: Arc<Admission>,
+    pub snapshot: Arc<Snapshot>,
+}
+
 /// Serves a connection until it ends, with the service for whoever the client shows to be. Errors are the client's
 /// affair: it went away, or spoke no HTTP.
-pub async fn serve<S>(taken: Taken, service: impl FnOnce(Option<Arc<ClientCertificate>>) -> S)
+pub async fn serve<S>(taken: Taken, service: impl FnOnce(SocketAddr, Option<Arc<ClientCertificate>>) -> S)
 where
     S: Service<http::Request<Incoming>, Response = Response, Error = Infallible> + http1::Requests,
     S: Send + Sync,
     <S as Service<http::Request<Incoming>>>::Future: Send + 'static,
 {
-    let Taken { socket, open, activity, limits, tls } = taken;
+    let Taken { socket, client, mut open, activity, limits, front, tls } = taken;
     // Answers are written whole; waiting for more to send only delays them.
     _ = socket.set_nodelay(true);
     let begun = tokio::select! {
-        begun = begin(socket, tls) => begun,
+        begun = begin(socket, client, &mut open, front, tls, limits.patience.head) => begun,
         () = drained(&activity) => return,
     };
-    let Some(Begun { socket, is_http2, certificate }) = begun else { return };
-    let service = service(certificate);
+    let Some(Begun { socket, is_http2, client, certificate }) = begun else { return };
+    let service = service(client, certificate);
     let watched = Watched { socket, activity: Arc::clone(&activity), _open: open };
     let served = if is_http2 {
         // Boxed, as the handshake is: connections that need neither stay small.
@@ -65,21 +77,46 @@ where
 struct Begun {
     socket: Stream,
     is_http2: bool,
+    client: SocketAddr,
     certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// None if it ended before that.
-async fn begin(socket: TcpStream, tls: Option<(Arc<Terminator>, Handshakes)>) -> Option<Begun> {
-    let deadline = Instant::now() + HEAD;
+async fn begin(
+    mut socket: TcpStream,
+    mut client: SocketAddr,
+    open: &mut Open,
+    front: Option<Front>,
+    tls: Option<(Arc<Terminator>, Handshakes)>,
+    patience: Duration,
+) -> Option<Begun> {
+    let deadline = Instant::now() + patience;
+    if let Some(front) = front {
+        let told = timeout_at(deadline, proxy_protocol::read(&mut socket)).await;
+        let Ok(Ok(told)) = told else {
+            METRICS.connection_refused("proxy_protocol");
+            return None;
+        };
+        if let Some(told) = told {
+            match front.admission.admit(told.ip(), &front.snapshot.edge) {
+                Ok(seat) => open.take_seat(seat),
+                Err(reason) => {
+                    METRICS.connection_refused(reason);
+                    return None;
+                }
+            }
+            client = told;
+        }
+    }
     match tls {
         Some((terminator, handshakes)) => {
             let secured = Box::pin(tls::accept(socket, &terminator, &handshakes, deadline)).await?;
             let tls::Secured { stream, certificate, is_http2 } = secured;
-            Some(Begun { socket: Stream::Tls(stream), is_http2, certificate })
+            Some(Begun { socket: Stream::Tls(stream), is_http2, client, certificate })
         }
         None => {
             let is_http2 = is_http2(&socket, deadline).await.ok()?;
-            Some(Begun { socket: Stream::Plain(socket), is_http2, certificate: None })
+            Some(Begun { socket: Stream::Plain(socket), is_http2, client, certificate: None })
         }
     }
 }

@@ -22,7 +22,10 @@ impl<S: Service<Body = Body, Future: Send>> Requests for S {}
 /// # Errors
 /// How the connection broke.
 pub async fn serve(io: Watched, service: impl Requests, limits: &Limits) -> io::Result<()> {
-    drive(io, &service, &head(limits)).await
+    let head = head(limits);
+    let driven = drive(io, &service, &head);
+    eprintln!("SIZES drive {} future {}", std::mem::size_of_val(&driven), size_of_future(&service));
+    driven.await
 }
 
 /// What the codec refuses at once. The layer `limits` asks again, by what is configured then.
@@ -33,3 +36,5 @@ fn head(limits: &Limits) -> Head {
     const AUTHORITY: usize = 300;
     Head { target: bytes(limits.uri) + AUTHORITY, fields }
 }
+
+fn size_of_future<S: Requests>(_: &S) -> usize { std::mem::size_of::<S::Future>() }

@@ -9,6 +9,7 @@ mod handler;
 mod http1;
 mod http2;
 mod open;
+mod proxy_protocol;
 mod runtime;
 mod stream;
 mod watchdog;

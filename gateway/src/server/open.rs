@@ -34,6 +34,13 @@ impl Open {
     }
 }
 
+impl Open {
+    /// It is another client's whose connection this is than it seemed.
+    pub fn take_seat(&mut self, seat: Option<Seat>) {
+        self._seat = seat;
+    }
+}
+
 impl Drop for Open {
     fn drop(&mut self) {
         METRICS.connection_closed();

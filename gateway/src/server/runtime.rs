@@ -14,7 +14,7 @@ use tower::Service;
 
 use super::{
     Shared,
-    connection::{self, Taken},
+    connection::{self, Front, Taken},
     handler::{Handler, Requests},
     open::Open,
     watchdog::Watchdog,
@@ -155,19 +155,30 @@ where
     fn take(&self, socket: TcpStream, client: SocketAddr) {
         let snapshot = self.handler.snapshot();
         let limits = Arc::clone(&snapshot.edge.limits);
-        let seat = match self.shared.admission.admit(client.ip(), &snapshot.edge) {
-            Ok(seat) => seat,
-            Err(reason) => return METRICS.connection_refused(reason),
+        let listener = snapshot.listeners.get(self.at);
+        let front = listener
+            .is_some_and(|listener| listener.proxy_protocol.contains(client.ip()))
+            .then(|| Front { admission: Arc::clone(&self.shared.admission), snapshot: Arc::clone(&snapshot) });
+        let seat = match &front {
+            // Who it is for, is not known yet.
+            Some(_) => None,
+            None => match self.shared.admission.admit(client.ip(), &snapshot.edge) {
+                Ok(seat) => seat,
+                Err(reason) => return METRICS.connection_refused(reason),
+            },
         };
         let Some(open) = Open::admit(&self.open, limits.connections, seat, self.connections) else { return };
         let activity = self.watchdog.activity(&limits);
         let tls = snapshot.tls.get(self.at).cloned().flatten();
-        let mut peer = Peer::new(client, self.loopback);
-        peer.secure = tls.is_some();
+        let (loopback, secure) = (self.loopback, tls.is_some());
+        let https_port = listener.and_then(|listener| listener.redirect_https);
         let tls = tls.map(|terminator| (terminator, self.handshakes.clone()));
         let (handler, noted) = (Arc::clone(self.handler), Arc::clone(&activity));
-        let requests = move |certificate| Requests { handler, peer: Peer { certificate, ..peer }, activity: noted };
-        let taken = Taken { socket, open, activity: Arc::clone(&activity), limits, tls };
+        let requests = move |client, certificate| {
+            let peer = Peer { secure, https_port, certificate, ..Peer::new(client, loopback) };
+            Requests { handler, peer, activity: noted }
+        };
+        let taken = Taken { socket, client, open, activity: Arc::clone(&activity), limits, front, tls };
         let task = self.connections.spawn(connection::serve(taken, requests));
         self.watchdog.watch(activity, task.abort_handle());
     }

@@ -19,8 +19,6 @@ use tokio::task::AbortHandle;
 use super::activity::{Activity, Phase};
 use crate::config::Limits;
 
-/// How long a client may take to make a beginning: TLS, or telling which HTTP it speaks.
-pub const HEAD: Duration = Duration::from_secs(10);
 /// How long a connection may stay without a byte in either direction. Longer than a proxied stream may be silent, which is
 /// 300 s: the stream's own limit ends it first.
 const SILENCE: u64 = 310;

@@ -41,6 +41,11 @@ impl Running {
         Self::from(ConfigSource::Text { text, properties: Properties::new() }, Some(bus)).await
     }
 
+    /// Starts a gateway with this configuration, listeners and all.
+    pub async fn configured(text: &str) -> Self {
+        Self::from(ConfigSource::Text { text: text.to_owned(), properties: Properties::new() }, None).await
+    }
+
     /// The same from a file, which may change.
     pub async fn watching(path: &Path) -> Self {
         Self::from(ConfigSource::File { path: path.to_owned(), properties: Properties::new() }, None).await
