@@ -24,7 +24,7 @@ use crate::{
     analytics::Analytics,
     auth::{Authority, revocation, session::Sessions},
     compile::{Sources, compile},
-    config::{Config, ConfigError, Properties},
+    config::{Config, ConfigError, Places, Properties},
     explain::{self, Explanation, Probe},
     idempotency::Records,
     ops,
@@ -78,7 +78,10 @@ pub fn check(
     folder: Option<&Path>,
     descriptors: &BTreeMap<String, Bytes>,
 ) -> Result<Vec<String>, Vec<ConfigError>> {
-    compiled(text, properties, folder, descriptors).map(|snapshot| snapshot.notes)
+    compiled(text, properties, folder, descriptors).map(|snapshot| snapshot.notes).map_err(|errors| {
+        let places = Places::of(text, properties);
+        errors.into_iter().map(|error| error.located(&places)).collect()
+    })
 }
 
 /// Explains what a gateway with this configuration would do with a request: what [`Explanation`] says is what it would do.

@@ -40,7 +40,7 @@ pub mod worker;
 #[doc(hidden)]
 pub use auth::jwt::fuzz as fuzz_token;
 pub use auth::keys;
-pub use config::{Config, ConfigError, Properties};
+pub use config::{Config, ConfigError, Properties, schema};
 pub use gateway::{ConfigSource, Gateway, Options, build, build_with, check, explain};
 pub use overload::Gauges;
 pub use upstream::{Body, BoxError};

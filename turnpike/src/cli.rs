@@ -54,6 +54,8 @@ pub enum Command {
     Check(Check),
     /// What a gateway would do with a request: which route takes it and which don't, and why; policies; upstreams.
     Explain(Explain),
+    /// The JSON Schema of a gateway's configuration, for editors.
+    Schema,
     /// API keys: make, list, rotate, revoke.
     #[command(subcommand)]
     Key(Key),

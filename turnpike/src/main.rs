@@ -9,6 +9,7 @@ mod explain;
 mod key;
 mod revoke;
 mod role;
+mod schema;
 mod secret;
 mod settings;
 mod shop;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Dashboard(options) => role::dashboard(options),
         Command::Check(options) => return check::main(&options),
         Command::Explain(options) => return explain::main(&options),
+        Command::Schema => schema::main(),
         Command::Key(command) => key::main(command),
         Command::Revoke(options) => revoke::main(options),
         Command::Traffic(options) => traffic::main(options),

@@ -1,5 +1,6 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
@@ -12,8 +13,9 @@ use crate::{action::duration, config::ConfigError};
 pub struct Config(pub Option<Section>);
 
 /// `access_log: { sample: 0.1, slower_than: 1s, query: true, without: [client.address] }`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "AccessLog")]
 pub struct Section {
     /// A file that lines are added to, opened again on SIGHUP; default: stdout.
     pub file: Option<PathBuf>,
@@ -61,6 +63,19 @@ impl Config {
             }
         }
         errors
+    }
+}
+
+impl JsonSchema for Config {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "AccessLogOrNot".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let section = generator.subschema_for::<Section>();
+        schemars::json_schema!({ "anyOf": [{ "type": "boolean" }, section] })
     }
 }
 

@@ -7,13 +7,15 @@
 use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::ConfigError;
 
 /// `{ set: { x-tenant: acme }, add: { vary: x-tenant }, remove: [server] }`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Edit")]
 pub struct Config {
     /// Fields that get this value, whatever they had.
     pub set: BTreeMap<String, String>,

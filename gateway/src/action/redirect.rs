@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt::Write as _};
 
 use http::{HeaderValue, Response, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use upstream::Body;
 
@@ -17,8 +18,9 @@ use crate::{
 };
 
 /// `redirect: { to: "/products/{id}", status: 308 }` or `redirect: { https: true }`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Redirect")]
 pub struct Config {
     /// A path or an absolute URL; `{name}` is a variable of the route, percent-encoded. The request's query is kept,
     /// unless there is one here. Either this or what follows.

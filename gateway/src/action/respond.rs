@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use upstream::Body;
 
 use super::ConfigError;
 
 /// `respond: { status: 200, body: "ok", headers: { x-hello: world } }`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Respond")]
 pub struct Config {
     /// 200 to 599.
     pub status: u16,

@@ -5,12 +5,13 @@
 
 use http::{HeaderMap, HeaderName, header};
 use rand::Rng as _;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{context::RequestContext, worker::UpstreamId};
 
 /// `{ upstream: v2, weight: 5 }`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Weighted {
     pub upstream: String,
@@ -123,6 +124,15 @@ impl std::fmt::Display for Sticky {
             Self::Header(name) => write!(f, "header:{name}"),
             Self::Cookie(name) => write!(f, "cookie:{name}"),
         }
+    }
+}
+
+impl schemars::JsonSchema for Sticky {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Sticky".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": r"^(principal|client_address|header:.+|cookie:.+)$" })
     }
 }
 

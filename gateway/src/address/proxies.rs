@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, uri::Authority};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
 use super::{Networks, forwarded};
@@ -25,7 +26,7 @@ pub struct Proxies {
 }
 
 /// What proxies write. Only one of them is read: the other one may have been left as the client sent it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Header {
     /// `X-Forwarded-For`, `-Proto` and `-Host`.
@@ -83,16 +84,31 @@ fn is_host(host: &HeaderValue) -> bool {
     authority.is_ok_and(|authority| !authority.host().is_empty() && !authority.as_str().contains('@'))
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "TrustedProxies")]
+struct Section {
+    networks: Networks,
+    #[serde(default)]
+    header: Header,
+}
+
+impl schemars::JsonSchema for Proxies {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Proxies".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let section = generator.subschema_for::<Section>();
+        let networks = generator.subschema_for::<Networks>();
+        schemars::json_schema!({ "anyOf": [networks, section] })
+    }
+}
+
 impl<'de> Deserialize<'de> for Proxies {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Section {
-            networks: Networks,
-            #[serde(default)]
-            header: Header,
-        }
-
         struct Either;
 
         impl<'de> de::Visitor<'de> for Either {

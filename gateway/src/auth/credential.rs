@@ -8,6 +8,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use principal::{Principal, Signer};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -18,7 +19,7 @@ use crate::context::Authenticated;
 const REUSE: Duration = Duration::from_secs(30);
 
 /// The kinds of credentials there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     ApiKey,

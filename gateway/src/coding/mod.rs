@@ -14,10 +14,11 @@ pub use decompressed::{Decompressed, Outcome};
 pub use slots::Slots;
 
 use http::HeaderValue;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// A coding the gateway knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Coding {
     /// Brotli (RFC 7932).

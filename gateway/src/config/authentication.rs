@@ -2,12 +2,13 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Jwt, OneOrMany};
 use crate::{action::duration, auth::session::Lifetime, limit};
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Authentication {
     pub api_keys: Option<ApiKeys>,
@@ -30,7 +31,7 @@ impl Default for Authentication {
 }
 
 /// `mtls: { subject_prefix: machines/, scopes: [feed] }`. A listener must ask for certificates: its `tls` says so.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mtls {
     /// Put before what the certificate calls its holder; default nothing.
@@ -41,7 +42,7 @@ pub struct Mtls {
 
 /// `revocation: { queue: AUTH }`: events `REVOKE` of a queue of the bus revoke credentials on every gateway at once. Can't
 /// change while the gateway runs.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Revocation {
     /// Default `AUTH`.
@@ -75,7 +76,7 @@ impl fmt::Debug for Revocation {
 }
 
 /// `api_keys: { file: keys.yaml }`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeys {
     /// Relative to the configuration file. Read again when it changes.
@@ -83,7 +84,7 @@ pub struct ApiKeys {
 }
 
 /// `session: { upstream: customer }`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Session {
     /// The service that knows the passwords.

@@ -1,12 +1,13 @@
 //! `authorise:` what a caller must have, beyond being known.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::OneOrMany;
 
 /// `authorise: { all: [{ scope: catalog:write }, { claim: tenant, is: "{tenant}" }] }`. Whatever stands in one requirement
 /// holds together.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Requirement {
     /// Each of these.

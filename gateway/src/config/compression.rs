@@ -1,12 +1,13 @@
 //! `compression:` which answers are compressed, and how.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Size;
 use crate::coding::{Coding, Level};
 
 /// `compression: { minimum: 2KiB, algorithms: [gzip] }`; nothing has to stand here.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Compression {
     /// Smaller answers go out as they are; 1 KiB.
@@ -19,7 +20,7 @@ pub struct Compression {
 }
 
 /// How much each coding tries: the more, the smaller the answer and the more processor time it takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Levels {
     /// 1 to 11; 4.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Patience, Size, http2::Http2};
 use crate::action::duration;
 
 /// Every bound of the edge, with its default.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Open connections a listener; 10,000.
@@ -55,10 +56,10 @@ impl Default for Limits {
 }
 
 /// `cors: { origins: ["https://app.example"] }`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cors {
-    /// `https://app.example`, or `*` alone.
+    /// `https://app.example`, `https://*.app.example`, or `*` alone.
     pub origins: Vec<String>,
     /// What a page may send; by default all usual methods.
     #[serde(default = "methods")]
@@ -82,9 +83,24 @@ fn methods() -> Vec<String> {
 }
 
 fn headers() -> Vec<String> {
-    ["content-type", "authorization", "x-api-key", "if-match", "if-none-match", "idempotency-key", "prefer"]
-        .map(str::to_owned)
-        .to_vec()
+    [
+        "content-type",
+        "authorization",
+        "x-api-key",
+        "if-match",
+        "if-none-match",
+        "idempotency-key",
+        "prefer",
+        "x-request-id",
+        "traceparent",
+        "tracestate",
+        // Of gRPC-Web.
+        "x-grpc-web",
+        "x-user-agent",
+        "grpc-timeout",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 fn expose() -> Vec<String> {

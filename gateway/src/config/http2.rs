@@ -1,11 +1,12 @@
 //! `limits.http2:` what one HTTP/2 connection may do.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{ConfigError, Size};
 
 /// The bounds of an HTTP/2 connection. One that goes beyond is told to calm down (GOAWAY) and closed.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http2 {
     /// Requests at once; 1 to 10,000; 100.
@@ -34,7 +35,7 @@ pub struct Http2 {
 }
 
 /// How many may come: `{ per_second: 100, burst: 500 }`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     /// In the long run; 1 to 1,000,000.

@@ -2,13 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::OneOrMany;
 use crate::{action::duration, auth::jwt::Algorithm};
 
 /// `jwt: [{ issuer: https://id.example, audience: api, jwks_url: https://id.example/jwks }]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Jwt {
     /// What `iss` must be, letter by letter.

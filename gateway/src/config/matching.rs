@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
@@ -10,7 +11,7 @@ use serde::{
 use super::OneOrMany;
 
 /// What a request must be: all of it. `match: { path: "/products/{id}", method: GET }`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Match {
     /// A template: `/products/{id}`, `/files/{rest=**}`, `/jobs/{id}:cancel`.
@@ -41,8 +42,9 @@ pub enum FieldMatch {
     Present(bool),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[schemars(rename = "Field")]
 enum Written {
     /// Its value.
     Exact(String),
@@ -59,6 +61,19 @@ impl fmt::Display for FieldMatch {
             Self::Prefix(prefix) => write!(f, "{prefix}…"),
             Self::Present(present) => write!(f, "?{present}"),
         }
+    }
+}
+
+impl schemars::JsonSchema for FieldMatch {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "FieldOrValue".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let section = generator.subschema_for::<Written>();
+        schemars::json_schema!({ "anyOf": [{ "type": "string" }, section] })
     }
 }
 

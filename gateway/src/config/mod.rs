@@ -11,7 +11,9 @@ pub mod listener;
 mod matching;
 mod one_or_many;
 mod patience;
+mod place;
 mod route;
+mod schema;
 mod shared;
 mod size;
 mod suggest;
@@ -28,6 +30,8 @@ pub use matching::{FieldMatch, Match};
 pub use one_or_many::OneOrMany;
 pub use patience::Patience;
 pub use route::{Idempotency, Override, Route, Scopes};
+pub use place::Places;
+pub use schema::schema;
 pub use shared::Shared;
 pub use size::Size;
 pub use suggest::did_you_mean;
@@ -40,6 +44,7 @@ use std::{
     time::Duration,
 };
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
@@ -54,7 +59,7 @@ use crate::{
 pub type Properties = HashMap<String, String>;
 
 /// A configuration file.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub listeners: Vec<Listener>,
@@ -113,6 +118,8 @@ pub struct ConfigError {
     /// `routes[3].aggregate[0].call`; empty if the file as a whole doesn't parse.
     pub path: String,
     pub message: String,
+    /// Where it stands in the text, from 1, as far as that is known.
+    pub line: Option<u64>,
 }
 
 impl Config {
@@ -123,13 +130,33 @@ impl Config {
     pub fn parse(text: &str, properties: &Properties) -> Result<Self, Vec<ConfigError>> {
         let options = serde_saphyr::options! {}.with_properties(properties.clone());
         serde_saphyr::from_str_with_options(text, options)
-            .map_err(|error| vec![ConfigError { path: String::new(), message: error.to_string() }])
+            .map_err(|error| vec![ConfigError::unreadable(error.without_snippet(), text, properties)])
     }
 }
 
 impl ConfigError {
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
+        Self { path: path.into(), message: message.into(), line: None }
+    }
+
+    fn unreadable(error: &serde_saphyr::Error, text: &str, properties: &Properties) -> Self {
+        let near = match error {
+            serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
+                did_you_mean(field, expected.iter().copied())
+            }
+            _ => String::new(),
+        };
+        let place = error.location();
+        let path = place.and_then(|place| Places::of(text, properties).path(place.line(), place.column()));
+        let message = format!("{error}{near}");
+        Self { path: path.unwrap_or_default(), message, line: place.map(|place| place.line()) }
+    }
+
+    /// The same, with its line in the text.
+    #[must_use]
+    pub fn located(self, places: &Places) -> Self {
+        let line = self.line.or_else(|| places.line(&self.path));
+        Self { line, ..self }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Cors, Match, OneOrMany, Requirement, Size, Switch};
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// Either `grpc`, which makes a route of every annotated method of a service, or `match` with one action.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// How metrics and logs call it; default `GET /products/{id}`.
@@ -116,7 +117,7 @@ impl Route {
 }
 
 /// What differs for one method of a `grpc` route.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Override {
     pub authenticate: Option<Authenticate>,
@@ -137,7 +138,7 @@ pub struct Override {
 }
 
 /// `idempotency: { required: true, keep: 24h }`: a repeat with the same `Idempotency-Key` gets the first one's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Idempotency {
     /// 400 without a key; default false.
@@ -154,7 +155,7 @@ impl Default for Idempotency {
 }
 
 /// `scopes: { all: [catalog:write] }` or `{ any: [a, b] }`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Scopes {
     All(Vec<String>),

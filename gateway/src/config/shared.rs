@@ -2,12 +2,13 @@
 
 use std::{fmt, time::Duration};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::action::duration;
 
 /// `shared: { redis: "redis://10.0.0.9:6379" }`
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shared {
     /// `redis://` or `rediss://`. None, or an empty one: this gateway keeps everything to itself.

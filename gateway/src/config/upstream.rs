@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::action::duration;
 
 /// `product: { endpoints: [127.0.0.1:7001], protocol: grpc, descriptors: shop.binpb }`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// `host:port` or `dns://name:port`, at least one; empty ones, as from `${NAME:-}`, are none.
     #[serde(deserialize_with = "endpoints")]
+    #[schemars(with = "Vec<Option<String>>")]
     pub endpoints: Vec<String>,
     #[serde(default)]
     pub protocol: Protocol,
@@ -29,7 +31,7 @@ pub struct Upstream {
     pub retries: u32,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     #[default]
@@ -39,7 +41,7 @@ pub enum Protocol {
 }
 
 /// `health: { interval: 5s, timeout: 1s, path: /readyz }`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
     #[serde(default = "interval", deserialize_with = "duration::deserialize")]

@@ -13,6 +13,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Key;
@@ -20,8 +21,9 @@ use super::Key;
 const SHARDS: usize = 16;
 
 /// `concurrency: { requests: 10, key: principal }`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Concurrency")]
 pub struct Config {
     /// Requests of one key that may be under way, until the last byte of their answers; 1 and above.
     pub requests: NonZeroU32,

@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::Key;
@@ -30,7 +31,7 @@ pub enum Quota {
     Rate { per_second: NonZeroU32, burst: NonZeroU32 },
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     #[default]
@@ -40,8 +41,9 @@ pub enum Mode {
 }
 
 /// The section as it is written.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "RateLimit")]
 struct Written {
     name: Option<String>,
     requests: Option<u32>,
@@ -70,6 +72,18 @@ impl Config {
     /// Whether two that have one name can be one limit.
     pub fn is_the_same(&self, other: &Self) -> bool {
         Self { cost: other.cost, ..self.clone() } == *other
+    }
+}
+
+impl schemars::JsonSchema for Config {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        Written::schema_name()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        generator.subschema_for::<Written>()
     }
 }
 

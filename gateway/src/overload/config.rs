@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::gauges::Limit;
 use crate::{action::duration, config::Size};
 
 /// When the gateway protects itself. Shares are of `memory`, above 0 and at most 1, none below the one before it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Overload")]
 pub struct Config {
     /// How much memory the process may use: a size, `auto` (the limit of its cgroup; without one memory is not watched) or
     /// `off`. Default `auto`.
     #[serde(deserialize_with = "limit")]
+    #[schemars(with = "String")]
     pub memory: Limit,
     /// Requests have half of their time; default 0.85.
     pub shorten_timeouts: f64,
@@ -26,6 +29,7 @@ pub struct Config {
     /// The longest that a core may come late to what it has to do, in nine of ten cases over 5 s, before it refuses
     /// requests: 10ms and above, or `off`. Default 250ms.
     #[serde(deserialize_with = "delay")]
+    #[schemars(with = "String")]
     pub delay: Option<Duration>,
 }
 

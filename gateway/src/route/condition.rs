@@ -84,7 +84,7 @@ impl Conditions {
             Some(_) => WHOLE,
             None => 0,
         };
-        let method = usize::from(self.method.as_ref().is_some_and(|method| *method != Method::GET));
+        let method = usize::from(self.method.as_ref() == Some(&Method::HEAD));
         Rank {
             derived: self.derived,
             count: Reverse(usize::from(self.method.is_some()) + usize::from(self.host.is_some()) + fields().count()),

@@ -90,7 +90,7 @@ pub struct Policy {
 }
 
 /// Whether a route asks who is calling.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Authenticate {
     /// 401 without a credential.

@@ -47,7 +47,7 @@ routes:
         &[
             "limits.connections: must be above 0",
             "limits.uri: must be at most 63KiB",
-            "cors.origins[0]: `nowhere` is not an origin such as https://app.example",
+            "cors.origins[0]: `nowhere` is no origin such as https://app.example or https://*.app.example",
             "routes[0].proxy: no upstream \"catalog\"; did you mean \"catalogue\"?",
             "routes[1].match.path: a path template begins with a slash",
             "routes[2].match.method[0]: `get` is not a method such as GET",
@@ -177,6 +177,7 @@ routes:
             "routes[0].scopes: only a caller who must be known can have scopes: authenticate: required",
             "routes[1].timeout: 300ms is over before the connect timeout of \"catalogue\", 1s",
             "routes[2].rate_limit[1].name: `a` is there already",
+            "routes[2].rate_limit[1].name: `a` stands for another limit elsewhere: only `cost` may differ",
         ],
     );
 }

@@ -13,6 +13,7 @@ use answer::{Outcome, answer};
 use futures_util::future::try_join_all;
 use http::{Request, Response};
 use part::Part;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use upstream::{Body, Options};
 
@@ -27,8 +28,9 @@ use crate::{
 /// `aggregate: [ { part, call, … }, … ]`, 1 to 16 parts.
 pub type Config = Vec<PartConfig>;
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Part")]
 pub struct PartConfig {
     /// The part's member in the answer; `_meta` is taken.
     pub part: String,

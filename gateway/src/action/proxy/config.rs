@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
 use super::mirror;
@@ -23,7 +24,7 @@ pub struct Config {
 }
 
 /// What the upstream sees in place of what the client sent; the rest is kept.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rewrite {
     /// Stands in for the literal segments before the first variable of the route's template: `/api/{rest=**}` with
@@ -37,7 +38,7 @@ pub struct Rewrite {
 }
 
 /// What is changed in the query; what isn't named stays as it came.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Query {
     /// Parameters that get this value, whatever they had.
@@ -49,8 +50,9 @@ pub struct Query {
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A proxy where more is to be said than a name.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Proxy")]
 struct Mapping {
     /// Who gets the requests. Either this or `weights`.
     upstream: Option<String>,
@@ -84,6 +86,19 @@ impl Mapping {
         };
         let idle_timeout = self.idle_timeout.unwrap_or(IDLE_TIMEOUT);
         Ok(Config { upstreams, sticky, rewrite: self.rewrite, mirror: self.mirror, idle_timeout })
+    }
+}
+
+impl schemars::JsonSchema for Config {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ProxyOrName".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let section = generator.subschema_for::<Mapping>();
+        schemars::json_schema!({ "anyOf": [{ "type": "string" }, section] })
     }
 }
 

@@ -15,6 +15,7 @@ use http::{HeaderName, HeaderValue, Request};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use rand::Rng as _;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use upstream::{Body, BoxError, Client, Options};
@@ -34,8 +35,9 @@ const LARGEST: usize = 64 * 1024;
 const AT_ONCE: usize = 100;
 
 /// `mirror: { upstream: next, percent: 10 }`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Mirror")]
 pub struct Config {
     /// Who gets the copies.
     pub upstream: String,
@@ -92,7 +94,7 @@ impl Mirror {
         *copy.headers_mut() = request.headers().clone();
         copy.headers_mut().insert(MIRRORED, HeaderValue::from_static("true"));
         let client = worker.client(self.upstream).clone();
-        let copy = Copy { head: copy, client, deadline: context.deadline, route, _place: place };
+        let copy = Copy { head: copy, client, deadline: context.deadline, route, place };
         match request.body().repeat() {
             Some(body) => {
                 copy.send(body);
@@ -110,25 +112,26 @@ struct Copy {
     deadline: Instant,
     route: Arc<str>,
     /// Given back when it is over.
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 impl Copy {
     fn send(self, body: Body) {
+        let Self { head, client, deadline, route, place } = self;
         tokio::spawn(async move {
-            let deadline = self.deadline;
             let options = Options { deadline: Some(deadline), idempotent: false };
-            let answered = match self.client.send(self.head.map(|()| body), options).await {
+            let answered = match client.send(head.map(|()| body), options).await {
                 Ok(response) => {
                     _ = tokio::time::timeout_at(deadline.into(), discard(response.into_body())).await;
                     true
                 }
                 Err(error) => {
-                    tracing::debug!(%error, route = &*self.route, "a mirrored request had no answer");
+                    tracing::debug!(%error, route = &*route, "a mirrored request had no answer");
                     false
                 }
             };
-            METRICS.mirrored(&self.route, if answered { "answered" } else { "failed" });
+            METRICS.mirrored(&route, if answered { "answered" } else { "failed" });
+            drop(place);
         });
     }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use accept::Format;
 use http::{Request, Response};
 use prost::Message as _;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use upstream::{Body, Options};
 
@@ -23,7 +24,7 @@ use super::{ConfigError, body, metadata::Forward, split::Split, status};
 use crate::{context::RequestContext, descriptors::Binding, error::Error, problem::Occurrence, worker::Worker};
 
 /// What a route adds to its annotation. All of it is optional.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Request headers that reach the service as metadata. Default: `idempotency-key`, `prefer`, `accept-language`.
@@ -32,8 +33,9 @@ pub struct Config {
 }
 
 /// `response: { status: 201, location: "/orders/{id}" }`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Response")]
 pub struct ResponseConfig {
     /// The status of a successful answer, 200 to 299; default 200 (204 for `google.protobuf.Empty`).
     #[serde(default)]
