@@ -198,8 +198,11 @@ mod tests {
 
     const LIMITS: field::Limits = field::Limits { total: 1024, count: 4, one: 256 };
 
-    /// Data, trailers and the rest, with the input coming in pieces cut where they say.
-    fn decoded(input: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), Error> {
+    /// Data, trailers and the rest.
+    type Decoded = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
+    /// With the input coming in pieces cut where they say.
+    fn decoded(input: &[u8], cuts: &[usize]) -> Result<Decoded, Error> {
         let mut cuts: Vec<_> = cuts.iter().map(|cut| *cut.min(&input.len())).collect();
         cuts.sort_unstable();
         cuts.push(input.len());
