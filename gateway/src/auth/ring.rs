@@ -1,6 +1,9 @@
 //! The API keys that are accepted, compiled from their file.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
+};
 
 use anyhow::Context as _;
 use principal::Principal;
@@ -22,6 +25,18 @@ struct Entry {
     revoked: bool,
     loopback_only: bool,
     credential: Credential,
+    /// In seconds since 1970; 0: not yet.
+    used: AtomicI64,
+}
+
+/// A key, as operators see it.
+pub struct Listed<'a> {
+    pub id: &'a str,
+    pub credential: &'a Credential,
+    pub expires: Option<OffsetDateTime>,
+    pub revoked: bool,
+    /// By this process.
+    pub last_used: Option<OffsetDateTime>,
 }
 
 impl KeyRing {
@@ -53,6 +68,7 @@ impl KeyRing {
                     origin,
                     Some(key.created),
                 ),
+                used: AtomicI64::new(0),
             };
             anyhow::ensure!(ring.insert(key.id.into(), entry).is_none(), "keys[{at}].id: is there twice");
         }
@@ -66,10 +82,37 @@ impl KeyRing {
         let entry = self.0.get(id);
         let same = digest.ct_eq(entry.map_or(&[0; 32], |entry| &entry.hash));
         let entry = entry.filter(|_| bool::from(same))?;
-        let good = !entry.revoked
-            && (loopback || !entry.loopback_only)
-            && entry.expires.is_none_or(|expires| expires > OffsetDateTime::now_utc());
+        let now = OffsetDateTime::now_utc();
+        let good =
+            !entry.revoked && (loopback || !entry.loopback_only) && entry.expires.is_none_or(|expires| expires > now);
+        // Once a second: cores share it.
+        let now = now.unix_timestamp();
+        if good && entry.used.load(Relaxed) != now {
+            entry.used.store(now, Relaxed);
+        }
         good.then_some(&entry.credential)
+    }
+
+    /// What is known of keys that stay.
+    pub fn inherit(&self, previous: &Self) {
+        for (id, entry) in &self.0 {
+            if let Some(known) = previous.0.get(id).filter(|known| known.hash == entry.hash) {
+                entry.used.store(known.used.load(Relaxed), Relaxed);
+            }
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Listed<'_>> {
+        self.0.iter().map(|(id, entry)| {
+            let used = Some(entry.used.load(Relaxed)).filter(|used| *used > 0);
+            Listed {
+                id,
+                credential: &entry.credential,
+                expires: entry.expires,
+                revoked: entry.revoked,
+                last_used: used.and_then(|used| OffsetDateTime::from_unix_timestamp(used).ok()),
+            }
+        })
     }
 
     pub fn len(&self) -> usize {

@@ -2,6 +2,7 @@
 //! answer holds a secret.
 
 mod analytics;
+mod api_keys;
 mod certificates;
 mod config;
 mod explain;
@@ -50,6 +51,7 @@ fn subjects() -> Subjects {
         .delete("/limits/key", "forgets what was counted for one key: ?limit=PLACE&key=VALUE", limits::reset)
         .get("/overload", "whether there is too much, why, and what is done about it", overload::show)
         .get("/shared", "how this gateway stands with those it shares limits and sessions with", shared::show)
+        .get("/api-keys", "every API key by its id: whose it is, until when, when it was last used here", api_keys::show)
         .get(
             "/sessions",
             "the sessions there are, a hundred at a time: ?after= the page before's `next`",

@@ -101,8 +101,14 @@ async fn a_key_is_refused_as_soon_as_its_file_says_so() {
     assert_eq!(status().await, 200);
     let file = folder.path().join("keys.yaml");
     let id = keys::list(&file).unwrap()[0].id.clone();
+    let shown = async || gateway.ops("/api-keys").await["keys"][0].clone();
+    let before = shown().await;
+    assert_eq!((&before["id"], &before["revoked"]), (&id.as_str().into(), &false.into()));
+    assert!(before["last_used"].is_string(), "{before}");
     keys::revoke(&file, &id).unwrap();
     eventually("the revoked key is refused", Duration::from_secs(10), async || (status().await == 401).then_some(()))
         .await;
+    let after = shown().await;
+    assert_eq!((&after["revoked"], &after["last_used"]), (&true.into(), &before["last_used"]));
     gateway.stop().await;
 }
