@@ -30,7 +30,7 @@ use crate::{
     ops,
     overload::{Gauges, Overload},
     reload::{Loader, Reloader, adopt},
-    server::{self, Beyond, Bound, Core, Shared},
+    server::{self, Beyond, Bound, Connections, Core, Shared},
     shared::{self, Redis},
     snapshot::Snapshot,
 };
@@ -163,7 +163,17 @@ pub async fn build_with(options: Options, gauges: Gauges) -> anyhow::Result<Gate
         let records = Arc::new(Records::new(redis.clone()));
         Shared::new(
             snapshot,
-            Beyond { authority, records, redis, access_log, analytics, overload, admission: Arc::default(), cores },
+            Beyond {
+                authority,
+                records,
+                redis,
+                access_log,
+                analytics,
+                overload,
+                admission: Arc::default(),
+                connections: Connections::default(),
+                cores,
+            },
         )
     });
     Ok(Gateway { reloader: Arc::new(reloader), listeners, readiness: Readiness::default() })

@@ -35,6 +35,7 @@ pub struct Metrics {
     address_refused: BoundCounter<u64>,
     panics: BoundCounter<u64>,
     connections: UpDownCounter<i64>,
+    protocols: UpDownCounter<i64>,
     connections_refused: Counter<u64>,
     handshakes: Counter<u64>,
     certificates: Expiries,
@@ -126,6 +127,10 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         connections: meter
             .i64_up_down_counter("turnpike_gateway_connections")
             .with_description("Open client connections")
+            .build(),
+        protocols: meter
+            .i64_up_down_counter("turnpike_gateway_connections_by_protocol")
+            .with_description("Open client connections that have made a request")
             .build(),
         connections_refused: meter
             .u64_counter("turnpike_gateway_connections_refused")
@@ -276,6 +281,12 @@ impl Metrics {
     }
     pub fn connection_opened(&self) {
         self.connections.add(1, &[]);
+    }
+    pub fn protocol_begun(&self, protocol: &'static str) {
+        self.protocols.add(1, &[KeyValue::new("protocol", protocol)]);
+    }
+    pub fn protocol_ended(&self, protocol: &'static str) {
+        self.protocols.add(-1, &[KeyValue::new("protocol", protocol)]);
     }
     pub fn connection_closed(&self) {
         self.connections.add(-1, &[]);

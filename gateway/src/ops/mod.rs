@@ -5,6 +5,7 @@ mod analytics;
 mod api_keys;
 mod certificates;
 mod config;
+mod connections;
 mod explain;
 mod issuers;
 mod keys;
@@ -50,6 +51,11 @@ fn subjects() -> Subjects {
         .get("/limits/key", "what is left to one key: ?limit=PLACE&key=VALUE", limits::key)
         .delete("/limits/key", "forgets what was counted for one key: ?limit=PLACE&key=VALUE", limits::reset)
         .get("/overload", "whether there is too much, why, and what is done about it", overload::show)
+        .get(
+            "/connections",
+            "open connections by protocol, the oldest, and which addresses have most",
+            connections::show,
+        )
         .get("/shared", "how this gateway stands with those it shares limits and sessions with", shared::show)
         .get("/api-keys", "every API key by its id: whose it is, until when, when it was last used here", api_keys::show)
         .get(

@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
@@ -15,10 +15,14 @@ use std::{
 
 use ::http1::server::Verdict;
 use futures_util::task::AtomicWaker;
+use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{open::Open, stream::Stream};
-use crate::config::{Limits, Patience};
+use super::{known::Known, open::Open, stream::Stream};
+use crate::{
+    config::{Limits, Patience},
+    layers::request_id::Peer,
+};
 
 /// A connection's notes. Only its own task makes them: loads and stores need not be one.
 pub struct Activity {
@@ -35,6 +39,7 @@ pub struct Activity {
     draining: AtomicBool,
     late: AtomicBool,
     connection: AtomicWaker,
+    known: OnceLock<Known>,
 }
 
 /// What a connection waits for.
@@ -84,6 +89,7 @@ impl Activity {
             draining: AtomicBool::new(false),
             late: AtomicBool::new(false),
             connection: AtomicWaker::new(),
+            known: OnceLock::new(),
         };
         activity.enter(Phase::Head);
         activity
@@ -96,6 +102,15 @@ impl Activity {
             self.is_stream.store(false, Relaxed);
         }
         self.state.store(now << Phase::BITS | phase as u64, Relaxed);
+    }
+
+    /// A request comes; with the first, it is known who speaks.
+    pub fn speaks(&self, peer: &Peer, version: Version) {
+        self.known.get_or_init(|| Known::of(peer, version));
+    }
+
+    pub fn known(&self) -> Option<&Known> {
+        self.known.get()
     }
 
     pub fn multiplexed(&self) {

@@ -50,6 +50,10 @@ where
         Self { shared, overload, build, live: Mutex::new(Live { snapshot, worker, pipeline }) }
     }
 
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.live.lock().snapshot)
     }
@@ -109,6 +113,7 @@ where
         if self.handler.overload.closes_connections() {
             self.activity.finish();
         }
+        self.activity.speaks(&self.peer, request.version());
         request.extensions_mut().insert(self.peer.clone());
         self.handler.call(request)
     }

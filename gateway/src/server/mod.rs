@@ -8,6 +8,7 @@ mod connection;
 mod handler;
 mod http1;
 mod http2;
+mod known;
 mod open;
 mod proxy_protocol;
 mod runtime;
@@ -16,6 +17,7 @@ mod watchdog;
 
 pub use admission::Admission;
 pub use bind::{Bound, bind};
+pub use known::Connections;
 pub use runtime::{Core, run};
 
 use std::sync::{
@@ -53,6 +55,7 @@ pub struct Beyond {
     pub admission: Arc<Admission>,
     pub access_log: access_log::Writer,
     pub analytics: Arc<Analytics>,
+    pub connections: Connections,
     pub cores: usize,
 }
 

@@ -73,6 +73,7 @@ async fn serve(core: Core) -> anyhow::Result<()> {
         measured.overload.measure(&own, || measured.snapshot().edge.overload.clone()).await;
     });
     let watchdog = Arc::new(Watchdog::default());
+    handler.shared().connections.add(&watchdog);
     let connections = TaskTracker::new();
     let handshakes = Handshakes::new(cores);
     let accepting = sockets

@@ -71,6 +71,15 @@ impl Watchdog {
         self.watched.lock().push(Watch { activity, connection, sight });
     }
 
+    /// Shows every connection's notes.
+    pub fn each(&self, mut visit: impl FnMut(&Activity)) {
+        self.watched
+            .lock()
+            .iter()
+            .filter(|watch| !watch.connection.is_finished())
+            .for_each(|watch| visit(&watch.activity));
+    }
+
     /// Looks after the connections for as long as the core runs.
     pub async fn run(&self) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));

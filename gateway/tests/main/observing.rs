@@ -190,3 +190,38 @@ async fn analytics_tell_who_asked_for_what_and_how_it_went() {
     assert_eq!(sum, 16);
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn connections_are_shown_by_protocol_and_address() {
+    let gateway = Running::start("routes: [{match: {path: /}, respond: {status: 200, body: here}}]\n").await;
+    let silent = TcpStream::connect(gateway.address).await.unwrap();
+    let mut connections = [Connection::open(gateway.address).await, Connection::open(gateway.address).await];
+    for connection in &mut connections {
+        connection.send("GET", "/", &[], "").await;
+    }
+    let shown = eventually("all three", BOUND, async || {
+        let shown = gateway.ops("/connections").await;
+        (shown["open"] == 3).then_some(shown)
+    })
+    .await;
+    assert_eq!((&shown["without_request"], &shown["protocols"]["http/1.1"]), (&1.into(), &2.into()));
+    assert_eq!(shown["top_addresses"][0], serde_json::json!({"client": "127.0.0.1", "connections": 2}));
+    assert_eq!(shown["oldest"].as_array().unwrap().len(), 2);
+    assert_eq!(metric("turnpike_gateway_connections_by_protocol{protocol=\"http/1.1\"}"), 2.0);
+    drop((silent, connections));
+    eventually("none is left", BOUND, async || {
+        let by_protocol = metric("turnpike_gateway_connections_by_protocol{protocol=\"http/1.1\"}");
+        (gateway.ops("/connections").await["open"] == 0 && by_protocol == 0.0).then_some(())
+    })
+    .await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn everything_on_the_ops_listener_is_there() {
+    let gateway = Running::start("routes: [{match: {path: /}, respond: {status: 200, body: here}}]\n").await;
+    for path in ["/routes", "/upstreams", "/limits", "/shared", "/connections", "/config", "/analytics/routes"] {
+        assert!(gateway.ops(path).await.is_object(), "{path}");
+    }
+    gateway.stop().await;
+}
