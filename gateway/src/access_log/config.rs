@@ -1,16 +1,9 @@
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
-};
+use serde::Deserialize;
 
 use crate::{action::duration, config::ConfigError};
-
-/// `access_log: true`, `false`, or a section with more.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config(pub Option<Section>);
 
 /// `access_log: { sample: 0.1, slower_than: 1s, query: true, without: [client.address] }`
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -25,6 +18,7 @@ pub struct Section {
     pub errors: bool,
     /// Those that took longer are told of in any case; default: none.
     #[serde(deserialize_with = "duration::option")]
+    #[schemars(with = "Option<String>")]
     pub slower_than: Option<Duration>,
     /// Whether the query is told, without values of parameters that look like secrets; default false.
     pub query: bool,
@@ -38,22 +32,15 @@ impl Default for Section {
     }
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self(Some(Section::default()))
-    }
-}
-
-impl Config {
+impl Section {
     /// # Errors
     /// A share that is none, or a field that is not there.
     pub fn check(&self) -> Vec<ConfigError> {
         let mut errors = Vec::new();
-        let Some(section) = &self.0 else { return errors };
-        if !(0.0..=1.0).contains(&section.sample) {
+        if !(0.0..=1.0).contains(&self.sample) {
             errors.push(ConfigError::new("access_log.sample", "must be within 0 and 1"));
         }
-        for (at, name) in section.without.iter().enumerate() {
+        for (at, name) in self.without.iter().enumerate() {
             if !super::FIELDS.contains(&name.as_str()) {
                 let fields = super::FIELDS.join(", ");
                 errors.push(ConfigError::new(
@@ -66,51 +53,14 @@ impl Config {
     }
 }
 
-impl JsonSchema for Config {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "AccessLogOrNot".into()
-    }
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let section = generator.subschema_for::<Section>();
-        schemars::json_schema!({ "anyOf": [{ "type": "boolean" }, section] })
-    }
-}
-
-impl<'de> Deserialize<'de> for Config {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-
-        impl<'de> Visitor<'de> for Either {
-            type Value = Config;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("true, false or a section")
-            }
-            fn visit_bool<E>(self, on: bool) -> Result<Config, E> {
-                Ok(Config(on.then(Section::default)))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Config, A::Error> {
-                Section::deserialize(MapAccessDeserializer::new(map)).map(|section| Config(Some(section)))
-            }
-        }
-
-        deserializer.deserialize_any(Either)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn it_is_a_switch_or_a_section() {
-        let read = |text| serde_saphyr::from_str::<Config>(text);
-        assert_eq!(read("false").unwrap(), Config(None));
-        assert_eq!(read("true").unwrap(), Config::default());
-        let section = read("{sample: 0.1, slower_than: 2s}").unwrap().0.unwrap();
+    fn what_is_not_said_has_its_default_and_what_can_not_be_is_refused() {
+        let read = |text| serde_saphyr::from_str::<Section>(text);
+        let section = read("{sample: 0.1, slower_than: 2s}").unwrap();
         assert_eq!((section.sample, section.slower_than, section.errors), (0.1, Some(Duration::from_secs(2)), true));
         assert!(read("{sampel: 1}").is_err());
         let wrong = read("{sample: 2, without: [nothing]}").unwrap().check();

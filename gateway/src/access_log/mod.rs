@@ -5,7 +5,7 @@
 mod config;
 mod writer;
 
-pub use config::{Config, Section};
+pub use config::Section;
 pub use writer::Writer;
 
 use std::{

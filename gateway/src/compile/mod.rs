@@ -19,7 +19,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    action,
+    access_log, action,
     auth::{certificate::Certificates, jwt::Tokens, session::Sessions},
     config::{Config, ConfigError, Size},
     descriptors::Directory,
@@ -185,7 +185,7 @@ impl Compiler<'_> {
         let compression = compression.map_err(|errors| self.errors.extend(errors));
         let security_headers = security_headers::Config::new("security_headers", &[&self.config.security_headers]);
         let security_headers = security_headers.map_err(|errors| self.errors.extend(errors));
-        self.errors.extend(self.config.access_log.check());
+        self.errors.extend(self.config.access_log.on().into_iter().flat_map(access_log::Section::check));
         let limiters = self.limiters.global(&self.config.rate_limit.0, &mut self.errors);
         Some(Edge {
             cors: cors.ok()?.map(Arc::new),
@@ -196,7 +196,7 @@ impl Compiler<'_> {
             proxies: Arc::new(self.config.trusted_proxies.clone()),
             addresses: Some(&self.config.addresses).filter(|lists| !lists.is_empty()).cloned().map(Arc::new),
             overload: self.config.overload.clone(),
-            access_log: self.config.access_log.0.clone(),
+            access_log: self.config.access_log.on().cloned(),
             analytics: self.config.analytics,
         })
     }

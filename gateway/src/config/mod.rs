@@ -29,8 +29,8 @@ pub use listener::Listener;
 pub use matching::{FieldMatch, Match};
 pub use one_or_many::OneOrMany;
 pub use patience::Patience;
-pub use route::{Idempotency, Override, Route, Scopes};
 pub use place::Places;
+pub use route::{Idempotency, Override, Route, Scopes};
 pub use schema::schema;
 pub use shared::Shared;
 pub use size::Size;
@@ -106,7 +106,7 @@ pub struct Config {
     pub compression: Switch<Compression>,
     /// A JSON line for each request, on stdout unless it says otherwise.
     #[serde(default)]
-    pub access_log: access_log::Config,
+    pub access_log: Switch<access_log::Section>,
     /// Whether it is counted who asks for what and how it goes, for `turnpike analytics`; default true.
     #[serde(default = "yes")]
     pub analytics: bool,
