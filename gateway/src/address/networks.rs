@@ -51,7 +51,7 @@ impl schemars::JsonSchema for Networks {
         "Networks".into()
     }
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        generator.subschema_for::<Vec<String>>()
+        generator.subschema_for::<Vec<Option<String>>>()
     }
 }
 

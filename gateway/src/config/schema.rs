@@ -28,6 +28,9 @@ fn durations(schema: &mut Schema) {
 fn interpolated(schema: &mut Schema) {
     // First what it is made of: what is made here is not to be looked at again.
     transform_subschemas(&mut interpolated, schema);
+    if let Some(default) = schema.get("default").and_then(duration) {
+        schema.insert("default".to_owned(), json!(default));
+    }
     let is_scalar = match schema.get("type").and_then(Value::as_str) {
         Some("integer" | "number" | "boolean") => true,
         Some("string") => ["pattern", "format", "enum"].iter().any(|key| schema.get(*key).is_some()),
@@ -45,4 +48,10 @@ fn interpolated(schema: &mut Schema) {
     }
     kept.insert("anyOf".to_owned(), json!([own, { "type": "string", "pattern": r"^\$\{.+\}" }]));
     *schema = kept.into();
+}
+
+/// A default duration, as it would be written.
+fn duration(default: &Value) -> Option<String> {
+    let (seconds, nanos) = (default.get("secs")?.as_u64()?, default.get("nanos")?.as_u64()?);
+    Some(if nanos == 0 { format!("{seconds}s") } else { format!("{}ms", seconds * 1_000 + nanos / 1_000_000) })
 }
