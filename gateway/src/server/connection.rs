@@ -48,7 +48,7 @@ pub struct Front {
 /// affair: it went away, or spoke no HTTP.
 pub async fn serve<S>(taken: Taken, service: impl FnOnce(SocketAddr, Option<Arc<ClientCertificate>>) -> S)
 where
-    S: Service<http::Request<Incoming>, Response = Response, Error = Infallible> + http1::Requests,
+    S: Service<http::Request<Incoming>, Response = Response, Error = Infallible> + http1::Answers,
     S: Send + Sync,
     <S as Service<http::Request<Incoming>>>::Future: Send + 'static,
 {

@@ -13,19 +13,16 @@ use super::activity::Watched;
 use crate::config::{Limits, Size};
 
 /// What answers the requests of a connection.
-pub trait Requests: Service<Body = Body, Future: Send> {}
+pub trait Answers: Service<Body = Body, Future: Send> {}
 
-impl<S: Service<Body = Body, Future: Send>> Requests for S {}
+impl<S: Service<Body = Body, Future: Send>> Answers for S {}
 
 /// Serves one connection.
 ///
 /// # Errors
 /// How the connection broke.
-pub async fn serve(io: Watched, service: impl Requests, limits: &Limits) -> io::Result<()> {
-    let head = head(limits);
-    let driven = drive(io, &service, &head);
-    eprintln!("SIZES drive {} future {}", std::mem::size_of_val(&driven), size_of_future(&service));
-    driven.await
+pub async fn serve(io: Watched, service: impl Answers, limits: &Limits) -> io::Result<()> {
+    drive(io, &service, &head(limits)).await
 }
 
 /// What the codec refuses at once. The layer `limits` asks again, by what is configured then.
@@ -36,5 +33,3 @@ fn head(limits: &Limits) -> Head {
     const AUTHORITY: usize = 300;
     Head { target: bytes(limits.uri) + AUTHORITY, fields }
 }
-
-fn size_of_future<S: Requests>(_: &S) -> usize { std::mem::size_of::<S::Future>() }

@@ -5,6 +5,7 @@ mod authentication;
 mod authorisation;
 mod checking;
 mod client_address;
+mod codec;
 mod compression;
 mod concurrency;
 mod cors;
