@@ -34,6 +34,9 @@ pub struct Fetcher {
 pub fn check_url(url: &str, plain_http: bool) -> Result<Uri, String> {
     let uri: Uri = url.parse().map_err(|error| format!("not a URL: {error}"))?;
     let Some(host) = uri.host() else { return Err("must be a whole URL such as https://id.example/jwks".to_owned()) };
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("keys are public: a URL without a name or password in it".to_owned());
+    }
     let loopback = host == "localhost"
         || host.trim_matches(['[', ']']).parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
     match uri.scheme_str() {
@@ -120,6 +123,7 @@ mod tests {
         for good in ["https://id.example/jwks", "http://127.0.0.1:1/a", "http://localhost/", "http://[::1]:8080/"] {
             assert!(check_url(good, false).is_ok(), "{good}");
         }
+        assert!(check_url("https://me:secret@id.example/jwks", false).is_err());
         for bad in ["http://id.example/", "http://127.0.0.1.evil.example/", "ftp://id.example/", "/jwks", "", "id"] {
             assert!(check_url(bad, false).is_err(), "{bad}");
         }
