@@ -12,7 +12,7 @@ const TENS: usize = 24 * 6;
 /// Routes in a slot beside [`OTHER`], the busiest once the slot is over; and routes in all slots together. A route in a slot
 /// takes some hundred bytes.
 const ROUTES: usize = 2_000;
-const CELLS: usize = 60_000;
+const CELLS: usize = 40_000;
 
 pub struct History {
     /// Nothing is known of what was before, in seconds since 1970.

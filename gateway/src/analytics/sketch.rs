@@ -15,7 +15,8 @@ const LONGEST: u64 = (1 << 36) - 1;
 pub struct Sketch {
     /// The bucket of the first count.
     first: u16,
-    counts: Vec<u64>,
+    /// Half the room, since thousands are kept; a bucket is full at four thousand million.
+    counts: Vec<u32>,
 }
 
 impl Sketch {
@@ -30,7 +31,7 @@ impl Sketch {
     }
 
     pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
+        self.counts.iter().map(|count| u64::from(*count)).sum()
     }
 
     /// The value that a share of all is at most, in microseconds; None without any.
@@ -45,7 +46,10 @@ impl Sketch {
     }
 
     fn buckets(&self) -> impl Iterator<Item = (u16, u64)> {
-        (self.first..).zip(&self.counts).filter(|(_, count)| **count > 0).map(|(bucket, count)| (bucket, *count))
+        (self.first..)
+            .zip(&self.counts)
+            .filter(|(_, count)| **count > 0)
+            .map(|(bucket, count)| (bucket, u64::from(*count)))
     }
 
     fn add(&mut self, bucket: u16, count: u64) {
@@ -61,7 +65,7 @@ impl Sketch {
         if at >= self.counts.len() {
             self.counts.resize(at + 1, 0);
         }
-        self.counts[at] += count;
+        self.counts[at] = self.counts[at].saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
     }
 }
 
