@@ -1,6 +1,7 @@
 #![expect(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod alone;
+mod analytics_cli;
 mod bus_cli;
 mod configuration;
 mod crash;
