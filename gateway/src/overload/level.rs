@@ -48,7 +48,7 @@ impl Level {
         match self {
             Self::Normal => "nothing is done",
             Self::ShortenTimeouts => "requests have half of their time",
-            Self::CloseConnections => "connections are closed after the next answer",
+            Self::CloseConnections => "connections are closed once nothing is under way",
             Self::Shed => "requests are refused",
             Self::StopAccepting => "connections are not taken",
         }

@@ -23,6 +23,7 @@ use crate::{
     coding::Slots,
     layers::{Request, Response, request_id::Peer},
     metrics::METRICS,
+    overload,
     pipeline::{Surroundings, pipeline},
     snapshot::Snapshot,
     tls::Handshakes,
@@ -68,9 +69,9 @@ async fn serve(core: Core) -> anyhow::Result<()> {
     let cores = shared.cores;
     let build = move |snapshot: &Snapshot, worker: &Arc<Worker>| pipeline(snapshot, worker, &around);
     let handler = Arc::new(Handler::new(Arc::clone(&shared), Arc::clone(&own), build));
-    let measured = Arc::clone(&shared);
+    let (measured, core) = (Arc::clone(&shared), Arc::clone(&own));
     tokio::spawn(async move {
-        measured.overload.measure(&own, || measured.snapshot().edge.overload.clone()).await;
+        measured.overload.measure(&core, || measured.snapshot().edge.overload.clone()).await;
     });
     let watchdog = Arc::new(Watchdog::default());
     handler.shared().connections.add(&watchdog);
@@ -93,6 +94,7 @@ async fn serve(core: Core) -> anyhow::Result<()> {
             _ = accepting => {}
             () = watchdog.run() => {}
             () = handler.follow() => {}
+            () = relieve(&own, &watchdog) => {}
         }
     }
     watchdog.drain();
@@ -103,6 +105,18 @@ async fn serve(core: Core) -> anyhow::Result<()> {
         () = shutdown.dropping().cancelled() => {}
     }
     Ok(())
+}
+
+/// Where memory is scarce, ends connections that are open for nothing. Those on which something is under way are closed
+/// when that is done.
+async fn relieve(core: &overload::Core, watchdog: &Watchdog) {
+    const EVERY: Duration = Duration::from_secs(2);
+    loop {
+        tokio::time::sleep(EVERY).await;
+        if core.closes_connections() {
+            watchdog.drain();
+        }
+    }
 }
 
 /// Takes in the connections of one listener.
