@@ -1,7 +1,6 @@
 //! A body on its way out, in a coding.
 
 use std::{
-    io,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -44,16 +43,9 @@ pub struct Compressed {
 }
 
 impl Compressed {
-    /// # Errors
-    /// If there is no memory.
-    pub fn new(body: Body, level: Level, slot: Slot) -> Result<Self, (Body, io::Error)> {
-        match Encoder::new(level) {
-            Ok(encoder) => {
-                let (encoder, rest) = (Some(encoder), Bytes::new());
-                Ok(Self { body, encoder, rest, had_its_turn: false, pending: false, trailers: None, _slot: slot })
-            }
-            Err(error) => Err((body, error)),
-        }
+    pub fn new(body: Body, encoder: Encoder, slot: Slot) -> Self {
+        let (encoder, rest) = (Some(encoder), Bytes::new());
+        Self { body, encoder, rest, had_its_turn: false, pending: false, trailers: None, _slot: slot }
     }
 
     fn next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -144,7 +136,7 @@ mod tests {
             Some((frame, frames))
         });
         let body = Body::new(StreamBody::new(Box::pin(frames)));
-        Compressed::new(body, level, Slots::default().take().unwrap()).unwrap_or_else(|_| panic!("no memory"))
+        Compressed::new(body, Encoder::new(level).unwrap(), Slots::default().take().unwrap())
     }
 
     fn data(bytes: &[u8]) -> Result<Frame<Bytes>, BoxError> {

@@ -11,6 +11,7 @@ pub use accept::{Accepted, negotiate};
 pub use compressed::{Compressed, at_once};
 pub use decoder::{Decoder, Fault, RATIO};
 pub use decompressed::{Decompressed, Outcome};
+pub use encoder::Encoder;
 pub use slots::Slots;
 
 use http::HeaderValue;

@@ -1,7 +1,8 @@
 //! Whatever a stranger, an issuer or an operator may write, tried by the thousand: paths, templates, cookies, credentials,
-//! tokens, limits, configurations. An ordinary run of the tests tries a few of each, `make fuzz` as many as fit into the
-//! time it is given; the codec's own targets, which a compiler instruments, are in `fuzz/`.
+//! tokens, limits, origins, configurations. An ordinary run of the tests tries a few of each, `make fuzz` as many as fit
+//! into the time it is given; the codec's own targets, which a compiler instruments, are in `fuzz/`.
 
+mod answers;
 mod explore;
 mod structured;
 

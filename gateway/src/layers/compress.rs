@@ -19,7 +19,7 @@ use upstream::Body;
 use super::{Checked, Request, Response, refuse};
 use crate::{
     auth::session,
-    coding::{Accepted, Compressed, Level, Slots, at_once, negotiate},
+    coding::{Accepted, Compressed, Encoder, Level, Slots, at_once, negotiate},
     config::{self, ConfigError, Switch},
     context::RequestContext,
     error::{Error, ErrorKind},
@@ -120,15 +120,14 @@ impl Config {
             return response;
         }
         let Some(slot) = slots.take() else { return response };
-        let (mut parts, body) = response.into_parts();
-        match Compressed::new(body, level, slot) {
-            Ok(body) => {
-                coded(&mut parts.headers, level);
-                Response::from_parts(parts, Body::new(body))
+        match Encoder::new(level) {
+            Ok(encoder) => {
+                coded(response.headers_mut(), level);
+                response.map(|body| Body::new(Compressed::new(body, encoder, slot)))
             }
-            Err((body, error)) => {
+            Err(error) => {
                 tracing::warn!(%error, "an answer goes out as it is: it could not be compressed");
-                Response::from_parts(parts, body)
+                response
             }
         }
     }

@@ -97,13 +97,14 @@ impl Origin {
                 let Some((start, rest)) = origin.split_at_checked(scheme.len()) else { return false };
                 let Some(cut) = rest.len().checked_sub(host.len()) else { return false };
                 let Some((label, end)) = rest.split_at_checked(cut) else { return false };
-                start.eq_ignore_ascii_case(scheme)
-                    && end.eq_ignore_ascii_case(host)
-                    && !label.is_empty()
-                    && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+                start.eq_ignore_ascii_case(scheme) && end.eq_ignore_ascii_case(host) && label.split('.').all(is_label)
             }
         }
     }
+}
+
+fn is_label(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 impl Config {
