@@ -1,4 +1,4 @@
-//! The gateway as its own process. It needs no bus.
+//! The gateway as its own process. It needs no bus; where revocations come by one, it opens that itself.
 
 use lifecycle::{Ops, Shutdown};
 
