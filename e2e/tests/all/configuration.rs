@@ -114,3 +114,35 @@ fn a_lone_service_says_why_it_does_not_start() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("bus.redis") && said.contains("turnpike up"), "{said}");
 }
+
+#[test]
+fn a_request_is_explained_by_the_configuration_alone() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/gateway.yaml");
+    let explain = |arguments: &[&str]| {
+        let output = Command::new(binary()).arg("explain").args(arguments).args(["--config", file]).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, said) = explain(&["/products/42"]);
+    assert_eq!(code, Some(0), "{said}");
+    for line in ["route GET /products/{id} (aggregate)", "{id} = 42", "upstream product", "goes before a derived one"] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let (code, said) = explain(&["-X", "PUT", "/products/42", "-o", "json"]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &said["refused"]["status"]), (Some(1), &405.into()), "{said}");
+}
+
+#[test]
+fn the_schema_is_printed_and_notes_can_be_errors() {
+    let output = Command::new(binary()).arg("schema").output().unwrap();
+    let committed = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/gateway.schema.json")).unwrap();
+    assert!(output.stdout == committed, "deploy/gateway.schema.json is not what `turnpike schema` prints");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.yaml");
+    fs::write(&file, "listeners: [{address: 127.0.0.1:0}]\nupstreams: {spare: {endpoints: ['127.0.0.1:1']}}\n").unwrap();
+    let check = |more: &[&str]| Command::new(binary()).arg("check").arg(&file).args(more).output().unwrap();
+    assert!(check(&[]).status.success());
+    let strict = check(&["--strict", "-o", "json"]);
+    let said: serde_json::Value = serde_json::from_slice(&strict.stdout).unwrap();
+    assert_eq!((strict.status.code(), &said["notes"][0]), (Some(1), &"upstreams.spare: no route asks it".into()));
+}

@@ -4,6 +4,7 @@ mod actions;
 mod concurrency;
 mod limiters;
 mod policy;
+mod remarks;
 mod routes;
 mod services;
 mod tls;

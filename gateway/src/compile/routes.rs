@@ -70,6 +70,10 @@ impl Compiler<'_> {
         let entries = pending.iter().map(|own| (own.template.clone(), own.conditions.clone(), Arc::clone(&own.route)));
         let (table, conflicts) = Table::new(entries);
         self.table = table;
+        if self.errors.is_empty() {
+            self.unasked(pending.iter().map(|own| &*own.route));
+        }
+        self.lonely_scopes();
         let mut is_hidden = vec![false; pending.len()];
         let mut said = HashSet::new();
         for Conflict { route, with, kind } in conflicts {

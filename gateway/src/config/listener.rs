@@ -73,13 +73,23 @@ pub struct Client {
     pub crl: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum Version {
     #[default]
     #[serde(rename = "1.2")]
     Tls12,
     #[serde(rename = "1.3")]
     Tls13,
+}
+
+// Without quotes it is a number.
+impl JsonSchema for Version {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Version".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "enum": ["1.2", "1.3", 1.2, 1.3] })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

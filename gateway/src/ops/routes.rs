@@ -20,6 +20,7 @@ pub async fn show(State(reloader): State<Arc<Reloader>>) -> Json<Value> {
             "method": conditions.method.as_ref().map(|method| method.as_str()),
             "host": conditions.host,
             "headers": conditions.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            "query": conditions.query.iter().map(|(name, _)| name).collect::<Vec<_>>(),
             "priority": conditions.priority,
             "derived": route.derived,
             "action": route.kind,

@@ -104,7 +104,50 @@ routes:
             "routes[2]: some requests fit this and the route `GET /a` alike: a `priority` on one of them decides",
         ],
     );
-    assert_eq!(check(&routes(", priority: 1")).unwrap(), Vec::<String>::new());
+    assert_eq!(check(&routes(", priority: 1")).unwrap(), ["upstreams.catalogue: no route asks it"]);
+}
+
+#[test]
+fn what_is_likely_a_slip_is_a_note() {
+    let notes = check(
+        "
+  spare: { endpoints: ['127.0.0.1:2'] }
+routes:
+  - { match: { path: /a }, scopes: { all: ['items:write'] }, proxy: catalogue }
+  - { match: { path: /b }, scopes: { any: ['items:write', 'items:read'] }, proxy: catalogue }
+  - { match: { path: /c }, scopes: { all: ['items:wirte'] }, proxy: catalogue }
+",
+    );
+    assert_eq!(
+        notes.unwrap(),
+        [
+            "upstreams.spare: no route asks it",
+            "routes[2].scopes: the scope \"items:wirte\" stands nowhere else; did you mean \"items:write\"?",
+        ]
+    );
+}
+
+#[test]
+fn an_error_has_the_line_and_the_path_of_what_is_wrong() {
+    let text = "\
+listeners: [{ address: '127.0.0.1:0' }]
+routes:
+  - match: { path: /a }
+    respond:
+      status: 99
+  - match:
+      path: /b
+    proxy: nowhere
+";
+    let check = |text: &str| gateway::check(text, &Properties::new(), None, &BTreeMap::new()).unwrap_err();
+    let places: Vec<_> = check(text).into_iter().map(|error| (error.path, error.line)).collect();
+    assert_eq!(places, [("routes[0].respond.status".to_owned(), Some(5)), ("routes[1].proxy".to_owned(), Some(8))]);
+    let error = &check(&text.replace("respond:", "resopnd:"))[0];
+    assert_eq!((error.path.as_str(), error.line), ("routes[0]", Some(4)));
+    assert!(error.message.contains("did you mean \"respond\"?"), "{error}");
+    let error = &check(&text.replace("99", "many"))[0];
+    assert_eq!((error.path.as_str(), error.line), ("routes[0].respond.status", Some(5)));
+    assert_eq!(check("listeners: [")[0].line, Some(1));
 }
 
 #[test]

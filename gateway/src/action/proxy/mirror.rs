@@ -76,7 +76,7 @@ impl Mirror {
         self.percent
     }
 
-    /// Copies a request, if it is its turn. It is as the upstream is to have it, but for its host.
+    /// Copies a request, if it is its turn, as its own upstream gets it.
     pub fn copy(&self, worker: &Worker, request: Request<Body>, context: &RequestContext) -> Request<Body> {
         if self.percent < 100.0 && rand::rng().random_range(0.0..100.0) >= self.percent {
             return request;
