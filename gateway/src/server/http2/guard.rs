@@ -11,7 +11,9 @@ use tokio::time::Instant;
 
 use super::{
     budget::Budget,
-    pace::{Least, Pace},
+    flow::Flow,
+    pace::Least,
+    reason::Reason,
     scan::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Head, PING, RST_STREAM, SETTINGS, Scanner, Seen,
         WINDOW_UPDATE,
@@ -22,34 +24,11 @@ use crate::{
     server::connection::head,
 };
 
-/// What a window begins with, before SETTINGS say otherwise (RFC 9113, section 6.9.2).
-const WINDOW: i64 = 65_535;
 /// The setting of a stream's first window.
 const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
 /// Codes of RST_STREAM that answer a mistake of the client's: PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED,
 /// FRAME_SIZE_ERROR, REFUSED_STREAM, ENHANCE_YOUR_CALM. The others tell of the gateway or of the service behind it.
 const MISTAKES: [u32; 6] = [1, 3, 5, 6, 7, 11];
-/// How long a stream that may be silent may keep its window shut: as long as it may be silent.
-const SHUT: Duration = Duration::from_secs(300);
-
-/// Why a connection is ended: what the metric and the GOAWAY call it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    Resets,
-    Mistakes,
-    Continuations,
-    Settings,
-    Pings,
-    Priorities,
-    EmptyData,
-    WindowUpdates,
-    Streams,
-    SlowHead,
-    SlowBody,
-    SlowRead,
-    /// The codec found what the protocol forbids.
-    Protocol,
-}
 
 /// What an examination found.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,9 +50,7 @@ pub struct Guard {
     inbound: Scanner,
     outbound: Scanner,
     budgets: Budgets,
-    /// Open streams, by their ids, which only grow.
-    streams: Vec<Stream>,
-    latest: u32,
+    flow: Flow,
     /// The header block that is under way.
     heading: Option<Heading>,
     /// Since when a frame or a header block is not finished.
@@ -82,12 +59,6 @@ pub struct Guard {
     /// The client's first SETTINGS have come.
     greeted: bool,
     idle: Option<Instant>,
-    /// How much may be sent on the connection; on a new stream.
-    to_send: i64,
-    first_to_send: i64,
-    /// How much may be received on the connection.
-    to_receive: i64,
-    answers: Pace,
     /// The client's socket takes no more.
     pub clogged: bool,
     pub ended: Option<Reason>,
@@ -111,43 +82,6 @@ struct Heading {
     frames: u32,
 }
 
-struct Stream {
-    id: u32,
-    /// The whole request has come.
-    asked: bool,
-    /// The answer has begun; all of it is out.
-    answering: bool,
-    answered: bool,
-    to_send: i64,
-    to_receive: i64,
-    body: Pace,
-    answer: Pace,
-    /// Ticks that more of its request was waited for.
-    asking: u32,
-    /// Ticks that its window is shut.
-    shut: u32,
-}
-
-impl Reason {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Resets => "resets",
-            Self::Mistakes => "mistakes",
-            Self::Continuations => "continuations",
-            Self::Settings => "settings",
-            Self::Pings => "pings",
-            Self::Priorities => "priorities",
-            Self::EmptyData => "empty_data",
-            Self::WindowUpdates => "window_updates",
-            Self::Streams => "streams",
-            Self::SlowHead => "slow_head",
-            Self::SlowBody => "slow_body",
-            Self::SlowRead => "slow_read",
-            Self::Protocol => "protocol",
-        }
-    }
-}
-
 impl Guard {
     pub fn new(limits: &Limits) -> Self {
         let (config, now) = (limits.http2.clone(), Instant::now());
@@ -169,17 +103,12 @@ impl Guard {
             inbound: Scanner::inbound(),
             outbound: Scanner::outbound(),
             budgets,
-            streams: Vec::new(),
-            latest: 0,
+            flow: Flow::new(config.stream_window.0),
             heading: None,
             unfinished: Some(now),
             begun: now,
             greeted: false,
             idle: None,
-            to_send: WINDOW,
-            first_to_send: WINDOW,
-            to_receive: WINDOW,
-            answers: Pace::default(),
             clogged: false,
             ended: None,
             broken: None,
@@ -221,12 +150,17 @@ impl Guard {
         let said = self.ended.filter(|_| self.outbound.is_between())?.name();
         let length = u32::try_from(8 + said.len()).unwrap_or(8).to_be_bytes();
         let head = [length[1], length[2], length[3], GOAWAY, 0, 0, 0, 0, 0];
-        Some([&head[..], &self.latest.to_be_bytes(), &ENHANCE_YOUR_CALM.to_be_bytes(), said.as_bytes()].concat())
+        Some([&head[..], &self.flow.latest().to_be_bytes(), &ENHANCE_YOUR_CALM.to_be_bytes(), said.as_bytes()].concat())
+    }
+
+    /// Whether to look at each tick from now on, though it was idle before.
+    pub fn is_restless(&self) -> bool {
+        self.is_busy() || self.idle.is_none()
     }
 
     /// Whether time could run out for something before the connection is idle for too long.
-    pub fn is_busy(&self) -> bool {
-        !self.greeted || self.unfinished.is_some() || self.broken.is_some() || !self.streams.is_empty()
+    fn is_busy(&self) -> bool {
+        !self.greeted || self.unfinished.is_some() || self.broken.is_some() || self.flow.len() > 0
     }
 
     /// How often to look while it is busy.
@@ -248,7 +182,7 @@ impl Guard {
         if self.broken.is_some_and(late) {
             return self.end(Reason::Protocol);
         }
-        if let Some(reason) = self.slow(silence) {
+        if let Some(reason) = self.flow.slow(&patience, self.least, self.clogged, silence) {
             return self.end(reason);
         }
         if self.is_busy() {
@@ -259,32 +193,6 @@ impl Guard {
             None | Some(Duration::ZERO) => Verdict::Idle,
             Some(left) => Verdict::Again(left),
         }
-    }
-
-    fn slow(&mut self, silence: bool) -> Option<Reason> {
-        let (least, whole, to_receive) = (self.least, self.patience.request, self.to_receive);
-        let answering = self.streams.iter().any(|stream| stream.answering && !stream.answered);
-        // Where all share what is short, all are judged together.
-        let shared = answering && (self.clogged || self.to_send <= 0);
-        let starved = self.answers.tick_if(shared && !silence, least);
-        let mut found = starved.then_some(Reason::SlowRead);
-        for stream in &mut self.streams {
-            let may_send = !stream.asked && stream.to_receive > 0 && to_receive > 0;
-            stream.asking += u32::from(may_send && !silence);
-            if stream.body.tick_if(may_send && !silence, least) || least.tick * stream.asking > whole {
-                found = Some(Reason::SlowBody);
-            }
-            let answering = stream.answering && !stream.answered;
-            let shut = answering && stream.to_send <= 0;
-            if stream.answer.tick_if(shut && !silence, least) {
-                found = Some(Reason::SlowRead);
-            }
-            stream.shut = if shut || (answering && shared) { stream.shut + 1 } else { 0 };
-            if least.tick * stream.shut >= SHUT {
-                found = Some(Reason::SlowRead);
-            }
-        }
-        found
     }
 
     fn end(&mut self, reason: Reason) -> Verdict {
@@ -313,12 +221,7 @@ impl Guard {
         let spent = |good: bool, reason| if good { Ok(()) } else { Err(reason) };
         match head.kind {
             DATA => {
-                let length = i64::from(head.length);
-                self.to_receive -= length;
-                if let Some(stream) = self.stream(head.stream) {
-                    stream.to_receive -= length;
-                    stream.body.pass(head.length);
-                }
+                self.flow.receive(head.stream, head.length);
                 let empty = head.length == 0 && !head.has(END_STREAM);
                 spent(!empty || self.budgets.empty_data.spend(), Reason::EmptyData)
             }
@@ -329,7 +232,7 @@ impl Guard {
             }
             CONTINUATION => self.block(head),
             RST_STREAM => {
-                self.close(head.stream);
+                self.flow.close(head.stream);
                 spent(self.budgets.resets.spend(), Reason::Resets)
             }
             SETTINGS => spent(self.budgets.settings.spend(), Reason::Settings),
@@ -342,23 +245,11 @@ impl Guard {
     /// A part of a frame of the client's that matters.
     fn says(&mut self, head: Head, bytes: &[u8]) -> Result<(), Reason> {
         match (head.kind, bytes) {
-            (SETTINGS, [a, b, value @ ..]) if [*a, *b] == INITIAL_WINDOW_SIZE => {
-                let first = number(value);
-                let change = first - self.first_to_send;
-                self.first_to_send = first;
-                self.streams.iter_mut().for_each(|stream| stream.to_send += change);
-            }
-            (WINDOW_UPDATE, increment) if head.stream == 0 => self.to_send += number(increment),
-            (WINDOW_UPDATE, increment) => {
-                if let Some(stream) = self.stream(head.stream) {
-                    stream.to_send += number(increment);
-                }
-            }
+            (SETTINGS, [a, b, value @ ..]) if [*a, *b] == INITIAL_WINDOW_SIZE => self.flow.first_to_send(number(value)),
+            (WINDOW_UPDATE, increment) => self.flow.may_send(head.stream, number(increment)),
             // Nothing but padding is nothing.
             (DATA, [padding]) if u32::from(*padding) + 1 >= head.length && !head.has(END_STREAM) => {
-                if !self.budgets.empty_data.spend() {
-                    return Err(Reason::EmptyData);
-                }
+                return if self.budgets.empty_data.spend() { Ok(()) } else { Err(Reason::EmptyData) };
             }
             _ => {}
         }
@@ -371,7 +262,7 @@ impl Guard {
             self.heading = None;
         }
         if matches!(head.kind, HEADERS | DATA) && head.has(END_STREAM) {
-            self.note(head.stream, |stream| stream.asked = true);
+            self.flow.asked(head.stream);
         }
         self.greeted |= head.kind == SETTINGS;
         if self.heading.is_none() {
@@ -390,106 +281,56 @@ impl Guard {
     }
 
     fn open(&mut self, id: u32) -> Result<(), Reason> {
-        // Trailers, or what the codec will refuse.
-        if id <= self.latest || id % 2 == 0 {
+        if !self.flow.open(id) {
             return Ok(());
         }
-        self.latest = id;
         self.idle = None;
         self.budgets.priorities.earn(1.0);
         self.budgets.window_updates.earn(10.0);
-        self.streams.push(Stream {
-            id,
-            asked: false,
-            answering: false,
-            answered: false,
-            to_send: self.first_to_send,
-            to_receive: i64::try_from(self.config.stream_window.0).unwrap_or(i64::MAX),
-            body: Pace::default(),
-            answer: Pace::default(),
-            asking: 0,
-            shut: 0,
-        });
         // The codec refuses those beyond the bound one by one, and so they are gone from here: unless the client doesn't
         // even read that.
         let most = 2 * self.config.streams as usize + 1_000;
-        if self.streams.len() <= most { Ok(()) } else { Err(Reason::Streams) }
+        if self.flow.len() <= most { Ok(()) } else { Err(Reason::Streams) }
     }
 
     fn outbound(&mut self, seen: Seen<'_>) -> Result<(), Reason> {
         match seen {
             Seen::Head(head) => match head.kind {
                 DATA => {
-                    let length = i64::from(head.length);
-                    self.to_send -= length;
-                    self.answers.pass(head.length);
-                    if let Some(stream) = self.stream(head.stream) {
-                        stream.to_send -= length;
-                        stream.answer.pass(head.length);
-                    }
+                    self.flow.send(head.stream, head.length);
                     self.budgets.pings.earn(1.0);
                     self.budgets.window_updates.earn(10.0);
                 }
                 HEADERS => {
-                    if let Some(stream) = self.stream(head.stream) {
-                        stream.answering = true;
-                    }
+                    self.flow.answering(head.stream);
                     self.budgets.pings.earn(1.0);
                 }
                 _ => {}
             },
             Seen::Part(head, bytes) => match (head.kind, bytes) {
                 (RST_STREAM, code) => {
-                    self.close(head.stream);
-                    let mistake = MISTAKES.iter().any(|own| i64::from(*own) == number(code));
-                    if mistake && !self.budgets.mistakes.spend() {
+                    self.flow.close(head.stream);
+                    if MISTAKES.contains(&number(code)) && !self.budgets.mistakes.spend() {
                         return Err(Reason::Mistakes);
                     }
                 }
                 // The codec's own last words: it closes, if the client lets it.
                 (GOAWAY, [_, _, _, _, code @ ..]) if number(code) != 0 => self.broken = Some(Instant::now()),
-                (WINDOW_UPDATE, increment) if head.stream == 0 => self.to_receive += number(increment),
-                (WINDOW_UPDATE, increment) => {
-                    if let Some(stream) = self.stream(head.stream) {
-                        stream.to_receive += number(increment);
-                    }
-                }
+                (WINDOW_UPDATE, increment) => self.flow.may_receive(head.stream, number(increment)),
                 _ => {}
             },
             Seen::End(head) => {
                 if matches!(head.kind, HEADERS | DATA) && head.has(END_STREAM) {
-                    // What is left of the request, the codec takes or breaks off.
-                    self.note(head.stream, |stream| stream.answered = true);
+                    self.flow.answered(head.stream);
                 }
             }
         }
         Ok(())
     }
-
-    /// One side has said all it had to say.
-    fn note(&mut self, id: u32, said: impl FnOnce(&mut Stream)) {
-        if let Some(stream) = self.stream(id) {
-            said(stream);
-            if stream.asked && stream.answered {
-                self.close(id);
-            }
-        }
-    }
-
-    fn stream(&mut self, id: u32) -> Option<&mut Stream> {
-        let at = self.streams.binary_search_by_key(&id, |stream| stream.id).ok()?;
-        self.streams.get_mut(at)
-    }
-
-    fn close(&mut self, id: u32) {
-        if let Ok(at) = self.streams.binary_search_by_key(&id, |stream| stream.id) {
-            self.streams.remove(at);
-        }
-    }
 }
 
 /// Four bytes of a frame, without the bit that is reserved.
-fn number(bytes: &[u8]) -> i64 {
+fn number(bytes: &[u8]) -> u32 {
     let [a, b, c, d] = *bytes else { return 0 };
-    i64::from(u32::from_be_bytes([a, b, c, d]) & !(1 << 31))
+    u32::from_be_bytes([a, b, c, d]) & !(1 << 31)
 }

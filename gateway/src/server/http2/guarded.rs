@@ -10,7 +10,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::guard::{Guard, Reason};
+use super::{guard::Guard, reason::Reason};
 
 /// Bytes go through unchanged until the guard ends the connection; then nothing goes through any more.
 pub struct Guarded<I> {

@@ -1,9 +1,11 @@
 //! HTTP/2, served by hyper, under the eyes of a guard.
 
 mod budget;
+mod flow;
 mod guard;
 mod guarded;
 mod pace;
+mod reason;
 mod scan;
 mod silence;
 
@@ -15,8 +17,9 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use self::{
-    guard::{Guard, Reason, Verdict},
+    guard::{Guard, Verdict},
     guarded::Guarded,
+    reason::Reason,
     silence::{Noting, Silences},
 };
 use super::{
@@ -56,7 +59,7 @@ where
             if let Poll::Ready(served) = connection.as_mut().poll(context) {
                 return Poll::Ready(served);
             }
-            if is_far && guard.lock().is_busy() {
+            if is_far && guard.lock().is_restless() {
                 is_far = false;
                 alarm.as_mut().reset(Instant::now() + tick);
             }
