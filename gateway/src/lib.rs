@@ -44,3 +44,6 @@ pub use config::{Config, ConfigError, Properties, schema};
 pub use gateway::{ConfigSource, Gateway, Options, build, build_with, check, explain};
 pub use overload::Gauges;
 pub use upstream::{Body, BoxError};
+
+#[cfg(test)]
+mod fuzzing;

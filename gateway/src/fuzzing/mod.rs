@@ -46,7 +46,7 @@ fn text(input: &[u8]) -> Cow<'_, str> {
 fn a_path_has_one_normal_form_and_nothing_in_it_to_climb_out_by() {
     let search = Search {
         name: "paths",
-        seeds: &["/", "/products/42", "/a/./b//c/..", "/%2e%2e/%61", "/caf%c3%a9/", "/a;b=c:d@e", "/a/..;/b", "//h/p"],
+        seeds: &["/", "/things/42", "/a/./b//c/..", "/%2e%2e/%61", "/caf%c3%a9/", "/a;b=c:d@e", "/a/..;/b", "//h/p"],
         words: &[
             "/", "..", "/../", "/./", "//", "%2e", "%2E%2e", "%2f", "%5c", "%00", "%25", "%252e", "%", "a", "~", ";",
         ],
@@ -79,7 +79,7 @@ fn a_template_takes_the_paths_that_are_made_of_it() {
     let search = Search {
         name: "templates",
         seeds: &[
-            "/products/{id}\n/products/42",
+            "/things/{id}\n/things/42",
             "/v1/{name=shelves/*/books/*}:move\n/v1/shelves/1/books/2:move",
             "/files/{rest=**}\n/files/a/b/",
             "/{a}/{b.c}\n/1/%20",
