@@ -152,11 +152,11 @@ pub async fn told(request: Request<RequestBody>) -> Response<Body> {
         Err(error) => return Response::new(full(format!("{} {} failed: {error}", head.method, head.uri))),
     };
     let trailers = body.trailers().map_or(0, HeaderMap::len);
-    let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+    let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
     Response::new(full(format!("{} {} {text:?} {trailers}", head.method, head.uri)))
 }
 
-/// The text after the head of each answer.
+/// What the last answer on a connection says.
 const CLOSE: &str = "connection: close\r\n";
 
 async fn exchange(input: &str) -> String {

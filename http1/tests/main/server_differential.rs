@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
-use crate::server::{Served, full, without_dates};
+use crate::server::{Served, full, told, without_dates};
 
 /// What was seen of a request.
 fn seen(head: &http::request::Parts, body: &[u8]) -> String {
@@ -94,5 +94,41 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (ours, hypers) = runtime.block_on(async { (ours(&pieces).await, hypers(input).await) });
         prop_assert_eq!(plain(&ours), plain(&hypers));
+    }
+}
+
+/// What comes of these bytes and the end of what the client sends, in pieces.
+async fn outcome(pieces: &[&[u8]]) -> String {
+    let mut served = Served::new(told);
+    for piece in pieces {
+        // Whoever is refused needn't be read to the end.
+        _ = served.client.write_all(piece).await;
+        tokio::task::yield_now().await;
+    }
+    _ = served.client.shutdown().await;
+    served.rest().await
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn any_bytes_come_to_the_same_however_they_are_cut(
+        requests in prop::collection::vec(request(), 0..3),
+        faults in prop::collection::vec((0usize..400, prop_oneof![any::<u8>(), prop::sample::select(b"\r\n :;0,\t".to_vec())]), 0..4),
+        cuts in prop::collection::vec(0usize..800, 0..5),
+    ) {
+        let mut input = requests.concat().into_bytes();
+        for (at, byte) in faults {
+            match input.get_mut(at) {
+                Some(place) => *place = byte,
+                None => input.push(byte),
+            }
+        }
+        let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(input.len())).chain([0, input.len()]).collect();
+        cuts.sort_unstable();
+        let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &input[cut[0]..cut[1]]).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let (whole, cut) = runtime.block_on(async { (outcome(&[&input]).await, outcome(&pieces).await) });
+        prop_assert_eq!(whole, cut);
     }
 }
