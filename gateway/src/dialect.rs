@@ -4,7 +4,8 @@ use http::{HeaderMap, header};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// Anything that isn't gRPC, browsers that would like HTML included: one form of error is what programs can rely on.
+    /// Anything that isn't gRPC, browsers that would like HTML included: one form of error is what programs can rely
+    /// on.
     Http,
     Grpc,
     /// gRPC-Web: what would be trailers is the last frame of the body.

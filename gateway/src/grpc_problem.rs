@@ -1,5 +1,5 @@
-//! An error as a caller reads it that speaks gRPC: a status with details (`google.rpc`), as an answer of trailers alone, or,
-//! in gRPC-Web, as a body of nothing but the frame that holds them.
+//! An error as a caller reads it that speaks gRPC: a status with details (`google.rpc`), as an answer of trailers
+//! alone, or, in gRPC-Web, as a body of nothing but the frame that holds them.
 
 use base64::{
     Engine as _,

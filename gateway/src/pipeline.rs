@@ -99,7 +99,8 @@ pub fn pipeline(
         .layer(route_match::Layer(table))
         // The route may be for some networks only.
         .layer(addresses::Layer::OfRoute)
-        // Outside of all that keeps answers, for clients that take them in other forms; inside of what leaves out HEAD's body.
+        // Outside of all that keeps answers, for clients that take them in other forms; inside of what leaves out
+        // HEAD's body.
         .layer(compress::Layer(compression))
         // The route says how large a body may be; nothing has been read of it yet.
         .layer(limits::Layer(Arc::clone(&edge.limits)))
@@ -118,7 +119,8 @@ pub fn pipeline(
         .layer(concurrency::Layer)
         // After all that refuses by other rules, so that only requests that would have been served count.
         .layer(rate_limit::Layer::OfRoute)
-        // Where the body counts, it is what was meant that counts; and nobody is given room for it who has no right to it.
+        // Where the body counts, it is what was meant that counts; and nobody is given room for it who has no right to
+        // it.
         .layer(decompress::Layer(around.decompressing.clone()))
         // Last: whoever is answered from a record may do what the record says, and has been counted.
         .layer(idempotency::Layer(Arc::clone(&around.records)))

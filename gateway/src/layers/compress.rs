@@ -1,9 +1,9 @@
-//! Codes answers in what the client takes: br, zstd or gzip. An answer that is small, is coded already, or whose form gains
-//! nothing by it goes out as it came, and costs next to nothing.
+//! Codes answers in what the client takes: br, zstd or gzip. An answer that is small, is coded already, or whose form
+//! gains nothing by it goes out as it came, and costs next to nothing.
 //!
-//! What must not be changed is not: event streams, gRPC, ranges, `no-transform`, what carries a digest of its bytes, and the
-//! answer that opens a session. Bodies that hold a secret beside what a caller chose can give it away by their length
-//! (BREACH): such routes turn compression off.
+//! What must not be changed is not: event streams, gRPC, ranges, `no-transform`, what carries a digest of its bytes,
+//! and the answer that opens a session. Bodies that hold a secret beside what a caller chose can give it away by their
+//! length (BREACH): such routes turn compression off.
 
 use std::{
     pin::Pin,
@@ -215,8 +215,8 @@ fn coded(headers: &mut HeaderMap, level: Level) {
     }
 }
 
-/// Makes the tags of `If-Match` strong again that `coded` made weak, or no browser could ever change what it has read. Tags
-/// that were weak at their origin match nothing there either way (RFC 9110, section 13.1.1).
+/// Makes the tags of `If-Match` strong again that `coded` made weak, or no browser could ever change what it has read.
+/// Tags that were weak at their origin match nothing there either way (RFC 9110, section 13.1.1).
 fn strengthen(headers: &mut HeaderMap) {
     let Some(value) = headers.get(header::IF_MATCH) else { return };
     let Some(text) = value.to_str().ok().filter(|text| text.contains("W/\"")) else { return };

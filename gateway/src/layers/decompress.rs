@@ -1,6 +1,6 @@
-//! Reads request bodies out of their coding where the route's action reads the body, or the route says so. What comes out is
-//! held to the route's body limit (never above 100 MiB) and to a hundred times what went in: 413. A coding that is not known
-//! is a 415. Everything else passes as it is.
+//! Reads request bodies out of their coding where the route's action reads the body, or the route says so. What comes
+//! out is held to the route's body limit (never above 100 MiB) and to a hundred times what went in: 413. A coding that
+//! is not known is a 415. Everything else passes as it is.
 
 use std::{
     pin::Pin,
