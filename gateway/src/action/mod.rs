@@ -104,7 +104,7 @@ impl Action {
                 });
                 shares(action.upstream()).into_iter().chain(mirror).collect()
             }
-            Self::Aggregate(action) => action.upstreams().map(|upstream| shares(&upstream.into())).flatten().collect(),
+            Self::Aggregate(action) => action.upstreams().flat_map(|upstream| shares(&upstream.into())).collect(),
             Self::Session(action) => shares(&action.upstream().into()),
             Self::Respond(_) | Self::Redirect(_) => Vec::new(),
         }

@@ -60,7 +60,7 @@ impl Split {
             return *only;
         }
         match self.sticky.as_ref().and_then(|sticky| sticky.of(headers, context)) {
-            Some(hash) => self.at((u128::from(hash) * u128::from(self.total) >> 64) as u64),
+            Some(hash) => self.at(((u128::from(hash) * u128::from(self.total)) >> 64) as u64),
             None => self.at(rand::rng().random_range(0..self.total)),
         }
     }
