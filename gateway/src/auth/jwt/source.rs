@@ -199,6 +199,7 @@ impl Source {
         let Some(fetcher) = &self.fetcher else { return };
         let mut retry = RETRY;
         loop {
+            let was_wanted = self.asking.lock().under_way;
             let fetched = tokio::select! {
                 () = stop.cancelled() => return,
                 fetched = fetcher.fetch() => fetched,
@@ -227,8 +228,14 @@ impl Source {
                 status.next = Some(next);
                 status.error = taken.err();
             }
-            self.asking.lock().under_way = false;
-            self.rounds.send_modify(|round| *round += 1);
+            // Who asked meanwhile may want what this fetch came too early for: the next one, at once, is theirs.
+            {
+                let mut asking = self.asking.lock();
+                if was_wanted || !asking.under_way {
+                    asking.under_way = false;
+                    self.rounds.send_modify(|round| *round += 1);
+                }
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
