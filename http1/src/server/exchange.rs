@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     Phase, Refusal, RequestBody, Service,
     answer::{Answer, Asked, switch},
-    body::Incoming,
     connection::Connection,
+    incoming::Incoming,
 };
 use crate::{
     Length,

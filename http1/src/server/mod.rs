@@ -8,6 +8,7 @@ mod answer;
 mod body;
 mod connection;
 mod exchange;
+mod incoming;
 
 use std::{
     future::poll_fn,
