@@ -200,7 +200,7 @@ async fn follow_events(address: SocketAddr, stop: &Arc<AtomicBool>) -> JoinHandl
     tokio::spawn(async move {
         let mut count = 0;
         while !stop.load(Relaxed) {
-            let event = events.frame().await.expect("the stream ended").unwrap().into_data().unwrap();
+            let event = events.frame().await.unwrap().unwrap().into_data().unwrap();
             count += String::from_utf8_lossy(&event).matches("data: ").count();
         }
         drop(sender);

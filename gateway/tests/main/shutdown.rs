@@ -51,7 +51,7 @@ async fn slow() -> (Running, Arc<Notify>, Arc<Notify>) {
 
 async fn read_to_end(socket: &mut TcpStream) -> String {
     let mut answer = Vec::new();
-    timeout(BOUND, socket.read_to_end(&mut answer)).await.expect("the connection is closed").unwrap();
+    timeout(BOUND, socket.read_to_end(&mut answer)).await.unwrap().unwrap();
     String::from_utf8(answer).unwrap()
 }
 
@@ -109,7 +109,7 @@ async fn http2_is_told_to_go_away_and_its_open_stream_is_answered() {
     let body = asked.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "finished");
     // The client would have kept it: only GOAWAY ends it.
-    timeout(BOUND, ended).await.expect("the connection ends").unwrap().unwrap();
+    timeout(BOUND, ended).await.unwrap().unwrap().unwrap();
     drop(sender);
     gateway.stop().await;
 }
@@ -160,7 +160,7 @@ async fn who_does_not_finish_is_cut_off_when_the_patience_ends() {
     gateway.shutdown.begin(Duration::from_millis(100));
     let mut answer = Vec::new();
     // A reset ends it as well.
-    _ = timeout(BOUND, socket.read_to_end(&mut answer)).await.expect("the connection ends");
+    _ = timeout(BOUND, socket.read_to_end(&mut answer)).await.unwrap();
     assert_eq!(answer, b"");
     gateway.stop().await;
 }
