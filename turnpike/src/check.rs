@@ -28,7 +28,7 @@ pub fn main(options: &cli::Check) -> ExitCode {
         Ok(text) => check(options, &text),
         Err(error) => Findings { errors: vec![Finding::whole(error.to_string())], notes: Vec::new() },
     };
-    let is_good = findings.errors.is_empty() && !(options.strict && !findings.notes.is_empty());
+    let is_good = findings.errors.is_empty() && (findings.notes.is_empty() || !options.strict);
     match options.output {
         cli::Output::Text => text(options, &findings, is_good),
         cli::Output::Json => println!("{}", serde_json::to_string_pretty(&findings).unwrap_or_default()),
