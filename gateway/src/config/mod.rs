@@ -134,21 +134,33 @@ impl Config {
     }
 }
 
+/// The key that begins at a line and a column of the text, both counted from 1.
+fn key_at(text: &str, line: u64, column: u64) -> Option<&str> {
+    let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
+    let (start, _) = line.char_indices().nth(usize::try_from(column).ok()?.checked_sub(1)?)?;
+    let key = line[start..].split([':', ' ']).next()?;
+    (!key.is_empty()).then_some(key)
+}
+
 impl ConfigError {
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self { path: path.into(), message: message.into(), line: None }
     }
 
     fn unreadable(error: &serde_saphyr::Error, text: &str, properties: &Properties) -> Self {
-        let near = match error {
-            serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
-                did_you_mean(field, expected.iter().copied())
-            }
-            _ => String::new(),
-        };
+        // What the parser calls a key that stands after a value that was filled in, which may be a secret; what is written
+        // in the file is none.
+        const HIDDEN: &str = "an interpolated field";
         let place = error.location();
+        let written = place.and_then(|place| key_at(text, place.line(), place.column()));
+        let (mut said, mut near) = (error.to_string(), String::new());
+        if let serde_saphyr::Error::SerdeUnknownField { field, expected, .. } = error {
+            let field = written.filter(|_| field == HIDDEN).unwrap_or(field);
+            said = said.replace(HIDDEN, field);
+            near = did_you_mean(field, expected.iter().copied());
+        }
         let path = place.and_then(|place| Places::of(text, properties).path(place.line(), place.column()));
-        let message = format!("{error}{near}");
+        let message = format!("{said}{near}");
         Self { path: path.unwrap_or_default(), message, line: place.map(|place| place.line()) }
     }
 
@@ -187,6 +199,13 @@ mod tests {
     fn an_unknown_key_is_refused_where_it_stands() {
         let errors = Config::parse("listeners: []\nroutes:\n  - macth: {path: /}\n", &Properties::new()).unwrap_err();
         assert!(errors[0].message.contains("macth"), "{}", errors[0]);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_also_after_a_value_that_was_filled_in() {
+        let text = "listeners: []\nupstreams:\n  a: {endpoints: [\"x:1\", \"y:1\"]}\n  b:\n    endpoints:\n      - ${PROXY:-z:1}\nruotes: []\n";
+        let errors = Config::parse(text, &Properties::new()).unwrap_err();
+        assert!(errors[0].message.contains("`ruotes`") && errors[0].message.contains("routes"), "{}", errors[0]);
     }
 
     #[test]
