@@ -1,5 +1,5 @@
 .DELETE_ON_ERROR:
-.PHONY: run test lint fmt bench tools
+.PHONY: run test lint fmt bench fuzz tools
 
 run:            ## the demo
 	cargo run --release
@@ -17,6 +17,10 @@ fmt:
 
 bench:          ## side by side with nginx, in one run; see bench/README.md
 	bench/run
+
+fuzz:           ## each target for SECONDS (60): the codec by libFuzzer, the rest by the gateway's own search; see fuzz/README.md
+	fuzz/run $(or $(SECONDS),60)
+	TURNPIKE_FUZZ=$(or $(SECONDS),60)s cargo test -p gateway --lib fuzzing:: -- --nocapture --test-threads 1
 
 tools:
 	@deploy/install-test-tools
