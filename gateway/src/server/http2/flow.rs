@@ -42,7 +42,7 @@ struct Stream {
     answer: Pace,
     /// Ticks that more of its request was waited for.
     asking: u32,
-    /// Ticks that its answer could not go on.
+    /// Ticks that nothing of its answer went out, because a window was shut.
     shut: u32,
 }
 
@@ -167,7 +167,8 @@ impl Flow {
                 found = Some(Reason::SlowBody);
             }
             let shut = stream.is_answering() && stream.to_send <= 0;
-            stream.shut = if shut || (shared && stream.is_answering()) { stream.shut + 1 } else { 0 };
+            let stuck = (shut || (shared && stream.is_answering())) && stream.answer.is_still();
+            stream.shut = if stuck { stream.shut + 1 } else { 0 };
             if stream.answer.tick_if(shut && !silence, least) || least.tick * stream.shut >= SHUT {
                 found = Some(Reason::SlowRead);
             }
@@ -287,6 +288,7 @@ mod tests {
         call.answering(1);
         assert_eq!(ticks(&mut call, true, |_| ()), None);
         call.send(1, 65_535);
-        assert_eq!(ticks(&mut call, true, |_| ()), Some((120, Reason::SlowRead)));
+        // From the tick after the one in which bytes went out.
+        assert_eq!(ticks(&mut call, true, |_| ()), Some((121, Reason::SlowRead)));
     }
 }

@@ -38,6 +38,11 @@ impl Pace {
         self.passed[0] = self.passed[0].saturating_add(bytes);
     }
 
+    /// Whether nothing has passed in this tick.
+    pub fn is_still(&self) -> bool {
+        self.passed[0] == 0
+    }
+
     /// A tick is over in which bytes could have passed. Returns whether too few did in the last ticks.
     fn tick(&mut self, least: Least) -> bool {
         // What was left of the tick it began in is not a whole one.
