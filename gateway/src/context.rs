@@ -34,6 +34,8 @@ pub struct RequestContext {
     pub(crate) loopback: bool,
     /// It came by https.
     pub(crate) secure: bool,
+    /// Its caller named no trace that it belongs to.
+    pub(crate) begins_trace: bool,
     /// What proxies in front say of it, where they are trusted; `client` and `secure` are as they say.
     pub(crate) said: Option<Arc<Said>>,
     /// What the request was authenticated with.
@@ -71,6 +73,7 @@ impl RequestContext {
             variables: Arc::default(),
             loopback: false,
             secure: false,
+            begins_trace: true,
             said: None,
             kind: None,
             api_key: None,

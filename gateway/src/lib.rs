@@ -20,6 +20,7 @@ pub mod explain;
 mod gateway;
 mod grpc_problem;
 mod idempotency;
+mod in_flight;
 mod layers;
 mod limit;
 mod metrics;

@@ -10,13 +10,14 @@ use http::Method;
 use opentelemetry::{
     KeyValue,
     metrics::{
-        BoundCounter, BoundGauge, BoundHistogram, BoundUpDownCounter, Counter, Gauge, Histogram, Meter, UpDownCounter,
+        BoundCounter, BoundGauge, BoundHistogram, Counter, Gauge, Histogram, Meter, ObservableUpDownCounter,
+        UpDownCounter,
     },
 };
 use parking_lot::{Mutex, RwLock};
 use time::OffsetDateTime;
 
-use crate::overload::Level;
+use crate::{in_flight, overload::Level};
 
 pub struct Metrics {
     requests: Counter<u64>,
@@ -24,7 +25,7 @@ pub struct Metrics {
     request_bytes: Counter<u64>,
     response_bytes: Counter<u64>,
     streams: UpDownCounter<i64>,
-    pub in_flight: BoundUpDownCounter<i64>,
+    _in_flight: ObservableUpDownCounter<i64>,
     rate_limited: Counter<u64>,
     rate_limit_near: Counter<u64>,
     shed: Counter<u64>,
@@ -79,11 +80,11 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             .i64_up_down_counter("turnpike_gateway_streams")
             .with_description("Open streams: WebSockets, and answers of server-sent events")
             .build(),
-        in_flight: meter
-            .i64_up_down_counter("turnpike_gateway_in_flight")
+        _in_flight: meter
+            .i64_observable_up_down_counter("turnpike_gateway_in_flight")
             .with_description("Requests being answered")
-            .build()
-            .bind(&[]),
+            .with_callback(|observer| observer.observe(in_flight::all(), &[]))
+            .build(),
         rate_limited: meter
             .u64_counter("turnpike_gateway_rate_limited")
             .with_description("Requests beyond a rate limit, refused or (mode shadow) only counted")

@@ -21,6 +21,7 @@ use crate::{
     access_log::{Entry, Line},
     analytics::Core,
     context::Authenticated,
+    in_flight,
     metrics::{METRICS, RouteMetrics},
     route::Local,
 };
@@ -58,7 +59,7 @@ pub struct Observed {
 
 impl Outcome {
     pub fn observe(&self, observed: Observed) {
-        METRICS.in_flight.add(1);
+        in_flight::begin();
         _ = self.observed.set(observed);
     }
 
@@ -74,7 +75,7 @@ impl Outcome {
     /// The answer begins.
     pub fn began(&self, status: u16) {
         let Some(observed) = self.observed.get() else { return };
-        METRICS.in_flight.add(-1);
+        in_flight::end();
         let elapsed = observed.arrived.elapsed();
         self.status.store(status, Release);
         self.begun.store(micros(elapsed), Relaxed);

@@ -1,5 +1,6 @@
 //! The one body type of the data plane, so that the codec beneath can change without anyone above noticing. The kinds
-//! that every request meets are variants; only what is transformed on its way is boxed.
+//! that every request meets are variants; what is transformed on its way, or comes in parts, is boxed: each layer moves a
+//! body twice, so that it has to be small.
 
 use std::{
     pin::Pin,
@@ -49,8 +50,8 @@ enum Inner {
     Full(Option<Bytes>),
     Incoming(hyper::body::Incoming),
     Request(::http1::server::RequestBody),
-    Http1(http1::ResponseBody),
-    Http2(http2::ResponseBody),
+    Http1(Box<http1::ResponseBody>),
+    Http2(Box<http2::ResponseBody>),
     Boxed(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>),
 }
 
@@ -148,19 +149,23 @@ impl From<hyper::body::Incoming> for Body {
 
 impl From<::http1::server::RequestBody> for Body {
     fn from(body: ::http1::server::RequestBody) -> Self {
-        if http_body::Body::size_hint(&body).exact() == Some(0) { Self::empty() } else { Self(Inner::Request(body), None) }
+        if http_body::Body::size_hint(&body).exact() == Some(0) {
+            Self::empty()
+        } else {
+            Self(Inner::Request(body), None)
+        }
     }
 }
 
 impl From<http1::ResponseBody> for Body {
     fn from(body: http1::ResponseBody) -> Self {
-        Self(Inner::Http1(body), None)
+        Self(Inner::Http1(Box::new(body)), None)
     }
 }
 
 impl From<http2::ResponseBody> for Body {
     fn from(body: http2::ResponseBody) -> Self {
-        Self(Inner::Http2(body), None)
+        Self(Inner::Http2(Box::new(body)), None)
     }
 }
 
@@ -208,8 +213,8 @@ impl Inner {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Incoming(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
             Self::Request(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
-            Self::Http1(body) => Pin::new(body).poll_frame(context),
-            Self::Http2(body) => Pin::new(body).poll_frame(context),
+            Self::Http1(body) => Pin::new(&mut **body).poll_frame(context),
+            Self::Http2(body) => Pin::new(&mut **body).poll_frame(context),
             Self::Boxed(body) => body.as_mut().poll_frame(context),
         }
     }
@@ -245,6 +250,11 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
+
+    #[test]
+    fn a_body_is_small() {
+        assert!(size_of::<Body>() <= 80, "{}, its kind {}", size_of::<Body>(), size_of::<Inner>());
+    }
 
     #[derive(Default)]
     struct Told(Mutex<(usize, Option<bool>)>);

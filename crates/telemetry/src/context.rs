@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
     Context,
     trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState},
@@ -12,8 +12,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::state;
 
-const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// A place in a trace: what `traceparent` and `tracestate` say. `Display` writes the value of `traceparent`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,14 +131,14 @@ fn span_context(context: &Context) -> SpanContext {
 
 /// Reads the caller's trace context from headers or gRPC metadata.
 pub fn extract(headers: &HeaderMap) -> Option<TraceContext> {
-    let mut values = headers.get_all(TRACEPARENT).iter();
+    let mut values = headers.get_all(&TRACEPARENT).iter();
     let value = values.next()?;
     // The specification has a request with several start a new trace.
     if values.next().is_some() {
         return None;
     }
     let context = TraceContext::parse(value.to_str().ok()?)?;
-    let mut states = headers.get_all(TRACESTATE).iter();
+    let mut states = headers.get_all(&TRACESTATE).iter();
     let Some(state) = states.next() else { return Some(context) };
     // Several are one list.
     let more: Vec<&[u8]> = states.map(HeaderValue::as_bytes).collect();
@@ -154,7 +154,7 @@ pub fn inject(context: &TraceContext, headers: &mut HeaderMap) {
     match context.state().map(HeaderValue::from_str) {
         Some(Ok(value)) => _ = headers.insert(TRACESTATE, value),
         // One that came with another `traceparent`, or with none, means nothing beside this one.
-        _ => _ = headers.remove(TRACESTATE),
+        _ => _ = headers.remove(&TRACESTATE),
     }
 }
 

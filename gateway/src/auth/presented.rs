@@ -2,11 +2,11 @@
 //! of them whoever is in front of us looked at (RFC 6750, section 2). A cookie doesn't count, since browsers send it along
 //! by themselves; it is looked at where there is nothing else.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 
 use super::keys;
 
-pub const X_API_KEY: &str = "x-api-key";
+pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presented<'a> {
@@ -25,7 +25,7 @@ pub struct Muddled(pub &'static str);
 pub fn presented(headers: &HeaderMap) -> Result<Presented<'_>, Muddled> {
     const SEVERAL: Muddled = Muddled("the request has more than one credential");
     const FORMLESS: Muddled = Muddled("the credential is not well formed");
-    let mut keys = headers.get_all(X_API_KEY).iter();
+    let mut keys = headers.get_all(&X_API_KEY).iter();
     let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
     let (key, authorization) = (keys.next(), authorizations.next());
     if keys.next().is_some() || authorizations.next().is_some() {

@@ -30,6 +30,7 @@ impl Compiler<'_> {
             ("respond", route.respond.is_some()),
             ("redirect", route.redirect.is_some()),
             ("response", route.response.is_some()),
+            ("decompress", route.decompress.is_some()),
         ];
         for (name, _) in strays.into_iter().filter(|(_, stray)| *stray) {
             self.fault(format!("{path}.{name}"), "does not go with `grpc`");

@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pin_project_lite::pin_project;
 use time::OffsetDateTime;
 
@@ -31,6 +31,8 @@ use crate::{
     error::{Error, ErrorKind},
     route::Authenticate as Policy,
 };
+
+const PRINCIPAL: HeaderName = HeaderName::from_static(principal::METADATA);
 
 #[derive(Clone)]
 pub struct Layer {
@@ -94,7 +96,7 @@ enum Step {
 impl Layer {
     /// All that needs no waiting.
     fn at_once(&self, request: &mut Request) -> Result<Step, Error> {
-        request.headers_mut().remove(principal::METADATA);
+        request.headers_mut().remove(&PRINCIPAL);
         let context = RequestContext::of(request)?;
         let policy = &context.route()?.policy;
         let (authenticate, accepts) = (policy.authenticate, policy.accepts);
@@ -197,7 +199,7 @@ impl Layer {
         if !RequestContext::of(request)?.route()?.policy.forward_credentials
             && matches!(credential.origin, Origin::Key(_) | Origin::Token { .. })
         {
-            request.headers_mut().remove(X_API_KEY);
+            request.headers_mut().remove(&X_API_KEY);
             request.headers_mut().remove(header::AUTHORIZATION);
         }
         conceal(request)?;

@@ -153,11 +153,10 @@ impl Drop for Observation {
 /// name); its place in the trace becomes what the upstream is told. Any other request is only a step further in the
 /// caller's trace.
 fn span(request: &mut Request) -> Option<Span> {
-    let begins = telemetry::extract(request.headers()).is_none();
-    let sampled =
-        if begins { telemetry::sample() } else { RequestContext::of(request).is_ok_and(|own| own.trace.sampled) };
+    let context = RequestContext::of_mut(request).ok()?;
+    let begins = context.begins_trace;
+    let sampled = if begins { telemetry::sample() } else { context.trace.sampled };
     if !sampled {
-        let context = RequestContext::of_mut(request).ok()?;
         context.trace = context.trace.child();
         return None;
     }

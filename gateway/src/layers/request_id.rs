@@ -76,8 +76,10 @@ where
         };
         let (id, header) = accepted(request.headers()).unwrap_or_else(generate);
         request.headers_mut().insert(X_REQUEST_ID, header.clone());
-        let trace = telemetry::extract(request.headers()).unwrap_or_else(TraceContext::unsampled);
-        let mut context = RequestContext::new(id, trace, address);
+        let trace = telemetry::extract(request.headers());
+        let begins_trace = trace.is_none();
+        let mut context = RequestContext::new(id, trace.unwrap_or_else(TraceContext::unsampled), address);
+        context.begins_trace = begins_trace;
         context.loopback = loopback;
         context.secure = secure;
         if !self.proxies.networks.is_empty()

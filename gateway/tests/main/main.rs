@@ -36,6 +36,7 @@ mod session;
 mod shared;
 mod shutdown;
 mod slow;
+mod slow_clients;
 mod smuggling;
 mod splitting;
 mod tls;
