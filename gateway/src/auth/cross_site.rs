@@ -1,12 +1,12 @@
-//! Keeps other sites from using a browser's session: an unsafe request that a cookie authenticates must come from our own
-//! pages. Browsers say where a request comes from in `Sec-Fetch-Site` and `Origin`; who says neither is no browser.
+//! Keeps other sites from using a browser's session, or its certificate: an unsafe request that a browser authenticates by
+//! itself must come from our own pages. Browsers say where a request comes from in `Sec-Fetch-Site` and `Origin`; who says neither is no browser.
 //!
 //! A WebSocket's handshake is a GET, but what it opens reads and writes with the session, and no browser keeps another
 //! site's page from opening it (RFC 6455, section 10.2): it counts as unsafe.
 
 use http::{HeaderMap, Method, Uri, header};
 
-/// Whether a request that a cookie authenticates may go on. `allowed` are origins that CORS lets send credentials.
+/// Whether a request that a cookie or a certificate authenticates may go on. `allowed` are origins that CORS lets send credentials.
 pub fn allows(method: &Method, uri: &Uri, headers: &HeaderMap, allowed: impl Fn(&str) -> bool) -> bool {
     if method.is_safe() && !headers.contains_key(header::UPGRADE) {
         return true;

@@ -154,20 +154,32 @@ impl Layer {
 
     async fn by_session(self, mut request: Request) -> Result<Request, Error> {
         let session = self.authority.sessions.session(request.headers(), SystemTime::now()).await?;
-        let Some(session) = session.filter(|session| !self.revoked(&session.credential)) else {
+        let revoked = session.as_ref().filter(|session| self.revoked(&session.credential));
+        if let Some(Origin::Session(id)) = revoked.map(|session| &session.credential.origin) {
+            // Nobody listened when it was: it is still in the store, where its own endpoints would find it.
+            self.authority.sessions.revoke(id).await;
+        }
+        let Some(session) = session.as_ref().filter(|_| revoked.is_none()) else {
             self.otherwise(&mut request)?;
             return Ok(request);
         };
-        let cors = RequestContext::of(&request)?.route()?.policy.cors.over(self.cors.as_ref());
-        // Where a proxy in front has put in a name of its own, our pages have the one that it was asked for.
-        let said = RequestContext::of(&request)?.said.as_ref().and_then(|said| said.host.as_ref());
-        let own = |origin: &str| said.is_some_and(|host| cross_site::is_of(origin, host.as_bytes()));
-        let trusted = |origin: &str| cors.is_some_and(|cors| cors.trusts(origin)) || own(origin);
-        if !cross_site::allows(request.method(), request.uri(), request.headers(), trusted) {
-            return Err(Error::new(ErrorKind::Forbidden, "another site's page can't do this with your session"));
-        }
+        self.of_our_pages(&request)?;
         self.admit(&mut request, &session.credential)?;
         Ok(request)
+    }
+
+    /// Refuses what another site's page has a browser send: it shows sessions and certificates by itself.
+    fn of_our_pages(&self, request: &Request) -> Result<(), Error> {
+        let context = RequestContext::of(request)?;
+        let cors = context.route()?.policy.cors.over(self.cors.as_ref());
+        // Where a proxy in front has put in a name of its own, our pages have the one that it was asked for.
+        let said = context.said.as_ref().and_then(|said| said.host.as_ref());
+        let own = |origin: &str| said.is_some_and(|host| cross_site::is_of(origin, host.as_bytes()));
+        let trusted = |origin: &str| cors.is_some_and(|cors| cors.trusts(origin)) || own(origin);
+        if cross_site::allows(request.method(), request.uri(), request.headers(), trusted) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Forbidden, "another site's page can't do this in your name"))
     }
 
     /// Where there is neither key nor token nor session: the certificate, if there is one.
@@ -180,6 +192,7 @@ impl Layer {
             && let Some(credential) = certificates.known(shown, OffsetDateTime::now_utc())
             && !self.revoked(&credential)
         {
+            self.of_our_pages(request)?;
             return self.admit(request, &credential);
         }
         conceal(request)?;

@@ -171,11 +171,11 @@ async fn a_client_certificate_makes_its_holder_known_where_there_is_nothing_else
     );
     std::fs::write(folder.path().join("gateway.yaml"), text).unwrap();
     let gateway = Running::watching(&folder.path().join("gateway.yaml")).await;
-    let ask = async |shown: Option<&Leaf>, path: &str, headers: &[(&str, &str)]| {
+    let send = async |method: &str, shown: Option<&Leaf>, path: &str, headers: &[(&str, &str)]| {
         let stream = dial(&gateway, servers.client(shown), "a.test").await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
-        let request = Request::get(path).header("host", "a.test");
+        let request = Request::builder().method(method).uri(path).header("host", "a.test");
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let response = sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
         let status = response.status();
@@ -183,6 +183,8 @@ async fn a_client_certificate_makes_its_holder_known_where_there_is_nothing_else
             serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap_or_default();
         (status, subject(&told))
     };
+    let ask =
+        async |shown: Option<&Leaf>, path: &str, headers: &[(&str, &str)]| send("GET", shown, path, headers).await;
     let till = clients.leaf(&["till-7.test"]);
     let known = Some("machines/till-7.test".to_owned());
     assert_eq!(ask(Some(&till), "/feed", &[]).await, (StatusCode::OK, known.clone()));
@@ -196,6 +198,11 @@ async fn a_client_certificate_makes_its_holder_known_where_there_is_nothing_else
     );
     assert_eq!(ask(Some(&till), "/feed", &[("x-api-key", "tk_a_b")]).await.0, 401);
     assert_eq!(ask(Some(&till), "/keys", &[]).await.0, 401, "not every route takes one");
+    // A browser shows a certificate to whatever page asks.
+    let post = async |headers: &[(&str, &str)]| send("POST", Some(&till), "/feed", headers).await.0;
+    assert_eq!(post(&[("origin", "https://evil.test"), ("sec-fetch-site", "cross-site")]).await, 403);
+    assert_eq!(post(&[("origin", "https://evil.test")]).await, 403);
+    assert_eq!((post(&[("origin", "https://a.test")]).await, post(&[]).await), (StatusCode::OK, StatusCode::OK));
     gateway.stop().await;
 }
 

@@ -194,6 +194,22 @@ async fn a_bus_that_is_away_holds_nobody_up_and_is_read_again_when_it_is_back() 
 }
 
 #[tokio::test]
+async fn a_session_that_was_revoked_while_no_gateway_ran_is_nobodys() {
+    let (redis, site) = (testkit::redis().await, Site::new().await);
+    let sections =
+        format!("shared: {{redis: '{}', timeout: 10s, limit_timeout: 10s}}\n{}", redis.url(), site.sections("{}"));
+    let gateway = Running::start(&sections).await;
+    let (name, cookie) = log_in(&gateway).await;
+    assert_eq!(gateway.send("GET", "/session", &[(name, &cookie)], "").await.status, 200);
+    gateway.stop().await;
+    publish(&bus::redis::open(&redis.url()).await.unwrap(), json!({"subject": "customers/1"})).await;
+    let again = Running::start(&sections).await;
+    assert_eq!(again.send("GET", "/session", &[(name, &cookie)], "").await.status, 401, "nor is told whose it was");
+    assert_eq!(again.ops("/sessions").await["sessions"], json!([]));
+    again.stop().await;
+}
+
+#[tokio::test]
 async fn a_user_logs_out_everywhere() {
     let site = Site::new().await;
     let gateway = Running::start(&site.sections("{}")).await;
