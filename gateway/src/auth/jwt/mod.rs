@@ -167,8 +167,6 @@ impl Tokens {
             return Err(Rejected("the token's algorithm is not accepted").into());
         }
         let source = &issuer.source;
-        // Before the keys: they may change meanwhile.
-        let version = source.version();
         let held = match source.standing() {
             Standing::Good(held) => held,
             Standing::Expected if !last => return Ok(Look::Wait(Wait { rounds: source.first(), first: true })),
@@ -197,7 +195,8 @@ impl Tokens {
         let origin = Origin::Token { issuer: issuer.rules.issuer.as_str().into(), id: believed.id.map(Into::into) };
         let since = believed.issued.and_then(|issued| OffsetDateTime::from_unix_timestamp(issued).ok());
         let credential = Arc::new(Credential::new(believed.principal, origin, since));
-        let known = Verified { credential: Arc::clone(&credential), until, source: Arc::clone(source), version };
+        let (source, version) = (Arc::clone(source), held.version);
+        let known = Verified { credential: Arc::clone(&credential), until, source, version };
         self.verified.insert(name, known);
         Ok(Look::Known(credential))
     }

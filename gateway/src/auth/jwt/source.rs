@@ -36,7 +36,7 @@ pub struct Source {
     stale: Duration,
     cooldown: Duration,
     held: ArcSwapOption<Held>,
-    /// Rises with each set that is another than the one before.
+    /// Of the keys that are held. Cached tokens ask for it with every request: it costs less than the keys.
     version: AtomicU64,
     /// Rises with each fetch that has ended, well or not.
     rounds: watch::Sender<u64>,
@@ -50,6 +50,8 @@ pub struct Source {
 /// Keys, as they came.
 pub struct Held {
     pub keys: KeySet,
+    /// Rises with each set that is another than the one before.
+    pub version: u64,
     /// Of the document.
     digest: [u8; 32],
     at: Instant,
@@ -117,6 +119,7 @@ impl Source {
     /// outlive a change of its other rules.
     pub fn inherit(&self, previous: &Self) {
         if let Some(held) = previous.held.load_full() {
+            self.version.store(held.version, Relaxed);
             self.held.store(Some(held));
             self.status.lock().fetched = previous.status().fetched;
         }
@@ -187,10 +190,13 @@ impl Source {
 
     fn take(&self, keys: KeySet, document: &[u8]) {
         let digest = digest(document);
-        if self.held.load().as_ref().is_none_or(|held| held.digest != digest) {
-            self.version.fetch_add(1, Relaxed);
-        }
-        self.held.store(Some(Arc::new(Held { keys, digest, at: Instant::now() })));
+        let version = match &*self.held.load() {
+            Some(held) if held.digest == digest => held.version,
+            Some(held) => held.version + 1,
+            None => 1,
+        };
+        self.version.store(version, Relaxed);
+        self.held.store(Some(Arc::new(Held { keys, version, digest, at: Instant::now() })));
         self.status.lock().fetched = Some(OffsetDateTime::now_utc());
     }
 
