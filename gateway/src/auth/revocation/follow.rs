@@ -18,6 +18,9 @@ use crate::auth::session::Sessions;
 const RETRY: Duration = Duration::from_millis(250);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
+/// So many of the past are taken in at once.
+const BATCH: usize = 1_000;
+
 /// Where the queue is.
 pub struct Place {
     pub bus: Way,
@@ -57,7 +60,7 @@ struct Follower {
     list: Weak<Revocations>,
     sessions: Arc<Sessions>,
     caught_up: watch::Sender<bool>,
-    /// What was read of the past, taken in at once.
+    /// What was read of the past and is not taken in yet.
     replayed: Vec<Revocation>,
     /// It reads what is recorded now.
     reading: bool,
@@ -101,7 +104,12 @@ impl Follower {
             match tail.next().await {
                 Ok(Tailed::Event { envelope, .. }) => match Revocation::read(&envelope) {
                     Ok(revocation) if self.reading => self.take(revocation),
-                    Ok(revocation) => self.replayed.push(revocation),
+                    Ok(revocation) => {
+                        self.replayed.push(revocation);
+                        if self.replayed.len() >= BATCH {
+                            self.caught_up();
+                        }
+                    }
                     Err(error) => {
                         tracing::warn!(
                             id = envelope.id,

@@ -36,6 +36,10 @@ const EVENT: &str = "REVOKE";
 /// How long a gateway that starts waits for what is on the queue.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How much longer a revocation is kept than is asked for: three times the largest leeway of an issuer. A token that is as
+/// long as may be, from a clock that was ahead, is taken for so long after its time.
+const SLACK: time::Duration = time::Duration::minutes(15);
+
 /// The most that is kept. What is oldest goes first, and is told.
 const MOST: usize = 100_000;
 
@@ -180,7 +184,8 @@ impl List {
 
     fn add(&mut self, revocation: Revocation, keep: Duration, now: OffsetDateTime) {
         let Revocation { target, before, at } = revocation;
-        let ends = at + keep;
+        let keep = time::Duration::try_from(keep).map_or(time::Duration::MAX, |keep| keep.saturating_add(SLACK));
+        let ends = at.saturating_add(keep);
         if ends <= now {
             return;
         }
@@ -265,6 +270,18 @@ mod tests {
             }
         }
         assert!(!list.revoked(&credential("users/2", Origin::Certificate, None)));
+    }
+
+    #[test]
+    fn a_token_does_not_outlive_its_revocation_by_the_leeway() {
+        let list = Revocations::default();
+        let before_all = Revocation { at: now() - KEEP - Duration::from_secs(300), ..of(Target::Key("a".into())) };
+        let at_the_end =
+            Revocation { at: time::macros::datetime!(9999-12-31 23:59 UTC), ..of(Target::Key("b".into())) };
+        list.add([before_all, at_the_end], KEEP);
+        for id in ["a", "b"] {
+            assert!(list.revoked(&credential("x", Origin::Key(id.into()), None)), "{id}");
+        }
     }
 
     #[test]
