@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -33,7 +33,15 @@ fn parse(text: &str) -> Result<IpNet, String> {
             network.trunc()
         ));
     }
-    Ok(network)
+    Ok(canonical(network))
+}
+
+/// As addresses are compared: IPv4 in the clothes of IPv6 is IPv4.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(dressed) = network else { return network };
+    let bits = dressed.prefix_len().checked_sub(96);
+    let plain = dressed.addr().to_ipv4_mapped().zip(bits).and_then(|(address, bits)| Ipv4Net::new(address, bits).ok());
+    plain.map_or(network, IpNet::V4)
 }
 
 // As they are written, not as they are kept.
@@ -77,6 +85,11 @@ mod tests {
         );
         assert!(!contains("11.0.0.1") && !contains("2001:db9::1") && !contains("192.0.2.8"));
         assert!(!Networks::default().contains("10.0.0.1".parse().unwrap()));
+        let dressed: Networks = serde_saphyr::from_str("['::ffff:10.0.0.0/104', '::ffff:0:0/96']").unwrap();
+        for text in ["10.1.2.3", "::ffff:10.1.2.3", "192.0.2.7"] {
+            assert!(dressed.contains(text.parse().unwrap()), "{text}");
+        }
+        assert!(!dressed.contains("2001:db8::1".parse().unwrap()));
     }
 
     #[test]
