@@ -219,9 +219,21 @@ fn coded(headers: &mut HeaderMap, level: Level) {
 /// Tags that were weak at their origin match nothing there either way (RFC 9110, section 13.1.1).
 fn strengthen(headers: &mut HeaderMap) {
     let Some(value) = headers.get(header::IF_MATCH) else { return };
-    let Some(text) = value.to_str().ok().filter(|text| text.contains("W/\"")) else { return };
-    let tags: Vec<_> = text.split(',').map(|tag| tag.trim().trim_start_matches("W/")).collect();
-    if let Ok(strong) = HeaderValue::try_from(tags.join(", ")) {
+    if !value.as_bytes().windows(3).any(|bytes| bytes == b"W/\"") {
+        return;
+    }
+    // What stands within quotes is the tag itself, commas and all.
+    let (mut strong, mut quoted) = (Vec::with_capacity(value.len()), false);
+    for byte in value.as_bytes() {
+        if *byte == b'"' {
+            if !quoted && strong.ends_with(b"W/") {
+                strong.truncate(strong.len() - 2);
+            }
+            quoted = !quoted;
+        }
+        strong.push(*byte);
+    }
+    if let Ok(strong) = HeaderValue::from_bytes(&strong) {
         headers.insert(header::IF_MATCH, strong);
     }
 }
@@ -359,8 +371,14 @@ mod tests {
         headers.insert(header::ETAG, HeaderValue::from_static("\"7\""));
         coded(&mut headers, Level { coding: crate::coding::Coding::Br, level: 4 });
         assert_eq!(headers[header::ETAG], "W/\"7\"");
-        for (sent, passed) in [("W/\"7\"", "\"7\""), ("\"7\"", "\"7\""), ("*", "*"), ("W/\"a\", \"b\"", "\"a\", \"b\"")]
-        {
+        for (sent, passed) in [
+            ("W/\"7\"", "\"7\""),
+            ("\"7\"", "\"7\""),
+            ("*", "*"),
+            ("W/\"a\", \"b\"", "\"a\", \"b\""),
+            ("W/\"a,b\",W/\"c\"", "\"a,b\",\"c\""),
+            ("W/\"a\", \"bW/\"", "\"a\", \"bW/\""),
+        ] {
             headers.insert(header::IF_MATCH, HeaderValue::from_static(sent));
             strengthen(&mut headers);
             assert_eq!(headers[header::IF_MATCH], passed);
