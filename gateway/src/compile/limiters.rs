@@ -67,10 +67,12 @@ impl<'a> Limiters<'a> {
         limits
     }
 
-    /// All that a route asks: what holds everywhere, and its own. One that it names itself is asked once, at its own cost.
+    /// All that a route asks: what holds everywhere, and its own. One that is named more than once is asked once, at the
+    /// cost that was named last: a route's word goes before the file's, a method's before its route's.
     pub fn policies(&self, own: &[Limit]) -> Policies {
-        let named = |limit: &&Limit| own.iter().any(|own| Arc::ptr_eq(&own.limiter, &limit.limiter));
-        Policies::new(self.everywhere.iter().filter(|limit| !named(limit)).chain(own).cloned(), self.redis)
+        let all: Vec<_> = self.everywhere.iter().chain(own).collect();
+        let again = |at: usize| all[at + 1..].iter().any(|later| Arc::ptr_eq(&later.limiter, &all[at].limiter));
+        Policies::new((0..all.len()).filter(|at| !again(*at)).map(|at| all[at].clone()), self.redis)
     }
 
     fn limiter(&mut self, place: String, name: &str, config: &Config) -> Arc<Limiter> {
@@ -92,4 +94,24 @@ fn default_name(prefix: &str, key: &Key, taken: &HashSet<String>) -> String {
         return name;
     }
     (2..).map(|number| format!("{name}-{number}")).find(|name| !taken.contains(name)).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_is_named_in_several_places_is_asked_once_at_the_narrowest_ones_cost() {
+        let config = |cost: u32| -> Config {
+            let text = format!("{{name: work, requests: 100, per: 1m, key: principal, cost: {cost}}}");
+            serde_saphyr::from_str(&text).unwrap()
+        };
+        let (mut limiters, mut errors) = (Limiters::new(None, None), Vec::new());
+        limiters.global(&[config(1)], &mut errors);
+        let mut own = limiters.section("a", "routes[0].rate_limit", "route-", &[config(2)], &mut errors);
+        own.extend(limiters.section("a/M", "routes[0].methods.M.rate_limit", "method-", &[config(3)], &mut errors));
+        assert!(errors.is_empty(), "{errors:?}");
+        let costs: Vec<_> = limiters.policies(&own).costs().collect();
+        assert_eq!(costs, [3]);
+    }
 }

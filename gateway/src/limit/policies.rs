@@ -60,6 +60,12 @@ impl Policies {
         self.limits.iter().map(|limit| &limit.limiter)
     }
 
+    /// What a request costs of each.
+    #[cfg(test)]
+    pub fn costs(&self) -> impl Iterator<Item = u32> {
+        self.limits.iter().map(|limit| limit.cost.get())
+    }
+
     /// What must be asked of Redis; None where all is known here, by [`Policies::check`].
     pub fn together(&self, headers: &HeaderMap, context: &RequestContext, now: Instant) -> Option<Together> {
         let redis = self.redis.as_ref()?;
