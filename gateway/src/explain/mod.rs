@@ -188,7 +188,9 @@ pub(crate) fn explain(snapshot: &Snapshot, probe: &Probe) -> Explanation {
             let error = route_match::not_allowed(&parts.method, &allowed);
             explanation.refused = Some(Refused::of(&error, allowed.iter().map(ToString::to_string).collect()));
         }
-        Match::NotFound => explanation.refused = Some(Refused::of(&route_match::not_found(), Vec::new())),
+        Match::NotFound => {
+            explanation.refused = Some(Refused::of(&route_match::not_found(&parts.headers), Vec::new()));
+        }
     }
     let taken = candidates.iter().position(|candidate| candidate.lacking.is_empty());
     let others = candidates.iter().enumerate().filter(|(at, _)| Some(*at) != taken);

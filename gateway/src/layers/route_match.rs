@@ -9,7 +9,7 @@ use std::{
     task::{self, Context, Poll},
 };
 
-use http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts, uri::PathAndQuery};
 use http_body::Body as _;
 use pin_project_lite::pin_project;
 use tracing::Span;
@@ -18,6 +18,7 @@ use upstream::Body;
 use super::{Checked, Request, Response};
 use crate::{
     context::RequestContext,
+    dialect::Dialect,
     error::{Error, ErrorKind},
     metrics,
     route::{self, Local, Match, Table},
@@ -90,7 +91,7 @@ fn route(table: &Table<Local>, request: Request) -> Result<Routed, Error> {
             Ok(Routed::Answered(options(Some(&allowed))))
         }
         Match::MethodNotAllowed(allowed) => Err(not_allowed(&parts.method, &allowed)),
-        Match::NotFound => Err(not_found()),
+        Match::NotFound => Err(not_found(&parts.headers)),
     }
 }
 
@@ -121,7 +122,12 @@ pub fn not_allowed(method: &Method, allowed: &[Method]) -> Error {
     Error::new(ErrorKind::MethodNotAllowed, detail).header(header::ALLOW, list(allowed))
 }
 
-pub fn not_found() -> Error {
+/// No route has the path. A gRPC client learns that there is no such method, as from any server of gRPC: NOT_FOUND would
+/// say that there is one, which has no such thing.
+pub fn not_found(headers: &HeaderMap) -> Error {
+    if Dialect::of(headers).is_grpc() {
+        return Error::new(ErrorKind::Unimplemented, "there is no such method");
+    }
     Error::new(ErrorKind::NotFound, "nothing is to be had at this path")
 }
 

@@ -40,7 +40,7 @@ async fn a_grpc_client_gets_a_status_and_nothing_else() {
     let gateway = Running::start(ROUTES).await;
     let kind = ("content-type", "application/grpc");
     let (headers, body) = whole(call(&gateway, "/a.B/Call", &[kind, ("te", "trailers")]).await).await;
-    assert_eq!((&headers["grpc-status"], &headers["content-type"]), (&"5".parse().unwrap(), &kind.1.parse().unwrap()));
+    assert_eq!((&headers["grpc-status"], &headers["content-type"]), (&"12".parse().unwrap(), &kind.1.parse().unwrap()));
     assert!(headers.contains_key("grpc-status-details-bin") && headers.contains_key("x-request-id"));
     assert!(body.is_empty());
     let limited = [kind, ("x-limited", "1")];
@@ -61,11 +61,11 @@ async fn a_grpc_web_page_gets_trailers_in_the_body_and_may_read_them() {
     assert_eq!(headers["access-control-allow-origin"], "https://app.test");
     let exposed = headers["access-control-expose-headers"].to_str().unwrap();
     assert!(exposed.contains("grpc-status") && exposed.contains("grpc-message"), "{exposed}");
-    assert!(binary.starts_with(&[0x80]) && binary[5..].starts_with(b"grpc-status: 5\r\n"), "{binary:?}");
+    assert!(binary.starts_with(&[0x80]) && binary[5..].starts_with(b"grpc-status: 12\r\n"), "{binary:?}");
     let text = [page, ("content-type", "application/grpc-web-text"), ("accept", "application/grpc-web-text")];
     let (headers, text) = whole(call(&gateway, "/a.B/Call", &text).await).await;
     assert_eq!(headers["content-type"], "application/grpc-web-text+proto");
-    assert!(STANDARD.decode(&text).unwrap()[5..].starts_with(b"grpc-status: 5\r\n"));
+    assert!(STANDARD.decode(&text).unwrap()[5..].starts_with(b"grpc-status: 12\r\n"));
     gateway.stop().await;
 }
 

@@ -140,6 +140,6 @@ async fn what_was_matched_is_what_is_forwarded() {
 async fn a_grpc_caller_is_refused_in_its_own_way() {
     let gateway = Running::start(SHOP).await;
     let answer = gateway.send("POST", "/no.Such/Method", &[("content-type", "application/grpc")], "").await;
-    assert_eq!((answer.status.as_u16(), answer.header("grpc-status").as_str()), (200, "5"));
+    assert_eq!((answer.status.as_u16(), answer.header("grpc-status").as_str()), (200, "12"));
     gateway.stop().await;
 }
