@@ -1,23 +1,26 @@
 //! Taking a request's JSON body into memory, within bounds of size and time.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use upstream::Body;
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    config::Size,
+    context::RequestContext,
+    error::{Error, ErrorKind},
+};
 
-/// The largest JSON body, in bytes.
-pub const MAX_JSON: usize = 1024 * 1024;
+/// The largest body where no route says how large it may be, in bytes.
+const LARGEST: u64 = 1 << 20;
 
 /// The whole body, not empty only if it is `application/json`.
 ///
 /// # Errors
-/// 413 beyond [`MAX_JSON`], 415 for another type or a content coding, 400 if it breaks off or isn't there by the deadline.
-pub async fn json(headers: &HeaderMap, body: Body, deadline: Instant) -> Result<Bytes, Error> {
-    let body = collect(body, deadline).await?;
+/// 413 beyond what its route lets it have, 415 for another type or a content coding, 400 if it breaks off or isn't there by
+/// the deadline.
+pub async fn json(headers: &HeaderMap, body: Body, context: &RequestContext) -> Result<Bytes, Error> {
+    let body = collect(body, context).await?;
     if !body.is_empty() && !is_json(headers) {
         return Err(Error::new(ErrorKind::UnsupportedMediaType, "the body must be application/json"));
     }
@@ -33,16 +36,18 @@ pub async fn json(headers: &HeaderMap, body: Body, deadline: Instant) -> Result<
 /// The whole body, whatever it is.
 ///
 /// # Errors
-/// 413 beyond [`MAX_JSON`], 400 if it breaks off or isn't there by the deadline.
-pub async fn collect(body: Body, deadline: Instant) -> Result<Bytes, Error> {
+/// 413 beyond what its route lets it have, 400 if it breaks off or isn't there by the deadline.
+pub async fn collect(body: Body, context: &RequestContext) -> Result<Bytes, Error> {
     if http_body::Body::is_end_stream(&body) {
         return Ok(Bytes::new());
     }
-    let collected = tokio::time::timeout_at(deadline.into(), Limited::new(body, MAX_JSON).collect());
+    let limit = context.route.as_ref().map_or(LARGEST, |route| route.policy.whole_body);
+    let limited = Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX));
+    let collected = tokio::time::timeout_at(context.deadline.into(), limited.collect());
     match collected.await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Error::new(ErrorKind::BodyTooLarge, format!("the body may have at most {MAX_JSON} bytes")))
+            Err(Error::new(ErrorKind::BodyTooLarge, format!("the body is larger than {}", Size(limit))))
         }
         Ok(Err(error)) => Err(Error::new(ErrorKind::BadRequest, "the request body could not be read").cause(error)),
         Err(_) => Err(Error::new(ErrorKind::BadRequest, "the request body did not arrive in time")),

@@ -113,7 +113,7 @@ impl Session {
         let (head, body) = request.into_parts();
         match head.method {
             Method::POST => {
-                let body = body::json(&head.headers, body, context.deadline).await?;
+                let body = body::json(&head.headers, body, context).await?;
                 self.log_in(worker, &head.headers, &body, context).await
             }
             Method::GET | Method::HEAD => self.who(&head.headers, context).await,

@@ -113,6 +113,7 @@ impl Compiler<'_> {
         let timeout = level.timeout.unwrap_or(self.config.timeout);
         let limits = &self.config.limits;
         let body = level.body_limit.unwrap_or(if json { limits.json_body } else { limits.body }).0;
+        let whole_body = level.body_limit.unwrap_or(limits.json_body).0;
         if let Some(idempotency) = &level.idempotency {
             if authenticate != Authenticate::Required {
                 self.fault(
@@ -139,6 +140,7 @@ impl Compiler<'_> {
             forward_credentials,
             timeout,
             body,
+            whole_body,
             rate_limits,
             concurrency,
             addresses,

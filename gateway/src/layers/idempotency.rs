@@ -121,7 +121,7 @@ where
     let (mut head, body) = request.into_parts();
     // The service makes it unique, too: it must see one key where there is one, with quotes or without.
     head.headers.insert(KEY, HeaderValue::from_bytes(&key).unwrap_or(HeaderValue::from_static("")));
-    let body = action::collect(body, context.deadline).await?;
+    let body = action::collect(body, &context).await?;
     let (id, fingerprint) = identify(&key, &head, &body, &context)?;
     let in_flight = context.deadline.saturating_duration_since(Instant::now()) + MARGIN;
     let pending = match records.begin(id, fingerprint, in_flight).await? {

@@ -74,6 +74,8 @@ pub struct Policy {
     pub timeout: Duration,
     /// The most bytes a request body may have.
     pub body: u64,
+    /// The same where it is read whole before anything is done with it.
+    pub whole_body: u64,
     pub rate_limits: Policies,
     pub concurrency: Arc<[Arc<Concurrency>]>,
     /// None: it may be called from everywhere.

@@ -93,6 +93,29 @@ pub async fn pay(gateway: &Running, caller: &str, target: &str, key: &str, body:
 }
 
 #[tokio::test]
+async fn a_body_may_be_as_large_as_its_route_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let till = Till::open().await;
+    let (sections, [one, _]) = before(&till, folder.path());
+    let sections = format!(
+        "{sections}- {{match: {{path: /large}}, proxy: till, body_limit: 2MiB, idempotency: {{}}}}\n\
+         - {{match: {{path: /small}}, proxy: till, body_limit: 1KiB, idempotency: {{}}}}\n"
+    );
+    let gateway = Running::start(&sections).await;
+    let status = async |path, size| pay(&gateway, &one, path, &format!("{path}{size}"), &"x".repeat(size)).await.status;
+    assert_eq!(
+        (status("/large", 2 << 20).await, status("/large", (2 << 20) + 1).await.as_u16()),
+        (StatusCode::CREATED, 413)
+    );
+    assert_eq!(
+        (status("/pay", 1 << 20).await, status("/pay", (1 << 20) + 1).await.as_u16()),
+        (StatusCode::CREATED, 413)
+    );
+    assert_eq!((status("/small", 1 << 10).await, status("/small", 1025).await.as_u16()), (StatusCode::CREATED, 413));
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_repeated_request_is_done_once_and_answered_alike() {
     let folder = tempfile::tempdir().unwrap();
     let till = Till::open().await;

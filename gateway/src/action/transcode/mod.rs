@@ -110,7 +110,7 @@ impl Transcode {
             if self.is_streaming { &[Format::Json, Format::NdJson, Format::Sse] } else { &[Format::Json] };
         let format = accept::negotiate(request.headers(), formats)?;
         let (head, body) = request.into_parts();
-        let body = body::json(&head.headers, body, context.deadline).await?;
+        let body = body::json(&head.headers, body, context).await?;
         let message = self.request.message(&head.headers, head.uri.query(), &body, context)?;
         let message = message.encode_to_vec().into();
         let metadata = self.forward.metadata(&head.headers, context);

@@ -88,12 +88,16 @@ fn words(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// A claim as principals have it: text. A list is its words with spaces between; an object is not kept.
+/// A claim as principals have it: text. A list is its words with spaces between, without what is no single word: a group
+/// that somebody called `x admin` is not the word `admin`. An object is not kept.
 fn written(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        Value::Array(_) => words(value).map(|list| list.join(" ")),
+        Value::Array(_) => words(value).map(|mut list| {
+            list.retain(|item| !item.is_empty() && !item.contains(char::is_whitespace));
+            list.join(" ")
+        }),
         Value::Null | Value::Object(_) => None,
     }
 }
@@ -133,6 +137,8 @@ mod tests {
         let claims: Vec<_> = believed.principal.claims.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(claims, ["age=7", "roles=x y", "tenant=t"]);
         assert_eq!((believed.id.as_deref(), believed.issued), (Some("j"), Some(NOW)));
+        let named_to_deceive = judged(json!({"roles": ["x", "y admin", "", "\u{a0}z"]}), ", claims: [roles]").unwrap();
+        assert_eq!(named_to_deceive.principal.claims["roles"], "x");
         let listed = judged(json!({"scp": ["a", "b"]}), ", scopes_claim: scp").unwrap();
         assert_eq!(listed.principal.scopes, ["a", "b"]);
     }
