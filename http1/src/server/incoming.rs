@@ -163,12 +163,17 @@ impl Incoming {
             self.abandon();
             let before = connection.input.len();
             self.decode(&mut connection.input);
-            *discarded += (before - connection.input.len()) as u64;
+            let passed = before - connection.input.len();
+            *discarded += passed as u64;
             if self.is_over() {
                 continue;
             }
             if *discarded > DISCARDED {
                 return Poll::Ready(Ok(false));
+            }
+            // Small chunks are taken a few at a time: more of them may be there, and nothing else to come.
+            if passed > 0 {
+                continue;
             }
             match connection.poll_read(context, self.room) {
                 Poll::Ready(Ok(0)) => return gone(),
@@ -269,8 +274,6 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         self.shared.lock().connection = None;
-        if !self.is_over() {
-            self.abandon();
-        }
+        self.abandon();
     }
 }

@@ -289,6 +289,16 @@ async fn what_is_left_of_a_small_body_is_passed_over() {
     assert_eq!(served.rest().await, format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n{CLOSE}\r\nno"));
 }
 
+#[tokio::test]
+async fn a_body_of_many_small_chunks_that_nobody_wants_is_passed_over() {
+    let mut served = Served::new(|_| async { Response::new(full("no")) });
+    let chunks = "1\r\nx\r\n".repeat(500);
+    served.write(&format!("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n")).await;
+    assert_eq!(served.until("no").await, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno");
+    served.write("GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+    assert_eq!(served.rest().await, format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n{CLOSE}\r\nno"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn whoever_sends_a_large_body_that_nobody_wants_can_still_read_why() {
     let mut served = Served::new(|_| async { Response::new(full("no")) });
@@ -395,6 +405,22 @@ async fn a_client_that_goes_away_takes_its_request_with_it() {
             }
         });
     }
+}
+
+#[tokio::test]
+async fn whoever_reads_a_body_in_another_task_is_told_that_the_client_is_gone() {
+    let (sender, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    let mut served = Served::new(move |request| {
+        let sender = sender.clone();
+        tokio::spawn(async move { sender.send(request.into_body().collect().await.err()) });
+        std::future::pending()
+    });
+    served.write("POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nhi").await;
+    waits_in(&served, Phase::Receiving).await;
+    served.client.shutdown().await.unwrap();
+    served.end.await.unwrap().unwrap_err();
+    let end = tokio::time::timeout(Duration::from_secs(20), ends.recv()).await.expect("it is told");
+    assert_eq!(end, Some(Some(BodyError::Closed)));
 }
 
 #[tokio::test]
