@@ -38,6 +38,7 @@ pub struct Activity {
     is_stream: AtomicBool,
     draining: AtomicBool,
     late: AtomicBool,
+    is_cut: AtomicBool,
     connection: AtomicWaker,
     known: OnceLock<Known>,
 }
@@ -88,6 +89,7 @@ impl Activity {
             is_stream: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             late: AtomicBool::new(false),
+            is_cut: AtomicBool::new(false),
             connection: AtomicWaker::new(),
             known: OnceLock::new(),
         };
@@ -132,6 +134,11 @@ impl Activity {
     pub fn expire(&self) {
         self.late.store(true, Release);
         self.connection.wake();
+    }
+
+    /// The client took too long over what was sent to it: the connection is about to be dropped.
+    pub fn cut(&self) {
+        self.is_cut.store(true, Release);
     }
 
     /// Whether to finish and close; wakes the task when that changes.
@@ -187,6 +194,15 @@ pub struct Watched {
     pub socket: Stream,
     pub activity: Arc<Activity>,
     pub _open: Open,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if self.activity.is_cut.load(Acquire) {
+            // Else the kernel would go on holding what the client doesn't take.
+            self.socket.reset();
+        }
+    }
 }
 
 impl AsyncRead for Watched {

@@ -105,7 +105,10 @@ impl Watchdog {
             match sight.judge(activity, now) {
                 Measure::Leave => {}
                 Measure::Expire => activity.expire(),
-                Measure::Cut => connection.abort(),
+                Measure::Cut => {
+                    activity.cut();
+                    connection.abort();
+                }
             }
             true
         });

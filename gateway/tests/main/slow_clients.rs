@@ -22,10 +22,14 @@ const DROPPED_WITHIN: Duration = Duration::from_secs(15);
 /// A gateway before an upstream that reads what it is sent and answers with as much as the path says, in KiB.
 async fn gateway() -> Running {
     lifecycle::raise_open_files().unwrap();
-    let upstream = upstream(|request| async {
+    let much = Bytes::from(vec![b'x'; 8 << 20]);
+    let upstream = upstream(move |request| {
         let kib: usize = request.uri().path()[1..].parse().unwrap_or_default();
-        _ = request.into_body().collect().await;
-        Response::new(Full::new(Bytes::from(vec![b'x'; kib << 10])))
+        let answer = much.slice(..kib << 10);
+        async {
+            _ = request.into_body().collect().await;
+            Response::new(Full::new(answer))
+        }
     })
     .await;
     Running::start(&passing_on(upstream)).await
