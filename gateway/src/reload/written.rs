@@ -8,7 +8,22 @@ use crate::Properties;
 /// What stands in a secret's place.
 const HIDDEN: &str = "***";
 /// Parts of the names of keys whose values are not shown. Sections and lists below them are: their leaves have names too.
-const SECRET: [&str; 8] = ["secret", "password", "passwd", "token", "credential", "authorization", "cookie", "private"];
+const SECRET: [&str; 11] = [
+    "secret",
+    "password",
+    "passwd",
+    "token",
+    "credential",
+    "authorization",
+    "cookie",
+    "private",
+    // Of header fields and query parameters: `x-api-key`, `apikey`, `api_key`.
+    "-key",
+    "apikey",
+    "api_key",
+];
+/// How what a header field must be is written, where it is not its value alone.
+const WAYS: [&str; 2] = ["exact", "prefix"];
 /// Differences that are told, at most.
 const TOLD: usize = 50;
 
@@ -25,11 +40,15 @@ fn hide(value: &mut Value) {
         Value::Object(map) => {
             for (key, value) in map {
                 let key = key.to_ascii_lowercase();
-                if (value.is_string() || value.is_number()) && SECRET.iter().any(|part| key.contains(part)) {
+                let is_secret = SECRET.iter().any(|part| key.contains(part));
+                if is_secret && (value.is_string() || value.is_number()) {
                     *value = HIDDEN.into();
-                } else {
-                    hide(value);
+                    continue;
                 }
+                for way in WAYS.iter().filter(|_| is_secret) {
+                    value.get_mut(*way).into_iter().for_each(|value| *value = HIDDEN.into());
+                }
+                hide(value);
             }
         }
         Value::Array(list) => list.iter_mut().for_each(hide),
@@ -141,7 +160,8 @@ mod tests {
     fn no_secret_is_shown() {
         let text = "shared: {redis: 'redis://me:${PASSWORD}@cache:6379/0'}\n\
                     authentication: {oidc: {client_secret: '${PASSWORD}'}, api_keys: {file: keys.yaml}}\n\
-                    routes: [{match: {headers: {Authorization: hunter2}}}]\n";
+                    routes:\n- match: {headers: {Authorization: hunter2, X-Api-Key: {exact: hunter2}, cookie: {prefix: hunter2}}}\n  \
+                    request_headers: {set: {x-api-key: hunter2}}\n  proxy: {rewrite: {query: {set: {apikey: hunter2}}}}\n";
         let shown = of(text);
         assert!(!shown.to_string().contains("hunter2"), "{shown}");
         assert_eq!(shown["shared"]["redis"], "redis://***@cache:6379/0");
