@@ -48,22 +48,40 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         match admit(&request) {
-            Ok(permits) => Checked::Right(UnderWay { inner: self.inner.call(request), permits }),
+            Ok(permits) => {
+                if !permits.is_empty() && may_outlive_its_client(&request) {
+                    request.extensions_mut().insert(permits.clone());
+                }
+                Checked::Right(UnderWay { inner: self.inner.call(request), permits })
+            }
             Err(error) => refuse(error),
         }
     }
 }
 
-/// One of each limit that applies. None needs no room.
-type Permits = Vec<Permit>;
+/// One of each limit that applies. None needs no room. A request that is seen through although its client has left goes on
+/// holding them.
+#[derive(Clone, Default)]
+pub struct Permits(Option<Arc<Vec<Permit>>>);
+
+impl Permits {
+    fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+fn may_outlive_its_client(request: &Request) -> bool {
+    let route = request.extensions().get::<RequestContext>().and_then(|context| context.route.as_ref());
+    route.is_some_and(|route| route.policy.idempotency.is_some())
+}
 
 fn admit(request: &Request) -> Result<Permits, Error> {
     let context = RequestContext::of(request)?;
     let route = context.route()?;
     let limits: &Arc<[Arc<Limit>]> = &route.policy.concurrency;
-    let mut permits = Permits::new();
+    let mut permits = Vec::new();
     for limit in &**limits {
         let Some(key) = limit.config.key.of(request.headers(), context) else { continue };
         let Some(permit) = limit.admit(key.hash()) else {
@@ -75,7 +93,7 @@ fn admit(request: &Request) -> Result<Permits, Error> {
         };
         permits.push(permit);
     }
-    Ok(permits)
+    Ok(Permits((!permits.is_empty()).then(|| Arc::new(permits))))
 }
 
 pin_project! {
@@ -117,7 +135,7 @@ impl http_body::Body for Held {
         let this = self.project();
         let frame = ready!(this.inner.poll_frame(context));
         if frame.is_none() {
-            this.permits.clear();
+            *this.permits = Permits::default();
         }
         Poll::Ready(frame)
     }

@@ -25,7 +25,7 @@ use tokio::time::timeout_at;
 use tracing::Instrument as _;
 use upstream::{Body, BoxError};
 
-use super::{Request, Response};
+use super::{Request, Response, concurrency::Permits};
 use crate::{
     action,
     config::Idempotency as Config,
@@ -146,9 +146,11 @@ where
     METRICS.idempotent("first");
     let request = Request::from_parts(head, Body::from(body));
     let deadline = context.deadline;
+    let permits = request.extensions().get::<Permits>().cloned();
     // A task of its own: that the client leaves is when it will ask again, and then the answer should be there.
     let work = tokio::spawn(
         async move {
+            let _permits = permits;
             let late = || Error::new(ErrorKind::Timeout, "the answer took too long");
             let outcome = timeout_at(deadline.into(), async { read(inner.call(request).await?).await }).await;
             settle(pending, outcome.unwrap_or_else(|_| Err(late())), config.keep).await

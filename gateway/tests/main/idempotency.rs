@@ -247,6 +247,35 @@ async fn who_gave_up_waiting_can_not_have_it_done_twice_meanwhile() {
 }
 
 #[tokio::test]
+async fn who_leaves_makes_no_room_for_more_while_the_work_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let till = Till::open().await;
+    let (sections, [one, two]) = before(&till, folder.path());
+    let gateway = Running::start(&format!("concurrency: {{requests: 1, key: principal}}\n{sections}")).await;
+    let mut socket = TcpStream::connect(gateway.address).await.unwrap();
+    let request = format!(
+        "POST /pay?wait HTTP/1.1\r\nhost: a\r\nx-api-key: {one}\r\nidempotency-key: a\r\ncontent-length: 2\r\n\r\n10"
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    eventually("it is under way", BOUND, async || (till.asked() == 1).then_some(())).await;
+    drop(socket);
+    eventually("the gateway knows", BOUND, async || {
+        let metrics = telemetry::render();
+        let open = metrics.lines().find(|line| line.split(['{', ' ']).next() == Some(OPEN)).unwrap();
+        open.ends_with(" 0").then_some(())
+    })
+    .await;
+    assert_eq!(pay(&gateway, &one, "/pay", "b", "10").await.status, 429);
+    assert_eq!(pay(&gateway, &two, "/pay", "b", "10").await.status, 201, "another caller");
+    till.leave.add_permits(1);
+    eventually("there is room", BOUND, async || {
+        (pay(&gateway, &one, "/pay", "b", "10").await.status == 201).then_some(())
+    })
+    .await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn who_left_before_the_answer_finds_it_when_asking_again() {
     let folder = tempfile::tempdir().unwrap();
     let till = Till::open().await;
