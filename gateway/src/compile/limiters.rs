@@ -27,10 +27,14 @@ impl<'a> Limiters<'a> {
         Self { previous, redis, made: HashMap::new(), everywhere: Vec::new() }
     }
 
-    /// The section `rate_limit:` of the file. Returns the limits that are asked first of all.
-    pub fn global(&mut self, configs: &[Config], errors: &mut Vec<ConfigError>) -> Policies {
+    /// The section `rate_limit:` of the file. Returns the limits that are asked first of all. Those that routes name too,
+    /// as `named` knows, wait until it is known what they cost.
+    pub fn global(&mut self, configs: &[Config], named: &HashSet<&str>, errors: &mut Vec<ConfigError>) -> Policies {
         let all = self.section("", "rate_limit", "", configs, errors);
-        let (first, later): (Vec<_>, Vec<_>) = all.into_iter().partition(|limit| limit.limiter.key.is_client_address());
+        let (first, later): (Vec<_>, Vec<_>) = all.into_iter().partition(|limit| {
+            let config = &limit.limiter.config;
+            config.key.is_client_address() && !config.name.as_deref().is_some_and(|name| named.contains(name))
+        });
         self.everywhere = later;
         Policies::new(first, self.redis)
     }
@@ -107,7 +111,7 @@ mod tests {
             serde_saphyr::from_str(&text).unwrap()
         };
         let (mut limiters, mut errors) = (Limiters::new(None, None), Vec::new());
-        limiters.global(&[config(1)], &mut errors);
+        limiters.global(&[config(1)], &HashSet::new(), &mut errors);
         let mut own = limiters.section("a", "routes[0].rate_limit", "route-", &[config(2)], &mut errors);
         own.extend(limiters.section("a/M", "routes[0].methods.M.rate_limit", "method-", &[config(3)], &mut errors));
         assert!(errors.is_empty(), "{errors:?}");

@@ -187,7 +187,12 @@ impl Compiler<'_> {
         let security_headers = security_headers::Config::new("security_headers", &[&self.config.security_headers]);
         let security_headers = security_headers.map_err(|errors| self.errors.extend(errors));
         self.errors.extend(self.config.access_log.on().into_iter().flat_map(access_log::Section::check));
-        let limiters = self.limiters.global(&self.config.rate_limit.0, &mut self.errors);
+        let named = self.config.routes.iter().flat_map(|route| {
+            route.rate_limit.0.iter().chain(route.methods.values().flat_map(|method| &method.rate_limit.0))
+        });
+        let session = self.config.authentication.session.iter().flat_map(|session| &session.rate_limit.0);
+        let named = named.chain(session).filter_map(|limit| limit.name.as_deref()).collect();
+        let limiters = self.limiters.global(&self.config.rate_limit.0, &named, &mut self.errors);
         Some(Edge {
             cors: cors.ok()?.map(Arc::new),
             compression: compression.ok()?,

@@ -118,18 +118,20 @@ async fn what_costs_more_uses_up_more() {
 
 #[tokio::test]
 async fn a_route_may_say_what_it_costs_of_a_limit_that_holds_everywhere() {
-    let gateway = Running::start(
-        "rate_limit: {name: all, requests: 10, per: 1h, key: everyone}\n\
-         routes:\n\
-         - {match: {path: /cheap}, respond: {status: 200}}\n\
-         - match: {path: /dear}\n\
-         \x20 respond: {status: 200}\n\
-         \x20 rate_limit: {name: all, requests: 10, per: 1h, key: everyone, cost: 8}\n",
-    )
-    .await;
-    assert!(gateway.get("/cheap").await.header("ratelimit").starts_with("\"all\";r=9;"));
-    assert!(gateway.get("/dear").await.header("ratelimit").starts_with("\"all\";r=1;"), "asked once");
-    gateway.stop().await;
+    for key in ["everyone", "client_address"] {
+        let gateway = Running::start(&format!(
+            "rate_limit: {{name: all, requests: 10, per: 1h, key: {key}}}\n\
+             routes:\n\
+             - {{match: {{path: /cheap}}, respond: {{status: 200}}}}\n\
+             - match: {{path: /dear}}\n\
+             \x20 respond: {{status: 200}}\n\
+             \x20 rate_limit: {{name: all, requests: 10, per: 1h, key: {key}, cost: 8}}\n",
+        ))
+        .await;
+        assert!(gateway.get("/cheap").await.header("ratelimit").starts_with("\"all\";r=9;"));
+        assert!(gateway.get("/dear").await.header("ratelimit").starts_with("\"all\";r=1;"), "{key}: asked once");
+        gateway.stop().await;
+    }
 }
 
 #[tokio::test]
