@@ -30,7 +30,7 @@ pub struct RequestContext {
     pub principal: Option<Arc<Authenticated>>,
     /// Variables of the matched path template, decoded: (`product_id`, `42`).
     pub variables: Variables,
-    /// It came in by a listener that is bound to a loopback address.
+    /// It came in by a listener that is bound to a loopback address, and from no proxy's client elsewhere.
     pub(crate) loopback: bool,
     /// It came by https.
     pub(crate) secure: bool,
@@ -88,6 +88,8 @@ impl RequestContext {
             // Its port nobody tells.
             self.client = SocketAddr::new(said.client, 0);
         }
+        // The listener may be, but who is behind the proxy is not on this machine.
+        self.loopback &= said.client.is_loopback();
         self.secure = said.secure.unwrap_or(self.secure);
         self.said = Some(Arc::new(said));
     }

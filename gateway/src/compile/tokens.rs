@@ -86,6 +86,14 @@ impl Compiler<'_> {
         if let Some(Err(message)) = section.redis().map(shared::check_url) {
             self.fault("authentication.revocation.redis", message);
         }
+        if let Some(session) = &self.config.authentication.session
+            && session.absolute > section.keep
+        {
+            self.fault(
+                "authentication.session.absolute",
+                "must not be longer than `authentication.revocation.keep`: a session would outlive its revocation",
+            );
+        }
         let hour = std::time::Duration::from_secs(3600);
         if section.keep < hour || section.keep > 8760 * hour {
             self.fault("authentication.revocation.keep", "must be within 1h to 8760h");

@@ -162,6 +162,29 @@ async fn a_network_that_is_none_is_refused_with_its_place() {
 }
 
 #[tokio::test]
+async fn a_key_for_this_machine_is_not_good_through_a_proxy_on_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.yaml");
+    let key = gateway::keys::put(&file, "demo", "0123456789abcdef", |key| {
+        key.subject = "operators/1".to_owned();
+        key.loopback_only = true;
+    });
+    let key = key.unwrap();
+    let gateway = Running::start(&format!(
+        "trusted_proxies: [127.0.0.1]\nauthentication: {{api_keys: {{file: '{}'}}}}\n\
+         routes: [{{match: {{path: /mine}}, authenticate: required, respond: {{status: 200}}}}]\n",
+        file.display()
+    ))
+    .await;
+    for (client, status) in [("198.51.100.7", 401), ("127.0.0.1", 200), ("unknown", 200)] {
+        let headers = [("x-api-key", key.as_str()), ("x-forwarded-for", client)];
+        assert_eq!(gateway.send("GET", "/mine", &headers, "").await.status, status, "{client}");
+    }
+    assert_eq!(gateway.send("GET", "/mine", &[("x-api-key", &key)], "").await.status, 200);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn our_own_pages_have_the_name_that_the_proxy_was_asked_for() {
     let customers = authenticator().await;
     let sections = format!(
