@@ -249,10 +249,10 @@ impl Metrics {
         self.rate_limited.add(1, &labels);
     }
     pub fn mirrored(&self, route: &str, outcome: &'static str) {
-        self.mirrored.add(1, &[KeyValue::new("route", route.to_owned()), KeyValue::new("outcome", outcome)]);
+        self.mirrored.add(1, &[KeyValue::new("route", ROUTES.label(route).text), KeyValue::new("outcome", outcome)]);
     }
     pub fn rate_limit_near(&self, policy: &str) {
-        self.rate_limit_near.add(1, &[KeyValue::new("policy", policy.to_owned())]);
+        self.rate_limit_near.add(1, &[KeyValue::new("policy", POLICIES.label(policy).text)]);
     }
     pub fn shed(&self, reason: &'static str) {
         self.shed.add(1, &[KeyValue::new("reason", reason)]);
@@ -266,7 +266,7 @@ impl Metrics {
         self.overload_delay.record(delay.as_secs_f64(), &[KeyValue::new("core", core)]);
     }
     pub fn concurrency_limited(&self, route: &str) {
-        self.concurrency_limited.add(1, &[KeyValue::new("route", route.to_owned())]);
+        self.concurrency_limited.add(1, &[KeyValue::new("route", ROUTES.label(route).text)]);
     }
     pub fn address_refused(&self) {
         self.address_refused.add(1);
@@ -324,7 +324,7 @@ impl Metrics {
         self.tokens.add(1, &[KeyValue::new("outcome", outcome)]);
     }
     pub fn jwks_fetched(&self, issuer: &str, ok: bool, now: SystemTime) {
-        let issuer = KeyValue::new("issuer", issuer.to_owned());
+        let issuer = KeyValue::new("issuer", ISSUERS.label(issuer).text);
         if ok {
             let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             self.jwks_fetched.record(now.as_secs(), std::slice::from_ref(&issuer));
@@ -377,6 +377,7 @@ pub const OTHER: &str = "__other__";
 /// The labels of routes that have series of their own, ever: series can't be taken back.
 pub static ROUTES: LazyLock<Labels> = LazyLock::new(|| Labels::new(2_000));
 static POLICIES: LazyLock<Labels> = LazyLock::new(|| Labels::new(500));
+static ISSUERS: LazyLock<Labels> = LazyLock::new(|| Labels::new(100));
 
 /// The labels of a kind, at most so many beside [`OTHER`].
 pub struct Labels {
