@@ -226,6 +226,31 @@ routes:
 }
 
 #[test]
+fn nothing_may_outlive_its_revocation() {
+    let text = "
+authentication:
+  revocation: { keep: 2h }
+  session: { upstream: catalogue }
+  jwt: { issuer: i, audience: a, jwks_url: 'https://id.test/' }
+routes: []
+";
+    refused(
+        text,
+        &[
+            "authentication.session.absolute: must not be longer than `authentication.revocation.keep`: a session would \
+             outlive its revocation",
+            "authentication.jwt[0].max_lifetime: must not be longer than `authentication.revocation.keep`: a token would \
+             outlive its revocation",
+        ],
+    );
+    let shorter = text
+        .replace("catalogue }", "catalogue, absolute: 2h }")
+        .replace("}'", "}")
+        .replace("test/' }", "test/', max_lifetime: 2h }");
+    assert!(check(&shorter).is_ok(), "{:?}", check(&shorter));
+}
+
+#[test]
 fn what_gateways_share_is_checked() {
     refused(
         "
