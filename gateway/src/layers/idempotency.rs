@@ -33,6 +33,7 @@ use crate::{
     error::{Error, ErrorKind},
     idempotency::{ANSWER, Answer, Begun, Id, Pending, Records, digest_of},
     metrics::METRICS,
+    route,
 };
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -211,8 +212,12 @@ fn identify(
 ) -> Result<(Id, String), Error> {
     let caller = context.principal.as_ref().map_or("", |caller| caller.principal.subject.as_str()).as_bytes();
     let target = head.uri.path_and_query().map_or("", |target| target.as_str()).as_bytes();
+    // One route may be for many hosts, each of them somebody else's.
+    let host = route::host(head);
+    let host = host.as_deref().unwrap_or_default().as_bytes();
+    let said = context.said.as_ref().and_then(|said| said.host.as_ref()).map_or(&b""[..], HeaderValue::as_bytes);
     let id = digest_of(&[caller, context.route()?.id.as_bytes(), key]);
-    let fingerprint = digest_of(&[head.method.as_str().as_bytes(), target, body, caller]);
+    let fingerprint = digest_of(&[head.method.as_str().as_bytes(), host, said, target, body, caller]);
     Ok((id, STANDARD_NO_PAD.encode(fingerprint)))
 }
 

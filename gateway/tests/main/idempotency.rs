@@ -156,6 +156,14 @@ async fn a_key_belongs_to_one_request() {
         assert_eq!(other.status, 422, "{target} {body}");
         assert_eq!(other.problem()["type"], "https://turnpike.dev/problems/key-reused");
     }
+    let at = async |host: &str| {
+        let request = format!(
+            "POST /pay HTTP/1.1\r\nhost: {host}\r\nx-api-key: {one}\r\nidempotency-key: a\r\n\
+             content-length: 2\r\nconnection: close\r\n\r\n10"
+        );
+        gateway.raw(request.as_bytes()).await[9..12].to_owned()
+    };
+    assert_eq!((at("gateway.test").await, at("other.test").await), ("201".to_owned(), "422".to_owned()));
     assert_eq!(till.asked(), 1);
     gateway.stop().await;
 }
@@ -254,7 +262,7 @@ async fn who_leaves_makes_no_room_for_more_while_the_work_goes_on() {
     let gateway = Running::start(&format!("concurrency: {{requests: 1, key: principal}}\n{sections}")).await;
     let mut socket = TcpStream::connect(gateway.address).await.unwrap();
     let request = format!(
-        "POST /pay?wait HTTP/1.1\r\nhost: a\r\nx-api-key: {one}\r\nidempotency-key: a\r\ncontent-length: 2\r\n\r\n10"
+        "POST /pay?wait HTTP/1.1\r\nhost: gateway.test\r\nx-api-key: {one}\r\nidempotency-key: a\r\ncontent-length: 2\r\n\r\n10"
     );
     socket.write_all(request.as_bytes()).await.unwrap();
     eventually("it is under way", BOUND, async || (till.asked() == 1).then_some(())).await;
@@ -283,7 +291,7 @@ async fn who_left_before_the_answer_finds_it_when_asking_again() {
     let gateway = Running::start(&sections).await;
     let mut socket = TcpStream::connect(gateway.address).await.unwrap();
     let request = format!(
-        "POST /pay?wait HTTP/1.1\r\nhost: a\r\nx-api-key: {one}\r\nidempotency-key: a\r\ncontent-length: 2\r\n\r\n10"
+        "POST /pay?wait HTTP/1.1\r\nhost: gateway.test\r\nx-api-key: {one}\r\nidempotency-key: a\r\ncontent-length: 2\r\n\r\n10"
     );
     socket.write_all(request.as_bytes()).await.unwrap();
     eventually("it is under way", BOUND, async || (till.asked() == 1).then_some(())).await;
