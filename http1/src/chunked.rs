@@ -2,7 +2,7 @@
 //! CR LF, and nothing stands between a chunk's last byte and its end.
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 
 use crate::{Error, Scanner, field};
 
@@ -131,39 +131,40 @@ impl Decoder {
     }
 }
 
-/// Leaves out what says where a message ends, where it goes, who sent it or how to read it: all that has been decided when
-/// a trailer comes (RFC 9110, section 6.5.1).
+/// What no trailer may bring, because it says where a message ends, where it goes, who sent it or how to read it: all that
+/// has been decided when a trailer comes (RFC 9110, section 6.5.1).
+pub const NOT_IN_TRAILERS: [HeaderName; 27] = [
+    header::TRANSFER_ENCODING,
+    header::CONTENT_LENGTH,
+    header::HOST,
+    header::CONNECTION,
+    header::UPGRADE,
+    header::TE,
+    header::TRAILER,
+    header::EXPECT,
+    header::MAX_FORWARDS,
+    header::FORWARDED,
+    header::VIA,
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::PROXY_AUTHENTICATE,
+    header::WWW_AUTHENTICATE,
+    header::COOKIE,
+    header::SET_COOKIE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_TYPE,
+    header::CONTENT_RANGE,
+    header::RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::CACHE_CONTROL,
+    header::LOCATION,
+    header::ORIGIN,
+    header::DATE,
+];
+
 fn allowed(mut fields: HeaderMap) -> HeaderMap {
-    const NEVER: [header::HeaderName; 27] = [
-        header::TRANSFER_ENCODING,
-        header::CONTENT_LENGTH,
-        header::HOST,
-        header::CONNECTION,
-        header::UPGRADE,
-        header::TE,
-        header::TRAILER,
-        header::EXPECT,
-        header::MAX_FORWARDS,
-        header::FORWARDED,
-        header::VIA,
-        header::AUTHORIZATION,
-        header::PROXY_AUTHORIZATION,
-        header::PROXY_AUTHENTICATE,
-        header::WWW_AUTHENTICATE,
-        header::COOKIE,
-        header::SET_COOKIE,
-        header::CONTENT_ENCODING,
-        header::CONTENT_TYPE,
-        header::CONTENT_RANGE,
-        header::RANGE,
-        header::IF_MATCH,
-        header::IF_NONE_MATCH,
-        header::CACHE_CONTROL,
-        header::LOCATION,
-        header::ORIGIN,
-        header::DATE,
-    ];
-    for name in &NEVER {
+    for name in &NOT_IN_TRAILERS {
         fields.remove(name);
     }
     fields

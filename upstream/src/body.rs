@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
 use crate::{config::MAX_REPEATABLE, http1, http2};
@@ -16,7 +17,10 @@ use crate::{config::MAX_REPEATABLE, http1, http2};
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of every request and response on the data plane, whatever codec or transformation it comes from.
-pub struct Body(Inner, Option<Watching>);
+pub struct Body(Inner, Option<Watching>, Option<EditTrailers>);
+
+/// What is done to the fields that follow a body.
+pub type EditTrailers = fn(&mut HeaderMap);
 
 /// Is told what becomes of bodies, without their being wrapped or boxed for it.
 pub trait Watch: Send + Sync {
@@ -57,13 +61,19 @@ enum Inner {
 
 impl Body {
     pub const fn empty() -> Self {
-        Self(Inner::Empty, None)
+        Self(Inner::Empty, None, None)
     }
 
     /// Has `watch` told what becomes of the body from now on.
     pub fn watched(mut self, way: Way, watch: Arc<dyn Watch>) -> Self {
         let whole = self.0.is_end_stream();
         self.1 = Some(Watching { watch, way, whole });
+        self
+    }
+
+    /// Has the fields that may follow the body changed as they pass.
+    pub fn with_trailers(mut self, edit: EditTrailers) -> Self {
+        self.2 = Some(edit);
         self
     }
 
@@ -74,7 +84,7 @@ impl Body {
         B::Error: Into<BoxError>,
     {
         use http_body_util::BodyExt as _;
-        Self(Inner::Boxed(Box::pin(body.map_err(Into::into))), None)
+        Self(Inner::Boxed(Box::pin(body.map_err(Into::into))), None, None)
     }
 
     /// Whether all of it is in memory: nobody will wait for it.
@@ -125,7 +135,7 @@ impl Default for Body {
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        if bytes.is_empty() { Self::empty() } else { Self(Inner::Full(Some(bytes)), None) }
+        if bytes.is_empty() { Self::empty() } else { Self(Inner::Full(Some(bytes)), None, None) }
     }
 }
 
@@ -143,7 +153,7 @@ impl From<&'static str> for Body {
 
 impl From<hyper::body::Incoming> for Body {
     fn from(body: hyper::body::Incoming) -> Self {
-        Self(Inner::Incoming(body), None)
+        Self(Inner::Incoming(body), None, None)
     }
 }
 
@@ -152,20 +162,20 @@ impl From<::http1::server::RequestBody> for Body {
         if http_body::Body::size_hint(&body).exact() == Some(0) {
             Self::empty()
         } else {
-            Self(Inner::Request(body), None)
+            Self(Inner::Request(body), None, None)
         }
     }
 }
 
 impl From<http1::ResponseBody> for Body {
     fn from(body: http1::ResponseBody) -> Self {
-        Self(Inner::Http1(Box::new(body)), None)
+        Self(Inner::Http1(Box::new(body)), None, None)
     }
 }
 
 impl From<http2::ResponseBody> for Body {
     fn from(body: http2::ResponseBody) -> Self {
-        Self(Inner::Http2(Box::new(body)), None)
+        Self(Inner::Http2(Box::new(body)), None, None)
     }
 }
 
@@ -180,8 +190,13 @@ impl http_body::Body for Body {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Self(inner, watching) = self.get_mut();
-        let polled = inner.poll_frame(context);
+        let Self(inner, watching, edit) = self.get_mut();
+        let mut polled = inner.poll_frame(context);
+        if let (Some(edit), Poll::Ready(Some(Ok(frame)))) = (edit, &mut polled)
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            edit(trailers);
+        }
         if let Some(watching) = watching {
             match &polled {
                 Poll::Ready(Some(Ok(frame))) => {

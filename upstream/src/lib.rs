@@ -25,7 +25,7 @@ mod stack;
 mod trace;
 mod upstream;
 
-pub use body::{Body, BoxError, Watch, Way};
+pub use body::{Body, BoxError, EditTrailers, Watch, Way};
 pub use client::{Client, Options};
 pub use config::{Config, ConfigError, Health, Protocol};
 pub use discovery::{Addresses, Lookup, Resolve, System};

@@ -166,7 +166,7 @@ async fn a_client_can_not_have_the_gateways_own_fields_dropped() {
     let request = get(gateway, "/api/a")
         .header("authorization", "Bearer x")
         .header("connection", "keep-alive, turnpike-principal, x-private")
-        .header("connection", "x-forwarded-for")
+        .header("connection", "x-forwarded-for, Host")
         .header("x-private", "1")
         .header("te", "gzip")
         .header("expect", "nothing");
@@ -174,6 +174,8 @@ async fn a_client_can_not_have_the_gateways_own_fields_dropped() {
     let headers = seen.lock().unwrap().take().unwrap().1;
     assert_eq!(headers["turnpike-principal"], "signed");
     assert_eq!(headers["x-forwarded-for"], "127.0.0.1");
+    assert_eq!(headers["host"], gateway.to_string(), "which the route was found by");
+    assert_eq!(headers["x-forwarded-host"], gateway.to_string());
     for absent in ["x-private", "connection", "te", "expect"] {
         assert!(!headers.contains_key(absent), "{absent}");
     }

@@ -1,15 +1,22 @@
 //! Requests that two readers could take for different ones, byte by byte: each is refused with a problem document, the
 //! connection is closed, and no service sees anything of it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::SeqCst},
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use bytes::Bytes;
-use http::Response;
-use http_body_util::{BodyExt as _, Full};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
+use tokio::net::TcpStream;
 
 use crate::running::{Running, passing_on, upstream};
 
@@ -242,6 +249,49 @@ async fn a_chunk_that_could_end_elsewhere_is_refused() {
         scene.refuses(request.as_bytes(), 400, "bad-request").await;
     }
     scene.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_only_the_gateway_may_say_is_not_said_behind_a_body() {
+    let service = upstream(|request| async {
+        let body = request.into_body().collect().await.unwrap();
+        let mut names: Vec<_> = body.trailers().into_iter().flat_map(HeaderMap::keys).map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        Response::new(Full::from(format!("trailers: {}.", names.join(" "))))
+    })
+    .await;
+    let gateway = Running::start(&passing_on(service)).await;
+    let forged = [
+        "turnpike-principal",
+        "turnpike_principal",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-real-ip",
+        "x-request-id",
+        "x-api-key",
+        "traceparent",
+        "authorization",
+        "cookie",
+        "host",
+        "x-sum",
+    ];
+
+    let lines: String = forged.iter().map(|name| format!("{name}: 1\r\n")).collect();
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let answer = gateway.raw(format!("{head}2\r\nhi\r\n0\r\n{lines}\r\n").as_bytes()).await;
+    assert!(answer.ends_with("\r\n\r\ntrailers: x-sum."), "{answer}");
+
+    let io = TokioIo::new(TcpStream::connect(gateway.address).await.unwrap());
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let trailers: HeaderMap =
+        forged.iter().map(|name| (HeaderName::from_static(name), HeaderValue::from_static("1"))).collect();
+    let frames = [Frame::data(Bytes::from_static(b"hi")), Frame::trailers(trailers)];
+    let body = StreamBody::new(futures_util::stream::iter(frames.map(Ok::<_, Infallible>)));
+    let request = Request::post(format!("http://{}/", gateway.address)).body(body).unwrap();
+    let answer = sender.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(answer, "trailers: x-sum.");
+    gateway.stop().await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! may say. What is meant for one hop (RFC 9110, section 7.6.1) is `upstream`'s affair, but for one thing.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use http1::chunked::NOT_IN_TRAILERS;
 use upstream::Body;
 
 use super::super::metadata::{PRINCIPAL, REQUEST_ID};
@@ -19,6 +20,10 @@ pub fn forward(request: &mut Request<Body>, context: &RequestContext) {
         (None, Some(peer)) => Some(peer.ip.clone()),
         (None, None) => HeaderValue::try_from(context.client.ip().to_string()).ok(),
     };
+    if !request.body().is_whole() {
+        let body = std::mem::take(request.body_mut());
+        *request.body_mut() = body.with_trailers(trail);
+    }
     let headers = request.headers_mut();
     drop_named_by_connection(headers);
     // What is not said here anew the client may have made up.
@@ -44,6 +49,17 @@ pub fn forward(request: &mut Request<Body>, context: &RequestContext) {
     }
 }
 
+/// What a client says behind a body is held to what it may say before: services may well take the one for the other.
+fn trail(trailers: &mut HeaderMap) {
+    const TRACE: [&str; 2] = ["traceparent", "tracestate"];
+    let is_known_before = |name: &HeaderName| {
+        is_credential(name) || *name == REQUEST_ID || TRACE.contains(&name.as_str()) || NOT_IN_TRAILERS.contains(name)
+    };
+    drop_all(trailers, |name| {
+        is_ours(name) || is_taken_for_another(name) || is_of_proxies(name) || is_known_before(name)
+    });
+}
+
 /// Makes the upstream's answer one of the gateway: what is between the two goes no further, nor what only tells an attacker
 /// what runs behind.
 pub fn backward(headers: &mut HeaderMap) {
@@ -66,6 +82,11 @@ fn is_of_proxies(name: &HeaderName) -> bool {
 
 fn is_ours(name: &HeaderName) -> bool {
     name.as_str().starts_with("turnpike-")
+}
+
+/// What says who the client is, and was looked at in the header.
+fn is_credential(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "x-api-key" | "idempotency-key")
 }
 
 /// CGI, WSGI and their like see no difference between `x_forwarded_for` and what it imitates.
@@ -96,7 +117,8 @@ fn drop_named_by_connection(headers: &mut HeaderMap) {
     let values = headers.get_all(header::CONNECTION).iter();
     let named = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let named: Vec<_> = named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect();
-    for name in named {
+    // The host that the route was found by is for all who pass the request on.
+    for name in named.into_iter().filter(|name| *name != header::HOST) {
         headers.remove(name);
     }
     headers.remove(header::CONNECTION);
