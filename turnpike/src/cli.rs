@@ -249,9 +249,14 @@ pub struct Revoke {
 #[derive(Subcommand)]
 pub enum Revoked {
     /// A session, by its id as `GET /sessions` on the ops listener lists it.
-    Session { id: String },
+    Session {
+        // One in 64 begins with a hyphen.
+        #[arg(allow_hyphen_values = true)]
+        id: String,
+    },
     /// A token of an issuer, by its id (`jti`).
     Token {
+        #[arg(allow_hyphen_values = true)]
         id: String,
         /// Only this issuer's; default: whoever's.
         #[arg(long)]
@@ -285,4 +290,24 @@ pub struct Traffic {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: u64 = text.parse().map_err(|_| "a whole number of seconds".to_owned())?;
     Ok(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_revoked_may_begin_with_a_hyphen() {
+        for what in [&["session", "-Wcd"][..], &["token", "--x", "--issuer", "https://id.test"]] {
+            let read = Cli::try_parse_from(["turnpike", "revoke"].iter().chain(what)).map(|cli| cli.command);
+            match read {
+                Ok(Command::Revoke(Revoke { what: Revoked::Session { id }, .. })) => assert_eq!(id, "-Wcd"),
+                Ok(Command::Revoke(Revoke { what: Revoked::Token { id, issuer }, .. })) => {
+                    assert_eq!((id.as_str(), issuer.as_deref()), ("--x", Some("https://id.test")));
+                }
+                Ok(_) => panic!("another command"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
 }
