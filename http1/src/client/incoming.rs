@@ -125,7 +125,11 @@ impl Reading {
                         return Ok(Some(Frame::data(data)));
                     }
                     Step::Trailers(trailers) if trailers.is_empty() => {}
-                    Step::Trailers(trailers) => return Ok(Some(Frame::trailers(trailers))),
+                    Step::Trailers(trailers) => {
+                        // Nothing follows them.
+                        *self = Self::Ended;
+                        return Ok(Some(Frame::trailers(trailers)));
+                    }
                     Step::More => return Ok(None),
                     Step::End => {
                         *self = Self::Ended;

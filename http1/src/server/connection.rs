@@ -20,7 +20,7 @@ use crate::{
 
 /// A frame of a body up to this is copied behind what is to be written, a larger one stands beside it.
 const COPIED: usize = 4 << 10;
-/// How long, and for how many bytes, a client is listened to that is to read why it isn't.
+/// How long a client is waited for at the end, and for how many bytes it is listened to that is to read why it isn't.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 16 << 20;
 
@@ -203,7 +203,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 
     pub async fn close(mut self) -> io::Result<()> {
         self.free();
-        self.io.shutdown().await
+        // TLS has last words, for which a client that doesn't read may leave no room.
+        tokio::time::timeout(LINGER, self.io.shutdown()).await.unwrap_or(Ok(()))
     }
 
     /// Closes with care. Bytes that nobody has read when a socket closes make the kernel reset the connection, and the

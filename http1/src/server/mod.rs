@@ -101,8 +101,9 @@ where
         let mut exchange = match head {
             Head::Request(request, seen) => Exchange::of(request, seen, &mut connection, service),
             Head::Refused(refusal) => Exchange::refusing(refusal, &mut connection, service),
-            Head::None => return connection.close().await,
+            Head::None => return Box::pin(connection.close()).await,
         };
+        // Ends are boxed: a connection that goes on needn't carry their timers.
         match poll_fn(|context| exchange.poll(context, &mut connection, service)).await? {
             After::Next => connection.settle(service),
             After::Upgrade(promise) => {
@@ -110,8 +111,7 @@ where
                 promise.keep(io, read);
                 return Ok(());
             }
-            After::Close => return connection.close().await,
-            // Rare, and with a timer.
+            After::Close => return Box::pin(connection.close()).await,
             After::Linger => return Box::pin(connection.linger()).await,
         }
     }

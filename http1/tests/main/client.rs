@@ -69,6 +69,17 @@ async fn taken(response: Response<Incoming<DuplexStream, Body>>) -> Result<(Resp
     Ok((Response::from_parts(parts, ()), String::from_utf8(body).unwrap(), is_kept))
 }
 
+#[tokio::test]
+async fn a_body_has_ended_with_its_trailers() {
+    let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx-sum: 1\r\n\r\n";
+    let (answer, _far) = sent(get(), whole(""), answer).await;
+    let mut incoming = answer.unwrap().into_body();
+    assert!(incoming.frame().await.unwrap().unwrap().is_data());
+    assert!(incoming.frame().await.unwrap().unwrap().is_trailers());
+    assert!(incoming.is_end_stream());
+    assert!(incoming.into_connection().is_some(), "whoever has them doesn't ask again");
+}
+
 /// What a request is on the wire.
 async fn written(request: Request<()>, body: Body) -> String {
     let (answer, mut far) = sent(request, body, "HTTP/1.1 204 No Content\r\n\r\n").await;
