@@ -102,6 +102,8 @@ impl Activity {
         if phase == Phase::Head {
             self.begun.store(now, Relaxed);
             self.is_stream.store(false, Relaxed);
+            // It came in time after all: right before the connection would have looked.
+            self.late.store(false, Relaxed);
         }
         self.state.store(now << Phase::BITS | phase as u64, Relaxed);
     }
@@ -141,6 +143,10 @@ impl Activity {
         self.is_cut.store(true, Release);
     }
 
+    pub fn is_late(&self) -> bool {
+        self.late.load(Acquire)
+    }
+
     /// Whether to finish and close; wakes the task when that changes.
     pub fn is_draining(&self, context: &mut Context<'_>) -> bool {
         self.connection.register(context.waker());
@@ -154,7 +160,7 @@ impl Activity {
     /// Whether to go on waiting for the client; wakes the task when that changes.
     pub fn verdict(&self, context: &mut Context<'_>) -> Verdict {
         let drains = self.is_draining(context);
-        match self.late.load(Acquire) {
+        match self.is_late() {
             true => Verdict::Late,
             false if drains => Verdict::Drain,
             false => Verdict::Stay,

@@ -19,8 +19,8 @@ use tokio::task::AbortHandle;
 use super::activity::{Activity, Phase};
 use crate::config::Limits;
 
-/// How long a connection may stay without a byte in either direction. Longer than a proxied stream may be silent, which is
-/// 300 s: the stream's own limit ends it first.
+/// How long a connection may stay without a byte in either direction while its client is waited for, though it needn't
+/// hurry. How long a service may be silent is its route's affair.
 const SILENCE: u64 = 310;
 /// How many ticks a connection has to end by itself. Longer than it lingers for the client to read why.
 const GRACE: u64 = 5;
@@ -127,6 +127,9 @@ impl Sight {
         let (phase, since) = activity.phase();
         // What was noted may have been noted right before a tick.
         let longer = |since: u64, allowed: u64| now.saturating_sub(since) > allowed;
+        if !activity.is_late() {
+            self.expired = None;
+        }
         if let Some(expired) = self.expired {
             let is_stuck = phase != Phase::Busy && longer(expired, GRACE) || longer(self.moved_at, SILENCE);
             return if is_stuck { Measure::Cut } else { Measure::Leave };
@@ -144,7 +147,7 @@ impl Sight {
             Phase::Idle if longer(since, patience.idle.as_secs()) => Measure::Expire,
             Phase::Receiving if is_slow || longer(activity.begun(), patience.request.as_secs()) => Measure::Expire,
             Phase::Sending if is_slow && !activity.is_stream() => Measure::Cut,
-            Phase::Busy | Phase::Sending | Phase::Multiplexed if longer(self.moved_at, SILENCE) => Measure::Cut,
+            Phase::Sending | Phase::Multiplexed if longer(self.moved_at, SILENCE) => Measure::Cut,
             _ => Measure::Leave,
         };
         if measure == Measure::Expire {
@@ -168,6 +171,10 @@ impl Sight {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
+    use ::http1::server::Verdict;
+
     use super::*;
 
     /// A connection's notes, what was seen of it, and the clock.
@@ -190,6 +197,9 @@ mod tests {
                 self.activity.moves(bytes);
                 let now = self.watchdog.clock.fetch_add(1, Relaxed) + 1;
                 let measure = self.sight.judge(&self.activity, now);
+                if measure == Measure::Expire {
+                    self.activity.expire();
+                }
                 (measure != Measure::Leave).then_some((second, measure))
             })
         }
@@ -205,7 +215,7 @@ mod tests {
     fn an_answer_may_take_its_time_and_the_next_request_too() {
         let mut scene = Scene::new();
         scene.activity.enter(Phase::Busy);
-        assert_eq!(scene.until_ended(0, 300), None);
+        assert_eq!(scene.until_ended(0, 4_000), None);
         scene.activity.enter(Phase::Idle);
         assert_eq!(scene.until_ended(0, 180), None);
         scene.activity.enter(Phase::Head);
@@ -250,6 +260,19 @@ mod tests {
         let mut scene = Scene::new();
         assert_eq!(scene.until_ended(0, 60), Some((11, Measure::Expire)));
         assert_eq!(scene.until_ended(0, 60), Some((6, Measure::Cut)));
+    }
+
+    #[test]
+    fn a_request_that_comes_when_the_connection_was_to_end_is_seen_through() {
+        let mut scene = Scene::new();
+        scene.activity.enter(Phase::Idle);
+        assert_eq!(scene.until_ended(0, 300), Some((181, Measure::Expire)));
+        scene.activity.enter(Phase::Head);
+        scene.activity.enter(Phase::Busy);
+        assert_eq!(scene.activity.verdict(&mut Context::from_waker(Waker::noop())), Verdict::Stay);
+        scene.activity.enter(Phase::Sending);
+        assert_eq!(scene.until_ended(100_000, 60), None);
+        assert_eq!(scene.until_ended(0, 60).map(|end| end.1), Some(Measure::Cut), "and judged like any other");
     }
 
     #[test]
