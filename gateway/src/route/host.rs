@@ -12,6 +12,8 @@ pub fn check_host(parts: &Parts) -> Result<(), &'static str> {
     let target = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let mut hosts = parts.headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
     match (hosts.next(), hosts.next()) {
+        // It would go on as the Host, whose readers differ on which half is the name.
+        _ if target.is_some_and(|target| target.contains(&b'@')) => Err("the target must not name a user"),
         (None, _) if parts.version == Version::HTTP_11 => Err("a request of HTTP/1.1 must have the header `Host`"),
         (None, _) if parts.version == Version::HTTP_2 && target.is_none() => {
             Err("a request of HTTP/2 must have `:authority` or the header `Host`")
@@ -128,5 +130,6 @@ mod tests {
         assert!(is_good(Version::HTTP_2, "/", &["a.test"]));
         assert!(!is_good(Version::HTTP_2, "http://a.test/", &["b.test"]));
         assert!(!is_good(Version::HTTP_2, "/", &[]));
+        assert!(!is_good(Version::HTTP_2, "http://me@a.test/", &[]));
     }
 }
