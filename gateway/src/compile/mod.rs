@@ -15,6 +15,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -161,6 +162,12 @@ impl Compiler<'_> {
             && (session.idle.is_zero() || session.idle > session.absolute)
         {
             self.fault("authentication.session.idle", "must be above 0 and not longer than `absolute`");
+        }
+        // Clients are told when it ends, as a date.
+        if let Some(session) = &self.config.authentication.session
+            && session.absolute > Duration::from_secs(8760 * 3600)
+        {
+            self.fault("authentication.session.absolute", "must be at most 8760h");
         }
     }
 

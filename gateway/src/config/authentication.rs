@@ -101,7 +101,7 @@ pub struct Session {
     /// How long a session lives without a request; default 30 min.
     #[serde(default = "idle", deserialize_with = "duration::deserialize")]
     pub idle: Duration,
-    /// How long a session lives at most; default 12 h.
+    /// How long a session lives at most: at most 8760h, default 12 h.
     #[serde(default = "absolute", deserialize_with = "duration::deserialize")]
     pub absolute: Duration,
 }

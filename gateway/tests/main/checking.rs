@@ -209,7 +209,7 @@ routes:
 fn settings_that_contradict_each_other_are_refused() {
     refused(
         "
-authentication: { session: { upstream: catalogue, idle: 2h, absolute: 1h } }
+authentication: { session: { upstream: catalogue, idle: 99999999h, absolute: 99999998h } }
 routes:
   - { match: { path: /a }, authenticate: none, scopes: { all: [x] }, respond: { status: 200 } }
   - { match: { path: /b }, timeout: 300ms, proxy: catalogue }
@@ -217,6 +217,7 @@ routes:
 ",
         &[
             "authentication.session.idle: must be above 0 and not longer than `absolute`",
+            "authentication.session.absolute: must be at most 8760h",
             "routes[0].scopes: only a caller who must be known can have scopes: authenticate: required",
             "routes[1].timeout: 300ms is over before the connect timeout of \"catalogue\", 1s",
             "routes[2].rate_limit[1].name: `a` is there already",
