@@ -1,9 +1,10 @@
 //! Taking a request's JSON body into memory, within bounds of size and time.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use upstream::Body;
+use upstream::{Body, BoxError};
 
 use crate::{
     config::Size,
@@ -38,14 +39,14 @@ pub async fn json(headers: &HeaderMap, body: Body, context: &RequestContext) -> 
 /// # Errors
 /// 413 beyond what its route lets it have, 400 if it breaks off or isn't there by the deadline.
 pub async fn collect(body: Body, context: &RequestContext) -> Result<Bytes, Error> {
-    if http_body::Body::is_end_stream(&body) {
+    if body.is_end_stream() {
         return Ok(Bytes::new());
     }
     let limit = context.route.as_ref().map_or(LARGEST, |route| route.policy.whole_body);
     let limited = Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX));
-    let collected = tokio::time::timeout_at(context.deadline.into(), limited.collect());
+    let collected = tokio::time::timeout_at(context.deadline.into(), gather(limited));
     match collected.await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Ok(whole)) => Ok(whole),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             Err(Error::new(ErrorKind::BodyTooLarge, format!("the body is larger than {}", Size(limit))))
         }
@@ -54,8 +55,42 @@ pub async fn collect(body: Body, context: &RequestContext) -> Result<Bytes, Erro
     }
 }
 
+/// Into one buffer: who sends a body a byte at a time must not have each kept by itself, at many times its size.
+async fn gather(mut body: Limited<Body>) -> Result<Bytes, BoxError> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await.transpose()? {
+        if let Ok(data) = frame.into_data() {
+            if whole.is_empty() && body.is_end_stream() {
+                return Ok(data);
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(whole.freeze())
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
     media_type.trim().eq_ignore_ascii_case("application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_whole_however_it_was_cut() {
+        for (pieces, within) in [(vec!["abc"], true), (vec!["a", "", "b", "c"], true), (vec!["ab", "cd"], false)] {
+            let frames = pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from(piece))));
+            let body = Body::new(StreamBody::new(futures_util::stream::iter(frames)));
+            let whole = gather(Limited::new(body, 3)).await;
+            assert_eq!(whole.ok().as_deref(), within.then_some(&b"abc"[..]));
+        }
+    }
 }
