@@ -250,3 +250,31 @@ impl Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::jwt::Algorithm;
+
+    /// The key of RFC 8037, appendix A.
+    fn document(id: &str) -> Vec<u8> {
+        let key = r#""kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo""#;
+        format!(r#"{{"keys":[{{"kid":"{id}",{key}}}]}}"#).into_bytes()
+    }
+
+    #[test]
+    fn a_token_at_hand_is_of_the_keys_that_verified_it() {
+        let rules: Jwt = serde_saphyr::from_str("{issuer: i, audience: a, jwks_file: f}").unwrap();
+        let keys = |document: &[u8]| KeySet::parse(document, &Algorithm::all()).unwrap();
+        let source = Source::fixed(&rules, keys(&document("a")), &document("a"));
+        let versions = |source: &Source| (source.version(), source.held().unwrap().version);
+        assert_eq!(versions(&source), (1, 1));
+        source.take(keys(&document("a")), &document("a"));
+        assert_eq!(versions(&source), (1, 1), "the same keys, fetched again");
+        source.take(keys(&document("b")), &document("b"));
+        assert_eq!(versions(&source), (2, 2));
+        let next = Source::new(&rules, None);
+        next.inherit(&source);
+        assert_eq!(versions(&next), (2, 2), "or nothing would be at hand until the next fetch");
+    }
+}
