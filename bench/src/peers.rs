@@ -131,7 +131,8 @@ impl Setting {
             .replace("PRIVATE_KEY", &file("key.pem"))
             .replace("KEYS_FILE", &file("keys.yaml"))
             .replace("FOLDER", &self.folder.display().to_string());
-        let path = self.folder.join(format!("{name}.conf"));
+        // Envoy goes by the ending; the others don't mind.
+        let path = self.folder.join(format!("{name}.yaml"));
         fs::write(&path, text)?;
         let path = path.display().to_string();
         let mut arguments = before.to_vec();

@@ -15,8 +15,9 @@ use crate::{
     coding::Slots,
     idempotency::Records,
     layers::{
-        Request, Response, action, addresses, authenticate, authorise, compress, concurrency, cors, deadline, decompress, farewell, https_only, idempotency, limits, load_shed, observe,
-        panic_guard, rate_limit, request_id, rescue, route_match, security_headers, unreadable,
+        Request, Response, action, addresses, authenticate, authorise, compress, concurrency, cors, deadline,
+        decompress, farewell, https_only, idempotency, limits, load_shed, observe, panic_guard, rate_limit, request_id,
+        rescue, route_match, security_headers, unreadable,
     },
     metrics::RouteMetrics,
     overload,

@@ -139,7 +139,8 @@ fn the_schema_is_printed_and_notes_can_be_errors() {
     assert!(output.stdout == committed, "deploy/gateway.schema.json is not what `turnpike schema` prints");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gateway.yaml");
-    fs::write(&file, "listeners: [{address: 127.0.0.1:0}]\nupstreams: {spare: {endpoints: ['127.0.0.1:1']}}\n").unwrap();
+    fs::write(&file, "listeners: [{address: 127.0.0.1:0}]\nupstreams: {spare: {endpoints: ['127.0.0.1:1']}}\n")
+        .unwrap();
     let check = |more: &[&str]| Command::new(binary()).arg("check").arg(&file).args(more).output().unwrap();
     assert!(check(&[]).status.success());
     let strict = check(&["--strict", "-o", "json"]);

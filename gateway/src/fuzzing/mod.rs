@@ -54,6 +54,9 @@ fn a_path_has_one_normal_form_and_nothing_in_it_to_climb_out_by() {
     };
     search.run(|input| {
         let path = text(input);
+        if path.contains(['?', '#']) {
+            return said("they end a path: it holds none");
+        }
         let normal = match normalise(&path) {
             Ok(normal) => normal,
             Err(why) => return said(why.to_string()),
@@ -61,7 +64,7 @@ fn a_path_has_one_normal_form_and_nothing_in_it_to_climb_out_by() {
         assert_eq!(normalise(&normal).as_deref(), Ok(&*normal), "it is its own normal form");
         assert!(normal.starts_with('/') && !normal.contains("//"), "{normal}");
         assert!(normal.split('/').all(|segment| segment != "." && segment != ".."), "{normal}");
-        assert!(!normal.contains(['\\', '#', '?']) || path.contains(['#', '?']), "{normal}");
+        assert!(!normal.contains(['\\', '#', '?']), "{normal}");
         // What is behind us decodes it once.
         let decoded: Vec<u8> = percent_encoding::percent_decode_str(&normal).collect();
         let segments = normal.split('/').count();

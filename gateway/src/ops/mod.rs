@@ -57,7 +57,11 @@ fn subjects() -> Subjects {
             connections::show,
         )
         .get("/shared", "how this gateway stands with those it shares limits and sessions with", shared::show)
-        .get("/api-keys", "every API key by its id: whose it is, until when, when it was last used here", api_keys::show)
+        .get(
+            "/api-keys",
+            "every API key by its id: whose it is, until when, when it was last used here",
+            api_keys::show,
+        )
         .get(
             "/sessions",
             "the sessions there are, a hundred at a time: ?after= the page before's `next`",

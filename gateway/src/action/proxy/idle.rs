@@ -14,7 +14,11 @@ use upstream::{Body, BoxError};
 
 /// Bounds the body's silences; a body that is complete or in memory is left as it is.
 pub fn bounded(body: Body, timeout: Duration) -> Body {
-    if body.is_end_stream() || body.is_whole() { body } else { Body::new(Bounded { body, timeout, timer: None, waiting: false }) }
+    if body.is_end_stream() || body.is_whole() {
+        body
+    } else {
+        Body::new(Bounded { body, timeout, timer: None, waiting: false })
+    }
 }
 
 pin_project! {
