@@ -47,9 +47,10 @@ fn compare(
         anyhow::ensure!(report.broken == 0 && report.refused == 0, "{}: wrong answers: {report:?}", contestant.name);
         Ok((contestant.process.cpu_micros()? - before) / report.requests as f64)
     };
-    let (mut ones, mut others) = (vec![figure(one)?], vec![figure(other)?]);
-    // The first of each was to warm up.
-    (ones.clear(), others.clear());
+    // To warm up.
+    figure(one)?;
+    figure(other)?;
+    let (mut ones, mut others) = (Vec::new(), Vec::new());
     for round in 0..run.rounds {
         if round % 2 == 0 {
             ones.push(figure(one)?);

@@ -10,6 +10,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections the kernel holds until a core accepts them.
 const BACKLOG: i32 = 1024;
+/// Bytes that the kernel holds of an answer beyond what is on its way. Without a bound it takes megabytes at once and nothing
+/// more until a third of them has been read: a client that reads steadily, but not fast, would seem to stand still.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 64 << 10;
 
 /// A listener of the configuration, bound: a socket for each core, all on one port.
 pub struct Bound {
@@ -42,6 +46,9 @@ fn shared_socket(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // Connections inherit it.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -46,7 +46,7 @@ enum Slow {
 impl Slow {
     async fn until_dropped(self, address: SocketAddr) -> Duration {
         let mut socket = connect(address).await;
-        let start = Instant::now();
+        let mut start = Instant::now();
         match self {
             Self::Header => {
                 socket.write_all(b"GET /1 HTTP/1.1\r\nHost: gateway.test\r\nX-Slow: ").await.unwrap();
@@ -59,6 +59,8 @@ impl Slow {
             }
             Self::Read => {
                 socket.write_all(b"GET /8192 HTTP/1.1\r\nHost: gateway.test\r\n\r\n").await.unwrap();
+                socket.readable().await.unwrap();
+                start = Instant::now();
                 sip(socket).await;
             }
         }
@@ -145,4 +147,25 @@ async fn five_hundred_slow_bodies_are_dropped() {
 #[tokio::test]
 async fn five_hundred_slow_readers_are_dropped() {
     drops_them(Slow::Read).await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_steadily_is_not_dropped_however_large_its_answer() {
+    const A_SECOND: usize = 16 << 10;
+    let gateway = gateway().await;
+    let mut socket = TcpStream::connect(gateway.address).await.unwrap();
+    socket.write_all(b"GET /8192 HTTP/1.1\r\nHost: gateway.test\r\n\r\n").await.unwrap();
+    let mut taken = vec![0; A_SECOND];
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    for _ in 0..25 {
+        second.tick().await;
+        socket.read_exact(&mut taken).await.unwrap();
+        assert!(socket.take_error().unwrap().is_none(), "it is cut");
+    }
+    let mut rest = Vec::new();
+    let so_far = 25 * A_SECOND;
+    while so_far + rest.len() < 8 << 20 {
+        assert!(socket.read_buf(&mut rest).await.unwrap() > 0, "it ended early");
+    }
+    gateway.stop().await;
 }
