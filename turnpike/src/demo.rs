@@ -41,6 +41,19 @@ impl Credentials {
     }
 }
 
+/// Where the demo in a data folder is operated, as its `demo.env` says.
+///
+/// # Errors
+/// If there is none.
+pub fn ops_url(folder: &Path) -> anyhow::Result<String> {
+    let path = folder.join("demo.env");
+    let text = fs::read_to_string(&path).with_context(|| {
+        format!("say --config FILE or --url URL, or start `turnpike up` ({} can't be read)", path.display())
+    })?;
+    let url = text.lines().find_map(|line| line.strip_prefix("DEMO_OPS_URL="));
+    url.map(str::to_owned).with_context(|| format!("no DEMO_OPS_URL in {}", path.display()))
+}
+
 /// Writes `demo.env` for scripts to source: readable by its owner alone, replaced whole.
 pub fn write_env(
     folder: &Path,

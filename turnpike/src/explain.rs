@@ -14,7 +14,7 @@ use hyper_util::{
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::{cli, shop};
+use crate::{cli, demo, shop};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_ANSWER: usize = 4 << 20;
@@ -58,7 +58,7 @@ fn explain(options: &cli::Explain) -> anyhow::Result<Explanation> {
 async fn asked(options: &cli::Explain, headers: &[(String, String)]) -> anyhow::Result<Explanation> {
     let url = match &options.url {
         Some(url) => url.clone(),
-        None => demo_url(&options.data_dir)?,
+        None => demo::ops_url(&options.data_dir)?,
     };
     let escape = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let mut query = format!("method={}&path={}", escape(&options.method), escape(&options.target));
@@ -83,13 +83,4 @@ async fn asked(options: &cli::Explain, headers: &[(String, String)]) -> anyhow::
     };
     let answer = tokio::time::timeout(TIMEOUT, asking).await;
     answer.context("no answer").flatten().with_context(|| format!("GET {url}"))
-}
-
-fn demo_url(folder: &std::path::Path) -> anyhow::Result<String> {
-    let path = folder.join("demo.env");
-    let text = fs::read_to_string(&path).with_context(|| {
-        format!("say --config FILE or --url URL, or start `turnpike up` ({} can't be read)", path.display())
-    })?;
-    let url = text.lines().find_map(|line| line.strip_prefix("DEMO_OPS_URL="));
-    url.map(str::to_owned).with_context(|| format!("no DEMO_OPS_URL in {}", path.display()))
 }

@@ -4,18 +4,27 @@
 mod ask;
 mod show;
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 use gateway::analytics::{By, Sort};
 
-use crate::bus::{Output, Screen};
+use crate::{
+    bus::{Output, Screen},
+    demo,
+};
 
 #[derive(Args)]
 pub struct Analytics {
     #[command(subcommand)]
     command: Option<Command>,
-    /// A gateway's ops listener; several gateways are told of together.
-    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:9900")]
+    /// A gateway's ops listener; several gateways are told of together. Default: DEMO_OPS_URL, from the environment or the data
+    /// folder's demo.env, else http://127.0.0.1:9900.
+    #[arg(long, global = true, value_name = "URL", env = "DEMO_OPS_URL")]
     url: Vec<String>,
+    /// Where demo.env is.
+    #[arg(long, global = true, value_name = "FOLDER", default_value = "./turnpike-data")]
+    data_dir: PathBuf,
     /// How far back: 15m, 3h, or a time such as 2026-01-02T03:04:05Z. Kept by the minute for 3 h, by ten for a day.
     #[arg(long, global = true, value_name = "TIME", default_value = "1h")]
     since: String,
@@ -68,7 +77,10 @@ enum ClientSort {
     Errors,
 }
 
-pub fn main(options: Analytics) -> anyhow::Result<()> {
+pub fn main(mut options: Analytics) -> anyhow::Result<()> {
+    if options.url.is_empty() {
+        options.url.push(demo::ops_url(&options.data_dir).unwrap_or_else(|_| "http://127.0.0.1:9900".to_owned()));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(options))
 }
