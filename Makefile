@@ -15,7 +15,7 @@ lint:           ## formatting and lints
 fmt:
 	cargo fmt --all
 
-bench:          ## side by side with nginx, in one run; see bench/README.md
+bench:          ## side by side with nginx, HAProxy, Envoy and raw Redis, in one run; see bench/README.md
 	bench/run
 
 fuzz:           ## each target for SECONDS (60): the codec by libFuzzer, the rest by the gateway's own search; see fuzz/README.md

@@ -1,5 +1,5 @@
-//! Refuses at once what a core can't take on top of what it is doing, or what the process has no memory for. Each core has an equal share of the bound: a counter
-//! that cores shared would cost more than the exact number is worth.
+//! Refuses at once what a core can't take on top of what it is doing, or what the process has no memory for. Each core has
+//! an equal share of the bound: a counter that cores shared would cost more than the exact number is worth.
 
 use std::{
     pin::Pin,

@@ -6,6 +6,7 @@ use bus::Bus;
 use events::{Envelope, Name};
 use serde_json::{Value, json};
 use testkit::eventually;
+use time::OffsetDateTime;
 
 use crate::{
     issuer::{ISSUER, Key, claims_with, key_set},
@@ -90,6 +91,13 @@ async fn revoke(bus: &Bus, gateways: &[&Running], data: Value, credential: &Cred
     took
 }
 
+/// Waits for the clock's next second: tokens say no finer when they were issued.
+async fn next_second() {
+    let second = || OffsetDateTime::now_utc().unix_timestamp();
+    let now = second();
+    eventually("the second is over", BOUND, async || (second() > now).then_some(())).await;
+}
+
 #[tokio::test]
 async fn what_is_revoked_is_refused_by_every_gateway() {
     let (redis, site) = (testkit::redis().await, Site::new().await);
@@ -122,14 +130,13 @@ async fn what_is_revoked_is_refused_by_every_gateway() {
 
     // A subject, with all that it was given.
     let token = site.token("customers/1", "j3");
-    // Tokens say when they were issued to the second.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    next_second().await;
     revoke(&bus, &all, json!({"subject": "customers/1"}), &token).await;
     for gateway in &all {
         assert!(!good(gateway, &other).await, "its session, too");
         assert!(good(gateway, &kept).await, "nobody else's");
     }
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    next_second().await;
     let (again, anew) = (log_in(all[0]).await, site.token("customers/1", "j4"));
     for gateway in &all {
         assert!(good(gateway, &again).await && good(gateway, &anew).await, "what is given out later counts");
