@@ -28,11 +28,13 @@ pub struct Options {
     pub deadline: Option<Instant>,
     /// Repeating the request can't do more than doing it once: it may be tried again after it was sent. Without it, only what provably never reached the service is tried again.
     pub idempotent: bool,
+    /// What a ring hash chooses by, already hashed; None: anything. Other balancers don't look at it.
+    pub hash: Option<u64>,
 }
 
 impl Options {
     pub fn within(timeout: Duration) -> Self {
-        Self { deadline: Some(Instant::now() + timeout), idempotent: false }
+        Self { deadline: Some(Instant::now() + timeout), ..Self::default() }
     }
 
     #[must_use]

@@ -90,7 +90,7 @@ async fn keep_checked(upstream: Arc<upstream::Shared>, endpoint: Arc<endpoint::S
 
 async fn probe(client: &Client, health: &Health, protocol: Protocol) -> Finding {
     let deadline = Instant::now() + health.timeout;
-    let options = Options { deadline: Some(deadline.into_std()), idempotent: true };
+    let options = Options { deadline: Some(deadline.into_std()), idempotent: true, ..Options::default() };
     let probe = async {
         match (&health.path, protocol) {
             (Some(path), Protocol::Http1 | Protocol::Http2) => get(client, path, options).await,

@@ -133,7 +133,7 @@ impl Session {
         let credentials = Credentials::read(body)?;
         let message = AuthenticateRequest { email: credentials.email, password: credentials.password }.encode_to_vec();
         let metadata = self.forward.metadata(headers, context);
-        let options = Options { deadline: Some(context.deadline), idempotent: false };
+        let options = Options { deadline: Some(context.deadline), idempotent: false, ..Options::default() };
         let reply = worker.client(self.upstream).unary(&self.login, metadata, message.into(), options).await;
         let reply = reply.map_err(|failed| status::error(&failed))?;
         let who = AuthenticateResponse::decode(reply.message)

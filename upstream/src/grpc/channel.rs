@@ -69,7 +69,7 @@ where
         telemetry::inject(&trace, &mut head.headers);
     }
     let deadline = timeout::earliest(None, &head.headers, Instant::now());
-    let options = Options { deadline, idempotent: head.extensions.get::<Idempotent>().is_some() };
+    let options = Options { deadline, idempotent: head.extensions.get::<Idempotent>().is_some(), ..Options::default() };
     let body = take_ready(body).await;
     match client.send(Request::from_parts(head, body), options).await {
         Ok(response) => match deadline {

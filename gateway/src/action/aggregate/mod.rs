@@ -112,7 +112,7 @@ impl Aggregate {
         context: &RequestContext,
     ) -> Result<Response<Body>, Error> {
         let (head, _) = request.into_parts();
-        let options = Options { deadline: Some(context.deadline), idempotent: head.method.is_safe() };
+        let options = Options { deadline: Some(context.deadline), idempotent: head.method.is_safe(), ..Options::default() };
         let requests = self.requests(head.uri.query().unwrap_or_default(), context)?;
         let calls = self.parts.iter().zip(requests).map(|(part, message)| {
             let metadata = self.forward.metadata(&head.headers, context);

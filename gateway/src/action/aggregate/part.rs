@@ -167,7 +167,7 @@ impl Part {
     ) -> Result<Vec<u8>, Failure> {
         let own = Instant::now() + self.timeout;
         let deadline = options.deadline.map_or(own, |deadline| deadline.min(own));
-        let options = Options { deadline: Some(deadline), idempotent: options.idempotent || self.idempotent };
+        let options = Options { deadline: Some(deadline), idempotent: options.idempotent || self.idempotent, ..Options::default() };
         let reply = worker.client(self.upstream).unary(&self.path, metadata, message, options).await;
         let reply =
             reply.map_err(|failed| Failure { reason: status::name(failed.code), error: status::error(&failed) })?;

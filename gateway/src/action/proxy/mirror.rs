@@ -119,7 +119,7 @@ impl Copy {
     fn send(self, body: Body) {
         let Self { head, client, deadline, route, place } = self;
         tokio::spawn(async move {
-            let options = Options { deadline: Some(deadline), idempotent: false };
+            let options = Options { deadline: Some(deadline), idempotent: false, ..Options::default() };
             let answered = match client.send(head.map(|()| body), options).await {
                 Ok(response) => {
                     _ = tokio::time::timeout_at(deadline.into(), discard(response.into_body())).await;

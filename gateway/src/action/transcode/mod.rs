@@ -119,7 +119,7 @@ impl Transcode {
             let occurrence = Occurrence::new(context, head.uri);
             return stream::open(self, client, metadata, message, format, context.deadline, occurrence).await;
         }
-        let options = Options { deadline: Some(context.deadline), idempotent: self.idempotent };
+        let options = Options { deadline: Some(context.deadline), idempotent: self.idempotent, ..Options::default() };
         let reply = client.unary(&self.path, metadata, message, options).await.map_err(|s| status::error(&s))?;
         self.response.response(&head.method, &head.headers, reply.message)
     }

@@ -36,7 +36,7 @@ pub async fn open(
     occurrence: Occurrence,
 ) -> Result<Response<Body>, Error> {
     // The deadline is for the beginning; how long the stream goes on is for its two ends to decide.
-    let options = Options { deadline: None, idempotent: action.idempotent };
+    let options = Options { deadline: None, idempotent: action.idempotent, ..Options::default() };
     let call = client.streaming(&action.path, metadata, message, options);
     let messages = match tokio::time::timeout_at(deadline.into(), call).await {
         Ok(Ok(messages)) => messages,

@@ -1,0 +1,1 @@
+//! Which instances of a service there are: announced with heartbeats, followed by those who call it.

@@ -1,0 +1,1 @@
+//! JSON to the protobuf wire format and back, by tables compiled from descriptors.
