@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+/// One bad field of a request.
+pub use protojson::Violation;
+
 /// An error on a request's way. `detail` is for the client, `cause` for the log; they never mix.
 #[derive(Debug)]
 pub struct Error {
@@ -14,13 +17,6 @@ pub struct Error {
     pub violations: Vec<Violation>,
     /// Header fields that belong to the answer: `Allow`, `Retry-After`.
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
-}
-
-/// One bad field of a request: `{"field": "quantity", "reason": "must be at least 1"}`.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Violation {
-    pub field: String,
-    pub reason: String,
 }
 
 /// Each has one problem type, title and status, in `problem.rs`.

@@ -11,7 +11,6 @@ pub mod aggregate;
 mod body;
 pub mod duration;
 pub mod edit;
-mod message;
 mod metadata;
 pub mod proxy;
 pub(crate) mod query;

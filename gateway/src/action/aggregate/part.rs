@@ -10,13 +10,15 @@ use bytes::Bytes;
 use http::HeaderMap;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor, Value};
+use protojson::{
+    Fault,
+    dynamic::{FieldPath, read, write_field, write_message},
+};
 use upstream::Options;
 
 use super::{
     super::{
-        ConfigError,
-        message::{FieldPath, read, write_field, write_message},
-        status,
+        ConfigError, status,
         template::{Escape, Template},
         variable,
     },
@@ -167,7 +169,11 @@ impl Part {
     ) -> Result<Vec<u8>, Failure> {
         let own = Instant::now() + self.timeout;
         let deadline = options.deadline.map_or(own, |deadline| deadline.min(own));
-        let options = Options { deadline: Some(deadline), idempotent: options.idempotent || self.idempotent, ..Options::default() };
+        let options = Options {
+            deadline: Some(deadline),
+            idempotent: options.idempotent || self.idempotent,
+            ..Options::default()
+        };
         let reply = worker.client(self.upstream).unary(&self.path, metadata, message, options).await;
         let reply =
             reply.map_err(|failed| Failure { reason: status::name(failed.code), error: status::error(&failed) })?;
@@ -238,8 +244,8 @@ fn source(value: &serde_json::Value, variables: &[&str], path: &FieldPath) -> Re
     }
     match read::field(path.leaf(), value.to_string().as_bytes()) {
         Ok(value) => value.map(Source::Literal).ok_or_else(|| "must not be null".to_owned()),
-        Err(read::Fault::Syntax(reason)) => Err(reason),
-        Err(read::Fault::Violations(found)) => Err(found
+        Err(Fault::Syntax(reason)) => Err(reason),
+        Err(Fault::Violations(found)) => Err(found
             .into_iter()
             .map(|one| format!("{} {}", one.field, one.reason).trim().to_owned())
             .collect::<Vec<_>>()

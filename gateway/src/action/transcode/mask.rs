@@ -1,9 +1,8 @@
 //! The field mask of a PATCH that brings none: what its JSON says, and no more (<https://google.aip.dev/134>).
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+use protojson::dynamic::named;
 use serde_json::Value;
-
-use super::super::message::named;
 
 /// Paths of all that a body for a message field says, by original names: `title`, `price.currency`. A list, a map and a
 /// well-known type are changed as a whole; so is a message that is null or says nothing. Empty for what is no JSON object.

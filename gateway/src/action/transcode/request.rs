@@ -4,16 +4,13 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, Method};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
+use protojson::{
+    Fault,
+    dynamic::{FieldPath, read},
+};
 
 use super::{
-    super::{
-        ConfigError,
-        message::{
-            FieldPath,
-            read::{self, Fault},
-        },
-        query, variable,
-    },
+    super::{ConfigError, query, variable},
     etag::{self, IfMatch},
     mask,
 };

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, Value};
+use protojson::dynamic::{FieldPath, write_field, write_message};
 use upstream::Body;
 
 use super::{
     super::{
         ConfigError,
-        message::{FieldPath, write_field, write_message},
         template::{Escape, Template},
     },
     ResponseConfig,

@@ -16,19 +16,7 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Va
 use serde::de::DeserializeSeed as _;
 
 use super::text;
-use crate::error::Violation;
-
-/// How deep arrays and objects may nest.
-pub const DEPTH: usize = 64;
-
-/// Why a JSON text is not the message.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Fault {
-    /// It isn't JSON, or nests too deep: a sentence.
-    Syntax(String),
-    /// It is JSON of another shape.
-    Violations(Vec<Violation>),
-}
+use crate::{DEPTH, Fault, Violation};
 
 /// Reads a whole message.
 ///

@@ -13,7 +13,7 @@ use super::{
     number::Number,
     path::Path,
 };
-use crate::error::Violation;
+use crate::Violation;
 
 /// How many violations are named; the others are the same mistake most of the time.
 const VIOLATIONS: usize = 100;
