@@ -1,0 +1,121 @@
+//! Connections to Redis: one for each announcement and for each service that is followed, made again by whoever uses it.
+//! News come on the same connection (RESP3), so that one that is cut is noticed by whoever waits for news.
+
+use std::{fmt, time::Duration};
+
+use redis::{
+    AsyncConnectionConfig, Client, IntoConnectionInfo as _, ProtocolVersion, PushInfo, PushKind, RedisResult, Value,
+    aio::MultiplexedConnection,
+};
+use tokio::sync::mpsc;
+
+use crate::{Announcement, Follower, Instance, Refused, announce, is_service};
+
+/// How long a connection, and an answer, is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// News that wait to be read; should there be more, the set is read anyway.
+const NEWS: usize = 64;
+
+/// A Redis in which services announce themselves. Clones share nothing but its address; nothing connects before it is
+/// used.
+#[derive(Clone)]
+pub struct Registry {
+    client: Client,
+}
+
+/// What is told of a service.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// Something is different.
+    Changed,
+    Left(String),
+    /// There will be no more news.
+    Cut,
+}
+
+impl Registry {
+    /// `redis://host:port/db`, or `rediss://` for TLS.
+    ///
+    /// # Errors
+    /// If the URL is none: why, without the URL, which may hold a password.
+    pub fn new(url: &str) -> Result<Self, Refused> {
+        let refused = |error: redis::RedisError| Refused(format!("no URL such as redis://127.0.0.1:6379: {error}"));
+        let info = url.into_connection_info().map_err(refused)?;
+        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let info = info.set_tcp_settings(tcp).set_redis_settings(redis);
+        Client::open(info).map(|client| Self { client }).map_err(refused)
+    }
+
+    /// Announces an instance of a service, from now until it leaves, in a task of its own: that Redis is away is no error,
+    /// it is tried again with each heartbeat.
+    ///
+    /// # Errors
+    /// If the service's name or the instance is none.
+    pub fn announce(&self, service: &str, instance: Instance) -> Result<Announcement, Refused> {
+        check_service(service)?;
+        instance.check()?;
+        Ok(announce::start(self.clone(), service.to_owned(), instance))
+    }
+
+    /// Follows the instances of a service, while [`Follower::run`] runs.
+    ///
+    /// # Errors
+    /// If the service's name is none.
+    pub fn follow(&self, service: &str) -> Result<Follower, Refused> {
+        check_service(service)?;
+        Ok(Follower::new(self.clone(), service.to_owned()))
+    }
+
+    pub(crate) async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        self.client.get_multiplexed_async_connection_with_config(&settings()).await
+    }
+
+    /// A connection that also hears a channel.
+    pub(crate) async fn listen(&self, channel: &str) -> RedisResult<(MultiplexedConnection, mpsc::Receiver<News>)> {
+        let (told, news) = mpsc::channel(NEWS);
+        // Where it is full there is something to be read already.
+        let settings = settings().set_push_sender(move |push| {
+            if let Some(piece) = News::read(push) {
+                _ = told.try_send(piece);
+            }
+            Ok::<_, std::convert::Infallible>(())
+        });
+        let mut connection = self.client.get_multiplexed_async_connection_with_config(&settings).await?;
+        connection.subscribe(channel).await?;
+        Ok((connection, news))
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").finish_non_exhaustive()
+    }
+}
+
+impl News {
+    fn read(push: PushInfo) -> Option<Self> {
+        match push.kind {
+            PushKind::Disconnection => Some(Self::Cut),
+            PushKind::Message => match push.data.into_iter().nth(1) {
+                Some(Value::BulkString(said)) => {
+                    let left = std::str::from_utf8(&said).ok().and_then(|said| said.strip_prefix("left "));
+                    Some(left.map_or(Self::Changed, |id| Self::Left(id.to_owned())))
+                }
+                _ => Some(Self::Changed),
+            },
+            _ => None,
+        }
+    }
+}
+
+fn settings() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE))
+}
+
+fn check_service(name: &str) -> Result<(), Refused> {
+    if is_service(name) {
+        return Ok(());
+    }
+    Err(Refused(format!("`{name}` is not 1 to 64 of a-z, 0-9, `.`, `_` and `-`")))
+}
