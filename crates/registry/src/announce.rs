@@ -151,7 +151,7 @@ impl Voice {
             .arg(LIFETIME.as_millis().to_string())
             .arg(INSTANCES)
             // Whoever speaks first after Redis has lost its memory says which memory this is.
-            .arg(&format!("{:032x}", rand::random::<u128>()))
+            .arg(format!("{:032x}", rand::random::<u128>()))
             .invoke_async(&mut connection)
             .await;
         let heard = heard?;
