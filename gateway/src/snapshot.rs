@@ -1,6 +1,6 @@
 //! A configuration, compiled: immutable, built whole, swapped whole. Requests in flight finish on the one they began with.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 use upstream::Upstream;
@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub routes: Vec<Listed>,
     /// By [`crate::worker::UpstreamId`].
     pub upstreams: Vec<Arc<Running>>,
+    /// What the upstreams' TLS was read from.
+    pub upstream_files: Vec<PathBuf>,
     /// Every rate limit by where it stands, so that the next snapshot takes over those that stay.
     pub limiters: HashMap<String, Arc<Limiter>>,
     /// Every limit on requests under way, in the order of the file.

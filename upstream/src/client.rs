@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use rand::{SeedableRng as _, rngs::SmallRng};
 
 use crate::{
-    Body, Error, balance, endpoint, grpc,
+    After, Body, Error, balance, endpoint, grpc,
+    hedge::Latencies,
     lane::Lane,
     load::Load,
     retry::{self, Budget},
@@ -28,6 +29,8 @@ pub struct Options {
     pub deadline: Option<Instant>,
     /// Repeating the request can't do more than doing it once: it may be tried again after it was sent. Without it, only what provably never reached the service is tried again.
     pub idempotent: bool,
+    /// Doing it twice at once does no more than doing it once: it may be hedged. Goes with `idempotent`.
+    pub safe: bool,
     /// What a ring hash chooses by, already hashed; None: anything. Other balancers don't look at it.
     pub hash: Option<u64>,
 }
@@ -48,6 +51,8 @@ impl Options {
 pub(crate) struct Shared {
     pub upstream: Arc<upstream::Shared>,
     pub budget: Budget,
+    /// How long answers take, where hedges go by that.
+    pub latencies: Option<Latencies>,
     // Only this client's core ever takes the lock, and for no longer than a choice takes.
     choice: Mutex<Choice>,
 }
@@ -77,6 +82,16 @@ impl Shared {
         Some((Arc::clone(&choice.lanes[chosen]), choice.lanes.len() > 1))
     }
 
+    /// After how long another try may join the first, and how many may.
+    pub fn hedge(&self, options: Options) -> Option<(Duration, u32)> {
+        let hedge = self.upstream.config.hedge.as_ref().filter(|_| options.safe)?;
+        let after = match hedge.after {
+            After::Time(after) => after,
+            After::P95 => self.latencies.as_ref()?.p95()?,
+        };
+        Some((after, hedge.max))
+    }
+
     /// How long to wait before a retry.
     pub fn backoff(&self, retry: u32) -> Duration {
         retry::backoff(retry, &mut self.choice.lock().random)
@@ -94,7 +109,9 @@ impl Client {
     pub(crate) fn new(upstream: Arc<upstream::Shared>) -> Self {
         let (generation, lanes) = upstream.lanes(&[]);
         let choice = Mutex::new(Choice { lanes, generation, random: SmallRng::from_os_rng() });
-        Self(Arc::new(Shared { upstream, budget: Budget::new(Instant::now()), choice }))
+        let hedges_by_p95 = upstream.config.hedge.as_ref().is_some_and(|hedge| hedge.after == After::P95);
+        let latencies = hedges_by_p95.then(Latencies::default);
+        Self(Arc::new(Shared { upstream, budget: Budget::new(Instant::now()), latencies, choice }))
     }
 
     /// Passes an HTTP request on (for gRPC with an encoded message: [`Client::unary`], [`Client::streaming`]), a gRPC

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use http::uri::Authority;
 
-use crate::discovery;
+use crate::{Hedge, Retry, Tls, discovery};
 
 /// Open connections of an upstream, all cores together; one more is refused.
 pub(crate) const MAX_CONNECTIONS: usize = 1024;
@@ -17,7 +17,7 @@ pub(crate) const IDLE: Duration = Duration::from_secs(90);
 /// The largest request body that is kept to be sent again.
 pub(crate) const MAX_REPEATABLE: usize = 64 * 1024;
 
-/// Which protocol the endpoints speak. Both HTTP/2 ones start with prior knowledge, in clear text.
+/// Which protocol the endpoints speak. Both HTTP/2 ones start with prior knowledge in clear text, and by ALPN within TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Http1,
@@ -37,8 +37,11 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// None: no active checks. gRPC: grpc.health.v1; HTTP: GET of the path.
     pub health: Option<Health>,
-    /// Retries beside the first try, 0 to 3; default 1.
-    pub retries: u32,
+    pub retry: Retry,
+    /// A second try beside the first where that takes long, for requests that are safe. None, the default: there is none.
+    pub hedge: Option<Hedge>,
+    /// None, the default: connections are in clear text.
+    pub tls: Option<Tls>,
     /// The authority requests carry. None, the default: the one they came with, so that the service sees the name its
     /// client used; a request that came without gets the endpoint's.
     pub host: Option<String>,
@@ -80,7 +83,9 @@ impl Config {
             protocol,
             connect_timeout: Duration::from_secs(1),
             health: None,
-            retries: 1,
+            retry: Retry::default(),
+            hedge: None,
+            tls: None,
             host: None,
             max_message: 4 * 1024 * 1024,
         }
@@ -108,8 +113,9 @@ impl Config {
         if self.connect_timeout.is_zero() {
             return refuse("connect_timeout", "must be above 0");
         }
-        if self.retries > 3 {
-            return refuse("retries", "must be within 0 to 3");
+        self.retry.validate(self.protocol)?;
+        if let Some(hedge) = &self.hedge {
+            hedge.validate()?;
         }
         if self.host.as_ref().is_some_and(|host| host.parse::<Authority>().is_err()) {
             return refuse("host", "is not a host with an optional port");
@@ -145,6 +151,7 @@ fn is_host_and_port(endpoint: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::After;
 
     fn path_of(change: impl FnOnce(&mut Config)) -> Option<String> {
         let mut config =
@@ -169,7 +176,8 @@ mod tests {
         assert_eq!(path_of(|c| c.endpoints[0] = "dns://a".to_owned()).as_deref(), Some("endpoints[0]"));
         assert_eq!(path_of(|c| c.endpoints[1] = "srv://a:1".to_owned()).as_deref(), Some("endpoints[1]"));
         assert_eq!(path_of(|c| c.endpoints[1] = c.endpoints[0].clone()).as_deref(), Some("endpoints[1]"));
-        assert_eq!(path_of(|c| c.retries = 4).as_deref(), Some("retries"));
+        assert_eq!(path_of(|c| c.retry.attempts = 4).as_deref(), Some("retry.attempts"));
+        assert_eq!(path_of(|c| c.hedge = Some(Hedge { after: After::P95, max: 9 })).as_deref(), Some("hedge.max"));
         assert_eq!(path_of(|c| c.host = Some("a b".to_owned())).as_deref(), Some("host"));
         assert_eq!(path_of(|c| c.connect_timeout = Duration::ZERO).as_deref(), Some("connect_timeout"));
         assert_eq!(

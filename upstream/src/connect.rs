@@ -1,4 +1,4 @@
-//! Making a connection: resolves, connects, counts. The limits are the upstream's, all cores together, and are only
+//! Making a connection: resolves, connects, shakes hands, counts. The limits are the upstream's, all cores together, and are only
 //! touched here, never by a request that finds a connection.
 
 use std::{io, sync::Arc, time::Duration};
@@ -9,11 +9,19 @@ use tokio::{
     time::timeout,
 };
 
+use socket2::{SockRef, TcpKeepalive};
+
 use crate::{
     config::{MAX_CONNECTIONS, MAX_PENDING},
     endpoint::Shared,
     error::{Cause, Failure},
+    stream::Stream,
+    tls::Encryption,
 };
+
+/// A connection that is silent for so long is asked whether anybody is there, three times and every so often.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
 
 /// What all cores together may have open, and have waiting.
 pub(crate) struct Limits {
@@ -32,7 +40,10 @@ impl Default for Limits {
 pub(crate) struct Connector {
     pub endpoint: Arc<Shared>,
     pub limits: Arc<Limits>,
+    /// Of connecting and of the handshake together.
     pub timeout: Duration,
+    /// None: in clear text.
+    pub tls: Option<Arc<Encryption>>,
 }
 
 impl Connector {
@@ -44,21 +55,29 @@ impl Connector {
     }
 
     /// A connection, and the permit to be held as long as it is open.
-    pub async fn connect(&self) -> Result<(TcpStream, OwnedSemaphorePermit), Failure> {
+    pub async fn connect(&self) -> Result<(Stream, OwnedSemaphorePermit), Failure> {
         let permit = Arc::clone(&self.limits.connections)
             .try_acquire_owned()
             .map_err(|_| Failure::new(Cause::Limit, "too many connections are open"))?;
-        let connected = timeout(self.timeout, connect(&self.endpoint.address)).await;
+        let connected = timeout(self.timeout, self.open()).await;
         let why = match connected {
             Ok(Ok(stream)) => {
                 self.endpoint.clear_suspicion();
                 return Ok((stream, permit));
             }
-            Ok(Err(error)) => format!("can't connect to {}: {error}", self.endpoint.address),
+            Ok(Err(why)) => why,
             Err(_) => format!("can't connect to {} within {:?}", self.endpoint.address, self.timeout),
         };
         self.endpoint.suspect(&why);
         Err(Failure::new(Cause::Connect, why))
+    }
+
+    async fn open(&self) -> Result<Stream, String> {
+        let address = &self.endpoint.address;
+        let socket = connect(address).await.map_err(|error| format!("can't connect to {address}: {error}"))?;
+        let Some(tls) = &self.tls else { return Ok(Stream::Plain(socket)) };
+        let secured = tls.begin(socket, self.endpoint.known_as()).await;
+        secured.map(Stream::from).map_err(|why| format!("no TLS with {address}: {why}"))
     }
 }
 
@@ -68,6 +87,7 @@ async fn connect(address: &str) -> io::Result<TcpStream> {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
+                SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
                 return Ok(stream);
             }
             Err(error) => last = Some(error),
@@ -82,7 +102,7 @@ mod tests {
 
     fn connector(limits: &Arc<Limits>) -> Connector {
         let endpoint = Arc::new(Shared::new("test", "127.0.0.1:1").unwrap());
-        Connector { endpoint, limits: Arc::clone(limits), timeout: Duration::from_secs(1) }
+        Connector { endpoint, limits: Arc::clone(limits), timeout: Duration::from_secs(1), tls: None }
     }
 
     #[test]

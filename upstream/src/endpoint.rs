@@ -15,7 +15,7 @@ use std::{
 use http::{HeaderValue, uri::Authority};
 use parking_lot::Mutex;
 
-use crate::{ConfigError, metrics};
+use crate::{ConfigError, discovery, metrics};
 
 const SUSPICION: Duration = Duration::from_secs(1);
 
@@ -83,6 +83,12 @@ impl Shared {
     /// One of the addresses of a name.
     pub fn found(upstream: &str, address: &str, name: &str) -> Result<Self, ConfigError> {
         Ok(Self { name: Some(name.to_owned()), ..Self::new(upstream, address)? })
+    }
+
+    /// The host that its certificate is expected to hold: that of the name it was found by, else its own.
+    pub fn known_as(&self) -> &str {
+        let named = self.name.as_deref().and_then(|name| discovery::strip(name)?.rsplit_once(':'));
+        named.map_or(self.authority.host(), |(host, _)| host)
     }
 
     pub fn is_healthy(&self) -> bool {

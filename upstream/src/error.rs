@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use http::StatusCode;
+
 /// Why an upstream gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -43,6 +45,10 @@ pub(crate) enum Cause {
     Refused,
     /// The service answered UNAVAILABLE (gRPC).
     Unavailable,
+    /// The service answered with a status that is tried again (HTTP).
+    Status(StatusCode),
+    /// It took longer than a try may; paid for already.
+    Slow,
     /// The connection broke after the request may have been read.
     Broken,
     /// The request's body can't be read any further.
@@ -63,7 +69,8 @@ impl Cause {
             Self::Unknown | Self::Connect | Self::Closed | Self::Refused | Self::Unavailable | Self::Limit => {
                 ErrorKind::Unreachable
             }
-            Self::Broken => ErrorKind::Broken,
+            Self::Broken | Self::Status(_) => ErrorKind::Broken,
+            Self::Slow => ErrorKind::Deadline,
             Self::RequestBody => ErrorKind::RequestBody,
         }
     }
@@ -72,7 +79,7 @@ impl Cause {
     pub fn allows_retry(self, idempotent: bool) -> bool {
         match self {
             Self::Connect | Self::Closed | Self::Refused => true,
-            Self::Unavailable | Self::Broken => idempotent,
+            Self::Unavailable | Self::Status(_) | Self::Slow | Self::Broken => idempotent,
             Self::Unknown | Self::RequestBody | Self::Limit => false,
         }
     }
@@ -90,6 +97,11 @@ impl Cause {
             Self::Closed => "closed",
             Self::Refused => "refused",
             Self::Unavailable => "unavailable",
+            Self::Status(StatusCode::TOO_MANY_REQUESTS) => "429",
+            Self::Status(StatusCode::BAD_GATEWAY) => "502",
+            Self::Status(StatusCode::GATEWAY_TIMEOUT) => "504",
+            Self::Status(_) => "503",
+            Self::Slow => "slow",
             Self::Broken => "broken",
             Self::RequestBody => "request_body",
             Self::Limit => "limit",

@@ -61,7 +61,7 @@ pub(crate) fn to_http1(request: &mut Request<Body>, endpoint: &Shared) -> bool {
 }
 
 /// Absolute form; the authority is the Host header's, which HTTP/2 doesn't have.
-pub(crate) fn to_http2(request: &mut Request<Body>, endpoint: &Shared) {
+pub(crate) fn to_http2(request: &mut Request<Body>, scheme: Scheme, endpoint: &Shared) {
     *request.version_mut() = Version::HTTP_2;
     let authority = request
         .headers_mut()
@@ -69,7 +69,7 @@ pub(crate) fn to_http2(request: &mut Request<Body>, endpoint: &Shared) {
         .and_then(|host| Authority::try_from(host.as_bytes()).ok())
         .unwrap_or_else(|| endpoint.authority.clone());
     let mut parts = Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(scheme);
     parts.authority = Some(authority);
     parts.path_and_query = Some(path(request.uri()));
     if let Ok(uri) = Uri::from_parts(parts) {
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(down.headers()[HOST], "shop.example");
         let mut up = request("/a?b", &[("host", "shop.example")]);
         prepare(&mut up, Protocol::Http2, None);
-        to_http2(&mut up, &endpoint());
+        to_http2(&mut up, Scheme::HTTP, &endpoint());
         assert_eq!(up.uri(), "http://shop.example/a?b");
         assert!(!up.headers().contains_key(HOST));
     }

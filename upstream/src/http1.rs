@@ -13,7 +13,7 @@ use http::{Request, Response, header::HOST};
 use http_body::{Frame, SizeHint};
 use http1::client::{Connection, Error, Incoming};
 use parking_lot::Mutex;
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     Body, BoxError,
@@ -21,6 +21,8 @@ use crate::{
     error::{Cause, Failure},
     forward,
     lane::{Lane, UnderWay},
+    retry,
+    stream::Stream,
 };
 
 #[derive(Default)]
@@ -35,7 +37,7 @@ struct Idle {
 }
 
 struct Open {
-    connection: Connection<TcpStream, Body>,
+    connection: Connection<Stream, Body>,
     /// Its place among the upstream's connections.
     permit: OwnedSemaphorePermit,
 }
@@ -68,6 +70,9 @@ pub(crate) async fn send(
         let why = match connection.send(request, body).await {
             Ok(response) => {
                 under_way.answered();
+                if retry::is_transient(response.status().as_u16()) {
+                    keep(slot, again, adds_host);
+                }
                 return Ok(received(response, Held { permit, under_way }));
             }
             Err(why) => why,
@@ -88,6 +93,18 @@ pub(crate) async fn send(
     Err(failure)
 }
 
+/// Leaves the request as it was, where its body can be had again.
+fn keep(slot: &mut Option<Request<Body>>, body: Option<Body>, adds_host: bool) {
+    let (Some(request), Some(body)) = (&mut *slot, body) else {
+        *slot = None;
+        return;
+    };
+    *request.body_mut() = body;
+    if adds_host {
+        request.headers_mut().remove(HOST);
+    }
+}
+
 async fn open(lane: &Arc<Lane>) -> Result<Open, Failure> {
     let _waiting = lane.connector.wait()?;
     let (stream, permit) = lane.connector.connect().await?;
@@ -95,7 +112,7 @@ async fn open(lane: &Arc<Lane>) -> Result<Open, Failure> {
     Ok(Open { connection: Connection::new(stream), permit })
 }
 
-fn received(response: Response<Incoming<TcpStream, Body>>, held: Held) -> Response<Body> {
+fn received(response: Response<Incoming<Stream, Body>>, held: Held) -> Response<Body> {
     let mut response = response.map(|mut incoming| match incoming.take_whole() {
         Some(whole) => {
             held.give_back(incoming);
@@ -152,7 +169,7 @@ struct Held {
 }
 
 impl Held {
-    fn give_back(self, incoming: Incoming<TcpStream, Body>) {
+    fn give_back(self, incoming: Incoming<Stream, Body>) {
         let Self { permit, under_way } = self;
         if let Some(connection) = incoming.into_connection()
             && let Some(pool) = under_way.lane.http1()
@@ -163,7 +180,7 @@ impl Held {
 }
 
 /// A response's body that gives its connection back at its end, where it becomes None. Dropped before, it closes it.
-pub(crate) struct ResponseBody(Option<(Incoming<TcpStream, Body>, Held)>);
+pub(crate) struct ResponseBody(Option<(Incoming<Stream, Body>, Held)>);
 
 impl http_body::Body for ResponseBody {
     type Data = Bytes;

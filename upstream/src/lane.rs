@@ -84,7 +84,7 @@ impl Lane {
     #[cfg(test)]
     pub fn for_test(address: &str) -> Arc<Self> {
         let endpoint = Arc::new(Shared::new("test", address).unwrap());
-        let connector = Connector { endpoint, limits: Arc::default(), timeout: std::time::Duration::from_secs(1) };
+        let connector = Connector { endpoint, limits: Arc::default(), timeout: std::time::Duration::from_secs(1), tls: None };
         Self::new(connector, Protocol::Http1)
     }
 }

@@ -20,6 +20,7 @@ struct Instruments {
     requests: Counter<u64>,
     seconds: Histogram<f64>,
     retries: Counter<u64>,
+    hedges: Counter<u64>,
     /// Only holds the callback.
     _healthy: ObservableGauge<u64>,
 }
@@ -42,6 +43,10 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
         retries: meter
             .u64_counter("turnpike_upstream_retries")
             .with_description("Retries by what was wrong with the try before; `budget`: retries the budget refused")
+            .build(),
+        hedges: meter
+            .u64_counter("turnpike_upstream_hedges")
+            .with_description("Second tries beside a first: `won`, `lost`, and `budget`: hedges the budget refused")
             .build(),
         _healthy: meter
             .u64_observable_gauge("turnpike_upstream_endpoint_healthy")
@@ -96,6 +101,10 @@ impl Requests {
         };
         counter.add(1);
         self.seconds.record(took.as_secs_f64());
+    }
+
+    pub fn hedged(&self, outcome: &'static str) {
+        INSTRUMENTS.hedges.add(1, &[self.upstream.clone(), KeyValue::new("outcome", outcome)]);
     }
 
     pub fn retried(&self, reason: &'static str) {

@@ -1,13 +1,23 @@
-//! When a request may be sent again: how often in all ([`Budget`]), after how long ([`backoff`]), and with what
-//! ([`repeat`]).
+//! When a request may be sent again: after what ([`Retry`], [`judge`]), how often in all ([`Budget`]), after how long
+//! ([`backoff`], unless the service says so itself), and with what ([`repeat`]).
+//!
+//! A request that never reached the service is sent again whatever its method; one that may have been read only if it is
+//! idempotent. Once the head of an answer has been handed on, nothing is tried again.
 
-use std::time::{Duration, Instant};
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant, SystemTime},
+};
 
-use http::Request;
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header::RETRY_AFTER};
 use parking_lot::Mutex;
 use rand::Rng;
 
-use crate::Body;
+use crate::{
+    Body, ConfigError, Protocol,
+    error::{Cause, Failure},
+    grpc,
+};
 
 /// Retries a request earns for others.
 const SHARE: f64 = 0.2;
@@ -17,10 +27,156 @@ const FLOOR: f64 = 3.0;
 const MEMORY: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_millis(25);
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
+/// The longest that is waited because the service says so, where there is no deadline.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// gRPC's proposal A6: when the service wants to be asked again, in milliseconds; a negative number is never.
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
-/// Lets retries be a fifth of the requests of the last ten seconds, and three, so that a service in trouble isn't sent
-/// a multiple of what troubles it. Measured over time, not over what is under way now: when one of two endpoints dies,
-/// half of what is under way may have to be repeated at once.
+/// What is tried again, how often, and how long a try may take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// Tries beside the first, 0 to 3; default 1.
+    pub attempts: u32,
+    /// What is tried again; default [`On::Connect`], [`On::Reset`], [`On::Unavailable`].
+    pub on: Vec<On>,
+    /// How long a try of an idempotent request may take until its answer begins, where another may follow it; the last one
+    /// has all that is left of the deadline. None, the default: as long as the deadline.
+    pub per_try_timeout: Option<Duration>,
+}
+
+/// After what a request is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// It never reached the service: no connection, one that was closed before, a stream that was refused. Any method.
+    Connect,
+    /// The connection broke after the service may have read the request. Idempotent requests only.
+    Reset,
+    /// The service answered UNAVAILABLE and no message (gRPC). Idempotent requests only.
+    Unavailable,
+    /// The service answered with this status: 429, 502, 503 or 504 (HTTP). Idempotent requests only.
+    Status(u16),
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 1, on: vec![On::Connect, On::Reset, On::Unavailable], per_try_timeout: None }
+    }
+}
+
+impl Retry {
+    pub(crate) fn validate(&self, protocol: Protocol) -> Result<(), ConfigError> {
+        let refuse = |path: String, message: &str| Err(ConfigError { path, message: message.to_owned() });
+        if self.attempts > 3 {
+            return refuse("retry.attempts".to_owned(), "must be within 0 to 3");
+        }
+        if self.per_try_timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return refuse("retry.per_try_timeout".to_owned(), "must be above 0");
+        }
+        for (index, on) in self.on.iter().enumerate() {
+            let wrong = match on {
+                On::Status(_) if protocol == Protocol::Grpc => "gRPC has no HTTP statuses: `unavailable`",
+                On::Status(status) if !is_transient(*status) => "must be 429, 502, 503 or 504",
+                _ if self.on[..index].contains(on) => "stands twice",
+                _ => continue,
+            };
+            return refuse(format!("retry.on[{index}]"), wrong);
+        }
+        Ok(())
+    }
+
+    /// Whether what went wrong is tried again at all.
+    pub(crate) fn is_on(&self, cause: Cause) -> bool {
+        match cause {
+            Cause::Connect | Cause::Closed | Cause::Refused => self.on.contains(&On::Connect),
+            Cause::Broken => self.on.contains(&On::Reset),
+            Cause::Unavailable => self.on.contains(&On::Unavailable),
+            // It is asked for by its own settings.
+            Cause::Slow | Cause::Status(_) => true,
+            Cause::Unknown | Cause::RequestBody | Cause::Limit => false,
+        }
+    }
+}
+
+/// A status that may be another one a moment later.
+pub(crate) fn is_transient(status: u16) -> bool {
+    matches!(status, 429 | 502..=504)
+}
+
+/// How long to wait before the next try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    Backoff,
+    /// The service says when.
+    Told(Duration),
+    /// The service says that it wants no other try.
+    Never,
+}
+
+/// What is wrong with an answer, if anything is that may be tried again, and what the service says of when.
+pub(crate) fn judge(
+    config: &Retry,
+    protocol: Protocol,
+    answer: &Result<Response<Body>, Failure>,
+) -> Option<(Cause, Pause)> {
+    let response = match answer {
+        Err(failure) => return Some((failure.cause, Pause::Backoff)),
+        Ok(response) => response,
+    };
+    if protocol == Protocol::Grpc {
+        // UNAVAILABLE and nothing else (trailers only): no message has been seen by anyone.
+        let is_unavailable = response.headers().get(grpc::STATUS).is_some_and(|status| status == "14");
+        return is_unavailable.then(|| (Cause::Unavailable, pushback(response.headers())));
+    }
+    let status = response.status();
+    if !is_transient(status.as_u16()) || !config.on.contains(&On::Status(status.as_u16())) {
+        return None;
+    }
+    Some((Cause::Status(status), retry_after(status, response.headers(), SystemTime::now())))
+}
+
+fn pushback(headers: &HeaderMap) -> Pause {
+    match headers.get(PUSHBACK) {
+        None => Pause::Backoff,
+        // What can't be read is as a negative number.
+        Some(told) => {
+            let millis = told.to_str().ok().and_then(|told| told.parse().ok());
+            millis.map_or(Pause::Never, |millis| Pause::Told(Duration::from_millis(millis)))
+        }
+    }
+}
+
+/// RFC 9110, 10.2.3: seconds or a date. A 429 that doesn't say when is an answer like others: who sent too much is not
+/// helped by sending more.
+fn retry_after(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Pause {
+    let told = headers.get(RETRY_AFTER).and_then(|told| told.to_str().ok());
+    let told = told.and_then(|told| match told.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some(httpdate::parse_http_date(told.trim()).ok()?.duration_since(now).unwrap_or_default()),
+    });
+    match told {
+        Some(pause) => Pause::Told(pause),
+        None if status == StatusCode::TOO_MANY_REQUESTS => Pause::Never,
+        None => Pause::Backoff,
+    }
+}
+
+/// Whether there is still time for a try after the pause.
+pub(crate) fn is_in_time(pause: Duration, deadline: Option<Instant>, now: Instant) -> bool {
+    match deadline {
+        None => pause <= PATIENCE,
+        Some(deadline) => now.checked_add(pause).is_some_and(|then| then < deadline),
+    }
+}
+
+/// Why a try was given up for another.
+pub(crate) fn slow(limit: Duration) -> Failure {
+    Failure::new(Cause::Slow, Cow::Owned(format!("no answer within {limit:?}, the time of a try")))
+}
+
+/// Lets retries and hedges be a fifth of the requests of the last ten seconds, and three, so that a service in trouble
+/// isn't sent a multiple of what troubles it. Measured over time, not over what is under way now: when one of two endpoints
+/// dies, half of what is under way has to be repeated at once, of which a fifth of it would cover too little; and a service
+/// that has become slow has much under way, of which a fifth would be a multiple of what it is sent in a second.
 pub(crate) struct Budget(Mutex<State>);
 
 struct State {
@@ -111,6 +267,66 @@ mod tests {
             budget.deposit(start);
         }
         assert_eq!(withdrawn(&budget, start + MEMORY * 10), 3);
+    }
+
+    fn judged(on: On, status: u16, headers: &[(&'static str, &str)]) -> Option<(Cause, Pause)> {
+        let mut response = Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        let retry = Retry { on: vec![on], ..Retry::default() };
+        let protocol = if on == On::Unavailable { Protocol::Grpc } else { Protocol::Http1 };
+        judge(&retry, protocol, &Ok(response.body(Body::empty()).unwrap()))
+    }
+
+    #[test]
+    fn a_service_may_say_when_it_wants_to_be_asked_again() {
+        let pause = |told: &str| judged(On::Status(503), 503, &[("retry-after", told)]).unwrap().1;
+        assert_eq!(pause("2"), Pause::Told(Duration::from_secs(2)));
+        assert_eq!(pause("Wed, 21 Oct 2015 07:28:00 GMT"), Pause::Told(Duration::ZERO), "that is over");
+        assert!(matches!(pause("Thu, 01 Jan 2099 00:00:00 GMT"), Pause::Told(pause) if pause > PATIENCE));
+        assert_eq!(pause("soon"), Pause::Backoff);
+        assert_eq!(judged(On::Status(429), 429, &[]).unwrap().1, Pause::Never, "it was too much already");
+        assert_eq!(judged(On::Status(503), 502, &[]), None, "not asked for");
+        assert_eq!(judged(On::Reset, 503, &[]), None);
+    }
+
+    #[test]
+    fn a_grpc_service_may_push_back() {
+        let pause = |told: &str| {
+            let headers = [("grpc-status", "14"), ("grpc-retry-pushback-ms", told)];
+            judged(On::Unavailable, 200, &headers).unwrap().1
+        };
+        assert_eq!(pause("150"), Pause::Told(Duration::from_millis(150)));
+        assert_eq!(pause("0"), Pause::Told(Duration::ZERO));
+        assert_eq!(pause("-1"), Pause::Never);
+        assert_eq!(pause("later"), Pause::Never);
+        assert_eq!(judged(On::Unavailable, 200, &[("grpc-status", "14")]).unwrap().1, Pause::Backoff);
+        assert_eq!(judged(On::Unavailable, 200, &[("grpc-status", "5")]), None);
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_there_is_time() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        assert!(is_in_time(second, Some(now + 2 * second), now));
+        assert!(!is_in_time(second, Some(now + second), now));
+        assert!(is_in_time(PATIENCE, None, now) && !is_in_time(PATIENCE + second, None, now));
+        assert!(!is_in_time(Duration::MAX, Some(now + second), now));
+    }
+
+    #[test]
+    fn each_fault_names_its_place() {
+        let path_of = |retry: Retry, protocol| retry.validate(protocol).err().map(|error| error.path);
+        let on = |on: &[On]| Retry { on: on.to_vec(), ..Retry::default() };
+        assert_eq!(path_of(Retry::default(), Protocol::Grpc), None);
+        assert_eq!(path_of(on(&[On::Connect, On::Status(503)]), Protocol::Http2), None);
+        assert_eq!(path_of(on(&[On::Connect, On::Status(503)]), Protocol::Grpc).as_deref(), Some("retry.on[1]"));
+        assert_eq!(path_of(on(&[On::Status(500)]), Protocol::Http1).as_deref(), Some("retry.on[0]"));
+        assert_eq!(path_of(on(&[On::Reset, On::Reset]), Protocol::Http1).as_deref(), Some("retry.on[1]"));
+        let attempts = Retry { attempts: 4, ..Retry::default() };
+        assert_eq!(path_of(attempts, Protocol::Http1).as_deref(), Some("retry.attempts"));
+        let timeout = Retry { per_try_timeout: Some(Duration::ZERO), ..Retry::default() };
+        assert_eq!(path_of(timeout, Protocol::Http1).as_deref(), Some("retry.per_try_timeout"));
     }
 
     #[test]

@@ -3,23 +3,39 @@
 //! 1. deadline: outermost, so that it bounds connecting, waiting and every retry together;
 //! 2. retry, with its budget: above the balancer, so that another try means another endpoint;
 //! 3. balance: on every try, so that each request goes where it is answered soonest;
-//! 4. trace: a span a try, so that a trace shows each, and where it went;
-//! 5. lane: a pooled connection to that endpoint, opened where none is free.
+//! 4. hedge: below the retry, so that a race that nobody won is tried again as one try;
+//! 5. trace: a span a try, so that a trace shows each, and where it went;
+//! 6. lane: a pooled connection to that endpoint, opened where none is free.
 
-use std::{pin::pin, sync::Arc, time::Instant};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response};
 use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::{
     Body, Error, ErrorKind, Options, Protocol,
     client::Shared,
     error::{Cause, Failure},
-    forward, grpc,
+    forward, grpc, hedge,
     lane::Lane,
-    retry,
+    retry::{self, Pause},
     trace::Try,
 };
+
+type Answer = Result<Response<Body>, Failure>;
+
+/// A request on its way, whichever try it is.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    client: &'a Shared,
+    /// None: nobody has said how long it may take.
+    deadline: Option<Instant>,
+    options: Options,
+}
 
 /// The head of the response, or why there is none; its body comes at its own pace.
 pub(crate) async fn send(
@@ -40,7 +56,8 @@ pub(crate) async fn send(
 
     // Pinned here: handed on by value it would be copied, request and all.
     let mut request = Some(request);
-    let tries = pin!(with_retries(client, &mut request, deadline, options.idempotent, started));
+    let call = Call { client, deadline, options };
+    let tries = pin!(call.with_retries(&mut request, started));
     let answer = match deadline {
         None => tries.await.map_err(|failure| upstream.error(failure.cause.kind(), failure.detail)),
         Some(deadline) if deadline <= started => {
@@ -57,63 +74,176 @@ pub(crate) async fn send(
     answer
 }
 
-async fn with_retries(
-    client: &Shared,
-    request: &mut Option<Request<Body>>,
-    deadline: Option<Instant>,
-    idempotent: bool,
-    mut now: Instant,
-) -> Result<Response<Body>, Failure> {
-    let config = &client.upstream.config;
-    client.budget.deposit(now);
-    let mut failed_at = None;
-    let mut retries = 0;
-    loop {
-        let may_retry = retries < config.retries;
-        // HTTP/1.1 leaves the request where it is; h2 hands back nothing.
-        let needs_copy = may_retry && config.protocol != Protocol::Http1;
-        let copy = needs_copy.then(|| request.as_ref().and_then(retry::repeat)).flatten();
+impl Call<'_> {
+    async fn with_retries(self, request: &mut Option<Request<Body>>, mut now: Instant) -> Answer {
+        let Self { client, deadline, options } = self;
+        let config = &client.upstream.config;
+        client.budget.deposit(now);
+        let hedge = client.hedge(options);
+        let mut failed_at = None;
+        let mut retries = 0;
+        loop {
+            let may_retry = retries < config.retry.attempts;
+            let limit = config.retry.per_try_timeout.filter(|_| may_retry && options.idempotent);
+            // HTTP/1.1 leaves the request where it is; h2 hands back nothing, and who is given up neither.
+            let needs_copy = may_retry && (config.protocol != Protocol::Http1 || limit.is_some() || hedge.is_some());
+            let copy = needs_copy.then(|| request.as_ref().and_then(retry::repeat)).flatten();
+            let limit = limit.filter(|_| copy.is_some());
 
-        let (lane, has_others) = balance(client, failed_at.as_ref(), now).await?;
-        let traced = Try::begin(config, &lane.endpoint, request.as_mut(), retries);
-        let answer = attempt(client, &lane, request, deadline, now).await;
-        traced.answered(&answer);
-        let cause = match &answer {
-            Ok(response) if config.protocol == Protocol::Grpc && is_unavailable(response.headers()) => {
-                Cause::Unavailable
+            let (mut lane, has_others) = balance(client, failed_at.as_ref(), now).await?;
+            let answer = if hedge.is_none() && limit.is_none() {
+                self.attempt(&lane, request, retries, now).await
+            } else {
+                let answer;
+                (lane, answer) = Box::pin(self.bounded(lane, request, retries, limit, hedge, now)).await;
+                answer
+            };
+            let Some((cause, said)) = retry::judge(&config.retry, config.protocol, &answer) else { return answer };
+            if request.is_none() {
+                *request = copy;
             }
-            Ok(_) => return answer,
-            Err(failure) => failure.cause,
-        };
-        if request.is_none() {
-            *request = copy;
-        }
-        if !may_retry || request.is_none() || !cause.allows_retry(idempotent) {
-            return answer;
-        }
-        now = Instant::now();
-        if !cause.cost_nothing() && !client.budget.withdraw(now) {
-            count_retry(client, "budget");
-            return answer;
-        }
-        // The answer that is given up ends before the next begins.
-        drop(answer);
-        retries += 1;
-        count_retry(client, cause.label());
-        let endpoint = &lane.endpoint.address;
-        tracing::debug!(upstream = config.name, endpoint, cause = cause.label(), "trying again");
-        // Another endpoint is free to be asked at once if this one did nothing; the same one needs a moment.
-        if !cause.cost_nothing() || !has_others {
-            sleep(client.backoff(retries)).await;
+            let is_safe = config.retry.is_on(cause) && cause.allows_retry(options.idempotent);
+            if !may_retry || request.is_none() || !is_safe {
+                return answer;
+            }
             now = Instant::now();
+            let pause = match said {
+                Pause::Never => return answer,
+                Pause::Told(pause) => pause,
+                // Another endpoint is free to be asked at once if this one did nothing; the same one needs a moment.
+                Pause::Backoff if cause.cost_nothing() && has_others => Duration::ZERO,
+                Pause::Backoff => client.backoff(retries + 1),
+            };
+            if !retry::is_in_time(pause, deadline, now) {
+                return answer;
+            }
+            if !cause.cost_nothing() && cause != Cause::Slow && !client.budget.withdraw(now) {
+                count_retry(client, "budget");
+                return answer;
+            }
+            // The answer that is given up ends before the next begins.
+            drop(answer);
+            retries += 1;
+            count_retry(client, cause.label());
+            let endpoint = &lane.endpoint.address;
+            tracing::debug!(upstream = config.name, endpoint, cause = cause.label(), "trying again");
+            if !pause.is_zero() {
+                sleep(pause).await;
+                now = Instant::now();
+            }
+            failed_at = Some(lane);
         }
-        failed_at = Some(lane);
+    }
+
+    /// A try that others may join, or that is given up for another after some time. Tells whose answer it is.
+    async fn bounded(
+        self,
+        lane: Arc<Lane>,
+        request: &mut Option<Request<Body>>,
+        retries: u32,
+        limit: Option<Duration>,
+        hedge: Option<(Duration, u32)>,
+        now: Instant,
+    ) -> (Arc<Lane>, Answer) {
+        let first = Arc::clone(&lane);
+        let mut tries = pin!(async {
+            match hedge {
+                Some((after, max)) => self.hedged(lane, request, retries, after, max, now).await,
+                None => {
+                    let answer = self.attempt(&lane, request, retries, now).await;
+                    (lane, answer)
+                }
+            }
+        });
+        let Some(limit) = limit else { return tries.await };
+        match timeout(limit, tries.as_mut()).await {
+            Ok(answered) => answered,
+            // Where no other may begin, this one may as well go on.
+            Err(_) if !self.client.budget.withdraw(Instant::now()) => {
+                count_retry(self.client, "budget");
+                tries.await
+            }
+            Err(_) => (first, Err(retry::slow(limit))),
+        }
+    }
+
+    async fn hedged(
+        self,
+        lane: Arc<Lane>,
+        request: &mut Option<Request<Body>>,
+        retries: u32,
+        after: Duration,
+        max: u32,
+        now: Instant,
+    ) -> (Arc<Lane>, Answer) {
+        let client = self.client;
+        let Some(sent) = request.take() else {
+            let gone = Failure::new(Cause::RequestBody, "the request can't be sent again");
+            return (lane, Err(gone));
+        };
+        let spare = retry::repeat(&sent);
+        let mut last = Arc::clone(&lane);
+        let begin = move |lane: Arc<Lane>, request, number, now| async move {
+            let mut slot = Some(request);
+            let answer = self.attempt(&lane, &mut slot, retries + number, now).await;
+            (lane, answer, slot)
+        };
+        let another = move |number| {
+            let now = Instant::now();
+            let request = retry::repeat(spare.as_ref()?)?;
+            let (lane, _) = client.choose(Some(&last), now)?;
+            if Arc::ptr_eq(&lane, &last) {
+                return None;
+            }
+            if !client.budget.withdraw(now) {
+                count_hedge(client, "budget");
+                return None;
+            }
+            last = Arc::clone(&lane);
+            Some(begin(lane, request, number, now))
+        };
+        let is_good = |(_, answer, _): &(_, Answer, _)| {
+            let config = &client.upstream.config;
+            answer.as_ref().is_ok_and(|response| !response.status().is_server_error())
+                && retry::judge(&config.retry, config.protocol, answer).is_none()
+        };
+        let finish = hedge::race(begin(lane, sent, 0, now), after, max, another, is_good).await;
+        if finish.hedges > 0 {
+            count_hedge(client, if finish.number > 0 { "won" } else { "lost" });
+        }
+        let (lane, answer, slot) = finish.answer;
+        *request = slot;
+        (lane, answer)
+    }
+
+    /// One try; `before` came before it.
+    async fn attempt(self, lane: &Arc<Lane>, request: &mut Option<Request<Body>>, before: u32, now: Instant) -> Answer {
+        let config = &self.client.upstream.config;
+        let _timed = self.client.latencies.as_ref().map(|latencies| latencies.time(now));
+        let traced = Try::begin(config, &lane.endpoint, request.as_mut(), before);
+        if config.protocol == Protocol::Grpc
+            && let Some(request) = &mut *request
+        {
+            grpc::set_previous(request.headers_mut(), before);
+            if let Some(deadline) = self.deadline {
+                grpc::set_timeout(request.headers_mut(), deadline.saturating_duration_since(now));
+            }
+        }
+        let answer = lane.send(request, now).await;
+        traced.answered(&answer);
+        answer
     }
 }
 
 fn count_retry(client: &Shared, reason: &'static str) {
     if let Some(metrics) = &client.upstream.metrics {
         metrics.retried(reason);
+    }
+}
+
+fn count_hedge(client: &Shared, outcome: &'static str) {
+    if let Some(metrics) = &client.upstream.metrics {
+        metrics.hedged(outcome);
     }
 }
 
@@ -125,24 +255,4 @@ async fn balance(client: &Shared, avoid: Option<&Arc<Lane>>, now: Instant) -> Re
     // Either way there is an answer below.
     _ = timeout(client.upstream.config.connect_timeout, client.upstream.known()).await;
     client.choose(avoid, now).ok_or_else(|| Failure::new(Cause::Unknown, "no address is known"))
-}
-
-fn attempt<'a>(
-    client: &'a Shared,
-    lane: &'a Arc<Lane>,
-    request: &'a mut Option<Request<Body>>,
-    deadline: Option<Instant>,
-    now: Instant,
-) -> impl Future<Output = Result<Response<Body>, Failure>> {
-    if client.upstream.config.protocol == Protocol::Grpc
-        && let (Some(deadline), Some(request)) = (deadline, &mut *request)
-    {
-        grpc::set_timeout(request.headers_mut(), deadline.saturating_duration_since(now));
-    }
-    lane.send(request, now)
-}
-
-/// A gRPC response that is UNAVAILABLE and nothing else (trailers only): no message has been seen by anyone.
-fn is_unavailable(headers: &HeaderMap) -> bool {
-    headers.get(grpc::STATUS).is_some_and(|status| status == "14")
 }

@@ -98,6 +98,7 @@ fn span(config: &Config, endpoint: &endpoint::Shared, request: &Request<Body>) -
             error.type = Empty,
         );
     }
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
     tracing::info_span!(
         "call",
         // A path would make as many names as there are things to ask for.
@@ -109,7 +110,7 @@ fn span(config: &Config, endpoint: &endpoint::Shared, request: &Request<Body>) -
         http.request.resend_count = Empty,
         http.response.status_code = Empty,
         // Without the query, which may hold secrets.
-        url.full = %format_args!("http://{}{path}", endpoint.authority),
+        url.full = %format_args!("{scheme}://{}{path}", endpoint.authority),
         server.address = host,
         server.port = port,
         turnpike.upstream = config.name,

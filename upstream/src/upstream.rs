@@ -19,12 +19,13 @@ use tokio::sync::{Notify, futures::Notified};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Client, Config, ConfigError, Endpoint, Error, ErrorKind, client,
+    Client, Config, ConfigError, Endpoint, Error, ErrorKind, Retry, client,
     connect::{Connector, Limits},
     discovery::{self, Lookup, Name, Resolve, System},
     endpoint, grpc, health,
     lane::Lane,
     metrics::Requests,
+    tls::Encryption,
 };
 
 /// A named service: its endpoints and their health, shared by all cores. [`Upstream::client`] makes the part that is a core's own.
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     /// None for health checks, which are no requests.
     pub metrics: Option<Requests>,
     limits: Arc<Limits>,
+    /// None: connections are in clear text.
+    tls: Option<Arc<Encryption>>,
     /// Read by nobody on a request's way: for the operator, and to forget loads.
     clients: Mutex<Vec<Weak<client::Shared>>>,
 }
@@ -72,6 +75,7 @@ impl Upstream {
     /// If the configuration isn't sound: says what, and where.
     pub fn with_resolver(config: Config, resolver: Arc<dyn Resolve>) -> Result<Self, ConfigError> {
         config.validate()?;
+        let tls = config.tls.as_ref().map(|tls| Encryption::new(tls, config.protocol)).transpose()?.map(Arc::new);
         let source = |text: &String| match Name::parse(text) {
             Some(name) => Ok(Source::Name(name)),
             None => endpoint::Shared::new(&config.name, text).map(|endpoint| Source::Address(Arc::new(endpoint))),
@@ -86,6 +90,7 @@ impl Upstream {
             changed: Notify::new(),
             metrics: Some(Requests::new(&config.name)),
             limits: Arc::default(),
+            tls,
             clients: Mutex::default(),
             config,
         }));
@@ -228,6 +233,7 @@ impl Shared {
             endpoint: Arc::clone(endpoint),
             limits: Arc::clone(&self.limits),
             timeout: self.config.connect_timeout,
+            tls: self.tls.clone(),
         };
         let lane = |endpoint: &Arc<endpoint::Shared>| {
             let kept = known.iter().find(|lane| Arc::ptr_eq(&lane.endpoint, endpoint)).cloned();
@@ -239,7 +245,7 @@ impl Shared {
     /// The same service with only one of its endpoints and no second try, for its health checks.
     pub fn alone(&self, endpoint: &Arc<endpoint::Shared>) -> Arc<Self> {
         Arc::new(Self {
-            config: Config { retries: 0, ..self.config.clone() },
+            config: Config { retry: Retry { attempts: 0, ..Retry::default() }, hedge: None, ..self.config.clone() },
             host: self.host.clone(),
             resolver: Arc::clone(&self.resolver),
             sources: vec![Source::Address(Arc::clone(endpoint))],
@@ -248,6 +254,7 @@ impl Shared {
             changed: Notify::new(),
             metrics: None,
             limits: Arc::clone(&self.limits),
+            tls: self.tls.clone(),
             clients: Mutex::default(),
         })
     }

@@ -220,6 +220,8 @@ impl Compiler<'_> {
         tls: Vec<Option<Arc<Terminator>>>,
         tokens: Tokens,
     ) -> Result<Snapshot, Vec<ConfigError>> {
+        let upstream_tls = self.config.upstreams.values().filter_map(|section| section.tls.as_ref());
+        let upstream_files = upstream_tls.flat_map(|section| section.files()).map(|file| self.path(file)).collect();
         match edge {
             Some(edge) if self.errors.is_empty() => Ok(Snapshot {
                 generation: self.sources.previous.map_or(1, |previous| previous.generation + 1),
@@ -232,6 +234,7 @@ impl Compiler<'_> {
                 table: self.table,
                 routes: self.routes,
                 upstreams: self.upstreams,
+                upstream_files,
                 limiters: self.limiters.done(),
                 concurrency: self.concurrency.done(),
                 edge,

@@ -49,13 +49,36 @@ impl<'a> Compiler<'a> {
     }
 
     fn upstream(&self, name: &str, section: &config::Upstream) -> Result<Arc<Running>, upstream::ConfigError> {
-        let config = section.to_upstream(name);
+        let mut config = section.to_upstream(name);
+        config.tls = section.tls.as_ref().map(|tls| self.upstream_tls(tls)).transpose()?;
         let previous = self.sources.previous.map_or(&[][..], |previous| &previous.upstreams);
         if let Some(same) = previous.iter().find(|running| running.config == config) {
             return Ok(Arc::clone(same));
         }
         let upstream = Upstream::new(config.clone())?;
         Ok(Arc::new(Running { config, upstream, stop: CancellationToken::new() }))
+    }
+
+    /// With what its files hold now: where that changes, the upstream does.
+    fn upstream_tls(&self, section: &config::UpstreamTls) -> Result<upstream::Tls, upstream::ConfigError> {
+        let fault = |place: &str, message: String| upstream::ConfigError { path: format!("tls.{place}"), message };
+        let read = |place: &str, file: &Path| {
+            let file = self.path(file);
+            fs::read(&file).map_err(|error| fault(place, format!("{}: {error}", file.display())))
+        };
+        let identity = match (&section.certificate, &section.key) {
+            (Some(certificate), Some(key)) => {
+                Some(upstream::Identity { certificate: read("certificate", certificate)?, key: read("key", key)? })
+            }
+            (Some(_), None) => return Err(fault("key", "is missing beside `certificate`".to_owned())),
+            (None, Some(_)) => return Err(fault("certificate", "is missing beside `key`".to_owned())),
+            (None, None) => None,
+        };
+        Ok(upstream::Tls {
+            authorities: section.authorities().map(|file| read("ca", file)).transpose()?,
+            server_name: section.server_name.clone(),
+            identity,
+        })
     }
 
     fn pool(&mut self, path: &str, source: &'a str) -> Option<DescriptorPool> {

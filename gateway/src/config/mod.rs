@@ -36,7 +36,7 @@ pub use shared::Shared;
 pub use size::Size;
 pub use suggest::did_you_mean;
 pub use switch::Switch;
-pub use upstream::Upstream;
+pub use upstream::{Tls as UpstreamTls, Upstream};
 
 use std::{
     collections::{BTreeMap, HashMap},

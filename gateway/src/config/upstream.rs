@@ -1,6 +1,9 @@
 //! `upstreams:` the services behind the gateway.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
@@ -26,9 +29,87 @@ pub struct Upstream {
     /// Default 1 s.
     #[serde(default = "connect_timeout", deserialize_with = "duration::deserialize")]
     pub connect_timeout: Duration,
-    /// Tries beside the first, where a retry is safe: 0 to 3, default 1.
-    #[serde(default = "retries")]
-    pub retries: u32,
+    /// How connections to the endpoints are secured; `{}`: by the authorities of the system. By default they aren't.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    #[serde(default)]
+    pub retry: Retry,
+    /// A second try beside the first, where that takes long: for GET, HEAD, OPTIONS and for gRPC methods without side
+    /// effects. By default there is none.
+    #[serde(default)]
+    pub hedge: Option<Hedge>,
+}
+
+/// `tls: { ca: internal-ca.pem, server_name: product.internal, certificate: gateway.pem, key: gateway.key }`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The authorities that are believed: a PEM file, or `system`, the default.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// The name that certificates must hold, and that is asked for (SNI). Default: the endpoint's host, or the name it was
+    /// found by.
+    #[serde(default)]
+    pub server_name: Option<String>,
+    /// PEM: what is shown to a service that asks who calls, then those that signed it.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// PEM, not encrypted: the certificate's key.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+}
+
+/// `retry: { attempts: 1, on: [connect, reset, unavailable, 503], per_try_timeout: 500ms }`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Tries beside the first: 0 to 3, default 1.
+    pub attempts: u32,
+    /// After what. Default `[connect, reset, unavailable]`.
+    pub on: Vec<RetryOn>,
+    /// How long a try of an idempotent request may take until its answer begins, where another may follow. Default: as long
+    /// as the route's timeout.
+    #[serde(deserialize_with = "duration::option")]
+    #[schemars(with = "Option<String>")]
+    pub per_try_timeout: Option<Duration>,
+}
+
+/// After what a request is tried again: `connect`, it never reached the service (any method); `reset`, the connection broke
+/// after it may have been read; `unavailable`, gRPC's UNAVAILABLE; or a status, 429, 502, 503 or 504. All but the first:
+/// idempotent requests only.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RetryOn {
+    Event(RetryEvent),
+    Status(u16),
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RetryEvent {
+    Connect,
+    Reset,
+    Unavailable,
+}
+
+/// `hedge: { after: 50ms, max: 1 }`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hedge {
+    /// How long the first try is waited for; `p95`: as long as 95 of 100 answers take.
+    pub after: HedgeAfter,
+    /// Tries beside the first, each `after` the one before: 1 to 3, default 1.
+    #[serde(default = "hedges")]
+    pub max: u32,
+}
+
+/// A duration above 0, or `p95`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub enum HedgeAfter {
+    Time(Duration),
+    P95,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -73,8 +154,61 @@ impl Upstream {
         let mut config = upstream::Config::new(name, self.endpoints.clone(), protocol);
         config.health = health;
         config.connect_timeout = self.connect_timeout;
-        config.retries = self.retries;
+        config.retry = self.retry.to_upstream();
+        config.hedge = self.hedge.as_ref().map(Hedge::to_upstream);
         config
+    }
+}
+
+impl Tls {
+    /// The files it names.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        [self.authorities(), self.certificate.as_ref(), self.key.as_ref()].into_iter().flatten()
+    }
+
+    /// The file of the authorities; None: those of the system.
+    pub fn authorities(&self) -> Option<&PathBuf> {
+        self.ca.as_ref().filter(|ca| ca.as_path() != Path::new("system"))
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let on = [RetryEvent::Connect, RetryEvent::Reset, RetryEvent::Unavailable];
+        Self { attempts: 1, on: on.map(RetryOn::Event).into(), per_try_timeout: None }
+    }
+}
+
+impl Retry {
+    fn to_upstream(&self) -> upstream::Retry {
+        let on = self.on.iter().map(|on| match on {
+            RetryOn::Event(RetryEvent::Connect) => upstream::On::Connect,
+            RetryOn::Event(RetryEvent::Reset) => upstream::On::Reset,
+            RetryOn::Event(RetryEvent::Unavailable) => upstream::On::Unavailable,
+            RetryOn::Status(status) => upstream::On::Status(*status),
+        });
+        upstream::Retry { attempts: self.attempts, on: on.collect(), per_try_timeout: self.per_try_timeout }
+    }
+}
+
+impl Hedge {
+    fn to_upstream(&self) -> upstream::Hedge {
+        let after = match self.after {
+            HedgeAfter::Time(after) => upstream::After::Time(after),
+            HedgeAfter::P95 => upstream::After::P95,
+        };
+        upstream::Hedge { after, max: self.max }
+    }
+}
+
+impl TryFrom<String> for HedgeAfter {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "p95" {
+            return Ok(Self::P95);
+        }
+        duration::parse(&text).map(Self::Time)
     }
 }
 
@@ -87,7 +221,7 @@ fn connect_timeout() -> Duration {
     Duration::from_secs(1)
 }
 
-fn retries() -> u32 {
+fn hedges() -> u32 {
     1
 }
 

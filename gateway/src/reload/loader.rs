@@ -92,7 +92,8 @@ impl Loader {
         let issuers = snapshot.authentication.jwt.0.iter();
         let issuers = issuers.flat_map(|section| [&section.jwks_file, &section.ca]).flatten();
         let issuers = issuers.map(|file| self.folder().join(file));
-        config.into_iter().chain(self.key_file(snapshot)).chain(tls).chain(issuers).collect()
+        let upstreams = snapshot.upstream_files.iter().cloned();
+        config.into_iter().chain(self.key_file(snapshot)).chain(tls).chain(issuers).chain(upstreams).collect()
     }
 
     fn keys(&self, snapshot: &Snapshot, had_keys: bool) -> anyhow::Result<KeyRing> {

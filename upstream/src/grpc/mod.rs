@@ -16,4 +16,4 @@ pub use status::{Code, Status};
 
 pub(crate) use call::{streaming, unary};
 pub(crate) use status::{STATUS, code_name};
-pub(crate) use timeout::{earliest, set_timeout};
+pub(crate) use timeout::{earliest, set_previous, set_timeout};

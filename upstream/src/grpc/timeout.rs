@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// How many tries came before this one (gRPC's proposal A6).
+const PREVIOUS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// The deadline, or the request's own where that is earlier. One that doesn't parse counts for none.
 pub(crate) fn earliest(deadline: Option<Instant>, headers: &HeaderMap, now: Instant) -> Option<Instant> {
@@ -19,6 +21,13 @@ pub(crate) fn earliest(deadline: Option<Instant>, headers: &HeaderMap, now: Inst
 pub(crate) fn set_timeout(headers: &mut HeaderMap, remaining: Duration) {
     if let Ok(value) = HeaderValue::try_from(format(remaining)) {
         headers.insert(TIMEOUT, value);
+    }
+}
+
+/// Says how many tries came before, where any did.
+pub(crate) fn set_previous(headers: &mut HeaderMap, tries: u32) {
+    if tries > 0 {
+        headers.insert(PREVIOUS, tries.into());
     }
 }
 

@@ -10,7 +10,7 @@ pub(crate) use response::ResponseBody;
 
 use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll};
 
-use http::{Request, Response};
+use http::{Request, Response, uri::Scheme};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
@@ -30,7 +30,9 @@ pub(crate) async fn send(
     let Some(mut request) = slot.take() else {
         return Err(Failure::new(Cause::RequestBody, "the request can't be sent again"));
     };
-    forward::to_http2(&mut request, &under_way.lane.endpoint);
+    let connector = &under_way.lane.connector;
+    let scheme = if connector.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    forward::to_http2(&mut request, scheme, &connector.endpoint);
     let (head, body) = request.into_parts();
     let is_end = http_body::Body::is_end_stream(&body);
     let (mut response, upload) = sender

@@ -42,7 +42,7 @@ impl Resolve for Names {
 
 fn following(names: &Arc<Names>, health: Option<Health>) -> (Upstream, DropGuard) {
     let config = Config::new("things", vec!["dns://things.internal:7001".to_owned()], Protocol::Http1);
-    let config = Config { health, retries: 0, ..config };
+    let config = Config { health, retry: upstream::Retry { attempts: 0, ..Default::default() }, ..config };
     let upstream = Upstream::with_resolver(config, Arc::clone(names) as Arc<dyn Resolve>).unwrap();
     let stop = CancellationToken::new();
     let (watched, stopped) = (upstream.clone(), stop.clone());

@@ -26,7 +26,7 @@ async fn all_who_come_at_once_share_one_connection() {
 #[tokio::test]
 async fn connections_are_added_where_streams_are_used_up() {
     let service = Service::http2_of(5, hello_slowly).await;
-    let once = Config { retries: 0, ..config(Protocol::Http2, &[service.address]) };
+    let once = Config { retry: upstream::Retry { attempts: 0, ..Default::default() }, ..config(Protocol::Http2, &[service.address]) };
     let client = Upstream::new(once).unwrap().client();
     // Its settings are known after the first answer.
     text(client.send(get("/"), SAFE).await.unwrap()).await;

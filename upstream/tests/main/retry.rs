@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use upstream::{Body, Config, ErrorKind, Protocol, Upstream};
+use upstream::{Body, Config, ErrorKind, Protocol, Retry, Upstream};
 
 use crate::service::{SAFE, Service, UNSAFE, client, config, get, hello, post, text};
 
@@ -71,7 +71,7 @@ async fn a_body_never_sent_can_be_sent_elsewhere() {
 async fn as_many_retries_are_made_as_configured() {
     for retries in 0..=3 {
         let (address, seen) = hanging_up(usize::MAX);
-        let config = Config { retries, ..config(Protocol::Http1, &[address]) };
+        let config = Config { retry: Retry { attempts: retries, ..Retry::default() }, ..config(Protocol::Http1, &[address]) };
         let error = Upstream::new(config).unwrap().client().send(get("/"), SAFE).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Broken);
         assert_eq!(seen.load(SeqCst), 1 + retries as usize);

@@ -215,8 +215,8 @@ pub async fn text(response: Response<Body>) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
-pub const SAFE: Options = Options { deadline: None, idempotent: true, hash: None };
-pub const UNSAFE: Options = Options { deadline: None, idempotent: false, hash: None };
+pub const SAFE: Options = Options { deadline: None, idempotent: true, safe: true, hash: None };
+pub const UNSAFE: Options = Options { deadline: None, idempotent: false, safe: false, hash: None };
 
 /// Waits until something holds, at most ten seconds.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
