@@ -163,6 +163,21 @@ impl Client {
         grpc::streaming(&self.0, path, metadata, message, options).await
     }
 
+    /// A gRPC call whose request is a stream: a body of messages, each framed by [`grpc::frame`], sent as they come. An error
+    /// of the body cancels the call. The deadline bounds the whole call. Only a body that is in memory can be sent again.
+    ///
+    /// # Errors
+    /// As [`Client::streaming`].
+    pub async fn call(
+        &self,
+        path: &str,
+        metadata: http::HeaderMap,
+        messages: Body,
+        options: Options,
+    ) -> Result<grpc::Streaming, grpc::Status> {
+        grpc::call(&self.0, path, metadata, messages, options).await
+    }
+
     /// The same client as generated tonic clients want it.
     pub fn channel(&self) -> grpc::Channel {
         grpc::Channel::new(self.clone())

@@ -45,6 +45,30 @@ impl Streaming {
         }
         next
     }
+
+    /// The only message there is: the answer to a call that has one.
+    ///
+    /// # Errors
+    /// Any status but OK, and INTERNAL where there is no message or more than one.
+    pub async fn only(self) -> Result<Reply, Status> {
+        let Self { metadata, mut answers, deadline } = self;
+        let rest = async {
+            let message = match answers.next().await {
+                Some(message) => message?,
+                None => return Err(Status::new(Code::Internal, "the service answered OK without a message")),
+            };
+            match answers.next().await {
+                None => Ok(Reply { metadata, message, trailers: answers.trailers }),
+                Some(Err(status)) => Err(status),
+                Some(Ok(_)) => Err(Status::new(Code::Internal, "the service answered a unary call more than once")),
+            }
+        };
+        // Usually all of it is there with the head, and no timer is set.
+        match deadline {
+            None => rest.await,
+            Some(deadline) => timeout_at(deadline.into(), rest).await.unwrap_or_else(|_| Err(Status::deadline())),
+        }
+    }
 }
 
 pub(crate) async fn unary(
@@ -54,23 +78,7 @@ pub(crate) async fn unary(
     message: Bytes,
     options: Options,
 ) -> Result<Reply, Status> {
-    let Streaming { metadata, mut answers, deadline } = streaming(client, path, metadata, message, options).await?;
-    let rest = async {
-        let message = match answers.next().await {
-            Some(message) => message?,
-            None => return Err(Status::new(Code::Internal, "the service answered OK without a message")),
-        };
-        match answers.next().await {
-            None => Ok(Reply { metadata, message, trailers: answers.trailers }),
-            Some(Err(status)) => Err(status),
-            Some(Ok(_)) => Err(Status::new(Code::Internal, "the service answered a unary call more than once")),
-        }
-    };
-    // Usually all of it is there with the head, and no timer is set.
-    match deadline {
-        None => rest.await,
-        Some(deadline) => timeout_at(deadline.into(), rest).await.unwrap_or_else(|_| Err(Status::deadline())),
-    }
+    streaming(client, path, metadata, message, options).await?.only().await
 }
 
 pub(crate) async fn streaming(
@@ -80,7 +88,18 @@ pub(crate) async fn streaming(
     message: Bytes,
     options: Options,
 ) -> Result<Streaming, Status> {
-    let request = request(path, metadata, &message)?;
+    call(client, path, metadata, frame(&message)?.into(), options).await
+}
+
+/// A call with messages that are framed already.
+pub(crate) async fn call(
+    client: &Shared,
+    path: &str,
+    metadata: HeaderMap,
+    messages: Body,
+    options: Options,
+) -> Result<Streaming, Status> {
+    let request = request(path, metadata, messages)?;
     let (head, body) = stack::send(client, request, options).await?.into_parts();
     let is_grpc = head
         .headers
@@ -161,9 +180,9 @@ impl Answers {
     }
 }
 
-fn request(path: &str, metadata: HeaderMap, message: &[u8]) -> Result<Request<Body>, Status> {
+fn request(path: &str, metadata: HeaderMap, messages: Body) -> Result<Request<Body>, Status> {
     let path: Uri = path.parse().map_err(|_| Status::new(Code::Internal, format!("`{path}` is not a path")))?;
-    let mut request = Request::new(Body::from(frame(message)?));
+    let mut request = Request::new(messages);
     *request.method_mut() = Method::POST;
     *request.uri_mut() = path;
     *request.version_mut() = Version::HTTP_2;

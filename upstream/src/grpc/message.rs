@@ -6,8 +6,11 @@ use super::status::{Code, Status};
 
 pub(super) const PREFIX: usize = 5;
 
-/// A message with its prefix.
-pub(super) fn frame(message: &[u8]) -> Result<Bytes, Status> {
+/// A message with its prefix, as [`crate::Client::call`] takes them.
+///
+/// # Errors
+/// RESOURCE_EXHAUSTED for one of 4 GiB and more.
+pub fn frame(message: &[u8]) -> Result<Bytes, Status> {
     let length = u32::try_from(message.len())
         .map_err(|_| Status::new(Code::ResourceExhausted, "the message is larger than gRPC allows"))?;
     let mut framed = BytesMut::with_capacity(PREFIX + message.len());

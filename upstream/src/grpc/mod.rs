@@ -12,8 +12,9 @@ mod timeout;
 
 pub use call::{Reply, Streaming};
 pub use channel::{Channel, Idempotent};
+pub use message::frame;
 pub use status::{Code, Status};
 
-pub(crate) use call::{streaming, unary};
+pub(crate) use call::{call, streaming, unary};
 pub(crate) use status::{STATUS, code_name};
 pub(crate) use timeout::{earliest, set_previous, set_timeout};
