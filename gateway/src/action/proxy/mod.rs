@@ -91,7 +91,13 @@ impl Proxy {
             (None, Some(mirror)) => request = mirror.copy(worker, request, context),
             (None, None) => {}
         }
-        let options = Options { deadline: Some(context.deadline), idempotent: is_idempotent(request.method()), ..Options::default() };
+        let options = Options {
+            deadline: Some(context.deadline),
+            idempotent: is_idempotent(request.method()),
+            // Another protocol begins once.
+            safe: upgrade.is_none() && request.method().is_safe(),
+            ..Options::default()
+        };
         let sent = worker.client(upstream).send(request, options).await;
         let mut response = sent.map_err(|error| status::no_answer(&error))?;
         headers::backward(response.headers_mut());
