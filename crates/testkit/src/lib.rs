@@ -1,4 +1,4 @@
-//! What tests share: real servers as child processes, and waiting for a condition with a bound.
+//! What tests share: real servers as child processes, a network that fails, and waiting for a condition with a bound.
 //!
 //! A missing program fails the test with the line that installs it; nothing is skipped.
 
@@ -6,12 +6,14 @@
 
 mod browser;
 mod eventually;
+mod faults;
 mod port;
 mod postgres;
 mod redis;
 
 pub use browser::{Browser, browser};
 pub use eventually::eventually;
+pub use faults::{Fault, FaultProxy, Way};
 pub use port::free_port;
 pub use postgres::{Postgres, postgres};
 pub use redis::{Aof, Redis, RedisOptions, redis};
