@@ -9,6 +9,7 @@ pub mod action;
 mod address;
 pub mod analytics;
 mod auth;
+mod cache;
 mod coding;
 mod compile;
 pub mod config;

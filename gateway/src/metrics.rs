@@ -57,6 +57,7 @@ pub struct Metrics {
     revocations: BoundGauge<u64>,
     revocations_followed: BoundGauge<u64>,
     revocations_evicted: BoundCounter<u64>,
+    cache_evicted: BoundCounter<u64>,
 }
 
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
@@ -220,6 +221,11 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             .with_description("Revocations forgotten before their time for want of room")
             .build()
             .bind(&[]),
+        cache_evicted: meter
+            .u64_counter("turnpike_gateway_cache_evicted")
+            .with_description("Targets whose answers were dropped for want of room")
+            .build()
+            .bind(&[]),
     }
 });
 
@@ -339,6 +345,9 @@ impl Metrics {
     }
     pub fn revocation_evicted(&self) {
         self.revocations_evicted.add(1);
+    }
+    pub fn cache_evicted(&self) {
+        self.cache_evicted.add(1);
     }
     pub fn answer_evicted(&self) {
         self.answers_evicted.add(1);

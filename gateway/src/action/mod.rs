@@ -20,7 +20,7 @@ pub(crate) mod rpc_status;
 pub mod session;
 pub mod split;
 mod status;
-mod template;
+pub(crate) mod template;
 pub mod transcode;
 
 pub use aggregate::Aggregate;
