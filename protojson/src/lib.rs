@@ -7,7 +7,13 @@
 pub mod dynamic;
 mod fault;
 mod path;
+mod plain;
+mod read;
 mod schema;
+mod table;
+mod time;
+mod wire;
+mod write;
 
 pub use fault::{Fault, Malformed, Violation};
 pub use path::Path;

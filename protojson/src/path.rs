@@ -5,7 +5,7 @@ use std::fmt;
 use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, Value};
 
 use crate::{
-    Fault, Malformed,
+    Fault, Malformed, Message,
     dynamic::{FieldPath, read, write_field},
     schema::{decode, encode},
 };
@@ -18,7 +18,8 @@ pub struct Path {
 }
 
 impl Path {
-    pub(crate) fn resolve(message: &MessageDescriptor, dotted: &str) -> Option<Self> {
+    pub(crate) fn resolve(message: &Message, dotted: &str) -> Option<Self> {
+        let message = &message.descriptor;
         Some(Self { message: message.clone(), field: FieldPath::resolve(message, dotted)? })
     }
 

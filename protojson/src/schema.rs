@@ -1,32 +1,42 @@
 //! What is compiled once from descriptors, and the messages in it.
 
-use std::fmt;
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 
-use crate::{Fault, Malformed, Path, dynamic};
+use crate::{
+    Fault, Malformed, Path, dynamic, read,
+    table::{self, Tables},
+    write,
+};
 
-/// All messages of a descriptor pool. Cheap to clone.
-#[derive(Clone, Debug)]
+/// All messages of a descriptor pool, compiled. Cheap to clone.
+#[derive(Clone)]
 pub struct Schema {
     pool: DescriptorPool,
+    tables: Arc<Tables>,
+    places: Arc<HashMap<String, usize>>,
 }
 
 /// One message type. Cheap to clone.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Message {
-    descriptor: MessageDescriptor,
+    pub(crate) descriptor: MessageDescriptor,
+    pub(crate) tables: Arc<Tables>,
+    place: usize,
 }
 
 impl Schema {
     pub fn new(pool: &DescriptorPool) -> Self {
-        Self { pool: pool.clone() }
+        let (tables, places) = Tables::new(pool);
+        Self { pool: pool.clone(), tables: Arc::new(tables), places: Arc::new(places) }
     }
 
     /// A message by its full name: `library.v1.Book`.
     pub fn message(&self, full_name: &str) -> Option<Message> {
-        self.pool.get_message_by_name(full_name).map(|descriptor| Message { descriptor })
+        let (descriptor, place) = (self.pool.get_message_by_name(full_name)?, *self.places.get(full_name)?);
+        Some(Message { descriptor, tables: Arc::clone(&self.tables), place })
     }
 }
 
@@ -35,13 +45,18 @@ impl Message {
         self.descriptor.full_name()
     }
 
+    pub fn descriptor(&self) -> &MessageDescriptor {
+        &self.descriptor
+    }
+
     /// Appends the message that a JSON text is, encoded. Nothing is appended where it is none.
     ///
     /// # Errors
     /// As [`Fault`] has them.
     pub fn read(&self, json: &[u8], wire: &mut Vec<u8>) -> Result<(), Fault> {
-        let message = dynamic::read::message(&self.descriptor, json)?;
-        encode(&message, wire);
+        if !self.read_by_tables(json, wire) {
+            encode(&dynamic::read::message(&self.descriptor, json)?, wire);
+        }
         Ok(())
     }
 
@@ -50,6 +65,9 @@ impl Message {
     /// # Errors
     /// As [`Malformed`] has them.
     pub fn write(&self, wire: &[u8], json: &mut Vec<u8>) -> Result<(), Malformed> {
+        if self.write_by_tables(wire, json) {
+            return Ok(());
+        }
         let start = json.len();
         let message = decode(&self.descriptor, wire)?;
         dynamic::write_message(&message, json).map_err(|error| {
@@ -58,10 +76,48 @@ impl Message {
         })
     }
 
+    /// [`Message::read`] by the tables alone: false, and nothing appended, for what they leave to the dynamic path.
+    pub fn read_by_tables(&self, json: &[u8], wire: &mut Vec<u8>) -> bool {
+        let start = wire.len();
+        let read = read::message(&self.tables, self.table(), json, wire).is_ok();
+        if !read {
+            wire.truncate(start);
+        }
+        read
+    }
+
+    /// [`Message::write`] by the tables alone: false, and nothing appended, for what they leave to the dynamic path.
+    pub fn write_by_tables(&self, wire: &[u8], json: &mut Vec<u8>) -> bool {
+        let start = json.len();
+        let written = write::message(&self.tables, self.table(), wire, json).is_ok();
+        if !written {
+            json.truncate(start);
+        }
+        written
+    }
+
     /// The field that dotted names lead to, through singular messages only, each name in its lowerCamel or its original
     /// form.
     pub fn path(&self, dotted: &str) -> Option<Path> {
-        Path::resolve(&self.descriptor, dotted)
+        Path::resolve(self, dotted)
+    }
+
+    pub(crate) fn table(&self) -> &table::Message {
+        &self.tables.messages[self.place]
+    }
+}
+
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        self.descriptor == other.descriptor
+    }
+}
+
+impl Eq for Message {}
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "a schema of {} messages", self.places.len())
     }
 }
 

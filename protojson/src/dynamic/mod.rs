@@ -3,7 +3,7 @@
 
 mod field;
 pub mod read;
-mod text;
+pub(crate) mod text;
 mod write;
 
 pub use field::{FieldPath, named};

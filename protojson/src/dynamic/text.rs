@@ -13,8 +13,10 @@ use serde::de::{IntoDeserializer as _, value::Error as TextError};
 /// The largest whole number up to which every one is a double: 2⁵³.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-const LENIENT: GeneralPurposeConfig =
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    // As protobuf's own conformance cases want it.
+    .with_decode_allow_trailing_bits(true);
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
@@ -58,9 +60,12 @@ pub fn wrap(descriptor: &MessageDescriptor, value: Value) -> Result<DynamicMessa
 }
 
 pub fn bytes(text: &str) -> Result<Bytes, String> {
-    let url_safe = text.contains(['-', '_']);
-    let decoded = if url_safe { URL_SAFE.decode(text) } else { STANDARD.decode(text) };
-    decoded.map(Bytes::from).map_err(|_| "must be base64".to_owned())
+    base64_of(text.as_bytes()).decode(text).map(Bytes::from).map_err(|_| "must be base64".to_owned())
+}
+
+/// What decodes the text: either alphabet is taken, with or without padding.
+pub fn base64_of(text: &[u8]) -> &'static GeneralPurpose {
+    if text.iter().any(|byte| matches!(byte, b'-' | b'_')) { &URL_SAFE } else { &STANDARD }
 }
 
 pub fn enumeration(descriptor: &EnumDescriptor, text: &str) -> Result<i32, String> {
@@ -73,10 +78,14 @@ pub fn enumeration(descriptor: &EnumDescriptor, text: &str) -> Result<i32, Strin
 
 /// A whole number of a floating-point form (`1e3`, `2.0`), where that form is exact.
 pub fn from_float<T: TryFrom<i64>>(kind: &Kind, value: f64) -> Result<T, String> {
+    exactly(value).and_then(|whole| T::try_from(whole).ok()).ok_or_else(|| expected(kind))
+}
+
+/// The whole number that a double is, if it surely is the one that was meant.
+pub fn exactly(value: f64) -> Option<i64> {
     let exact = value.fract() == 0.0 && value.abs() <= EXACT;
     #[expect(clippy::cast_possible_truncation, reason = "it is whole and within 2⁵³")]
-    let whole = exact.then_some(value as i64).ok_or_else(|| expected(kind))?;
-    T::try_from(whole).map_err(|_| expected(kind))
+    exact.then_some(value as i64)
 }
 
 /// What a number of the kind must be.

@@ -1,0 +1,61 @@
+//! The properties, tried with random schemas. An ordinary run tries some thousands, always the same; with a budget it goes
+//! on: `TURNPIKE_FUZZ=600s cargo test -p protojson --test main differential -- --nocapture --test-threads 1`.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    dice,
+    properties::{self, Count},
+};
+
+const CASES: u64 = 3_000;
+
+/// The share of what was tried that the tables must have done themselves, so that what is compared is not nothing.
+fn run(name: &str, share: f64, property: fn(&[u8], &mut Count)) {
+    let budget = std::env::var("TURNPIKE_FUZZ")
+        .ok()
+        .map(|text| Duration::from_secs(text.trim_end_matches('s').parse().expect("a time such as 600s")));
+    // With a budget another beginning each time.
+    let start = budget.map_or(0, |_| u64::from(std::process::id()) << 32);
+    let begun = Instant::now();
+    let mut count = Count::default();
+    for case in 0.. {
+        match budget {
+            None if case == CASES => break,
+            Some(budget) if begun.elapsed() >= budget => break,
+            _ => {}
+        }
+        let seed = start + case;
+        let outcome = std::panic::catch_unwind(|| {
+            let mut one = Count::default();
+            property(&dice::bytes(seed, 3000), &mut one);
+            one
+        });
+        let one = outcome.unwrap_or_else(|_| panic!("{name} fails for seed {seed}"));
+        count.tried += one.tried;
+        count.by_tables += one.by_tables;
+        count.refused += one.refused;
+    }
+    println!("{name}: {count:?} in {:?}", begun.elapsed());
+    assert!(count.by_tables as f64 >= share * (count.tried - count.refused) as f64, "{name}: {count:?}");
+}
+
+#[test]
+fn what_encoders_write_is_shown_alike() {
+    run("written", 0.9, properties::is_written_alike);
+}
+
+#[test]
+fn damaged_bytes_are_shown_alike_or_refused() {
+    run("written, damaged", 0.1, properties::is_written_alike_or_refused);
+}
+
+#[test]
+fn a_message_is_read_alike_in_all_its_spellings() {
+    run("read", 0.8, properties::is_read_alike);
+}
+
+#[test]
+fn damaged_texts_are_read_alike_or_refused() {
+    run("read, damaged", 0.5, properties::is_read_alike_or_refused);
+}

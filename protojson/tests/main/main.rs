@@ -1,0 +1,8 @@
+//! The tables against the dynamic path.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod dice;
+mod differential;
+mod properties;
+mod schemas;
+mod spelling;
