@@ -72,7 +72,7 @@ impl Shared {
         let mut choice = self.choice.lock();
         let choice = &mut *choice;
         if choice.generation != self.upstream.generation() {
-            (choice.generation, choice.lanes) = self.upstream.lanes(&choice.lanes);
+            choice.renew(&self.upstream);
         }
         let avoid = avoid.and_then(|failed| choice.lanes.iter().position(|lane| Arc::ptr_eq(lane, failed)));
         if choice.lanes.is_empty() {
@@ -92,6 +92,11 @@ impl Shared {
         Some((after, hedge.max))
     }
 
+    /// Takes over other endpoints now, also where no request would: those that are gone have connections.
+    pub fn renew(&self) {
+        self.choice.lock().renew(&self.upstream);
+    }
+
     /// How long to wait before a retry.
     pub fn backoff(&self, retry: u32) -> Duration {
         retry::backoff(retry, &mut self.choice.lock().random)
@@ -102,6 +107,19 @@ impl Shared {
         let choice = self.choice.lock();
         let lane = choice.lanes.iter().find(|lane| Arc::ptr_eq(&lane.endpoint, endpoint))?;
         Some(read(&lane.load))
+    }
+}
+
+impl Choice {
+    /// Takes over the upstream's endpoints. Lanes of those that are no longer there get nothing new.
+    fn renew(&mut self, upstream: &upstream::Shared) {
+        let (generation, lanes) = upstream.lanes(&self.lanes);
+        let before = std::mem::replace(&mut self.lanes, lanes);
+        self.generation = generation;
+        for gone in before.iter().filter(|lane| !self.lanes.iter().any(|other| Arc::ptr_eq(other, lane))) {
+            gone.retire();
+            upstream.drain(gone);
+        }
     }
 }
 

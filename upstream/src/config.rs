@@ -1,6 +1,6 @@
 //! What an operator decides about an upstream, and the limits that stand whatever they decide.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
 use http::uri::Authority;
 
@@ -30,8 +30,11 @@ pub enum Protocol {
 pub struct Config {
     pub name: String,
     /// At least one. `host:port` is one endpoint; a host name is resolved whenever a connection is made. `dns://name:port`
-    /// is an endpoint for each address that the name has, as long as it has it.
+    /// is an endpoint for each address that the name has, as long as it has it; `srv://_grpc._tcp.name` one for each
+    /// target of the service; `registry://service` one for each instance that announces itself.
     pub endpoints: Vec<String>,
+    /// The name servers that are asked; none, the default: the system's.
+    pub name_servers: Vec<SocketAddr>,
     pub protocol: Protocol,
     /// Above 0; default 1 s.
     pub connect_timeout: Duration,
@@ -80,6 +83,7 @@ impl Config {
         Self {
             name: name.to_owned(),
             endpoints,
+            name_servers: Vec::new(),
             protocol,
             connect_timeout: Duration::from_secs(1),
             health: None,
@@ -103,8 +107,9 @@ impl Config {
         let mut seen = HashSet::new();
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             let path = format!("endpoints[{index}]");
-            if !is_host_and_port(discovery::strip(endpoint).unwrap_or(endpoint)) {
-                return refuse(&path, &format!("`{endpoint}` is not host:port or dns://name:port"));
+            if !discovery::is_sound(endpoint) {
+                let forms = "host:port, dns://name:port, srv://name or registry://service";
+                return refuse(&path, &format!("`{endpoint}` is not {forms}"));
             }
             if !seen.insert(endpoint) {
                 return refuse(&path, &format!("`{endpoint}` stands twice"));
@@ -141,13 +146,6 @@ impl Config {
     }
 }
 
-fn is_host_and_port(endpoint: &str) -> bool {
-    !endpoint.contains('@')
-        && endpoint
-            .parse::<Authority>()
-            .is_ok_and(|authority| !authority.host().is_empty() && authority.port_u16().is_some_and(|port| port != 0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +162,8 @@ mod tests {
     fn a_sound_configuration_is_taken() {
         assert_eq!(path_of(|_| ()), None);
         assert_eq!(path_of(|c| c.endpoints[1] = "dns://review.internal:7001".to_owned()), None);
+        assert_eq!(path_of(|c| c.endpoints[1] = "srv://_grpc._tcp.review.internal".to_owned()), None);
+        assert_eq!(path_of(|c| c.endpoints[1] = "registry://review".to_owned()), None);
         assert_eq!(path_of(|c| c.health = Some(Health::default())), None);
     }
 
@@ -175,6 +175,7 @@ mod tests {
         assert_eq!(path_of(|c| c.endpoints[0] = "a:0".to_owned()).as_deref(), Some("endpoints[0]"));
         assert_eq!(path_of(|c| c.endpoints[0] = "dns://a".to_owned()).as_deref(), Some("endpoints[0]"));
         assert_eq!(path_of(|c| c.endpoints[1] = "srv://a:1".to_owned()).as_deref(), Some("endpoints[1]"));
+        assert_eq!(path_of(|c| c.endpoints[1] = "registry://a b".to_owned()).as_deref(), Some("endpoints[1]"));
         assert_eq!(path_of(|c| c.endpoints[1] = c.endpoints[0].clone()).as_deref(), Some("endpoints[1]"));
         assert_eq!(path_of(|c| c.retry.attempts = 4).as_deref(), Some("retry.attempts"));
         assert_eq!(path_of(|c| c.hedge = Some(Hedge { after: After::P95, max: 9 })).as_deref(), Some("hedge.max"));

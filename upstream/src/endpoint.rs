@@ -5,9 +5,10 @@
 //! second at a time, so that a stopped instance costs nobody an answer until the checks have noticed).
 
 use std::{
+    collections::BTreeMap,
     sync::{
         LazyLock,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -15,7 +16,11 @@ use std::{
 use http::{HeaderValue, uri::Authority};
 use parking_lot::Mutex;
 
-use crate::{ConfigError, discovery, metrics};
+use crate::{
+    ConfigError,
+    discovery::{Found, Origin},
+    metrics,
+};
 
 const SUSPICION: Duration = Duration::from_secs(1);
 
@@ -33,9 +38,18 @@ pub struct Endpoint {
     pub for_seconds: u64,
     /// Requests now under way to it.
     pub in_flight: usize,
-    /// The name it was found by; none if its address stands in the configuration.
+    /// The source it was found by; none if its address stands in the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub source: Option<String>,
+    /// Its source's: it stands back while one of the same source with a lower one is healthy.
+    pub priority: u16,
+    /// Its part of the traffic beside the others'.
+    pub weight: u16,
+    /// What the instance says of itself.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// It is gone from its source, and finishes what it has.
+    pub draining: bool,
 }
 
 pub(crate) struct Shared {
@@ -44,8 +58,14 @@ pub(crate) struct Shared {
     /// The authority as a `Host` header.
     pub host: HeaderValue,
     upstream: String,
-    /// `dns://name:port` where it was found by one.
-    name: Option<String>,
+    /// The host its certificate is expected to hold, where that isn't its own.
+    known_as: Option<String>,
+    /// What its source says of it now.
+    origin: Mutex<Origin>,
+    /// The origin's, for those who choose.
+    weight: AtomicU16,
+    /// It is gone from its source.
+    is_gone: AtomicBool,
     healthy: AtomicBool,
     /// Milliseconds of [`EPOCH`]; 0: not suspect.
     suspect_until: AtomicU64,
@@ -68,7 +88,10 @@ impl Shared {
             authority: address.parse().map_err(|_| refused(format!("`{address}` is not host:port")))?,
             host: address.parse().map_err(|_| refused(format!("`{address}` is not host:port")))?,
             upstream: upstream.to_owned(),
-            name: None,
+            known_as: None,
+            origin: Mutex::new(Origin { weight: 1, ..Origin::default() }),
+            weight: AtomicU16::new(1),
+            is_gone: AtomicBool::new(false),
             healthy: AtomicBool::new(true),
             suspect_until: AtomicU64::new(0),
             state: Mutex::new(State {
@@ -80,15 +103,35 @@ impl Shared {
         })
     }
 
-    /// One of the addresses of a name.
-    pub fn found(upstream: &str, address: &str, name: &str) -> Result<Self, ConfigError> {
-        Ok(Self { name: Some(name.to_owned()), ..Self::new(upstream, address)? })
+    /// One that a source has found.
+    pub fn found(upstream: &str, found: &Found) -> Result<Self, ConfigError> {
+        let endpoint = Self { known_as: found.host.clone(), ..Self::new(upstream, &found.address)? };
+        endpoint.describe(&found.origin);
+        Ok(endpoint)
+    }
+
+    /// Takes over what its source says of it.
+    pub fn describe(&self, origin: &Origin) {
+        self.weight.store(origin.weight, Relaxed);
+        let mut known = self.origin.lock();
+        if *known != *origin {
+            known.clone_from(origin);
+        }
+    }
+
+    /// Its part of the traffic beside the others', at least 1.
+    #[expect(dead_code, reason = "for the balancers")]
+    pub fn weight(&self) -> u16 {
+        self.weight.load(Relaxed)
+    }
+
+    pub fn origin(&self) -> Origin {
+        self.origin.lock().clone()
     }
 
     /// The host that its certificate is expected to hold: that of the name it was found by, else its own.
     pub fn known_as(&self) -> &str {
-        let named = self.name.as_deref().and_then(|name| discovery::strip(name)?.rsplit_once(':'));
-        named.map_or(self.authority.host(), |(host, _)| host)
+        self.known_as.as_deref().unwrap_or(self.authority.host())
     }
 
     pub fn is_healthy(&self) -> bool {
@@ -119,9 +162,14 @@ impl Shared {
         }
     }
 
-    /// It is gone from its name.
+    /// It is gone from its source.
     pub fn retire(&self) {
+        self.is_gone.store(true, Relaxed);
         self.gauge.retire();
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.is_gone.load(Relaxed)
     }
 
     /// A request found no way to it.
@@ -148,13 +196,18 @@ impl Shared {
     pub fn view(&self, in_flight: usize) -> Endpoint {
         let state = self.state.lock();
         let suspect = self.is_suspect(Instant::now());
+        let origin = self.origin();
         Endpoint {
             address: self.address.clone(),
             healthy: self.is_healthy(),
             reason: if suspect { state.suspicion.clone() } else { state.reason.clone() },
             for_seconds: state.since.elapsed().as_secs(),
             in_flight,
-            name: self.name.clone(),
+            source: origin.source.as_deref().map(str::to_owned),
+            priority: origin.priority,
+            weight: origin.weight,
+            metadata: origin.metadata,
+            draining: self.is_gone(),
         }
     }
 }

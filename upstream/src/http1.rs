@@ -3,7 +3,10 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -29,6 +32,8 @@ use crate::{
 pub(crate) struct Pool {
     /// In the order they became idle.
     idle: Mutex<Vec<Idle>>,
+    /// None is kept any more.
+    is_retired: AtomicBool,
 }
 
 struct Idle {
@@ -151,9 +156,16 @@ impl Pool {
 
     fn put(&self, open: Open) {
         let mut idle = self.idle.lock();
-        if idle.len() < MAX_IDLE {
+        if idle.len() < MAX_IDLE && !self.is_retired.load(Relaxed) {
             idle.push(Idle { open, since: Instant::now() });
         }
+    }
+
+    /// Closes what is idle, and from now on whatever becomes so.
+    pub fn retire(&self) {
+        let mut idle = self.idle.lock();
+        self.is_retired.store(true, Relaxed);
+        idle.clear();
     }
 
     pub fn sweep(&self, now: Instant) {

@@ -63,6 +63,14 @@ impl Lane {
         }
     }
 
+    /// It gets no new requests: what is idle is closed now, and what is under way when it has ended.
+    pub fn retire(&self) {
+        match &self.pool {
+            Pool::Http1(pool) => pool.retire(),
+            Pool::Http2(pool) => pool.retire(),
+        }
+    }
+
     /// Closes connections that stay idle, from the first connection on and as long as the lane lives.
     pub fn keep_swept(self: &Arc<Self>) {
         if self.is_swept.swap(true, Relaxed) {

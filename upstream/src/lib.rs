@@ -31,7 +31,7 @@ mod upstream;
 pub use body::{Body, BoxError, EditTrailers, Watch, Way};
 pub use client::{Client, Options};
 pub use config::{Config, ConfigError, Health, Protocol};
-pub use discovery::{Addresses, Lookup, Resolve, System};
+pub use discovery::{Answer, Discovery, Dns, Resolve, Source, Target};
 pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind};
 pub use hedge::{After, Hedge};

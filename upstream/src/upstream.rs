@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeSet,
     pin::pin,
     sync::{
         Arc, Weak,
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Client, Config, ConfigError, Endpoint, Error, ErrorKind, Retry, client,
     connect::{Connector, Limits},
-    discovery::{self, Lookup, Name, Resolve, System},
+    discovery::{self, Discovery, Dns, Finder, Found, Resolve},
     endpoint, grpc, health,
     lane::Lane,
     metrics::Requests,
@@ -41,6 +42,10 @@ pub(crate) struct Shared {
     sources: Vec<Source>,
     /// What the sources give now; replaced whole.
     endpoints: Mutex<Arc<[Arc<endpoint::Shared>]>>,
+    /// The addresses of those that are not to be chosen now.
+    standing_back: Mutex<BTreeSet<String>>,
+    /// Read by nobody on a request's way.
+    draining: Mutex<Vec<Draining>>,
     /// One more with each replacement: a load of it tells a client whether to look.
     generation: AtomicU64,
     /// Told of each replacement.
@@ -57,35 +62,51 @@ pub(crate) struct Shared {
 /// Where endpoints come from.
 enum Source {
     Address(Arc<endpoint::Shared>),
-    Name(Name),
+    Finder(Finder),
+}
+
+/// A client's lane of an endpoint that is gone, as long as something is under way there.
+struct Draining {
+    endpoint: Arc<endpoint::Shared>,
+    lane: Weak<Lane>,
 }
 
 impl Upstream {
-    /// Names are looked up by the system's resolver, while [`Upstream::watch`] runs.
+    /// Names are looked up by DNS as the system is set up, while [`Upstream::watch`] runs.
     ///
     /// # Errors
     /// If the configuration isn't sound: says what, and where.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        Self::with_resolver(config, Arc::new(System))
+        Self::found_by(config, &Discovery::default())
     }
 
-    /// The same with another resolver.
+    /// The same where others are asked where its endpoints are.
     ///
     /// # Errors
     /// If the configuration isn't sound: says what, and where.
-    pub fn with_resolver(config: Config, resolver: Arc<dyn Resolve>) -> Result<Self, ConfigError> {
+    pub fn found_by(config: Config, discovery: &Discovery) -> Result<Self, ConfigError> {
         config.validate()?;
         let tls = config.tls.as_ref().map(|tls| Encryption::new(tls, config.protocol)).transpose()?.map(Arc::new);
-        let source = |text: &String| match Name::parse(text) {
-            Some(name) => Ok(Source::Name(name)),
-            None => endpoint::Shared::new(&config.name, text).map(|endpoint| Source::Address(Arc::new(endpoint))),
+        let source = |(index, text): (usize, &String)| {
+            let source = match Finder::new(text, discovery) {
+                Ok(Some(finder)) => Ok(Source::Finder(finder)),
+                Ok(None) => endpoint::Shared::new(&config.name, text).map(|one| Source::Address(Arc::new(one))),
+                Err(error) => Err(error),
+            };
+            source.map_err(|error| ConfigError { path: format!("endpoints[{index}]"), ..error })
         };
-        let sources = config.endpoints.iter().map(source).collect::<Result<Vec<_>, _>>()?;
+        let sources = config.endpoints.iter().enumerate().map(source).collect::<Result<Vec<_>, _>>()?;
+        let resolver = match &discovery.resolver {
+            Some(resolver) => Arc::clone(resolver),
+            None => Arc::new(Dns::new(config.name_servers.clone())),
+        };
         let upstream = Self(Arc::new(Shared {
             host: config.host.as_ref().and_then(|host| host.parse().ok()),
             resolver,
             sources,
             endpoints: Mutex::default(),
+            standing_back: Mutex::default(),
+            draining: Mutex::default(),
             generation: AtomicU64::new(0),
             changed: Notify::new(),
             metrics: Some(Requests::new(&config.name)),
@@ -122,18 +143,21 @@ impl Upstream {
         tokio::join!(discovery::follow(&self.0, &stop), health::check(&self.0, &stop));
     }
 
-    /// Every name of the configuration with what was last found for it, for the ops listener.
-    pub fn lookups(&self) -> Vec<Lookup> {
-        self.0.names().map(Name::view).collect()
+    /// Every source of the configuration whose endpoints come and go, for the ops listener.
+    pub fn sources(&self) -> Vec<discovery::Source> {
+        self.0.finders().map(Finder::view).collect()
     }
 
-    /// Every endpoint with its state and the reason for it, for the ops listener.
+    /// Every endpoint with its state and the reason for it, for the ops listener; those last that are gone and finish what
+    /// they have.
     pub fn endpoints(&self) -> Vec<Endpoint> {
-        let clients: Vec<_> = self.0.clients.lock().iter().filter_map(Weak::upgrade).collect();
+        let clients = self.0.clients();
         let in_flight = |endpoint: &Arc<endpoint::Shared>| {
             clients.iter().filter_map(|client| client.load(endpoint, |load| load.in_flight())).sum()
         };
-        self.0.endpoints().iter().map(|endpoint| endpoint.view(in_flight(endpoint))).collect()
+        let there = self.0.endpoints();
+        let there = there.iter().map(|endpoint| endpoint.view(in_flight(endpoint)));
+        there.chain(self.0.draining().iter().map(|(endpoint, in_flight)| endpoint.view(*in_flight))).collect()
     }
 }
 
@@ -147,11 +171,15 @@ impl Shared {
         self.generation.load(Acquire)
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &Name> {
+    pub fn finders(&self) -> impl Iterator<Item = &Finder> {
         self.sources.iter().filter_map(|source| match source {
-            Source::Name(name) => Some(name),
+            Source::Finder(finder) => Some(finder),
             Source::Address(_) => None,
         })
+    }
+
+    fn clients(&self) -> Vec<Arc<client::Shared>> {
+        self.clients.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Until there are other endpoints than now.
@@ -177,49 +205,103 @@ impl Shared {
         let mut endpoints = self.endpoints.lock();
         let mut next: Vec<Arc<endpoint::Shared>> = Vec::new();
         for source in &self.sources {
-            match source {
-                Source::Address(endpoint) => next.push(Arc::clone(endpoint)),
-                Source::Name(name) => {
-                    for address in name.addresses().iter().map(ToString::to_string) {
-                        let is_there = |known: &&Arc<endpoint::Shared>| known.address == address;
-                        let stands_there = |source: &Source| match source {
-                            Source::Address(endpoint) => is_there(&endpoint),
-                            Source::Name(_) => false,
-                        };
-                        if next.iter().any(|known| is_there(&known)) || self.sources.iter().any(stands_there) {
-                            continue;
-                        }
-                        match endpoints.iter().find(is_there) {
-                            Some(known) => next.push(Arc::clone(known)),
-                            None => next.extend(self.found(&address, name)),
-                        }
+            let finder = match source {
+                Source::Address(endpoint) => {
+                    next.push(Arc::clone(endpoint));
+                    continue;
+                }
+                Source::Finder(finder) => finder,
+            };
+            for found in finder.found() {
+                let is_there = |known: &&Arc<endpoint::Shared>| known.address == found.address;
+                let stands_there = |source: &Source| match source {
+                    Source::Address(endpoint) => is_there(&endpoint),
+                    Source::Finder(_) => false,
+                };
+                if next.iter().any(|known| is_there(&known)) || self.sources.iter().any(stands_there) {
+                    continue;
+                }
+                match endpoints.iter().find(is_there) {
+                    Some(known) => {
+                        known.describe(&found.origin);
+                        next.push(Arc::clone(known));
                     }
+                    None => next.extend(self.found(&found)),
                 }
             }
         }
         let is_same =
             next.len() == endpoints.len() && next.iter().zip(endpoints.iter()).all(|(a, b)| Arc::ptr_eq(a, b));
+        if !is_same {
+            for gone in endpoints.iter().filter(|known| !next.iter().any(|next| Arc::ptr_eq(next, known))) {
+                tracing::info!(
+                    upstream = self.config.name,
+                    endpoint = gone.address,
+                    "endpoint is gone from its source"
+                );
+                gone.retire();
+            }
+            *endpoints = next.into();
+        }
+        let stands_back = standing_back(&endpoints);
+        let is_same = is_same && *self.standing_back.lock() == stands_back;
         if is_same {
             return;
         }
-        for gone in endpoints.iter().filter(|known| !next.iter().any(|next| Arc::ptr_eq(next, known))) {
-            tracing::info!(upstream = self.config.name, endpoint = gone.address, "endpoint is gone from its name");
-            gone.retire();
-        }
-        *endpoints = next.into();
+        *self.standing_back.lock() = stands_back;
         self.generation.fetch_add(1, Release);
         drop(endpoints);
         self.changed.notify_waiters();
+        // A client that has nothing to send would keep connections to those that are gone.
+        for client in self.clients() {
+            client.renew();
+        }
     }
 
-    fn found(&self, address: &str, name: &Name) -> Option<Arc<endpoint::Shared>> {
-        match endpoint::Shared::found(&self.config.name, address, &name.text) {
+    /// Looks whether the endpoints that stand back are needed, or others can.
+    pub fn reconsider(&self) {
+        let stands_back = standing_back(&self.endpoints());
+        if *self.standing_back.lock() != stands_back {
+            tracing::info!(upstream = self.config.name, ?stands_back, "other endpoints stand back");
+            self.renew();
+        }
+    }
+
+    /// A client's lane gets no new requests. Where its endpoint is gone, operators see it until it has finished.
+    pub fn drain(&self, lane: &Arc<Lane>) {
+        if !lane.endpoint.is_gone() {
+            return;
+        }
+        let mut draining = self.draining.lock();
+        draining.retain(|draining| draining.lane.strong_count() > 0);
+        draining.push(Draining { endpoint: Arc::clone(&lane.endpoint), lane: Arc::downgrade(lane) });
+    }
+
+    /// The endpoints that are gone and have requests under way, with how many.
+    fn draining(&self) -> Vec<(Arc<endpoint::Shared>, usize)> {
+        let mut all: Vec<(Arc<endpoint::Shared>, usize)> = Vec::new();
+        let mut draining = self.draining.lock();
+        draining.retain(|draining| draining.lane.strong_count() > 0);
+        for Draining { endpoint, lane } in draining.iter() {
+            let in_flight = lane.upgrade().map_or(0, |lane| lane.load.in_flight());
+            match all.iter_mut().find(|(other, _)| Arc::ptr_eq(other, endpoint)) {
+                Some((_, sum)) => *sum += in_flight,
+                None => all.push((Arc::clone(endpoint), in_flight)),
+            }
+        }
+        all.retain(|(_, in_flight)| *in_flight > 0);
+        all
+    }
+
+    fn found(&self, found: &Found) -> Option<Arc<endpoint::Shared>> {
+        let (upstream, address, source) = (&self.config.name, &found.address, &found.origin.source);
+        match endpoint::Shared::found(upstream, found) {
             Ok(endpoint) => {
-                tracing::info!(upstream = self.config.name, endpoint = address, name = name.text, "endpoint is found");
+                tracing::info!(upstream, endpoint = address, ?source, "endpoint is found");
                 Some(Arc::new(endpoint))
             }
             Err(error) => {
-                tracing::warn!(upstream = self.config.name, address, name = name.text, %error, "address is left out");
+                tracing::warn!(upstream, address, ?source, %error, "address is left out");
                 None
             }
         }
@@ -239,7 +321,10 @@ impl Shared {
             let kept = known.iter().find(|lane| Arc::ptr_eq(&lane.endpoint, endpoint)).cloned();
             kept.unwrap_or_else(|| Lane::new(connector(endpoint), self.config.protocol))
         };
-        (generation, self.endpoints().iter().map(lane).collect())
+        let standing_back = self.standing_back.lock().clone();
+        let endpoints = self.endpoints();
+        let called = endpoints.iter().filter(|endpoint| !standing_back.contains(&endpoint.address));
+        (generation, called.map(lane).collect())
     }
 
     /// The same service with only one of its endpoints and no second try, for its health checks.
@@ -250,6 +335,8 @@ impl Shared {
             resolver: Arc::clone(&self.resolver),
             sources: vec![Source::Address(Arc::clone(endpoint))],
             endpoints: Mutex::new([Arc::clone(endpoint)].into()),
+            standing_back: Mutex::default(),
+            draining: Mutex::default(),
             generation: AtomicU64::new(0),
             changed: Notify::new(),
             metrics: None,
@@ -262,7 +349,7 @@ impl Shared {
     /// An endpoint is back: how slow it was while it failed says nothing of how it is now.
     pub fn forget_load(&self, endpoint: &Arc<endpoint::Shared>) {
         let now = Instant::now();
-        for client in self.clients.lock().iter().filter_map(Weak::upgrade) {
+        for client in self.clients() {
             client.load(endpoint, |load| load.forget(now));
         }
     }
@@ -270,4 +357,19 @@ impl Shared {
     pub fn error(&self, kind: ErrorKind, detail: impl Into<Cow<'static, str>>) -> Error {
         Error { kind, upstream: self.config.name.clone(), detail: detail.into() }
     }
+}
+
+/// Those that aren't of the lowest priority of their source that has a healthy endpoint; where none has, of the lowest.
+fn standing_back(endpoints: &[Arc<endpoint::Shared>]) -> BTreeSet<String> {
+    let origins: Vec<_> = endpoints.iter().map(|endpoint| (endpoint, endpoint.origin())).collect();
+    if origins.iter().all(|(_, origin)| origin.priority == 0) {
+        return BTreeSet::new();
+    }
+    let serves = |source: &Option<Arc<str>>| {
+        let of_source = || origins.iter().filter(move |(_, origin)| origin.source == *source);
+        let healthy = of_source().filter(|(endpoint, _)| endpoint.is_healthy());
+        healthy.map(|(_, origin)| origin.priority).min().or(of_source().map(|(_, origin)| origin.priority).min())
+    };
+    let stands_back = origins.iter().filter(|(_, origin)| serves(&origin.source) != Some(origin.priority));
+    stands_back.map(|(endpoint, _)| endpoint.address.clone()).collect()
 }

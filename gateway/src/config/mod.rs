@@ -4,6 +4,7 @@
 mod authentication;
 mod authorise;
 mod compression;
+mod dns;
 mod edge;
 pub mod http2;
 mod jwt;
@@ -23,6 +24,7 @@ mod upstream;
 pub use authentication::{Authentication, Mtls, Revocation, Session};
 pub use authorise::Requirement;
 pub use compression::Compression;
+pub use dns::Dns;
 pub use edge::{Cors, Limits};
 pub use jwt::Jwt;
 pub use listener::Listener;
@@ -95,6 +97,9 @@ pub struct Config {
     /// What this gateway shares with others; nothing by default.
     #[serde(default)]
     pub shared: Shared,
+    /// Who is asked about the names of endpoints; by default the system's name servers.
+    #[serde(default)]
+    pub dns: Dns,
     /// Which other origins' pages may call; none by default.
     #[serde(default)]
     pub cors: Option<Cors>,

@@ -14,15 +14,27 @@ use crate::action::duration;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
-    /// `host:port` or `dns://name:port`, at least one; empty ones, as from `${NAME:-}`, are none.
+    /// At least one; empty ones, as from `${NAME:-}`, are none. `host:port` is one endpoint. `dns://name:port` is one for
+    /// each address of the name, and `srv://_grpc._tcp.name` one for each address of each target, looked up again when
+    /// their TTL is over (1 s to 5 min). `registry://service` is one for each instance that announces itself in the Redis
+    /// of `shared`.
     #[serde(deserialize_with = "endpoints")]
     #[schemars(with = "Vec<Option<String>>")]
     pub endpoints: Vec<String>,
     #[serde(default)]
     pub protocol: Protocol,
-    /// An encoded `FileDescriptorSet`: the name of a built-in one, or a file (relative to the configuration file).
+    /// What the service offers. An encoded `FileDescriptorSet`: the name of a built-in one, or a file (relative to the
+    /// configuration file); or `reflection`: the service itself is asked, now and again.
     #[serde(default)]
     pub descriptors: Option<String>,
+    /// Of `descriptors: reflection`: how often the service is asked; at least 1 s, default 60 s.
+    #[serde(default, deserialize_with = "duration::option")]
+    #[schemars(with = "Option<String>")]
+    pub descriptors_refresh: Option<Duration>,
+    /// Of `descriptors: reflection`: a file that keeps what was last said for a start while the service is away. By default
+    /// it is kept as long as the gateway runs.
+    #[serde(default)]
+    pub descriptors_cache: Option<PathBuf>,
     /// Active checks; on by default for gRPC, off for the others, which have no standard one.
     #[serde(default)]
     pub health: Option<Health>,
@@ -134,7 +146,24 @@ pub struct Health {
     pub path: Option<String>,
 }
 
+/// In the place of a descriptor set: the service is asked.
+const REFLECTION: &str = "reflection";
+
 impl Upstream {
+    /// Whether the service itself says what it offers.
+    pub fn is_reflected(&self) -> bool {
+        self.descriptors.as_deref() == Some(REFLECTION)
+    }
+
+    pub fn is_grpc(&self) -> bool {
+        self.protocol == Protocol::Grpc
+    }
+
+    /// How often a service is asked.
+    pub fn refresh(&self) -> Duration {
+        self.descriptors_refresh.unwrap_or(Duration::from_secs(60))
+    }
+
     /// The same for the crate that calls it.
     pub fn to_upstream(&self, name: &str) -> upstream::Config {
         let protocol = match self.protocol {

@@ -9,12 +9,12 @@ pub async fn show(State(reloader): State<Arc<Reloader>>) -> Json<Value> {
     let snapshot = reloader.shared.snapshot();
     let upstreams =
         snapshot.upstreams.iter().map(|running| (running.config.name.clone(), json!(running.upstream.endpoints())));
-    let lookups = snapshot.upstreams.iter().filter_map(|running| {
-        let lookups = running.upstream.lookups();
-        (!lookups.is_empty()).then(|| (running.config.name.clone(), json!(lookups)))
+    let sources = snapshot.upstreams.iter().filter_map(|running| {
+        let sources = running.upstream.sources();
+        (!sources.is_empty()).then(|| (running.config.name.clone(), json!(sources)))
     });
     Json(json!({
         "upstreams": upstreams.collect::<serde_json::Map<_, _>>(),
-        "lookups": lookups.collect::<serde_json::Map<_, _>>(),
+        "sources": sources.collect::<serde_json::Map<_, _>>(),
     }))
 }

@@ -282,6 +282,7 @@ upstreams:
   c: { endpoints: ['127.0.0.1:1'], health: { path: /ready, interval: 1s, timeout: 2s } }
   d: { endpoints: ['', 'dns://d.internal'] }
   e: { endpoints: ['dns://e.internal:7001'] }
+  f: { endpoints: ['127.0.0.1:1', 'registry://f'] }
 ";
     let errors = gateway::check(text, &Properties::new(), None, &BTreeMap::new()).unwrap_err();
     let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
@@ -289,8 +290,13 @@ upstreams:
     assert!(errors[1].starts_with("upstreams.a.endpoints[0]: "), "{errors:?}");
     assert!(errors[2].starts_with("upstreams.b.descriptors: neither a built-in set nor a file"), "{errors:?}");
     assert_eq!(errors[3], "upstreams.c.health.timeout: must not be longer than `interval`");
-    assert_eq!(errors[4], "upstreams.d.endpoints[0]: `dns://d.internal` is not host:port or dns://name:port");
-    assert_eq!(errors.len(), 5, "{errors:?}");
+    assert_eq!(
+        errors[4],
+        "upstreams.d.endpoints[0]: `dns://d.internal` is not host:port, dns://name:port, srv://name or registry://service"
+    );
+    // Without `shared.redis`.
+    assert_eq!(errors[5], "upstreams.f.endpoints[1]: `registry://f` needs a registry, and there is none");
+    assert_eq!(errors.len(), 6, "{errors:?}");
 }
 
 #[test]

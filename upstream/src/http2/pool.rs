@@ -82,6 +82,12 @@ impl Pool {
         async move { opened.await.unwrap_or_else(|_| Err(gone())) }.boxed().shared()
     }
 
+    /// Closes each connection when its last stream has ended: at once where there is none. One that is being made for
+    /// somebody ends with the lane.
+    pub fn retire(&self) {
+        self.state.lock().open.clear();
+    }
+
     /// Closes what has been idle for long, but for one.
     pub fn sweep(&self, now: Instant) {
         let mut state = self.state.lock();

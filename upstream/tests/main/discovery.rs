@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -13,9 +13,11 @@ use std::{
 use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use upstream::{Addresses, Config, ErrorKind, Health, Protocol, Resolve, Upstream};
+use upstream::{Answer, Config, Discovery, ErrorKind, Health, Protocol, Resolve, Target, Upstream};
 
 use crate::service::{SAFE, Service, UNSAFE, get, hello, text, until};
+
+const THINGS: &str = "srv://_http._tcp.things.internal";
 
 /// A name server of one name, which can be told what to say, also nothing.
 #[derive(Default)]
@@ -32,18 +34,28 @@ impl Names {
 }
 
 impl Resolve for Names {
-    fn resolve<'a>(&'a self, name: &'a str, port: u16) -> BoxFuture<'a, io::Result<Addresses>> {
-        assert_eq!((name, port), ("things.internal", 7001));
+    fn addresses<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Answer<IpAddr>>> {
+        unreachable!("{host} has an address")
+    }
+
+    /// Ports are what the services of a test differ in, and only targets have them.
+    fn targets<'a>(&'a self, service: &'a str) -> BoxFuture<'a, io::Result<Answer<Target>>> {
+        assert_eq!(service, "_http._tcp.things.internal");
         let said = self.0.lock().unwrap().clone();
         let answer = said.ok_or_else(|| io::Error::other("the name server is away"));
-        async { answer.map(|found| Addresses { found, hold: Duration::ZERO }) }.boxed()
+        let target = |at: SocketAddr| Target { host: at.ip().to_string(), port: at.port(), priority: 0, weight: 1 };
+        async move { answer.map(|said| Answer::new(said.into_iter().map(target).collect(), Duration::ZERO)) }.boxed()
     }
 }
 
+fn by(names: &Arc<Names>) -> Discovery {
+    Discovery { resolver: Some(Arc::clone(names) as Arc<dyn Resolve>), ..Discovery::default() }
+}
+
 fn following(names: &Arc<Names>, health: Option<Health>) -> (Upstream, DropGuard) {
-    let config = Config::new("things", vec!["dns://things.internal:7001".to_owned()], Protocol::Http1);
+    let config = Config::new("things", vec![THINGS.to_owned()], Protocol::Http1);
     let config = Config { health, retry: upstream::Retry { attempts: 0, ..Default::default() }, ..config };
-    let upstream = Upstream::with_resolver(config, Arc::clone(names) as Arc<dyn Resolve>).unwrap();
+    let upstream = Upstream::found_by(config, &by(names)).unwrap();
     let stop = CancellationToken::new();
     let (watched, stopped) = (upstream.clone(), stop.clone());
     tokio::spawn(async move { watched.watch(stopped).await });
@@ -51,7 +63,8 @@ fn following(names: &Arc<Names>, health: Option<Health>) -> (Upstream, DropGuard
 }
 
 fn addresses(upstream: &Upstream) -> Vec<String> {
-    upstream.endpoints().into_iter().map(|endpoint| endpoint.address).collect()
+    let there = upstream.endpoints().into_iter().filter(|endpoint| !endpoint.draining);
+    there.map(|endpoint| endpoint.address).collect()
 }
 
 #[tokio::test]
@@ -76,7 +89,7 @@ async fn an_address_joins_and_leaves_and_no_request_is_lost() {
     let (upstream, _watch) = following(&names, None);
     let client = upstream.client();
     text(client.send(get("/"), UNSAFE).await.unwrap()).await;
-    assert_eq!(upstream.endpoints()[0].name.as_deref(), Some("dns://things.internal:7001"));
+    assert_eq!(upstream.endpoints()[0].source.as_deref(), Some(THINGS));
 
     let waiting = tokio::spawn({
         let client = client.clone();
@@ -113,9 +126,9 @@ async fn an_address_that_stands_in_the_configuration_too_is_one_endpoint() {
     let names = Arc::<Names>::default();
     let (one, two) = (SocketAddr::from(([127, 0, 0, 1], 7001)), SocketAddr::from(([127, 0, 0, 2], 7001)));
     names.say(&[one, two]);
-    let endpoints = vec!["dns://things.internal:7001".to_owned(), one.to_string()];
+    let endpoints = vec![THINGS.to_owned(), one.to_string()];
     let config = Config::new("things", endpoints, Protocol::Http1);
-    let upstream = Upstream::with_resolver(config, Arc::clone(&names) as Arc<dyn Resolve>).unwrap();
+    let upstream = Upstream::found_by(config, &by(&names)).unwrap();
     let stop = CancellationToken::new();
     let (watched, stopped, _guard) = (upstream.clone(), stop.clone(), stop.drop_guard());
     tokio::spawn(async move { watched.watch(stopped).await });
@@ -157,17 +170,17 @@ async fn a_name_server_in_trouble_changes_nothing() {
     let (upstream, _watch) = following(&names, None);
     until("it is found", || !upstream.endpoints().is_empty()).await;
     names.fail();
-    until("a look-up fails", || upstream.lookups()[0].error.is_some()).await;
-    let lookup = &upstream.lookups()[0];
+    until("a look-up fails", || upstream.sources()[0].error.is_some()).await;
+    let source = &upstream.sources()[0];
     assert_eq!(
-        (&lookup.addresses[..], lookup.error.as_deref()),
-        (&[service.address][..], Some("the name server is away"))
+        (&source.addresses[..], source.error.as_deref()),
+        (&[service.address.to_string()][..], Some("the name server is away"))
     );
-    assert!(lookup.found_seconds_ago.is_some());
+    assert!(source.found_seconds_ago.is_some());
     assert_eq!(addresses(&upstream), [service.address.to_string()]);
     text(upstream.client().send(get("/"), SAFE).await.unwrap()).await;
     names.say(&[]);
-    until("nothing is found", || upstream.lookups()[0].error.as_deref() == Some("the name has no address")).await;
+    until("nothing is found", || upstream.sources()[0].error.as_deref() == Some("the name has no address")).await;
     assert_eq!(addresses(&upstream), [service.address.to_string()], "nothing is no address either");
 }
 
