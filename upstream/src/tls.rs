@@ -165,6 +165,7 @@ fn why(error: &io::Error) -> String {
 fn fault_of(certificate: &CertificateError) -> String {
     match certificate {
         CertificateError::UnknownIssuer => "is signed by no authority that is believed here".to_owned(),
+        CertificateError::BadSignature => "is not signed by the authority that it names".to_owned(),
         CertificateError::NotValidForName => "is for another name".to_owned(),
         CertificateError::NotValidForNameContext { expected, presented } => {
             format!("is for {}, not for {}", presented.join(", "), expected.to_str())

@@ -17,10 +17,13 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::{body::Incoming, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     task::JoinHandle,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use upstream::{Body, Client, Config, Options, Protocol, Upstream};
 
@@ -47,21 +50,21 @@ impl Service {
     where
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        Self::start("127.0.0.1:0", Speaks::Http1, handler).await
+        Self::start("127.0.0.1:0", Speaks::Http1, None, handler).await
     }
 
     pub async fn http2<F>(handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        Self::start("127.0.0.1:0", Speaks::Http2 { max_streams: 200 }, handler).await
+        Self::start("127.0.0.1:0", Speaks::Http2 { max_streams: 200 }, None, handler).await
     }
 
     pub async fn http2_of<F>(max_streams: u32, handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        Self::start("127.0.0.1:0", Speaks::Http2 { max_streams }, handler).await
+        Self::start("127.0.0.1:0", Speaks::Http2 { max_streams }, None, handler).await
     }
 
     /// Where another was before.
@@ -72,12 +75,23 @@ impl Service {
     where
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        Self::start(&address.to_string(), Speaks::Http1, handler).await
+        Self::start(&address.to_string(), Speaks::Http1, None, handler).await
+    }
+
+    /// Within TLS: HTTP/2 where it offers that, else HTTP/1.1.
+    pub async fn secured<F>(tls: ServerConfig, handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let is_http2 = tls.alpn_protocols.iter().any(|protocol| protocol == b"h2");
+        let speaks = if is_http2 { Speaks::Http2 { max_streams: 200 } } else { Speaks::Http1 };
+        Self::start("127.0.0.1:0", speaks, Some(Arc::new(tls).into()), handler).await
     }
 
     async fn start<F>(
         address: &str,
         speaks: Speaks,
+        tls: Option<TlsAcceptor>,
         handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     ) -> Self
     where
@@ -96,7 +110,20 @@ impl Service {
                     () = end.cancelled() => return,
                 };
                 counted.fetch_add(1, SeqCst);
-                let serving = serve(stream, speaks, Arc::clone(&handler), Arc::clone(&served));
+                stream.set_nodelay(true).unwrap();
+                let (handler, served) = (Arc::clone(&handler), Arc::clone(&served));
+                let tls = tls.clone();
+                let serving = async move {
+                    match tls {
+                        None => serve(stream, speaks, handler, served).await,
+                        // A client that doesn't trust it is what some tests are about.
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, speaks, handler, served).await;
+                            }
+                        }
+                    }
+                };
                 let end = end.clone();
                 tokio::spawn(async move {
                     tokio::select! { () = serving => {}, () = end.cancelled() => {} }
@@ -127,8 +154,10 @@ impl Drop for Service {
     }
 }
 
-async fn serve(stream: TcpStream, speaks: Speaks, handler: Handler, served: Arc<AtomicUsize>) {
-    stream.set_nodelay(true).unwrap();
+async fn serve<S>(stream: S, speaks: Speaks, handler: Handler, served: Arc<AtomicUsize>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request| {
         served.fetch_add(1, SeqCst);
         let answer = handler(request);
