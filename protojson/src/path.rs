@@ -2,25 +2,40 @@
 
 use std::fmt;
 
-use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, Value};
+use prost_reflect::{DynamicMessage, FieldDescriptor};
 
 use crate::{
     Fault, Malformed, Message,
-    dynamic::{FieldPath, read, write_field},
+    dynamic::{self, FieldPath, write_field},
+    read,
     schema::{decode, encode},
+    table::{Field, Kind, Shape},
+    wire::{self, Cursor, WireType},
+    write::{self, Unwritten},
 };
 
-/// A way from a message to a field in it, through singular messages only. Shown as the original names. Cheap to clone.
+/// A way from a message to a field in it, through singular messages only. Shown as the original names.
 #[derive(Clone)]
 pub struct Path {
-    message: MessageDescriptor,
+    message: Message,
     field: FieldPath,
+    /// The places of the fields on the way and of the last, each in its message's table.
+    places: Vec<(usize, usize)>,
 }
 
 impl Path {
     pub(crate) fn resolve(message: &Message, dotted: &str) -> Option<Self> {
-        let message = &message.descriptor;
-        Some(Self { message: message.clone(), field: FieldPath::resolve(message, dotted)? })
+        let field = FieldPath::resolve(&message.descriptor, dotted)?;
+        let mut places = Vec::new();
+        let mut table = message.place;
+        for number in field.numbers() {
+            let place = message.tables.messages.get(table)?.numbered(number, 0)?;
+            places.push((table, place));
+            if let Kind::Message(next) = message.tables.messages[table].fields[place].kind {
+                table = next;
+            }
+        }
+        Some(Self { message: message.clone(), field, places })
     }
 
     /// The field it leads to.
@@ -33,19 +48,29 @@ impl Path {
         self.field.starts_with(&other.field)
     }
 
-    /// Appends the field, given as text, to an encoded message: a singular one takes the place of what was there, a
-    /// repeated one gets another element.
+    /// Appends the field, given as text, to an encoded message: a number, a string, bytes and an enum's value take the
+    /// place of what was there, another message merges with it, a repeated field gets another element.
     ///
     /// # Errors
     /// A sentence: the text is no value of the field, or it can't be given as text. That another member of its oneof is
     /// set is an error too.
     pub fn append(&self, wire: &mut Vec<u8>, text: &str) -> Result<(), String> {
+        let start = wire.len();
+        let (leaf, parents) = self.fields();
+        if leaf.oneof.is_none()
+            && nest(parents, wire, |wire| read::text(&self.message.tables, leaf, text, wire)).is_ok()
+        {
+            return Ok(());
+        }
+        wire.truncate(start);
         // Set in what is there, for the sake of its oneof; appended alone, since encoded messages merge by appending.
-        let mut whole = self.decode(wire).map_err(|Malformed(reason)| reason)?;
-        self.field.set_text(&mut whole, text)?;
-        let mut alone = DynamicMessage::new(self.message.clone());
+        if leaf.oneof.is_some() {
+            let mut whole = self.decode(wire).map_err(|Malformed(reason)| reason)?;
+            self.field.set_text(&mut whole, text)?;
+        }
+        let mut alone = DynamicMessage::new(self.message.descriptor.clone());
         self.field.set_text(&mut alone, text)?;
-        self.append_alone(&alone, wire);
+        encode(&alone, wire);
         Ok(())
     }
 
@@ -54,20 +79,30 @@ impl Path {
     /// # Errors
     /// As [`Fault`] has them; paths start below the field.
     pub fn read(&self, json: &[u8], wire: &mut Vec<u8>) -> Result<(), Fault> {
-        let Some(value) = read::field(self.leaf(), json)? else { return Ok(()) };
-        let mut alone = DynamicMessage::new(self.message.clone());
+        let start = wire.len();
+        let (leaf, parents) = self.fields();
+        if nest(parents, wire, |wire| read::field(&self.message.tables, leaf, json, wire)).is_ok() {
+            return Ok(());
+        }
+        wire.truncate(start);
+        let Some(value) = dynamic::read::field(self.leaf(), json)? else { return Ok(()) };
+        let mut alone = DynamicMessage::new(self.message.descriptor.clone());
         // A value of the field's own kind.
         let _ = self.field.set(&mut alone, value);
-        self.append_alone(&alone, wire);
+        encode(&alone, wire);
         Ok(())
     }
 
     /// Appends the field's value as JSON; null where it is not set and has no default.
     ///
     /// # Errors
-    /// As [`Malformed`] has them.
+    /// As [`Malformed`] has them. What surrounds the field is passed over, and may be malformed.
     pub fn write(&self, wire: &[u8], json: &mut Vec<u8>) -> Result<(), Malformed> {
         let start = json.len();
+        if self.write_by_tables(wire, json).is_ok() {
+            return Ok(());
+        }
+        json.truncate(start);
         let message = self.decode(wire)?;
         write_field(&message, &self.field, json).map_err(|error| {
             json.truncate(start);
@@ -75,35 +110,117 @@ impl Path {
         })
     }
 
+    fn write_by_tables(&self, wire: &[u8], json: &mut Vec<u8>) -> Result<(), Unwritten> {
+        let (leaf, _) = self.fields();
+        match self.holder(wire)? {
+            _ if leaf.oneof.is_some() => Err(Unwritten),
+            Some(holder) => write::field(&self.message.tables, leaf, holder, json),
+            None => {
+                json.extend_from_slice(b"null");
+                Ok(())
+            }
+        }
+    }
+
     /// The value as text, as it would stand in a path; none where it is not set and has no default, and for what is no
     /// single value.
     pub fn text(&self, wire: &[u8]) -> Option<String> {
-        let message = self.decode(wire).ok()?;
-        match self.field.get(&message)?.as_ref() {
-            Value::String(text) => Some(text.clone()),
-            Value::List(_) | Value::Map(_) => None,
-            _ => {
-                let mut json = Vec::new();
-                write_field(&message, &self.field, &mut json).ok()?;
-                let text =
-                    String::from_utf8(json).ok().filter(|text| !text.starts_with(['{', '[']) && text != "null")?;
-                Some(text.trim_matches('"').to_owned())
-            }
+        let mut json = Vec::new();
+        self.write(wire, &mut json).ok()?;
+        match json.first()? {
+            b'"' => serde_json::from_slice(&json).ok(),
+            b'{' | b'[' | b'n' => None,
+            _ => String::from_utf8(json).ok(),
         }
     }
 
     /// Whether an encoded message has something else in the field than its default.
     pub fn is_set(&self, wire: &[u8]) -> bool {
-        self.decode(wire).is_ok_and(|message| self.field.is_set(&message))
+        let (leaf, _) = self.fields();
+        let is_absent = match self.holder(wire) {
+            Ok(Some(holder)) => !has(leaf, holder),
+            Ok(None) => true,
+            Err(Unwritten) => false,
+        };
+        !is_absent && self.decode(wire).is_ok_and(|message| self.field.is_set(&message))
+    }
+
+    /// The encoded message that holds the field; none where one on the way is not set.
+    fn holder<'a>(&self, wire: &'a [u8]) -> Result<Option<&'a [u8]>, Unwritten> {
+        let (_, parents) = self.fields();
+        let mut holder = wire;
+        for parent in parents {
+            let (mut cursor, mut found) = (Cursor::new(holder), None);
+            while !cursor.is_empty() {
+                let (number, wire_type) = cursor.tag()?;
+                if number != parent.number {
+                    cursor.skip(wire_type)?;
+                    continue;
+                }
+                // In pieces, or gone when another member of the oneof came.
+                if wire_type != WireType::Bytes as u8 || found.is_some() || parent.oneof.is_some() {
+                    return Err(Unwritten);
+                }
+                found = Some(cursor.slice()?);
+            }
+            match found {
+                Some(found) => holder = found,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(holder))
+    }
+
+    /// The last field, and those on the way.
+    fn fields(&self) -> (&Field, impl Iterator<Item = &Field>) {
+        let field = |(table, place): &(usize, usize)| &self.message.tables.messages[*table].fields[*place];
+        // There is always a last one: an empty path resolves to nothing.
+        let (last, parents) = self.places.split_last().unwrap_or((&(0, 0), &[]));
+        (field(last), parents.iter().map(field))
     }
 
     fn decode(&self, wire: &[u8]) -> Result<DynamicMessage, Malformed> {
-        decode(&self.message, wire)
+        decode(&self.message.descriptor, wire)
     }
+}
 
-    fn append_alone(&self, alone: &DynamicMessage, wire: &mut Vec<u8>) {
-        encode(alone, wire);
+/// Whether there is anything of the field.
+fn has(field: &Field, wire: &[u8]) -> bool {
+    let mut cursor = Cursor::new(wire);
+    while let Ok((number, wire_type)) = cursor.tag() {
+        if number == field.number {
+            return true;
+        }
+        if cursor.skip(wire_type).is_err() {
+            return true;
+        }
     }
+    !cursor.is_empty()
+}
+
+/// Appends what `leaf` appends within the messages of the fields on the way; nothing where it appends nothing.
+fn nest<'a, E>(
+    parents: impl Iterator<Item = &'a Field>,
+    wire: &mut Vec<u8>,
+    leaf: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    let outermost = wire.len();
+    let mut starts = Vec::new();
+    for parent in parents {
+        debug_assert_eq!(parent.shape, Shape::One);
+        parent.tag.put(wire);
+        starts.push(wire::begin(wire));
+    }
+    let innermost = wire.len();
+    leaf(wire)?;
+    if wire.len() == innermost {
+        wire.truncate(outermost);
+        return Ok(());
+    }
+    for start in starts.into_iter().rev() {
+        wire::end(wire, start);
+    }
+    Ok(())
 }
 
 impl PartialEq for Path {
@@ -116,7 +233,7 @@ impl Eq for Path {}
 
 impl fmt::Debug for Path {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {self}", self.message.full_name())
+        write!(formatter, "{:?}: {self}", self.message)
     }
 }
 

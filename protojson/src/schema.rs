@@ -24,7 +24,7 @@ pub struct Schema {
 pub struct Message {
     pub(crate) descriptor: MessageDescriptor,
     pub(crate) tables: Arc<Tables>,
-    place: usize,
+    pub(crate) place: usize,
 }
 
 impl Schema {

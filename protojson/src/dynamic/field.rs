@@ -34,11 +34,15 @@ impl FieldPath {
         &self.leaf
     }
 
+    /// The numbers of the fields on the way, the last of them its own.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.parents.iter().chain([&self.leaf]).map(FieldDescriptor::number)
+    }
+
     /// Whether it leads to the other's field or into it.
     pub fn starts_with(&self, other: &Self) -> bool {
-        let fields =
-            |path: &Self| path.parents.iter().chain([&path.leaf]).map(FieldDescriptor::number).collect::<Vec<_>>();
-        fields(self).starts_with(&fields(other))
+        let mut numbers = self.numbers();
+        other.numbers().all(|number| numbers.next() == Some(number))
     }
 
     /// The value, or its default; none where a message (the field's or one on the way) is not set.

@@ -2,7 +2,7 @@
 //! (<https://protobuf.dev/programming-guides/json/>).
 
 use base64::{display::Base64Display, engine::general_purpose::STANDARD};
-use prost_reflect::{DynamicMessage, Kind, MapKey, SerializeOptions, Value};
+use prost_reflect::{DynamicMessage, Kind, MapKey, ReflectMessage as _, SerializeOptions, Value};
 use serde::{Serialize, Serializer};
 
 use super::FieldPath;
@@ -12,6 +12,7 @@ use super::FieldPath;
 /// # Errors
 /// A value that JSON has no form for, such as a timestamp in the year 10000.
 pub fn write_message(message: &DynamicMessage, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    check_times(message)?;
     message.serialize_with_options(&mut serde_json::Serializer::new(buffer), &options())
 }
 
@@ -21,6 +22,7 @@ pub fn write_message(message: &DynamicMessage, buffer: &mut Vec<u8>) -> Result<(
 /// As [`write_message`].
 pub fn write_field(message: &DynamicMessage, path: &FieldPath, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     let value = path.get(message);
+    value.as_deref().map_or(Ok(()), check_times_of)?;
     let kind = path.leaf().kind();
     let node = value.as_ref().map(|value| Node(value, &kind));
     node.serialize(&mut serde_json::Serializer::new(buffer))
@@ -61,6 +63,30 @@ impl Serialize for Node<'_> {
             (Value::String(value), _) => serializer.serialize_str(value),
             (Value::Bytes(value), _) => serializer.collect_str(&Base64Display::new(value, &STANDARD)),
         }
+    }
+}
+
+/// prost-reflect shows timestamps and durations whose nanos are out of bounds, or of another sign, as if they were not.
+fn check_times(message: &DynamicMessage) -> Result<(), serde_json::Error> {
+    let part = |number| {
+        message.get_field_by_number(number).and_then(|part| part.as_i64().or(part.as_i32().map(i64::from))).unwrap_or(0)
+    };
+    let is_valid = match message.descriptor().full_name() {
+        "google.protobuf.Timestamp" => (0..1_000_000_000).contains(&part(2)),
+        "google.protobuf.Duration" => {
+            part(2).abs() < 1_000_000_000 && (part(1) == 0 || part(2) == 0 || (part(1) < 0) == (part(2) < 0))
+        }
+        _ => return message.fields().try_for_each(|(_, value)| check_times_of(value)),
+    };
+    if is_valid { Ok(()) } else { Err(serde::ser::Error::custom("nanos out of range, or not of the seconds' sign")) }
+}
+
+fn check_times_of(value: &Value) -> Result<(), serde_json::Error> {
+    match value {
+        Value::Message(message) => check_times(message),
+        Value::List(values) => values.iter().try_for_each(check_times_of),
+        Value::Map(entries) => entries.values().try_for_each(check_times_of),
+        _ => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ mod well_known;
 use scan::Scanner;
 
 use crate::{
-    DEPTH,
+    DEPTH, plain,
     table::{Field, Form, Kind, Message, Shape, Tables},
     wire::{self, Tag},
 };
@@ -57,6 +57,31 @@ pub fn message(tables: &Tables, table: &Message, json: &[u8], wire: &mut Vec<u8>
 /// As [`message`].
 pub fn field(tables: &Tables, field: &Field, json: &[u8], wire: &mut Vec<u8>) -> Step {
     whole(tables, json, wire, |reader| reader.member(field).map(|_| ()))
+}
+
+/// Appends one value of a field from text as it stands in a path or a query, be it the default.
+///
+/// # Errors
+/// As [`message`].
+pub fn text(tables: &Tables, field: &Field, text: &str, wire: &mut Vec<u8>) -> Step {
+    let value = |reader: &mut Reader<'_>| reader.value(field.kind, field.tag, true);
+    match (field.shape, field.kind) {
+        (Shape::Map, _) => Err(Unread),
+        (_, Kind::String) => {
+            field.tag.put(wire);
+            wire::put_varint(wire, text.len() as u64);
+            wire.extend_from_slice(text.as_bytes());
+            Ok(())
+        }
+        // What JSON has in quotes.
+        (_, Kind::Bytes | Kind::Enum(_) | Kind::Message(_)) if plain::len(text.as_bytes()) == text.len() => {
+            whole(tables, format!("\"{text}\"").as_bytes(), wire, value)
+        }
+        (_, Kind::Bytes | Kind::Enum(_) | Kind::Message(_)) => Err(Unread),
+        _ if text.starts_with(|first: char| first.is_ascii_whitespace() || first == '"') => Err(Unread),
+        _ if text.ends_with(|last: char| last.is_ascii_whitespace()) => Err(Unread),
+        _ => whole(tables, text.as_bytes(), wire, value),
+    }
 }
 
 fn whole(tables: &Tables, json: &[u8], wire: &mut Vec<u8>, read: impl FnOnce(&mut Reader<'_>) -> Step) -> Step {
