@@ -12,6 +12,7 @@ mod itself;
 mod latency;
 mod peers;
 mod process;
+mod protojson;
 mod statistics;
 mod upstream;
 mod wrk;
@@ -51,6 +52,8 @@ struct Run {
 enum Command {
     /// The bus on both backends beside raw Redis, and an event's way to a browser.
     Bus(bus::Run),
+    /// JSON to the wire format and back, beside the dynamic path.
+    Protojson(protojson::Run),
     /// The service behind the contestants: HTTP and gRPC.
     Upstream {
         #[arg(long)]
@@ -72,6 +75,7 @@ fn main() -> anyhow::Result<()> {
     match cli.command {
         Some(Command::Upstream { http, grpc }) => upstream::main(http, grpc),
         Some(Command::Bus(run)) => bus::main(&run),
+        Some(Command::Protojson(run)) => protojson::main(&run),
         Some(Command::Latency { port, seconds }) => latency::generator(port, seconds),
         None => gateways(&cli.run),
     }

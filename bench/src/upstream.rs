@@ -4,7 +4,13 @@ use std::{convert::Infallible, net::SocketAddr};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    header::{CACHE_CONTROL, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -44,8 +50,12 @@ async fn serve_plain(listener: TcpListener) -> anyhow::Result<()> {
     }
 }
 
-async fn answer(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    Ok(Response::new(Full::new(Bytes::from_static(&[b'x'; 128]))))
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let mut response = Response::new(Full::new(Bytes::from_static(&[b'x'; 128])));
+    if request.uri().path() == "/cached" {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    }
+    Ok(response)
 }
 
 /// Takes traces, and does nothing with them.
@@ -63,7 +73,7 @@ impl TraceService for Collector {
 
 struct Catalogue;
 
-fn product(number: i64) -> Product {
+pub fn product(number: i64) -> Product {
     Product {
         id: format!("product-{number}"),
         name: "A teapot of cast iron".to_owned(),
@@ -76,6 +86,10 @@ fn product(number: i64) -> Product {
     }
 }
 
+pub fn products() -> ListProductsResponse {
+    ListProductsResponse { products: (0..50).map(product).collect(), next_page_token: "more".to_owned() }
+}
+
 #[tonic::async_trait]
 impl ProductService for Catalogue {
     async fn get_product(&self, _: tonic::Request<GetProductRequest>) -> Result<tonic::Response<Product>, Status> {
@@ -86,8 +100,7 @@ impl ProductService for Catalogue {
         &self,
         _: tonic::Request<ListProductsRequest>,
     ) -> Result<tonic::Response<ListProductsResponse>, Status> {
-        let products = (0..50).map(product).collect();
-        Ok(tonic::Response::new(ListProductsResponse { products, next_page_token: "more".to_owned() }))
+        Ok(tonic::Response::new(products()))
     }
 
     async fn create_product(
@@ -116,7 +129,7 @@ impl ProductService for Catalogue {
     }
 
     async fn get_stock(&self, _: tonic::Request<GetStockRequest>) -> Result<tonic::Response<Stock>, Status> {
-        Err(not_measured())
+        Ok(tonic::Response::new(Stock { product_id: "product-1".to_owned(), available: 100 }))
     }
 
     async fn reserve_stock(
