@@ -63,6 +63,18 @@ impl Shutdown {
         self.drop.cancel();
     }
 
+    /// Begins the drain where somebody else ends it.
+    pub fn drain(&self) {
+        self.leave.cancel();
+        self.drain.cancel();
+    }
+
+    /// For the parts of a role that has something to do before they drain: they do when the role says so. They are dropped
+    /// with this one.
+    pub fn part(&self) -> Self {
+        Self { drain: CancellationToken::new(), ..self.child() }
+    }
+
     /// A shutdown that ends with this one, and can be ended alone.
     pub fn child(&self) -> Self {
         Self { leave: self.leave.child_token(), drain: self.drain.child_token(), drop: self.drop.child_token() }
@@ -95,6 +107,18 @@ mod tests {
         shutdown.dropping().cancelled().await;
         assert!(shutdown.draining().is_cancelled());
         assert_eq!(begun.elapsed().as_secs(), 30);
+    }
+
+    #[tokio::test]
+    async fn a_part_drains_when_its_role_says_so_and_is_dropped_in_any_case() {
+        let shutdown = Shutdown::new();
+        let part = shutdown.part();
+        shutdown.drain();
+        assert!(part.leaving().is_cancelled() && !part.draining().is_cancelled());
+        part.drain();
+        assert!(part.draining().is_cancelled() && !part.dropping().is_cancelled());
+        shutdown.escalate();
+        assert!(part.dropping().is_cancelled());
     }
 
     #[tokio::test]

@@ -42,7 +42,10 @@ impl Instance {
         self
     }
 
-    pub(crate) fn check(&self) -> Result<(), Refused> {
+    /// # Errors
+    /// If it can't be announced: the address isn't one that others reach, the weight isn't within its range, or it says too
+    /// much of itself.
+    pub fn check(&self) -> Result<(), Refused> {
         let refuse = |message: String| Err(Refused(message));
         if !is_reachable(&self.address) {
             return refuse(format!("`{}` is no host:port that others can reach", self.address));

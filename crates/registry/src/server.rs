@@ -1,13 +1,20 @@
 //! Connections to Redis: one for each announcement and for each service that is followed, made again by whoever uses it.
 //! News come on the same connection (RESP3), so that one that is cut is noticed by whoever waits for news.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use redis::{
-    AsyncConnectionConfig, Client, IntoConnectionInfo as _, ProtocolVersion, PushInfo, PushKind, RedisResult, Value,
-    aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, ProtocolVersion, PushInfo, PushKind,
+    RedisResult, Value, aio::MultiplexedConnection,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    net::{UdpSocket, lookup_host},
+    sync::mpsc,
+};
 
 use crate::{Announcement, Follower, Instance, Refused, announce, is_service};
 
@@ -65,6 +72,29 @@ impl Registry {
     pub fn follow(&self, service: &str) -> Result<Follower, Refused> {
         check_service(service)?;
         Ok(Follower::new(self.clone(), service.to_owned()))
+    }
+
+    /// The address that this machine has on its way to Redis: one by which others may reach it, most likely.
+    ///
+    /// # Errors
+    /// If there is no way there, or Redis isn't reached by TCP.
+    pub async fn own_ip(&self) -> io::Result<IpAddr> {
+        let (host, port) = match self.client.get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => (host.clone(), *port),
+            _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "Redis is not reached by TCP")),
+        };
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name of Redis has no address");
+        for redis in lookup_host((host, port)).await? {
+            // Nothing is sent: it is only found out which way it would go.
+            let any: SocketAddr =
+                if redis.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().map_err(io::Error::other)?;
+            let socket = UdpSocket::bind(any).await?;
+            match socket.connect(redis).await.and_then(|()| socket.local_addr()) {
+                Ok(own) => return Ok(own.ip()),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     pub(crate) async fn connect(&self) -> RedisResult<MultiplexedConnection> {

@@ -11,7 +11,7 @@ use tonic::{
     service::{Routes, RoutesBuilder},
 };
 
-use crate::{PageToken, Service, periodic::Periodic};
+use crate::{Announce, PageToken, Service, announce::Presence, periodic::Periodic};
 
 /// What every service needs to be told.
 #[derive(Clone)]
@@ -28,6 +28,10 @@ pub struct Config {
     pub seed: bool,
     /// How its consumers work; None: as their groups declare.
     pub pace: Option<bus::Pace>,
+    /// Where instances announce themselves; None: nowhere.
+    pub registry: Option<registry::Registry>,
+    /// How this one does, under the service's name, in `registry`; None: it doesn't.
+    pub announce: Option<Announce>,
 }
 
 /// Puts a service together: database first (migrated), then listener, RPCs, consumers, tasks.
@@ -45,6 +49,8 @@ pub struct Builder {
     served: Vec<&'static str>,
     consumers: Vec<bus::Consumer>,
     tasks: Vec<Periodic>,
+    registry: Option<registry::Registry>,
+    presence: Option<Presence>,
 }
 
 impl Builder {
@@ -52,7 +58,7 @@ impl Builder {
     /// listener.
     ///
     /// # Errors
-    /// If the database can't be opened or migrated, or the address is taken.
+    /// If the database can't be opened or migrated, the address is taken, or is none that can be announced.
     pub async fn new(name: &'static str, config: Config, migrations: &[Migration]) -> anyhow::Result<Self> {
         let mut migrations = migrations.to_vec();
         migrations.extend([outbox::migration(9001), bus::Inbox::migration(9002)]);
@@ -63,6 +69,11 @@ impl Builder {
             .await
             .with_context(|| format!("{name} can't have {}: is another process on it?", config.listen))?;
         let address = listener.local_addr()?;
+        let presence = match (&config.registry, config.announce) {
+            (Some(registry), Some(announce)) => Some(Presence::new(registry, name, address, announce).await?),
+            (None, Some(_)) => anyhow::bail!("{name} is to be announced, and there is no registry"),
+            (_, None) => None,
+        };
         Ok(Self {
             name,
             database,
@@ -77,6 +88,8 @@ impl Builder {
             served: Vec::new(),
             consumers: Vec::new(),
             tasks: Vec::new(),
+            registry: config.registry,
+            presence,
         })
     }
 
@@ -91,6 +104,11 @@ impl Builder {
     /// Signs as `/services/<name>`.
     pub fn signer(&self) -> Signer {
         self.signer.clone()
+    }
+
+    /// Where instances announce themselves, for the services it calls.
+    pub fn registry(&self) -> Option<registry::Registry> {
+        self.registry.clone()
     }
 
     pub fn page_token(&self) -> PageToken {
@@ -153,6 +171,7 @@ impl Builder {
             served: self.served,
             consumers: self.consumers,
             tasks: self.tasks,
+            presence: self.presence,
             readiness: lifecycle::Readiness::default(),
         }
     }

@@ -1,6 +1,7 @@
 //! The shell of a gRPC service: listener, health, reflection, deadlines, traces, metrics, principal, database, outbox
 //! relay, consumers, tasks and drain. A service brings its domain, its SQL and its RPCs; nothing else.
 
+mod announce;
 mod builder;
 mod caller;
 mod descriptor;
@@ -18,6 +19,7 @@ pub mod status;
 mod timestamp;
 mod violation;
 
+pub use announce::Announce;
 pub use builder::{Builder, Config};
 pub use caller::{caller, caller_or_anonymous, deadline, require_scope, require_service};
 pub use forward::Forward;

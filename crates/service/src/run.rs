@@ -1,5 +1,6 @@
-//! Running a service, and stopping it in the order that loses nothing: calls and consumers make events, so the relay that
-//! publishes them stops after them, and the database that all of them use last.
+//! Running a service, and stopping it in the order that loses nothing: it says that it leaves before it takes nothing new;
+//! calls and consumers make events, so the relay that publishes them stops after them, and the database that all of them use
+//! last.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,7 +14,13 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::{health::Health, inbox, listener, periodic::Periodic, stack::stack};
+use crate::{
+    announce::{self, Presence},
+    health::Health,
+    inbox, listener,
+    periodic::Periodic,
+    stack::stack,
+};
 
 /// How long the drain may take that a failing part began; any other has its end from who began it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,6 +39,7 @@ pub struct Service {
     pub(crate) served: Vec<&'static str>,
     pub(crate) consumers: Vec<bus::Consumer>,
     pub(crate) tasks: Vec<Periodic>,
+    pub(crate) presence: Option<Presence>,
     pub(crate) readiness: Readiness,
 }
 
@@ -66,9 +74,11 @@ impl Role for Service {
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { name, listener, relay, database, verifier, rpcs, served, consumers, tasks, readiness, .. } = *self;
+        let Self {
+            name, listener, relay, database, verifier, rpcs, served, consumers, tasks, presence, readiness, ..
+        } = *self;
         // A part that fails takes the others along, but in order: they drain as if asked to.
-        let own = shutdown.child();
+        let own = shutdown.part();
         let mut work = JoinSet::new();
         for consumer in consumers {
             work.spawn(consumer.run(own.draining().clone(), own.dropping().clone()));
@@ -93,17 +103,23 @@ impl Role for Service {
         publishing.spawn(relay.run(drain_relay.clone()));
         readiness.ready("role");
         tracing::info!(role = name, "serving");
+        let leaving = shutdown.leaving().child_token();
+        let present = tokio::spawn(announce::attend(presence, leaving.clone()));
 
         let failed = tokio::select! {
             // First: once it was told to, a part may well have ended.
             biased;
-            () = own.draining().cancelled() => Ok(()),
+            () = shutdown.draining().cancelled() => Ok(()),
             Some(ended) = work.join_next() => early(ended),
             Some(ended) = publishing.join_next() => early(ended),
         };
         readiness.not_ready("role", "draining");
+        leaving.cancel();
+        tokio::select! { _ = present => {} () = own.dropping().cancelled() => {} }
         if failed.is_err() {
             own.begin(PATIENCE);
+        } else {
+            own.drain();
         }
         let drained = drain(&mut work, own.dropping()).await;
         drain_relay.cancel();

@@ -118,6 +118,8 @@ impl Stage {
             root: self.root.clone(),
             seed: false,
             pace: None,
+            registry: None,
+            announce: None,
         }
     }
 

@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 use upstream::{
-    Protocol, Upstream,
+    Discovery, Protocol, Upstream,
     grpc::{Channel, Idempotent},
 };
 
@@ -82,8 +82,8 @@ impl CallError {
 }
 
 impl Clients {
-    /// Each of the endpoints is `host:port`, or `dns://name:port`: all addresses that the name has. Must be called on the
-    /// runtime, which follows such names from then on.
+    /// Each of the endpoints is `host:port`, or what is found and followed: `dns://name:port`, `srv://name`, and in the
+    /// registry `registry://service`. Must be called on the runtime, which follows them from then on.
     ///
     /// # Errors
     /// If a service has no endpoints, or one of them is none.
@@ -92,12 +92,14 @@ impl Clients {
         product: Vec<String>,
         invoice: Vec<String>,
         signer: Signer,
+        discovery: &Discovery,
     ) -> Result<Self, upstream::ConfigError> {
         let stop = CancellationToken::new();
+        let channel = |name, endpoints| channel(name, endpoints, discovery, &stop);
         Ok(Self {
-            cart: CartServiceClient::new(channel("cart", cart, &stop)?),
-            product: ProductServiceClient::new(channel("product", product, &stop)?),
-            invoice: InvoiceServiceClient::new(channel("invoice", invoice, &stop)?),
+            cart: CartServiceClient::new(channel("cart", cart)?),
+            product: ProductServiceClient::new(channel("product", product)?),
+            invoice: InvoiceServiceClient::new(channel("invoice", invoice)?),
             signer,
             _following: Arc::new(stop.drop_guard()),
         })
@@ -179,8 +181,13 @@ impl Clients {
     }
 }
 
-fn channel(name: &str, endpoints: Vec<String>, stop: &CancellationToken) -> Result<Channel, upstream::ConfigError> {
-    let upstream = Upstream::new(upstream::Config::new(name, endpoints, Protocol::Grpc))?;
+fn channel(
+    name: &str,
+    endpoints: Vec<String>,
+    discovery: &Discovery,
+    stop: &CancellationToken,
+) -> Result<Channel, upstream::ConfigError> {
+    let upstream = Upstream::found_by(upstream::Config::new(name, endpoints, Protocol::Grpc), discovery)?;
     let (channel, stop) = (upstream.channel(), stop.clone());
     tokio::spawn(async move { upstream.watch(stop).await });
     Ok(channel)

@@ -20,6 +20,7 @@ use std::{sync::Arc, time::Duration};
 
 use database::Migration;
 use service::{Builder, Service};
+use upstream::Discovery;
 
 use crate::{
     clients::Clients,
@@ -56,7 +57,7 @@ const STALLED: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Config {
     pub service: service::Config,
-    /// `host:port` of each instance of the services called, or `dns://name:port` for all addresses that a name has.
+    /// The services called: `host:port` of each instance, `dns://name:port`, `srv://name` or `registry://service`.
     pub cart: Vec<String>,
     pub product: Vec<String>,
     pub invoice: Vec<String>,
@@ -87,7 +88,8 @@ pub async fn build(config: Config) -> anyhow::Result<Service> {
     let Config { service, cart, product, invoice, pending_limit, sweep_period } = config;
     let builder = Builder::new("order", service, &MIGRATIONS).await?;
     let store = Store::new(builder.database(), grpc::record);
-    let clients = Clients::new(cart, product, invoice, builder.signer())?;
+    let discovery = Discovery { registry: builder.registry(), ..Discovery::default() };
+    let clients = Clients::new(cart, product, invoice, builder.signer(), &discovery)?;
     let placement = Arc::new(Placement::new(store.clone(), clients.clone()));
     let limits = Limits { pending: pending_limit, release: sweep_period, stalled: STALLED };
     let sweep = Arc::new(Sweep::new(store.clone(), Arc::clone(&placement), limits));

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use database::Url;
 use lifecycle::Role as Running;
 use principal::RootSecret;
+use registry::Registry;
 
 use crate::{
     demo::Credentials,
     settings::role::{
-        Account, Broker, Cart, Customer, Dashboard, Invoice, Logger, Notifier, Order, Product, Review, Role,
+        Account, Announce, Broker, Cart, Customer, Dashboard, Invoice, Logger, Notifier, Order, Product, Review, Role,
     },
     shop,
 };
@@ -26,11 +27,15 @@ struct Service {
     database: String,
     seed: bool,
     pace: Option<Pace>,
+    /// Of the bus.
+    redis: String,
+    announce: Announce,
 }
 
 impl Service {
-    fn config(self, bus: Bus, root: RootSecret) -> service::Config {
-        service::Config {
+    fn config(self, bus: Bus, root: RootSecret) -> anyhow::Result<service::Config> {
+        let announce = self.announce.enabled.then(|| service::Announce { advertise: self.announce.advertise });
+        Ok(service::Config {
             listen: self.listen,
             database: Url(self.database),
             bus,
@@ -38,23 +43,39 @@ impl Service {
             root,
             seed: self.seed,
             pace: self.pace,
-        }
+            registry: Some(Registry::new(&self.redis).context("bus.redis")?),
+            announce,
+        })
     }
 }
 
 #[async_trait]
 impl Build for Product {
     async fn build(self, bus: Bus, root: RootSecret) -> anyhow::Result<Box<dyn Running>> {
-        let service = Service { listen: self.listen, database: self.database, seed: self.demo, pace: None };
-        Ok(Box::new(product::build(service.config(bus, root)).await?))
+        let service = Service {
+            listen: self.listen,
+            database: self.database,
+            seed: self.demo,
+            pace: None,
+            redis: self.bus.redis,
+            announce: self.announce,
+        };
+        Ok(Box::new(product::build(service.config(bus, root)?).await?))
     }
 }
 
 #[async_trait]
 impl Build for Review {
     async fn build(self, bus: Bus, root: RootSecret) -> anyhow::Result<Box<dyn Running>> {
-        let service = Service { listen: self.listen, database: self.database, seed: self.demo, pace: None };
-        Ok(Box::new(review::build(service.config(bus, root)).await?))
+        let service = Service {
+            listen: self.listen,
+            database: self.database,
+            seed: self.demo,
+            pace: None,
+            redis: self.bus.redis,
+            announce: self.announce,
+        };
+        Ok(Box::new(review::build(service.config(bus, root)?).await?))
     }
 }
 
@@ -67,8 +88,15 @@ impl Build for Customer {
             demo: demo.as_ref().map(Credentials::customer),
             operator: self.operator.map(given).or_else(|| demo.as_ref().map(Credentials::operator)),
         };
-        let service = Service { listen: self.listen, database: self.database, seed: self.demo, pace: None };
-        Ok(Box::new(customer::build(customer::Config { service: service.config(bus, root), seed }).await?))
+        let service = Service {
+            listen: self.listen,
+            database: self.database,
+            seed: self.demo,
+            pace: None,
+            redis: self.bus.redis,
+            announce: self.announce,
+        };
+        Ok(Box::new(customer::build(customer::Config { service: service.config(bus, root)?, seed }).await?))
     }
 }
 
@@ -76,8 +104,15 @@ impl Build for Customer {
 impl Build for Cart {
     async fn build(self, bus: Bus, root: RootSecret) -> anyhow::Result<Box<dyn Running>> {
         let pace = Some(self.consumer.pace());
-        let service = Service { listen: self.listen, database: self.database, seed: false, pace };
-        Ok(Box::new(cart::build(service.config(bus, root)).await?))
+        let service = Service {
+            listen: self.listen,
+            database: self.database,
+            seed: false,
+            pace,
+            redis: self.bus.redis,
+            announce: self.announce,
+        };
+        Ok(Box::new(cart::build(service.config(bus, root)?).await?))
     }
 }
 
@@ -85,9 +120,16 @@ impl Build for Cart {
 impl Build for Order {
     async fn build(self, bus: Bus, root: RootSecret) -> anyhow::Result<Box<dyn Running>> {
         let pace = Some(self.consumer.pace());
-        let service = Service { listen: self.listen, database: self.database, seed: false, pace };
+        let service = Service {
+            listen: self.listen,
+            database: self.database,
+            seed: false,
+            pace,
+            redis: self.bus.redis,
+            announce: self.announce,
+        };
         let called = self.upstreams;
-        let mut config = order::Config::new(service.config(bus, root), called.cart, called.product, called.invoice);
+        let mut config = order::Config::new(service.config(bus, root)?, called.cart, called.product, called.invoice);
         config.pending_limit = self.orders.pending_limit;
         Ok(Box::new(order::build(config).await?))
     }
@@ -97,8 +139,15 @@ impl Build for Order {
 impl Build for Invoice {
     async fn build(self, bus: Bus, root: RootSecret) -> anyhow::Result<Box<dyn Running>> {
         let pace = Some(self.consumer.pace());
-        let service = Service { listen: self.listen, database: self.database, seed: false, pace };
-        Ok(Box::new(invoice::build(service.config(bus, root)).await?))
+        let service = Service {
+            listen: self.listen,
+            database: self.database,
+            seed: false,
+            pace,
+            redis: self.bus.redis,
+            announce: self.announce,
+        };
+        Ok(Box::new(invoice::build(service.config(bus, root)?).await?))
     }
 }
 

@@ -32,7 +32,8 @@ pub struct Account {
     pub password: SecretString,
 }
 
-/// The services that the order service calls: `host:port` of each instance, or `dns://name:port`.
+/// The services that the order service calls: `host:port` of each instance, `dns://name:port`, `srv://name` or
+/// `registry://service`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Upstreams {
@@ -46,6 +47,16 @@ impl Default for Upstreams {
         let at = |port: u16| vec![format!("127.0.0.1:{port}")];
         Self { cart: at(7005), product: at(7001), invoice: at(7007) }
     }
+}
+
+/// Whether and as what an instance of a service announces itself.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Announce {
+    /// In the Redis of the bus, under the role's name: `registry://product` finds it there.
+    pub enabled: bool,
+    /// The host by which others reach it, with a port unless that is the one it listens on.
+    pub advertise: Option<String>,
 }
 
 /// What every role needs, whatever it does.
@@ -153,6 +164,23 @@ impl Check for String {
 
 impl Check for Vec<String> {}
 
+impl Check for Announce {
+    fn check(&self, path: &str, faults: &mut Vec<Fault>) {
+        let mut fault = |message: &str| {
+            faults.push(Fault { path: format!("{path}.advertise"), message: message.to_owned() });
+        };
+        match &self.advertise {
+            Some(_) if !self.enabled => {
+                fault("says by which address it is reached, but it isn't announced (`enabled`)")
+            }
+            Some(host) if host.is_empty() || host.contains(['/', '@', ' ']) => {
+                fault("is not a host with an optional port")
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Check for Group {
     fn check(&self, path: &str, faults: &mut Vec<Fault>) {
         self.faults(path, faults);
@@ -189,18 +217,21 @@ fn file(role: &str) -> String {
 
 role!(Product, "product", 9901, {
     listen: SocketAddr = loopback(7001),
+    announce: Announce = Announce::default(),
     database: String = file("product"),
     demo: bool = false,
 });
 
 role!(Review, "review", 9903, {
     listen: SocketAddr = loopback(7003),
+    announce: Announce = Announce::default(),
     database: String = file("review"),
     demo: bool = false,
 });
 
 role!(Customer, "customer", 9904, {
     listen: SocketAddr = loopback(7004),
+    announce: Announce = Announce::default(),
     database: String = file("customer"),
     demo: bool = false,
     operator: Option<Account> = None,
@@ -208,12 +239,14 @@ role!(Customer, "customer", 9904, {
 
 role!(Cart, "cart", 9905, {
     listen: SocketAddr = loopback(7005),
+    announce: Announce = Announce::default(),
     database: String = file("cart"),
     consumer: Group = Group::default(),
 });
 
 role!(Order, "order", 9906, {
     listen: SocketAddr = loopback(7006),
+    announce: Announce = Announce::default(),
     database: String = file("order"),
     consumer: Group = Group::awaited(),
     upstreams: Upstreams = Upstreams::default(),
@@ -222,6 +255,7 @@ role!(Order, "order", 9906, {
 
 role!(Invoice, "invoice", 9907, {
     listen: SocketAddr = loopback(7007),
+    announce: Announce = Announce::default(),
     database: String = file("invoice"),
     consumer: Group = Group::awaited(),
 });

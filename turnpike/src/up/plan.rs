@@ -142,6 +142,8 @@ impl Plan {
             root: self.root.clone(),
             seed: true,
             pace: self.settings.consumers.of(role),
+            registry: None,
+            announce: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod shell;
 
+mod announced;
 mod calls;
 mod drain;
 mod inbox;

@@ -93,6 +93,8 @@ pub async fn config(folder: &TempDir, root: &RootSecret) -> Config {
         root: root.clone(),
         seed: false,
         pace: None,
+        registry: None,
+        announce: None,
     }
 }
 
@@ -103,8 +105,12 @@ pub async fn build(config: Config) -> anyhow::Result<(Desk, service::Service)> {
 }
 
 pub async fn start() -> Shell {
+    start_as(|config| config).await
+}
+
+pub async fn start_as(change: impl FnOnce(Config) -> Config) -> Shell {
     let (folder, root) = (Arc::new(tempfile::tempdir().unwrap()), RootSecret::generate());
-    let (desk, service) = build(config(&folder, &root).await).await.unwrap();
+    let (desk, service) = build(change(config(&folder, &root).await)).await.unwrap();
     let address = service.address().unwrap();
     let readiness = service.readiness();
     assert!(!readiness.is_ready());

@@ -99,7 +99,10 @@ impl Shop {
     pub async fn placement(&self) -> Placement {
         let [cart, product, invoice] = self.endpoints();
         let signer = Signer::new(ORDER, &self.stage.root);
-        Placement::new(self.store().await, Clients::new(cart, product, invoice, signer).unwrap())
+        Placement::new(
+            self.store().await,
+            Clients::new(cart, product, invoice, signer, &upstream::Discovery::default()).unwrap(),
+        )
     }
 
     /// A sweep that finds everything overdue.
