@@ -33,7 +33,8 @@ impl Dialect {
         self != Self::Http
     }
 
-    fn named(media_type: &[u8]) -> Self {
+    /// What a media type names; parameters don't matter.
+    pub fn named(media_type: &[u8]) -> Self {
         const GRPC: &[u8] = b"application/grpc";
         let media_type = media_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         let Some((start, rest)) = media_type.split_at_checked(GRPC.len()) else { return Self::Http };

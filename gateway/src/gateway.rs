@@ -107,6 +107,7 @@ fn compiled(
     let config = Config::parse(text, properties)?;
     let sources = Sources {
         descriptors,
+        live: &Arc::default(),
         folder: folder.unwrap_or(Path::new("")),
         sessions: &Arc::new(Sessions::default()),
         redis: None,
@@ -142,6 +143,7 @@ pub async fn build_with(options: Options, gauges: Gauges) -> anyhow::Result<Gate
     let loader = Loader {
         source: options.source,
         descriptors: options.descriptors,
+        live: Arc::default(),
         sessions: Arc::clone(&sessions),
         redis: redis.clone(),
     };
@@ -225,6 +227,7 @@ impl Role for Gateway {
         let shared = &reloader.shared;
         adopt(&shared.snapshot(), None, &shared.authority.sessions);
         let cores = start(shared, listeners, &shutdown)?;
+        reloader.hold_back(&readiness);
         readiness.ready("role");
         let left = CancellationToken::new();
         let attending = shared.redis.clone().map(|redis| {
@@ -239,6 +242,10 @@ impl Role for Gateway {
         });
         let (analytics, stop) = (Arc::clone(&shared.analytics), left.clone());
         tokio::spawn(async move { analytics.run(&stop).await });
+        let (asking, stop) = (Arc::clone(&reloader), left.clone());
+        tokio::spawn(async move { asking.ask(&stop).await });
+        let (awaiting, ready, stop) = (Arc::clone(&reloader), readiness.clone(), left.clone());
+        tokio::spawn(async move { awaiting.await_descriptors(&ready, &stop).await });
         let leaving = async {
             shutdown.leaving().cancelled().await;
             readiness.not_ready("role", "leaving: everything is still served, but somebody else should be asked");

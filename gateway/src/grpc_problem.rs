@@ -6,7 +6,7 @@ use base64::{
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
 };
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use prost::Message as _;
 use upstream::Body;
 
@@ -29,7 +29,7 @@ const TRAILERS: u8 = 0x80;
 /// The answer, but for the header fields that every form of an error has.
 pub fn answer(error: &Error, occurrence: &Occurrence) -> Response<Body> {
     let mut response = Response::new(Body::empty());
-    let trailers = trailers(error, occurrence);
+    let trailers = HeaderMap::from_iter(trailers(error, occurrence));
     let (content_type, body) = match occurrence.dialect {
         Dialect::GrpcWeb => ("application/grpc-web+proto", Some(frame(&trailers))),
         Dialect::GrpcWebText => ("application/grpc-web-text+proto", Some(STANDARD.encode(frame(&trailers)).into())),
@@ -87,7 +87,7 @@ fn details(error: &Error, occurrence: &Occurrence) -> Vec<prost_types::Any> {
 }
 
 /// A frame as a message has it, marked as trailers: fields a line, in lower case.
-fn frame(trailers: &[(HeaderName, HeaderValue)]) -> Bytes {
+pub fn frame(trailers: &HeaderMap) -> Bytes {
     let mut lines = Vec::with_capacity(256);
     for (name, value) in trailers {
         lines.extend_from_slice(name.as_str().as_bytes());

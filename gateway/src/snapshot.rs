@@ -1,6 +1,6 @@
 //! A configuration, compiled: immutable, built whole, swapped whole. Requests in flight finish on the one they began with.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use upstream::Upstream;
@@ -15,6 +15,7 @@ use crate::{
     overload,
     route::{Conditions, Route, Table},
     tls::Terminator,
+    worker::UpstreamId,
 };
 
 pub struct Snapshot {
@@ -40,6 +41,12 @@ pub struct Snapshot {
     pub limiters: HashMap<String, Arc<Limiter>>,
     /// Every limit on requests under way, in the order of the file.
     pub concurrency: Vec<Arc<Concurrency>>,
+    /// Upstreams that are asked for their descriptors.
+    pub reflected: Vec<Reflected>,
+    /// What of the configuration can't be served yet, because its descriptors aren't known: where it stands, and why.
+    pub awaited: Vec<(String, String)>,
+    /// Descriptor sets and rules that were read from files.
+    pub read: Vec<PathBuf>,
     pub edge: Edge,
     /// What is no mistake, but good to know.
     pub notes: Vec<String>,
@@ -72,6 +79,16 @@ pub struct Edge {
     pub overload: overload::Config,
     pub access_log: Option<access_log::Section>,
     pub analytics: bool,
+}
+
+/// An upstream that is asked for its descriptors.
+#[derive(Clone, Debug)]
+pub struct Reflected {
+    pub upstream: String,
+    pub id: UpstreamId,
+    pub refresh: Duration,
+    /// Where they are kept for the next start.
+    pub cache: Option<PathBuf>,
 }
 
 /// A route as it stands in the table.

@@ -25,13 +25,25 @@ pub async fn json(headers: &HeaderMap, body: Body, context: &RequestContext) -> 
     if !body.is_empty() && !is_json(headers) {
         return Err(Error::new(ErrorKind::UnsupportedMediaType, "the body must be application/json"));
     }
+    check_coding(headers)?;
+    Ok(body)
+}
+
+/// # Errors
+/// 415 for a body in a content coding.
+pub fn check_coding(headers: &HeaderMap) -> Result<(), Error> {
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
         // RFC 9110, section 8.4: what can't be decoded must not be taken for what it is not.
         return Err(Error::new(ErrorKind::UnsupportedMediaType, "the body must not have a content coding")
             .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")));
     }
-    Ok(body)
+    Ok(())
+}
+
+/// The most bytes that are read whole for a request.
+pub fn whole(context: &RequestContext) -> u64 {
+    context.route.as_ref().map_or(LARGEST, |route| route.policy.whole_body)
 }
 
 /// The whole body, whatever it is.
@@ -42,7 +54,7 @@ pub async fn collect(body: Body, context: &RequestContext) -> Result<Bytes, Erro
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let limit = context.route.as_ref().map_or(LARGEST, |route| route.policy.whole_body);
+    let limit = whole(context);
     let limited = Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX));
     let collected = tokio::time::timeout_at(context.deadline.into(), gather(limited));
     match collected.await {
@@ -70,9 +82,12 @@ async fn gather(mut body: Limited<Body>) -> Result<Bytes, BoxError> {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
-    media_type.trim().eq_ignore_ascii_case("application/json")
+    media_type(headers).is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"))
+}
+
+/// What the body is, without parameters.
+pub fn media_type(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::CONTENT_TYPE)?.to_str().ok()?.split(';').next().map(str::trim)
 }
 
 #[cfg(test)]

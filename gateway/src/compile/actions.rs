@@ -1,5 +1,7 @@
 //! What an explicit route does: exactly one action.
 
+use std::collections::BTreeSet;
+
 use http::Method;
 
 use super::{Compiler, services::transcoding};
@@ -34,12 +36,20 @@ impl Compiler<'_> {
             }
             (None, Some(parts), None, None, None) => {
                 let parts = self.parts(path, parts, route.upstream.as_deref(), policy)?;
+                if self.awaits_any(path, &parts) {
+                    return None;
+                }
                 let made = Aggregate::new(&parts, &variables, &self.directory);
                 ("aggregate", made.map(Action::Aggregate), None)
             }
             (None, None, Some(section), None, None) => {
                 let (split, mirror) = self.proxied(path, section)?;
+                let is_grpc = |share: &Weighted| {
+                    self.config.upstreams.get(&share.upstream).is_some_and(config::Upstream::is_grpc)
+                };
+                let is_grpc = section.upstreams.iter().all(is_grpc);
                 let made = Proxy::new(section, split, mirror, &template.text);
+                let made = made.map(|proxy| proxy.speaking_grpc(is_grpc));
                 let alone = match section.upstreams.as_slice() {
                     [only] => Some(only.upstream.clone()),
                     _ => None,
@@ -110,6 +120,14 @@ impl Compiler<'_> {
         split.filter(|_| is_known)
     }
 
+    /// Whether one of the services that the parts call has not told yet what it is.
+    fn awaits_any(&mut self, path: &str, parts: &[aggregate::PartConfig]) -> bool {
+        let calls = parts.iter().filter_map(|part| Some((part.call.as_deref()?, part.upstream.as_deref())));
+        let called: BTreeSet<_> = calls.filter_map(|(call, at)| self.directory.called(call, at).ok()).collect();
+        let called: Vec<_> = called.into_iter().map(str::to_owned).collect();
+        called.iter().filter(|upstream| self.awaits(path, upstream)).count() > 0
+    }
+
     /// What a route changes in headers.
     pub(super) fn edits(&mut self, path: &str, route: &config::Route) -> (Edit, Edit) {
         let mut take = |section: &str, made: Result<Edit, Vec<_>>| {
@@ -163,6 +181,11 @@ impl Compiler<'_> {
         if let Some(name) = route.served_by() {
             self.upstream_id(&format!("{path}.upstream"), name)?;
         }
+        if let Ok(called) = self.directory.called(call, route.served_by()).map(str::to_owned)
+            && self.awaits(path, &called)
+        {
+            return None;
+        }
         let (upstream, method) = match self.directory.method(call, route.served_by()) {
             Ok(found) => found,
             Err(message) => {
@@ -171,9 +194,11 @@ impl Compiler<'_> {
             }
         };
         let has_body = matches!(*http_method, Method::POST | Method::PUT | Method::PATCH);
+        let called = self.directory.called(call, route.served_by()).ok()?.to_owned();
         let binding = Binding {
+            schema: self.directory.descriptors(&called)?.schema.clone(),
             method,
-            http_method: http_method.clone(),
+            http_method: Some(http_method.clone()),
             template: template.text.clone(),
             body: if has_body { BodyRule::All } else { BodyRule::None },
             response_body: None,
@@ -181,7 +206,7 @@ impl Compiler<'_> {
         let section = transcoding(route, &Override::default());
         let split = self.served(path, route, upstream)?;
         match Transcode::new(&binding, split, &section) {
-            Ok(action) => Some((Action::Transcode(action), self.upstreams.get(upstream.0)?.config.name.clone())),
+            Ok(action) => Some((Action::Transcode(action.telling(self.stale(&called))), self.upstreams.get(upstream.0)?.config.name.clone())),
             Err(errors) => {
                 self.faults(path, errors);
                 None

@@ -24,11 +24,11 @@ use crate::{
     access_log, action,
     auth::{certificate::Certificates, jwt::Tokens, session::Sessions},
     config::{Config, ConfigError, Size},
-    descriptors::Directory,
+    descriptors::{Descriptors, Directory, Live},
     layers::{compress, cors, security_headers},
     route::{Route, Table},
     shared::{self, Redis},
-    snapshot::{Edge, Listed, Running, Snapshot},
+    snapshot::{Edge, Listed, Reflected, Running, Snapshot},
     tls::Terminator,
 };
 use concurrency::Concurrencies;
@@ -38,6 +38,8 @@ use limiters::Limiters;
 pub struct Sources<'a> {
     /// Built-in descriptor sets, by name.
     pub descriptors: &'a BTreeMap<String, Bytes>,
+    /// What services have said of themselves.
+    pub live: &'a Arc<Live>,
     /// Where relative paths begin.
     pub folder: &'a Path,
     pub sessions: &'a Arc<Sessions>,
@@ -58,7 +60,10 @@ pub fn compile(config: &Config, sources: &Sources<'_>) -> Result<Snapshot, Vec<C
         errors: Vec::new(),
         notes: Vec::new(),
         directory: Directory::default(),
-        pools: HashMap::new(),
+        sets: HashMap::new(),
+        reflected: Vec::new(),
+        awaited: Vec::new(),
+        read: Vec::new(),
         upstreams: Vec::new(),
         limiters: Limiters::new(sources.previous, sources.redis),
         concurrency: Concurrencies::new(sources.previous),
@@ -84,7 +89,11 @@ struct Compiler<'a> {
     notes: Vec<String>,
     directory: Directory,
     /// Descriptor sets that were read, by the text that names them.
-    pools: HashMap<&'a str, Option<prost_reflect::DescriptorPool>>,
+    sets: HashMap<&'a str, Option<Descriptors>>,
+    reflected: Vec<Reflected>,
+    awaited: Vec<(String, String)>,
+    /// Files that may change.
+    read: Vec<PathBuf>,
     upstreams: Vec<Arc<Running>>,
     limiters: Limiters<'a>,
     concurrency: Concurrencies<'a>,
@@ -237,6 +246,9 @@ impl Compiler<'_> {
                 upstream_files,
                 limiters: self.limiters.done(),
                 concurrency: self.concurrency.done(),
+                reflected: self.reflected,
+                awaited: self.awaited,
+                read: self.read,
                 edge,
                 notes: self.notes,
             }),

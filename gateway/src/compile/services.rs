@@ -1,6 +1,6 @@
 //! Routes that stand in no `match`: those of a service's annotations, and the session's endpoints.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use http::Method;
 
@@ -8,7 +8,10 @@ use super::{Compiler, policy::Level, routes::Draft};
 use crate::{
     action::{Action, Session, Split, Transcode, edit::Edit, session, transcode},
     config::{self, Override, did_you_mean},
-    descriptors::{self, Binding},
+    descriptors::{
+        self, Binding, Stale,
+        rule::{HttpRule, ServiceConfig},
+    },
     route::{Authenticate, Conditions},
 };
 
@@ -40,19 +43,29 @@ impl Compiler<'_> {
             return;
         };
         let Some(id) = self.upstream_id(&format!("{path}.upstream"), upstream) else { return };
-        let source = self.config.upstreams.get(upstream).and_then(|section| section.descriptors.as_deref());
-        let Some(source) = source else {
+        let Some(section) = self.config.upstreams.get(upstream) else { return };
+        if section.descriptors.is_none() {
             self.fault(format!("upstreams.{upstream}.descriptors"), format!("must say what {service} is"));
             return;
-        };
+        }
+        if self.awaits(path, upstream) {
+            return;
+        }
         // What can't be read was reported where it stands.
-        let Some(Some(pool)) = self.pools.get(source).cloned() else { return };
-        let bindings = match descriptors::bindings(&pool, service) {
+        let Some(descriptors) = self.directory.descriptors(upstream).cloned() else { return };
+        // What a service has said may be older than the file; what it says now is not.
+        let is_old = section.is_reflected() && !self.sources.live.is_tried(upstream);
+        if is_old && descriptors.service(service).is_err() {
+            self.await_service(path, upstream);
+            return;
+        }
+        let Some(rules) = self.rules(path, route) else { return };
+        let bindings = match descriptors::by_rules(&descriptors, service, &rules) {
             Ok(bindings) => bindings,
             Err(messages) => {
                 let near = did_you_mean(
                     service,
-                    pool.services()
+                    descriptors.services()
                         .map(|known| known.full_name().to_owned())
                         .collect::<Vec<_>>()
                         .iter()
@@ -89,6 +102,49 @@ impl Compiler<'_> {
         }
     }
 
+    /// The rules that take the place of annotations. None if they can't be had: that is reported.
+    fn rules(&mut self, path: &str, route: &config::Route) -> Option<Vec<HttpRule>> {
+        let (place, written) = match &route.http_rules_file {
+            None => (format!("{path}.http_rules"), route.http_rules.clone()),
+            Some(_) if !route.http_rules.is_empty() => {
+                self.fault(format!("{path}.http_rules_file"), "does not go with `http_rules`");
+                return None;
+            }
+            Some(file) => {
+                let file = self.path(file);
+                self.read.push(file.clone());
+                let place = format!("{path}.http_rules_file");
+                let read = fs::read_to_string(&file).map_err(|error| error.to_string());
+                let read = read.and_then(|text| {
+                    serde_saphyr::from_str::<ServiceConfig>(&text).map_err(|error| error.without_snippet().to_string())
+                });
+                match read {
+                    Ok(config) => (place, config.http.rules),
+                    Err(message) => {
+                        self.fault(place, format!("{}: {message}", file.display()));
+                        return None;
+                    }
+                }
+            }
+        };
+        let mut rules = Vec::new();
+        for (at, written) in written.iter().enumerate() {
+            match written.rule() {
+                // A service configuration may speak of other services, too; a route's own rules are for its service.
+                Ok(rule) if route.http_rules_file.is_some() && !is_of(&rule, route) => {}
+                Ok(rule) => rules.push(rule),
+                Err(message) => self.fault(format!("{place}[{at}]"), message),
+            }
+        }
+        (rules.len() == written.len() || route.http_rules_file.is_some()).then_some(rules)
+    }
+
+    /// Whom actions tell that an upstream is another than was thought. None: nobody could ask it.
+    pub(super) fn stale(&self, upstream: &str) -> Option<Stale> {
+        let is_reflected = self.config.upstreams.get(upstream).is_some_and(config::Upstream::is_reflected);
+        is_reflected.then(|| self.sources.live.stale(upstream))
+    }
+
     fn binding(
         &mut self,
         path: &str,
@@ -113,7 +169,7 @@ impl Compiler<'_> {
         let policy = self.policy(&place, &level.with(own, limits), true);
         self.check_timeout(&place, policy.timeout, served.upstream);
         let action = match Transcode::new(binding, served.split.clone(), &transcoding(route, own)) {
-            Ok(action) => Action::Transcode(action),
+            Ok(action) => Action::Transcode(action.telling(self.stale(served.upstream))),
             Err(errors) => {
                 self.faults(&place, errors);
                 return;
@@ -123,7 +179,7 @@ impl Compiler<'_> {
             path: format!("{path}.grpc ({name})"),
             name: None,
             template: binding.template.clone(),
-            methods: vec![binding.http_method.clone()],
+            methods: binding.http_method.iter().cloned().collect(),
             hosts: Vec::new(),
             conditions: Conditions { derived: true, ..Conditions::default() },
             policy,
@@ -174,6 +230,11 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// Whether a rule selects a method of the route's service.
+fn is_of(rule: &HttpRule, route: &config::Route) -> bool {
+    rule.selector.rsplit_once('.').is_some_and(|(service, _)| Some(service) == route.grpc.as_deref())
 }
 
 /// The section of a transcoded route: the method's word goes before the route's.

@@ -1,6 +1,6 @@
 //! `routes:` what requests there are, and what is done with them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use crate::{
     },
     address::Lists,
     auth::Kind,
+    descriptors::rule,
     limit,
     route::{self, Authenticate},
 };
@@ -104,6 +105,13 @@ pub struct Route {
     /// What is changed in the header of its answers.
     #[serde(default)]
     pub response_headers: edit::Config,
+    /// Of `grpc`: rules for methods without an annotation, or in its place, as `http.rules` of a service configuration has
+    /// them.
+    #[serde(default)]
+    pub http_rules: Vec<rule::Written>,
+    /// Of `grpc`: a service configuration (`google.api.Service`) whose `http.rules` are taken.
+    #[serde(default)]
+    pub http_rules_file: Option<PathBuf>,
     /// Of `grpc`: what differs for a method, by its name.
     #[serde(default)]
     pub methods: BTreeMap<String, Override>,

@@ -6,6 +6,7 @@ mod api_keys;
 mod certificates;
 mod config;
 mod connections;
+mod descriptors;
 mod explain;
 mod issuers;
 mod keys;
@@ -47,6 +48,11 @@ fn subjects() -> Subjects {
             "/limits",
             "every rate limit, how many keys it counts and which press most; requests under way",
             limits::show,
+        )
+        .get(
+            "/descriptors",
+            "what services that are asked by reflection have said, when, and why it doesn't count; which routes wait for it",
+            descriptors::show,
         )
         .get("/limits/key", "what is left to one key: ?limit=PLACE&key=VALUE", limits::key)
         .delete("/limits/key", "forgets what was counted for one key: ?limit=PLACE&key=VALUE", limits::reset)

@@ -17,6 +17,7 @@ use crate::{
     auth::{keys::digest, ring::KeyRing, session::Sessions},
     compile::{Sources, compile},
     config::{Config, ConfigError},
+    descriptors::Live,
     shared::Redis,
     snapshot::Snapshot,
 };
@@ -25,6 +26,8 @@ use crate::{
 pub struct Loader {
     pub source: ConfigSource,
     pub descriptors: BTreeMap<String, Bytes>,
+    /// What services have said of themselves.
+    pub live: Arc<Live>,
     pub sessions: Arc<Sessions>,
     pub redis: Option<Arc<Redis>>,
 }
@@ -50,6 +53,7 @@ impl Loader {
         let folder = self.folder();
         let sources = Sources {
             descriptors: &self.descriptors,
+            live: &self.live,
             folder: &folder,
             sessions: &self.sessions,
             redis: self.redis.as_ref(),
@@ -93,7 +97,15 @@ impl Loader {
         let issuers = issuers.flat_map(|section| [&section.jwks_file, &section.ca]).flatten();
         let issuers = issuers.map(|file| self.folder().join(file));
         let upstreams = snapshot.upstream_files.iter().cloned();
-        config.into_iter().chain(self.key_file(snapshot)).chain(tls).chain(issuers).chain(upstreams).collect()
+        let read = snapshot.read.iter().cloned();
+        config
+            .into_iter()
+            .chain(self.key_file(snapshot))
+            .chain(tls)
+            .chain(issuers)
+            .chain(upstreams)
+            .chain(read)
+            .collect()
     }
 
     fn keys(&self, snapshot: &Snapshot, had_keys: bool) -> anyhow::Result<KeyRing> {

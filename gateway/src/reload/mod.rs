@@ -1,6 +1,7 @@
 //! Reading the configuration, and reading it again: when one of its files changes, on SIGHUP, and on `POST /reload` of the
 //! ops listener. What doesn't compile changes nothing, and says why.
 
+mod asking;
 mod loader;
 mod watch;
 mod written;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::loader::Contents;
 use crate::{
     auth::{ring::KeyRing, session::Sessions},
+    descriptors::Live,
     metrics::METRICS,
     server::Shared,
     snapshot::Snapshot,
@@ -54,6 +56,8 @@ pub enum Trigger {
     Signal,
     /// `POST /reload`.
     Request,
+    /// A service told of other descriptors than before.
+    Descriptors,
 }
 
 /// Takes changes over into the running gateway.
@@ -86,6 +90,11 @@ impl Reloader {
         log_to(&shared, &shared.snapshot());
         let alive = vec![Arc::downgrade(&shared.snapshot())];
         Self { shared, loader, state: Mutex::new(State { status, seen, written, alive }), turn: Mutex::new(()) }
+    }
+
+    /// What is known of services that are asked for their descriptors.
+    pub fn live(&self) -> &Live {
+        &self.loader.live
     }
 
     pub fn status(&self) -> Status {
@@ -145,6 +154,9 @@ impl Reloader {
     /// Reads everything again and takes it over if it is good. The answer tells of this attempt, with the generation in
     /// force after it.
     pub async fn reload(self: &Arc<Self>, trigger: Trigger) -> (u64, Status) {
+        if matches!(trigger, Trigger::Signal | Trigger::Request) {
+            self.loader.live.tell(None);
+        }
         let own = Arc::clone(self);
         // Compiling thousands of routes takes a while: not on a thread that serves.
         match tokio::task::spawn_blocking(move || own.reload_now(trigger)).await {
@@ -156,6 +168,11 @@ impl Reloader {
 
     fn reload_now(&self, trigger: Trigger) -> (u64, Status) {
         let _turn = self.turn.lock();
+        self.attempt(trigger)
+    }
+
+    /// The caller has its turn.
+    fn attempt(&self, trigger: Trigger) -> (u64, Status) {
         let previous = self.shared.snapshot();
         // Before it is read: what changes meanwhile is seen as another change.
         let seen = self.loader.contents(&previous);

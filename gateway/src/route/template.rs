@@ -1,14 +1,17 @@
 //! Path templates as `google.api.http` writes them: `/products/{id}`, `/files/{name=docs/*}`, `/{rest=**}`,
 //! `/jobs/{id}:cancel`.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::{
     context::Variables,
     error::{Error, ErrorKind},
 };
+
+/// What a template may write out and a path can't; beside all that isn't ASCII.
+const UNWRITTEN: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`');
 
 /// A path template, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,10 +108,10 @@ impl Template {
             .iter()
             .map(|variable| {
                 let raw = span(path, variable.start, self.reach(variable));
-                let value = percent_decode_str(raw)
-                    .decode_utf8()
-                    .map_err(|_| Error::new(ErrorKind::BadRequest, "the path doesn't decode to UTF-8"))?;
-                Ok((Arc::clone(&variable.name), value.into_owned()))
+                let value = if self.is_one_segment(variable) { decode(raw) } else { decode_segments(raw) };
+                let value =
+                    value.ok_or_else(|| Error::new(ErrorKind::BadRequest, "the path doesn't decode to UTF-8"))?;
+                Ok((Arc::clone(&variable.name), value))
             })
             .collect()
     }
@@ -118,6 +121,10 @@ impl Template {
             Some(verb) => &path[..path.len().saturating_sub(verb.len() + 1)],
             None => path,
         }
+    }
+
+    fn is_one_segment(&self, variable: &Variable) -> bool {
+        variable.end - variable.start == 1 && self.segments[variable.start] != Segment::Rest
     }
 
     /// The segment a variable ends before; `usize::MAX` for one that takes the rest.
@@ -133,7 +140,8 @@ impl Segment {
             "**" => Ok(Self::Rest),
             "" => Err("a segment is empty".to_owned()),
             text if text.contains(['*', '{', '}', '?', '#']) => Err(format!("`{text}` is not a segment")),
-            text => match super::normalise(&format!("/{text}")) {
+            // What a path can't hold as it is stands in it escaped.
+            text => match super::normalise(&format!("/{}", utf8_percent_encode(text, UNWRITTEN))) {
                 Ok(normal) if normal.len() > 1 && !normal[1..].contains('/') => {
                     Ok(Self::Literal(normal[1..].to_owned()))
                 }
@@ -141,6 +149,18 @@ impl Segment {
             },
         }
     }
+}
+
+fn decode(raw: &str) -> Option<String> {
+    percent_decode_str(raw).decode_utf8().ok().map(Cow::into_owned)
+}
+
+/// Of what may hold slashes, an escaped one stays escaped: it is none of those that part segments. As `google.api.http`
+/// has it.
+fn decode_segments(raw: &str) -> Option<String> {
+    const SLASH: &str = "%2F";
+    let pieces: Option<Vec<_>> = raw.split(SLASH).map(decode).collect();
+    Some(pieces?.join(SLASH))
 }
 
 /// The colon that begins a verb stands in the last segment, outside braces.
@@ -209,6 +229,22 @@ mod tests {
         assert_eq!(variables("/files/{rest=**}", "/files"), [pair("rest", "")]);
         assert_eq!(variables("/things/{id}/", "/things/7/"), [pair("id", "7")]);
         assert_eq!(variables("/jobs/{id}:cancel", "/jobs/7:cancel"), [pair("id", "7")]);
+    }
+
+    #[test]
+    fn an_escaped_slash_parts_no_segments() {
+        assert_eq!(variables("/{id}", "/a%2Fb%3Ac"), [pair("id", "a/b:c")]);
+        assert_eq!(variables("/{id=*}", "/a%2Fb"), [pair("id", "a/b")]);
+        assert_eq!(variables("/{rest=**}", "/a%2Fb%3Ac/d"), [pair("rest", "a%2Fb:c/d")]);
+        assert_eq!(variables("/{name=x/*}", "/x/a%2Fb%20c"), [pair("name", "x/a%2Fb c")]);
+    }
+
+    #[test]
+    fn a_literal_is_compared_as_a_path_has_it() {
+        let literal = |text: &str| Template::parse(text).unwrap().segments;
+        for text in ["/caf\u{e9} x", "/caf%C3%A9%20x", "/caf%c3%a9%20x"] {
+            assert_eq!(literal(text), [Segment::Literal("caf%C3%A9%20x".to_owned())], "{text}");
+        }
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, LazyLock, Mutex},
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,7 +14,7 @@ use gateway::{
     Body,
     action::transcode,
     context::RequestContext,
-    descriptors::{self, Binding, Directory},
+    descriptors::{self, Binding, Descriptors, Directory},
     error::Error,
     worker::{UpstreamId, Worker},
 };
@@ -21,7 +24,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage};
+use prost_reflect::DynamicMessage;
 use serde::de::DeserializeSeed as _;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -34,12 +37,13 @@ static ENCODED: LazyLock<Vec<u8>> = LazyLock::new(|| {
         protox::Compiler::new([format!("{root}/tests/proto"), format!("{root}/../proto/proto")]).unwrap();
     compiler.include_imports(true);
     compiler.open_file("library.proto").unwrap();
+    compiler.open_file("messaging.proto").unwrap();
     compiler.encode_file_descriptor_set()
 });
 
 /// The descriptors of `proto/library.proto`.
-pub fn pool() -> DescriptorPool {
-    static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| descriptors::decode(&ENCODED).unwrap());
+pub fn pool() -> Descriptors {
+    static POOL: LazyLock<Descriptors> = LazyLock::new(|| descriptors::decode(&ENCODED).unwrap());
     POOL.clone()
 }
 
@@ -61,15 +65,26 @@ pub struct Call {
     pub path: String,
     pub metadata: HeaderMap,
     pub message: Bytes,
+    /// Those that follow the first, where the call streams them.
+    pub rest: Vec<Bytes>,
 }
 
 impl Call {
     /// The request as proto3 JSON, without defaults.
     pub fn json(&self) -> Value {
+        self.shown(&self.message)
+    }
+
+    /// All messages of a call that streams them.
+    pub fn all(&self) -> Vec<Value> {
+        [&self.message].into_iter().chain(&self.rest).map(|message| self.shown(message)).collect()
+    }
+
+    fn shown(&self, message: &Bytes) -> Value {
         let (service, method) = self.path[1..].split_once('/').unwrap();
         let service = pool().get_service_by_name(service).unwrap();
         let method = service.methods().find(|candidate| candidate.name() == method).unwrap();
-        serde_json::to_value(DynamicMessage::decode(method.input(), self.message.clone()).unwrap()).unwrap()
+        serde_json::to_value(DynamicMessage::decode(method.input(), message.clone()).unwrap()).unwrap()
     }
 }
 
@@ -94,6 +109,23 @@ type Handler = dyn Fn(&Call) -> Answer + Send + Sync;
 pub struct Library {
     pub address: SocketAddr,
     calls: Arc<Mutex<Vec<Call>>>,
+    under_way: Arc<AtomicUsize>,
+}
+
+/// Counts a call while it isn't answered, nor given up.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Library {
@@ -102,18 +134,27 @@ impl Library {
         let address = listener.local_addr().unwrap();
         let calls = Arc::<Mutex<Vec<Call>>>::default();
         let handler: Arc<Handler> = Arc::new(handler);
-        let noted = Arc::clone(&calls);
+        let under_way = Arc::<AtomicUsize>::default();
+        let (noted, counted) = (Arc::clone(&calls), Arc::clone(&under_way));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (handler, calls) = (Arc::clone(&handler), Arc::clone(&noted));
+                let (handler, calls, count) = (Arc::clone(&handler), Arc::clone(&noted), Arc::clone(&counted));
                 tokio::spawn(async move {
-                    let service = service_fn(move |request| serve(request, Arc::clone(&handler), Arc::clone(&calls)));
+                    let service = service_fn(move |request| {
+                        let under_way = UnderWay::begin(&count);
+                        let answer = serve(request, Arc::clone(&handler), Arc::clone(&calls));
+                        async move {
+                            let answer = answer.await;
+                            drop(under_way);
+                            answer
+                        }
+                    });
                     let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                     let _ = server.serve_connection(TokioIo::new(stream), service).await;
                 });
             }
         });
-        Self { address, calls }
+        Self { address, calls, under_way }
     }
 
     /// Answers every call with one message.
@@ -128,6 +169,11 @@ impl Library {
 
     pub fn calls(&self) -> Vec<Call> {
         self.calls.lock().unwrap().clone()
+    }
+
+    /// Calls that are neither answered nor given up.
+    pub fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::SeqCst)
     }
 
     /// The only call there was.
@@ -148,7 +194,9 @@ async fn serve(
     if head.uri.path().starts_with("/grpc.health.") {
         return Ok(trailers_only(12, "no health service here", &[]));
     }
-    let call = Call { path: head.uri.path().to_owned(), metadata: head.headers, message: message.slice(5..) };
+    let mut messages = messages(message).into_iter();
+    let (path, metadata, message) = (head.uri.path().to_owned(), head.headers, messages.next().unwrap_or_default());
+    let call = Call { path, metadata, message, rest: messages.collect() };
     calls.lock().unwrap().push(call.clone());
     let (sender, receiver) = mpsc::channel(1);
     match handler(&call) {
@@ -191,7 +239,18 @@ fn one(sender: &Frames, message: Bytes) {
     });
 }
 
-fn framed(message: &[u8]) -> Bytes {
+/// The messages in a body.
+pub fn messages(mut body: Bytes) -> Vec<Bytes> {
+    let mut messages = Vec::new();
+    while !body.is_empty() {
+        let length = u32::from_be_bytes(body[1..5].try_into().unwrap()) as usize;
+        messages.push(body.slice(5..5 + length));
+        body = body.slice(5 + length..);
+    }
+    messages
+}
+
+pub fn framed(message: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(message.len() + 5);
     frame.put_u8(0);
     frame.put_u32(u32::try_from(message.len()).unwrap());
@@ -239,7 +298,8 @@ pub fn directory() -> Directory {
 /// The binding of a template, as the annotations have it.
 pub fn binding(method: http::Method, template: &str) -> Binding {
     let bindings = descriptors::bindings(&pool(), SERVICE).unwrap();
-    bindings.into_iter().find(|binding| binding.http_method == method && binding.template == template).unwrap()
+    let is_it = |binding: &Binding| binding.http_method.as_ref() == Some(&method) && binding.template == template;
+    bindings.into_iter().find(is_it).unwrap()
 }
 
 /// A context as the pipeline makes it, with a deadline 5 s ahead.

@@ -1,6 +1,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod aggregate;
+mod aggregate_chain;
+mod aggregate_list;
 mod authentication;
 mod authorisation;
 mod checking;
@@ -14,6 +16,7 @@ mod errors;
 mod explaining;
 mod frames;
 mod hostile;
+mod http_rules;
 mod http2_abuse;
 mod idempotency;
 mod issuer;
@@ -45,3 +48,4 @@ mod transcode_request;
 mod transcode_response;
 mod transcode_stream;
 mod transcode_whole;
+mod upstream_tls;

@@ -2,9 +2,10 @@
 //!
 //! Bodies flow both ways as they come, trailers included. The request's deadline is for the answer's head; from then on a
 //! body may take as long as it likes, but not be silent for longer than the idle timeout. An upgrade other than to
-//! WebSocket is not passed on.
+//! WebSocket is not passed on. To a service of gRPC, callers of gRPC-Web come as callers of gRPC.
 
 pub mod config;
+mod grpc_web;
 mod headers;
 mod idle;
 pub mod mirror;
@@ -32,6 +33,8 @@ pub struct Proxy {
     rewrite: Option<Rewrite>,
     mirror: Option<Mirror>,
     idle_timeout: Duration,
+    /// The upstream speaks gRPC alone.
+    is_grpc: bool,
 }
 
 impl Proxy {
@@ -54,10 +57,17 @@ impl Proxy {
         }
         match rewrite {
             Some(rewrite) if errors.is_empty() => {
-                Ok(Self { upstream: upstream.into(), rewrite, mirror, idle_timeout: config.idle_timeout })
+                let (upstream, idle_timeout) = (upstream.into(), config.idle_timeout);
+                Ok(Self { upstream, rewrite, mirror, idle_timeout, is_grpc: false })
             }
             _ => Err(errors),
         }
+    }
+
+    /// Whether the upstream speaks gRPC alone: callers in gRPC-Web are translated then.
+    #[must_use]
+    pub fn speaking_grpc(self, is_grpc: bool) -> Self {
+        Self { is_grpc, ..self }
     }
 
     pub fn upstream(&self) -> &Split {
@@ -79,6 +89,7 @@ impl Proxy {
         if let Some(rewrite) = &self.rewrite {
             *request.uri_mut() = rewrite.target(request.uri(), context)?;
         }
+        let web = if self.is_grpc { grpc_web::translate(&mut request) } else { None };
         let upgrade = upgrade::Request::take(&mut request);
         headers::forward(&mut request, context);
         if let Some(rewrite) = &self.rewrite {
@@ -108,7 +119,11 @@ impl Proxy {
                     .cause("101 to a request without an upgrade")),
             };
         }
-        Ok(response.map(|body| idle::bounded(body, self.idle_timeout)))
+        let response = response.map(|body| idle::bounded(body, self.idle_timeout));
+        Ok(match web {
+            Some(answer) => answer.translate(response),
+            None => response,
+        })
     }
 }
 

@@ -1,224 +1,328 @@
-//! From an HTTP request to the request message: path variables, body, query, `If-Match`, field mask.
+//! From an HTTP request to the encoded request message: path variables, body, query, `If-Match`, field mask.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
-use http::{HeaderMap, Method};
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
-use protojson::{
-    Fault,
-    dynamic::{FieldPath, read},
-};
+use http::{HeaderMap, HeaderValue, Method, header};
+use prost_reflect::{Kind, MessageDescriptor};
+use protojson::{Fault, Message, Path};
 
 use super::{
     super::{ConfigError, query, variable},
     etag::{self, IfMatch},
-    mask,
+    field,
+    mask::Mask,
+    raw,
 };
 use crate::{
     context::RequestContext,
-    descriptors::{self, Binding, BodyRule},
+    descriptors::{Binding, BodyRule},
     error::{Error, ErrorKind, Violation},
+    route::Template,
 };
+
+/// The most parameters of a query.
+const MAX_PARAMETERS: usize = 1000;
 
 /// How the request message of one binding is made.
 pub struct Plan {
-    message: MessageDescriptor,
-    /// Variables of the path template by name.
-    variables: Vec<(String, FieldPath)>,
+    message: Message,
+    variables: Vec<Variable>,
     body: Body,
     /// The field `etag`, which `If-Match` sets.
-    etag: Option<FieldPath>,
-    /// The field that says what a PATCH changes.
-    mask: Option<FieldPath>,
-    is_safe: bool,
+    etag: Option<Path>,
+    /// What a PATCH changes, where nobody says so, and the field that says it.
+    mask: Option<(Mask, Path)>,
+}
+
+/// A field that the path fills.
+struct Variable {
+    name: Arc<str>,
+    path: Path,
+    /// The body may say it as well.
+    in_body: bool,
 }
 
 enum Body {
     None,
     All,
-    Field(FieldPath),
+    Field(Path),
+    /// Of any type, with the field that it is, if it isn't the whole message.
+    Raw(raw::Place, Option<Path>),
+}
+
+/// A request, as far as messages are made of it.
+pub struct Given<'a> {
+    pub method: &'a Method,
+    pub headers: &'a HeaderMap,
+    pub query: Option<&'a str>,
+    pub context: &'a RequestContext,
 }
 
 impl Plan {
     pub fn new(binding: &Binding) -> Result<Self, Vec<ConfigError>> {
-        let message = binding.method.input();
+        let descriptor = binding.method.input();
+        let missing = || vec![ConfigError::new("", format!("{} is not described", descriptor.full_name()))];
+        let message = binding.schema.message(descriptor.full_name()).ok_or_else(missing)?;
         let mut errors = Vec::new();
-        let mut variables = Vec::new();
-        for name in descriptors::variables(&binding.template) {
-            match FieldPath::resolve(&message, name) {
-                Some(path) if !path.leaf().is_list() && !path.leaf().is_map() => {
-                    variables.push((name.to_owned(), path));
-                }
-                _ => errors.push(ConfigError::new(
-                    "",
-                    format!("`{{{name}}}` of {} names no single field of {}", binding.template, message.full_name()),
-                )),
-            }
+        let mut fault = |reason: String| errors.push(ConfigError::new("", format!("{binding}: {reason}")));
+        let body = body(&message, &descriptor, &binding.body).unwrap_or_else(|reason| {
+            fault(format!("body: {reason}"));
+            Body::None
+        });
+        let variables = variables(&message, &descriptor, binding, &body, &mut fault);
+        if binding.method.is_client_streaming() && matches!(body, Body::None) && binding.body == BodyRule::None {
+            fault("streams requests, so its rule needs a body".to_owned());
         }
-        let body = match &binding.body {
-            BodyRule::None => Body::None,
-            BodyRule::All => Body::All,
-            BodyRule::Field(name) => match FieldPath::resolve(&message, name).filter(|_| !name.contains('.')) {
-                Some(path) => Body::Field(path),
-                None => {
-                    errors.push(ConfigError::new(
-                        "",
-                        format!("{} has no field `{name}` for a body", message.full_name()),
-                    ));
-                    Body::None
-                }
-            },
-        };
         if !errors.is_empty() {
             return Err(errors);
         }
-        let is_patch = binding.http_method == Method::PATCH && matches!(body, Body::Field(_));
-        Ok(Self {
-            variables,
-            body,
-            etag: FieldPath::resolve(&message, "etag").filter(|path| path.leaf().kind() == Kind::String),
-            mask: FieldPath::resolve(&message, "update_mask").filter(|path| is_patch && is_mask(path.leaf())),
-            is_safe: binding.http_method.is_safe(),
-            message,
-        })
+        let is_patch = binding.http_method == Some(Method::PATCH);
+        let mask = match &body {
+            Body::Field(body) if is_patch => {
+                message.path("update_mask").and_then(|path| Some((Mask::new(&path, body)?, path)))
+            }
+            _ => None,
+        };
+        let etag = message.path("etag").filter(|path| path.leaf().kind() == Kind::String && !path.leaf().is_list());
+        Ok(Self { variables, body, etag, mask, message })
+    }
+
+    /// Whether the body is bytes of any type.
+    pub fn takes_raw(&self) -> bool {
+        matches!(self.body, Body::Raw(..))
     }
 
     /// The message of a request. All that is wrong with it is reported at once.
-    pub fn message(
+    pub fn message(&self, given: &Given<'_>, body: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut violations = Vec::new();
+        let mut wire = Vec::with_capacity(body.len() + 64);
+        self.read_body(given.headers, body, &mut wire, &mut violations)?;
+        self.set_variables(given.context, !body.is_empty(), &mut wire, &mut violations);
+        let has_mask = self.set_query(given.query.unwrap_or_default(), &mut wire, &mut violations)?;
+        self.set_etag(given, &mut wire)?;
+        if let Some((mask, _)) = self.mask.as_ref().filter(|_| !has_mask && !body.is_empty()) {
+            self.set_mask(mask, body, &mut wire);
+        }
+        finish(wire, violations)
+    }
+
+    /// What path, query and header say of the first message of a stream.
+    pub fn head(&self, given: &Given<'_>) -> Result<Vec<u8>, Error> {
+        self.message(given, &[])
+    }
+
+    /// One message of a stream that the body is, appended to what is known of it.
+    pub fn element(&self, json: &[u8], wire: &mut Vec<u8>) -> Result<(), Error> {
+        let mut violations = Vec::new();
+        let known = wire.len();
+        self.read_json(json, wire, &mut violations)?;
+        if known > 0 {
+            // What the path says stands last, and so counts.
+            wire.rotate_left(known);
+        }
+        finish((), violations)
+    }
+
+    /// One piece of a raw body as a message.
+    pub fn piece(&self, content_type: Option<&HeaderValue>, data: &[u8], wire: &mut Vec<u8>) {
+        if let Body::Raw(place, _) = &self.body {
+            place.append(content_type, data, wire);
+        }
+    }
+
+    fn read_body(
         &self,
         headers: &HeaderMap,
-        query: Option<&str>,
         body: &[u8],
-        context: &RequestContext,
-    ) -> Result<DynamicMessage, Error> {
-        let mut violations = Vec::new();
-        let mut message = self.read_body(body, &mut violations)?;
-        for (name, path) in &self.variables {
-            let value = variable(context, name).unwrap_or_default();
-            if let Err(reason) = set_variable(&mut message, path, value) {
-                violations.push(Violation { field: name.clone(), reason });
+        wire: &mut Vec<u8>,
+        violations: &mut Vec<Violation>,
+    ) -> Result<(), Error> {
+        match &self.body {
+            _ if body.is_empty() => Ok(()),
+            Body::None => Err(Error::new(ErrorKind::BadRequest, "this request takes no body")),
+            Body::Raw(place, _) => {
+                place.append(headers.get(header::CONTENT_TYPE), body, wire);
+                Ok(())
             }
-        }
-        self.set_query(&mut message, query.unwrap_or_default(), &mut violations);
-        self.set_etag(&mut message, headers)?;
-        if let Some(mask) = self.mask.as_ref().filter(|mask| !mask.is_set(&message)) {
-            self.set_mask(&mut message, mask, body);
-        }
-        if violations.is_empty() {
-            Ok(message)
-        } else {
-            Err(Error::new(ErrorKind::Invalid, "the request is not valid").violations(violations))
+            Body::All | Body::Field(_) => self.read_json(body, wire, violations),
         }
     }
 
-    fn read_body(&self, body: &[u8], violations: &mut Vec<Violation>) -> Result<DynamicMessage, Error> {
-        let mut message = DynamicMessage::new(self.message.clone());
-        if body.is_empty() {
-            return Ok(message);
-        }
+    fn read_json(&self, json: &[u8], wire: &mut Vec<u8>, violations: &mut Vec<Violation>) -> Result<(), Error> {
         let read = match &self.body {
-            Body::None => return Err(Error::new(ErrorKind::BadRequest, "this request takes no body")),
-            Body::All => read::message(&self.message, body).map(|read| message = read),
-            Body::Field(path) => read::field(path.leaf(), body).map(|value| {
-                if let Some(Err(reason)) = value.map(|value| path.set(&mut message, value)) {
-                    violations.push(Violation { field: path.leaf().json_name().to_owned(), reason });
-                }
-            }),
+            Body::Field(path) => path.read(json, wire),
+            _ => self.message.read(json, wire),
         };
         match read {
-            Ok(()) => {}
-            Err(Fault::Violations(found)) => violations.extend(found),
+            Ok(()) => Ok(()),
+            Err(Fault::Violations(found)) => {
+                violations.extend(found);
+                Ok(())
+            }
             Err(Fault::Syntax(reason)) => {
-                return Err(Error::new(ErrorKind::BadRequest, format!("the body is not valid JSON: {reason}")));
+                Err(Error::new(ErrorKind::BadRequest, format!("the body is not valid JSON: {reason}")))
             }
         }
-        Ok(message)
     }
 
-    fn set_query(&self, message: &mut DynamicMessage, query: &str, violations: &mut Vec<Violation>) {
+    /// A variable of the path wins over the body, which may only repeat it.
+    fn set_variables(
+        &self,
+        context: &RequestContext,
+        has_body: bool,
+        wire: &mut Vec<u8>,
+        violations: &mut Vec<Violation>,
+    ) {
+        for Variable { name, path, in_body } in &self.variables {
+            let value = variable(context, name).unwrap_or_default();
+            let from_body = (has_body && *in_body && path.is_set(wire)).then(|| path.text(wire));
+            let outcome = path.append(wire, value).and_then(|()| match from_body {
+                Some(said) if said != path.text(wire) => Err("is another in the body than in the path".to_owned()),
+                _ => Ok(()),
+            });
+            if let Err(reason) = outcome {
+                violations.push(Violation { field: name.to_string(), reason });
+            }
+        }
+    }
+
+    /// Whether the mask was among the parameters.
+    fn set_query(&self, query: &str, wire: &mut Vec<u8>, violations: &mut Vec<Violation>) -> Result<bool, Error> {
+        if query.is_empty() {
+            return Ok(false);
+        }
         let mut given = Vec::new();
-        for pair in query::pairs(query) {
+        for (at, pair) in query::pairs(query).enumerate() {
+            if at == MAX_PARAMETERS {
+                let detail = format!("there are more than {MAX_PARAMETERS} query parameters");
+                return Err(Error::new(ErrorKind::BadRequest, detail));
+            }
             let outcome = pair.and_then(|(name, value)| {
-                let result = self.set_parameter(message, &name, &value, &mut given);
+                let result = self.set_parameter(&name, &value, wire, &mut given);
                 result.map_err(|reason| Violation { field: name.into_owned(), reason })
             });
             violations.extend(outcome.err());
         }
+        Ok(self.mask.as_ref().is_some_and(|(_, mask)| given.contains(mask)))
     }
 
-    fn set_parameter(
-        &self,
-        message: &mut DynamicMessage,
-        name: &str,
-        value: &str,
-        given: &mut Vec<String>,
-    ) -> Result<(), String> {
+    /// `given`: the singular fields that were.
+    fn set_parameter(&self, name: &str, value: &str, wire: &mut Vec<u8>, given: &mut Vec<Path>) -> Result<(), String> {
         let unknown = || "is not a known parameter".to_owned();
-        let path = FieldPath::resolve(&self.message, name).ok_or_else(unknown)?;
-        if self.variables.iter().any(|(_, variable)| *variable == path) {
+        let path = self.message.path(name).ok_or_else(unknown)?;
+        if self.variables.iter().any(|variable| variable.path == path) {
             return Err("is given by the path".to_owned());
         }
         match &self.body {
-            Body::All => return Err(unknown()),
-            Body::Field(body) if path.starts_with(body) => return Err("is given by the body".to_owned()),
+            Body::All | Body::Raw(_, None) => return Err(unknown()),
+            Body::Field(body) | Body::Raw(_, Some(body)) if path.starts_with(body) => {
+                return Err("is given by the body".to_owned());
+            }
             _ => {}
         }
         if !path.leaf().is_list() {
             // The two spellings of a field are one parameter.
-            let canonical = path.to_string();
-            if given.contains(&canonical) {
+            if given.contains(&path) {
                 return Err("is given twice".to_owned());
             }
-            given.push(canonical);
+            given.push(path.clone());
         }
-        path.set_text(message, value)
+        path.append(wire, value)
     }
 
-    fn set_etag(&self, message: &mut DynamicMessage, headers: &HeaderMap) -> Result<(), Error> {
-        let Some(condition) = etag::if_match(headers)? else { return Ok(()) };
+    fn set_etag(&self, given: &Given<'_>, wire: &mut Vec<u8>) -> Result<(), Error> {
+        let Some(condition) = etag::if_match(given.headers)? else { return Ok(()) };
         let Some(path) = &self.etag else {
             // Going on would break the promise that nothing is overwritten; nothing is by what only reads.
             return match condition {
-                IfMatch::Tag(_) if !self.is_safe => {
+                IfMatch::Tag(_) if !given.method.is_safe() => {
                     Err(Error::new(ErrorKind::BadRequest, "this request can't be made conditional by `If-Match`"))
                 }
                 _ => Ok(()),
             };
         };
         let IfMatch::Tag(tag) = condition else { return Ok(()) };
-        let given = path.get(message).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
-        if !given.is_empty() && given != tag {
+        if path.text(wire).is_some_and(|said| !said.is_empty() && said != tag) {
             return Err(Error::new(ErrorKind::BadRequest, "`If-Match` and `etag` differ"));
         }
-        path.set(message, Value::String(tag)).map_err(|reason| Error::new(ErrorKind::BadRequest, reason))
+        path.append(wire, &tag).map_err(|reason| Error::new(ErrorKind::BadRequest, reason))
     }
 
     /// A PATCH without a mask changes what its body has, but for what the path has said already.
-    fn set_mask(&self, message: &mut DynamicMessage, mask: &FieldPath, json: &[u8]) {
-        let (Body::Field(body), Kind::Message(descriptor)) = (&self.body, mask.leaf().kind()) else { return };
-        let named_by_path = |name: &str| {
-            self.variables.iter().any(|(_, path)| path.to_string() == format!("{}.{name}", body.leaf().name()))
+    fn set_mask(&self, mask: &Mask, json: &[u8], wire: &mut Vec<u8>) {
+        let Body::Field(body) = &self.body else { return };
+        let body = body.leaf().name();
+        let is_in_path = |path: &str| {
+            self.variables.iter().any(|variable| {
+                let named = variable.path.to_string();
+                named.strip_prefix(body).and_then(|rest| rest.strip_prefix('.')) == Some(path)
+            })
         };
-        let paths = mask::paths(body.leaf(), json).into_iter().filter(|path| !named_by_path(path)).map(Value::String);
-        let mut value = DynamicMessage::new(descriptor);
-        // That the fields are of these kinds was checked when the plan was made.
-        let _ = value.try_set_field_by_name("paths", Value::List(paths.collect()));
-        let _ = mask.set(message, Value::Message(value));
+        let paths = mask.paths(json);
+        mask.append(paths.iter().filter(|path| !is_in_path(path)), wire);
     }
 }
 
-/// A variable of the path wins over the body, which may only repeat it.
-fn set_variable(message: &mut DynamicMessage, path: &FieldPath, text: &str) -> Result<(), String> {
-    let from_body = path.get(message).filter(|_| path.is_set(message)).map(Cow::into_owned);
-    path.set_text(message, text)?;
-    match from_body {
-        Some(value) if path.get(message).as_deref() != Some(&value) => {
-            Err("is another in the body than in the path".to_owned())
+fn body(message: &Message, descriptor: &MessageDescriptor, rule: &BodyRule) -> Result<Body, String> {
+    let field = match rule {
+        BodyRule::None => return Ok(Body::None),
+        BodyRule::All => None,
+        BodyRule::Field(name) => Some(field::top(message, descriptor, name)?),
+    };
+    Ok(match (raw::Place::of(descriptor, field.as_ref()), field) {
+        (Some(place), field) => Body::Raw(place, field),
+        (None, Some(field)) => Body::Field(field),
+        (None, None) => Body::All,
+    })
+}
+
+fn variables(
+    message: &Message,
+    descriptor: &MessageDescriptor,
+    binding: &Binding,
+    body: &Body,
+    fault: &mut impl FnMut(String),
+) -> Vec<Variable> {
+    let template = match Template::parse(&binding.template) {
+        Ok(template) => template,
+        Err(reason) => {
+            fault(reason);
+            return Vec::new();
         }
-        _ => Ok(()),
+    };
+    let mut variables: Vec<Variable> = Vec::new();
+    for variable in &template.variables {
+        let name = &variable.name;
+        let path = match field::variable(message, descriptor, name) {
+            Ok(path) => path,
+            Err(reason) => {
+                fault(format!("{{{name}}}: {reason}"));
+                continue;
+            }
+        };
+        if let Some(other) = variables.iter().find(|other| other.path == path) {
+            fault(format!("{{{name}}}: is the same field as {{{}}}", other.name));
+            continue;
+        }
+        let in_body = match body {
+            Body::All => true,
+            Body::Field(body) | Body::Raw(_, Some(body)) => path.starts_with(body),
+            Body::None | Body::Raw(_, None) => false,
+        };
+        if let Body::Field(body) = body
+            && path == *body
+        {
+            fault(format!("{{{name}}}: is the body as well"));
+        }
+        variables.push(Variable { name: Arc::clone(name), path, in_body });
     }
+    variables
 }
 
-fn is_mask(field: &FieldDescriptor) -> bool {
-    matches!(field.kind(), Kind::Message(message) if message.full_name() == "google.protobuf.FieldMask")
+fn finish<T>(made: T, violations: Vec<Violation>) -> Result<T, Error> {
+    if violations.is_empty() {
+        Ok(made)
+    } else {
+        Err(Error::new(ErrorKind::Invalid, "the request is not valid").violations(violations))
+    }
 }

@@ -1,11 +1,11 @@
-//! From the response message to an HTTP response: status, `Location`, `ETag`, body.
+//! From the encoded response message to an HTTP response: status, `Location`, `ETag`, body.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, Value};
-use protojson::dynamic::{FieldPath, write_field, write_message};
+use prost_reflect::{Kind, MessageDescriptor};
+use protojson::{Message, Path};
 use upstream::Body;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     },
     ResponseConfig,
     accept::Format,
-    etag,
+    etag, field, raw,
 };
 use crate::{
     descriptors::Binding,
@@ -24,32 +24,44 @@ use crate::{
 
 /// How the response message of one binding becomes an answer.
 pub struct Plan {
-    message: MessageDescriptor,
-    /// The only field that is written, if not all of them.
-    field: Option<FieldPath>,
+    message: Message,
+    body: Written,
     status: StatusCode,
     location: Option<Location>,
-    etag: Option<FieldPath>,
+    etag: Option<Path>,
+}
+
+/// What of the message is written.
+enum Written {
+    All,
+    Field(Path),
+    /// Bytes of any type, as they are.
+    Raw(raw::Place),
 }
 
 struct Location {
     template: Template,
-    fields: Vec<(String, FieldPath)>,
+    fields: Vec<(String, Path)>,
 }
 
 impl Plan {
     pub fn new(binding: &Binding, config: Option<&ResponseConfig>) -> Result<Self, Vec<ConfigError>> {
-        let message = binding.method.output();
+        let descriptor = binding.method.output();
+        let missing = || vec![ConfigError::new("", format!("{} is not described", descriptor.full_name()))];
+        let message = binding.schema.message(descriptor.full_name()).ok_or_else(missing)?;
         let mut errors = Vec::new();
         let field = binding.response_body.as_ref().and_then(|name| {
-            let field = FieldPath::resolve(&message, name);
-            if field.is_none() {
-                errors.push(ConfigError::new("", format!("{} has no field `{name}`", message.full_name())));
-            }
-            field
+            field::top(&message, &descriptor, name)
+                .map_err(|reason| errors.push(ConfigError::new("", format!("{binding}: response_body: {reason}"))))
+                .ok()
         });
+        let body = match (raw::Place::of(&descriptor, field.as_ref()), field) {
+            (Some(place), _) => Written::Raw(place),
+            (None, Some(field)) => Written::Field(field),
+            (None, None) => Written::All,
+        };
         // There is nothing in it that a body could say.
-        let usual = if is_empty(&message) { StatusCode::NO_CONTENT } else { StatusCode::OK };
+        let usual = if is_empty(&descriptor) { StatusCode::NO_CONTENT } else { StatusCode::OK };
         let status = match config.and_then(|config| config.status) {
             None => usual,
             Some(status) => StatusCode::from_u16(status).ok().filter(StatusCode::is_success).unwrap_or_else(|| {
@@ -59,13 +71,16 @@ impl Plan {
         };
         let location = config.and_then(|config| config.location.as_deref()).and_then(|location| {
             Location::new(location, &message)
-                .map_err(|message| {
-                    errors.push(ConfigError::new("response.location", message));
-                })
+                .map_err(|message| errors.push(ConfigError::new("response.location", message)))
                 .ok()
         });
-        let etag = FieldPath::resolve(&message, "etag").filter(|path| path.leaf().kind() == Kind::String);
-        if errors.is_empty() { Ok(Self { message, field, status, location, etag }) } else { Err(errors) }
+        let etag = message.path("etag").filter(|path| path.leaf().kind() == Kind::String && !path.leaf().is_list());
+        if errors.is_empty() { Ok(Self { message, body, status, location, etag }) } else { Err(errors) }
+    }
+
+    /// Whether the answer is bytes of whatever type the service says.
+    pub fn is_raw(&self) -> bool {
+        matches!(self.body, Written::Raw(_))
     }
 
     /// The answer to a unary call.
@@ -73,10 +88,9 @@ impl Plan {
     /// # Errors
     /// 502 if the service's answer isn't the message, or can't be written as JSON.
     pub fn response(&self, method: &Method, headers: &HeaderMap, message: Bytes) -> Result<Response<Body>, Error> {
-        let message = self.decode(message)?;
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status;
-        if let Some(etag) = self.etag(&message)
+        if let Some(etag) = self.etag.as_ref().and_then(|etag| etag.text(&message))
             && let Some(value) = etag::header_value(&etag)
         {
             response.headers_mut().insert(header::ETAG, value);
@@ -88,12 +102,21 @@ impl Plan {
         if let Some(location) = self.location.as_ref().and_then(|location| location.value(&message)) {
             response.headers_mut().insert(header::LOCATION, location);
         }
-        if self.status != StatusCode::NO_CONTENT && self.status != StatusCode::RESET_CONTENT {
-            let mut body = Vec::with_capacity(512);
-            self.write(&message, &mut body)?;
-            response.headers_mut().insert(header::CONTENT_TYPE, Format::Json.content_type());
-            *response.body_mut() = Bytes::from(body).into();
+        if self.status == StatusCode::NO_CONTENT || self.status == StatusCode::RESET_CONTENT {
+            return Ok(response);
         }
+        *response.body_mut() = match self.raw(&message)? {
+            Some(raw) => {
+                raw.label(response.headers_mut());
+                raw.data.into()
+            }
+            None => {
+                let mut body = Vec::with_capacity(message.len() * 2 + 64);
+                self.write(&message, &mut body)?;
+                response.headers_mut().insert(header::CONTENT_TYPE, Format::Json.content_type());
+                Bytes::from(body).into()
+            }
+        };
         Ok(response)
     }
 
@@ -101,38 +124,36 @@ impl Plan {
         self.status
     }
 
-    /// Appends one message of a stream as JSON.
+    /// The bytes that a message has as its body, if that is what it is for.
     ///
     /// # Errors
     /// 502, as [`Plan::response`].
-    pub fn write_encoded(&self, message: Bytes, buffer: &mut Vec<u8>) -> Result<(), Error> {
-        self.write(&self.decode(message)?, buffer)
+    pub fn raw(&self, message: &Bytes) -> Result<Option<raw::Raw>, Error> {
+        match self.body {
+            Written::Raw(place) => place.read(message.clone()).map(Some).map_err(invalid),
+            Written::All | Written::Field(_) => Ok(None),
+        }
     }
 
-    fn decode(&self, message: Bytes) -> Result<DynamicMessage, Error> {
-        DynamicMessage::decode(self.message.clone(), message).map_err(invalid)
-    }
-
-    fn write(&self, message: &DynamicMessage, buffer: &mut Vec<u8>) -> Result<(), Error> {
-        match &self.field {
-            Some(field) => write_field(message, field, buffer),
-            None => write_message(message, buffer),
+    /// Appends one message as JSON.
+    ///
+    /// # Errors
+    /// 502, as [`Plan::response`].
+    pub fn write(&self, message: &[u8], buffer: &mut Vec<u8>) -> Result<(), Error> {
+        match &self.body {
+            Written::Field(field) => field.write(message, buffer),
+            Written::All | Written::Raw(_) => self.message.write(message, buffer),
         }
         .map_err(invalid)
-    }
-
-    fn etag(&self, message: &DynamicMessage) -> Option<String> {
-        let value = self.etag.as_ref()?.get(message)?;
-        value.as_str().filter(|etag| !etag.is_empty()).map(str::to_owned)
     }
 }
 
 impl Location {
-    fn new(text: &str, message: &MessageDescriptor) -> Result<Self, String> {
+    fn new(text: &str, message: &Message) -> Result<Self, String> {
         let template = Template::parse(text)?;
         let mut fields = Vec::new();
         for name in template.variables() {
-            let path = FieldPath::resolve(message, name).filter(is_nameable);
+            let path = message.path(name).filter(is_nameable);
             let path = path.ok_or_else(|| format!("`{{{name}}}` names no single field of {}", message.full_name()))?;
             fields.push((name.to_owned(), path));
         }
@@ -140,26 +161,16 @@ impl Location {
     }
 
     /// None where a field is empty: that would be the place of something else.
-    fn value(&self, message: &DynamicMessage) -> Option<HeaderValue> {
+    fn value(&self, message: &[u8]) -> Option<HeaderValue> {
         let text = self.template.expand(Escape::Segment, |name| {
             let (_, path) = self.fields.iter().find(|(known, _)| known == name)?;
-            let value = path.get(message)?;
-            let text = match value.as_ref() {
-                Value::String(text) => text.clone(),
-                Value::Bool(value) => value.to_string(),
-                Value::I32(value) => value.to_string(),
-                Value::I64(value) => value.to_string(),
-                Value::U32(value) => value.to_string(),
-                Value::U64(value) => value.to_string(),
-                _ => return None,
-            };
-            (!text.is_empty()).then_some(Cow::Owned(text))
+            path.text(message).filter(|text| !text.is_empty()).map(Cow::Owned)
         })?;
         HeaderValue::try_from(text).ok()
     }
 }
 
-fn is_nameable(path: &FieldPath) -> bool {
+fn is_nameable(path: &Path) -> bool {
     let kind = path.leaf().kind();
     !path.leaf().is_list()
         && !path.leaf().is_map()
