@@ -4,7 +4,10 @@
 //! answer is preceded by its length, 32 bits little-endian.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "the runner sees that its testee died")]
 
-use std::io::{Read, Write};
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+};
 
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage};
@@ -78,16 +81,22 @@ fn main() {
     let pool = DescriptorPool::from_file_descriptor_set(files).unwrap();
     let testee = Testee { schema: Schema::new(&pool), by_tables };
     let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    let mut skipped = BTreeMap::<String, u32>::new();
     let mut len = [0; 4];
     while input.read_exact(&mut len).is_ok() {
         let mut request = vec![0; u32::from_le_bytes(len) as usize];
         input.read_exact(&mut request).unwrap();
         let request = Request::decode(&*request).unwrap();
-        let response = Response { result: Some(testee.answer(&request)) }.encode_to_vec();
+        let answer = testee.answer(&request);
+        if let Answer::Skipped(reason) = &answer {
+            *skipped.entry(reason.clone()).or_default() += 1;
+        }
+        let response = Response { result: Some(answer) }.encode_to_vec();
         output.write_all(&u32::try_from(response.len()).unwrap().to_le_bytes()).unwrap();
         output.write_all(&response).unwrap();
         output.flush().unwrap();
     }
+    eprintln!("skipped: {skipped:?}");
 }
 
 impl Testee {

@@ -1,6 +1,6 @@
 //! What is compiled once from descriptors, and the messages in it.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
@@ -16,7 +16,6 @@ use crate::{
 pub struct Schema {
     pool: DescriptorPool,
     tables: Arc<Tables>,
-    places: Arc<HashMap<String, usize>>,
 }
 
 /// One message type. Cheap to clone.
@@ -29,13 +28,12 @@ pub struct Message {
 
 impl Schema {
     pub fn new(pool: &DescriptorPool) -> Self {
-        let (tables, places) = Tables::new(pool);
-        Self { pool: pool.clone(), tables: Arc::new(tables), places: Arc::new(places) }
+        Self { pool: pool.clone(), tables: Arc::new(Tables::new(pool)) }
     }
 
     /// A message by its full name: `library.v1.Book`.
     pub fn message(&self, full_name: &str) -> Option<Message> {
-        let (descriptor, place) = (self.pool.get_message_by_name(full_name)?, *self.places.get(full_name)?);
+        let (descriptor, place) = (self.pool.get_message_by_name(full_name)?, *self.tables.places.get(full_name)?);
         Some(Message { descriptor, tables: Arc::clone(&self.tables), place })
     }
 }
@@ -117,7 +115,7 @@ impl Eq for Message {}
 
 impl fmt::Debug for Schema {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "a schema of {} messages", self.places.len())
+        write!(formatter, "a schema of {} messages", self.tables.messages.len())
     }
 }
 

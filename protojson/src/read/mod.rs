@@ -99,10 +99,17 @@ impl Reader<'_> {
 
     fn object(&mut self, table: &Message) -> Step {
         self.enter()?;
+        let more = self.json.open(b'{', b'}')?;
+        self.members(table, more)?;
+        self.leave();
+        Ok(())
+    }
+
+    /// The members of an object up to its end, which is passed already where there are no more.
+    fn members(&mut self, table: &Message, mut more: bool) -> Step {
         let mut seen = Seen::default();
         let mut oneofs = 0_u64;
         let mut expected = 0;
-        let mut more = self.json.open(b'{', b'}')?;
         while more {
             let name = self.json.string()?.plain()?;
             let place = table.named(name, expected).ok_or(Unread)?;
@@ -123,7 +130,6 @@ impl Reader<'_> {
             }
             more = self.json.more(b'}')?;
         }
-        self.leave();
         Ok(())
     }
 

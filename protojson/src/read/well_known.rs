@@ -36,6 +36,7 @@ impl Reader<'_> {
             (Form::Struct, [entries]) => self.structure(entries),
             (Form::ListValue, [values]) => self.list_value(values),
             (Form::Value, fields) => self.any_json(fields),
+            (Form::Any, [type_url, value]) => self.any(type_url, value),
             _ => Err(Unread),
         }
     }
@@ -71,6 +72,37 @@ impl Reader<'_> {
             self.value(values.kind, values.tag, true)?;
             more = self.json.more(b']')?;
         }
+        self.leave();
+        Ok(())
+    }
+
+    /// The type must come first, as all but the most contrary write it.
+    fn any(&mut self, type_url: &Field, value: &Field) -> Step {
+        self.enter()?;
+        if !self.json.open(b'{', b'}')? || self.json.string()?.plain()? != b"@type" {
+            return Err(Unread);
+        }
+        self.json.expect(b':')?;
+        let url = self.json.string()?;
+        let tables = self.tables;
+        let table = tables.named_by(url.plain()?).ok_or(Unread)?;
+        self.put_string(url, type_url.tag, true)?;
+        let more = self.json.more(b'}')?;
+        value.tag.put(self.wire);
+        let start = wire::begin(self.wire);
+        if table.form == Form::Plain {
+            self.members(table, more)?;
+        } else {
+            if !more || self.json.string()?.plain()? != b"value" {
+                return Err(Unread);
+            }
+            self.json.expect(b':')?;
+            self.well_known(table)?;
+            if self.json.more(b'}')? {
+                return Err(Unread);
+            }
+        }
+        wire::end(self.wire, start);
         self.leave();
         Ok(())
     }

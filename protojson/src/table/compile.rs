@@ -21,18 +21,18 @@ struct Places {
 }
 
 impl Tables {
-    pub fn new(pool: &DescriptorPool) -> (Self, HashMap<String, usize>) {
+    pub fn new(pool: &DescriptorPool) -> Self {
         let messages: Vec<_> = pool.all_messages().collect();
         let enums: Vec<_> = pool.all_enums().collect();
         let places = Places {
             messages: (0..).zip(&messages).map(|(place, message)| (message.full_name().to_owned(), place)).collect(),
             enums: (0..).zip(&enums).map(|(place, found)| (found.full_name().to_owned(), place)).collect(),
         };
-        let tables = Self {
+        Self {
             messages: messages.iter().map(|descriptor| message(descriptor, &places)).collect(),
             enums: enums.iter().map(enumeration).collect(),
-        };
-        (tables, places.messages)
+            places: places.messages,
+        }
     }
 }
 
@@ -62,7 +62,7 @@ fn form(descriptor: &MessageDescriptor, fields: &[Field]) -> Form {
         "google.protobuf.Struct" => Form::Struct,
         "google.protobuf.ListValue" => Form::ListValue,
         "google.protobuf.Value" => Form::Value,
-        "google.protobuf.Any" => Form::Other,
+        "google.protobuf.Any" => Form::Any,
         _ if text::wrapped(descriptor).is_some() => Form::Wrapper,
         _ => Form::Plain,
     };
@@ -80,6 +80,7 @@ fn form(descriptor: &MessageDescriptor, fields: &[Field]) -> Form {
         Form::Timestamp | Form::Duration => {
             is(&[(1, Shape::One, Some(Kind::Int64)), (2, Shape::One, Some(Kind::Int32))])
         }
+        Form::Any => is(&[(1, Shape::One, Some(Kind::String)), (2, Shape::One, Some(Kind::Bytes))]),
         Form::FieldMask => is(&[(1, Shape::List, Some(Kind::String))]),
         Form::Struct => is(&[(1, Shape::Map, None)]),
         Form::ListValue => is(&[(1, Shape::List, None)]),

@@ -3,6 +3,8 @@
 
 mod compile;
 
+use std::collections::HashMap;
+
 use crate::wire::Tag;
 
 /// All messages and enums of a pool, which name each other by their places.
@@ -10,6 +12,8 @@ use crate::wire::Tag;
 pub struct Tables {
     pub messages: Vec<Message>,
     pub enums: Vec<Enum>,
+    /// The messages' places by full name.
+    pub places: HashMap<String, usize>,
 }
 
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub enum Form {
     Struct,
     ListValue,
     Value,
+    /// With the name of what is in it.
+    Any,
     /// In a way the tables don't know.
     Other,
 }
@@ -98,6 +104,14 @@ pub struct Enum {
     names: Box<[(Box<[u8]>, i32)]>,
     /// The name a number is shown by, with its quotes; sorted by the number.
     shown: Box<[(i32, Box<[u8]>)]>,
+}
+
+impl Tables {
+    /// The message that a type URL names after its last slash.
+    pub fn named_by(&self, type_url: &[u8]) -> Option<&Message> {
+        let (_, name) = std::str::from_utf8(type_url).ok()?.rsplit_once('/')?;
+        self.messages.get(*self.places.get(name)?)
+    }
 }
 
 impl Message {

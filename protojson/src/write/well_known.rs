@@ -54,6 +54,7 @@ impl Writer<'_> {
             (Form::Struct, [entries]) => self.structure(entries, wire),
             (Form::ListValue, [values]) => self.list_value(values, wire),
             (Form::Value, fields) => self.any_json(fields, wire),
+            (Form::Any, [type_url, value]) => self.any(type_url, value, wire),
             _ => Err(Unwritten),
         }
     }
@@ -89,6 +90,37 @@ impl Writer<'_> {
             None => self.json.extend_from_slice(b"[]"),
         }
         ended(cursor)
+    }
+
+    fn any(&mut self, type_url: &Field, value: &Field, wire: &[u8]) -> Step {
+        let mut cursor = Cursor::new(wire);
+        let Some(2) = follows(type_url, &mut cursor) else { return Err(Unwritten) };
+        let url = cursor.slice()?;
+        let content = match follows(value, &mut cursor) {
+            None => &[],
+            Some(2) => cursor.slice()?,
+            Some(_) => return Err(Unwritten),
+        };
+        ended(cursor)?;
+        let tables = self.tables;
+        let table = tables.named_by(url).ok_or(Unwritten)?;
+        self.json.extend_from_slice(b"{\"@type\":");
+        self.string(url)?;
+        if table.form != Form::Plain {
+            self.json.extend_from_slice(b",\"value\":");
+            self.message(table, content)?;
+            self.json.push(b'}');
+            return Ok(());
+        }
+        // Its members stand beside the type: what opens its object becomes a comma.
+        let start = self.json.len();
+        self.message(table, content)?;
+        match &mut self.json[start..] {
+            [_, b'}'] => _ = self.json.remove(start),
+            [brace, ..] => *brace = b',',
+            [] => return Err(Unwritten),
+        }
+        Ok(())
     }
 
     fn any_json(&mut self, fields: &[Field], wire: &[u8]) -> Step {

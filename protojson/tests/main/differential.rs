@@ -1,4 +1,4 @@
-//! The properties, tried with random schemas. An ordinary run tries some thousands, always the same; with a budget it goes
+//! The properties, tried with random schemas. An ordinary run tries a good thousand of each, always the same; with a budget it goes
 //! on: `TURNPIKE_FUZZ=600s cargo test -p protojson --test main differential -- --nocapture --test-threads 1`.
 
 use std::time::{Duration, Instant};
@@ -8,13 +8,13 @@ use super::{
     properties::{self, Count},
 };
 
-const CASES: u64 = 3_000;
+const CASES: u64 = 1_200;
 
 /// The share of what was tried that the tables must have done themselves, so that what is compared is not nothing.
 fn run(name: &str, share: f64, property: fn(&[u8], &mut Count)) {
     let budget = std::env::var("TURNPIKE_FUZZ")
         .ok()
-        .map(|text| Duration::from_secs(text.trim_end_matches('s').parse().expect("a time such as 600s")));
+        .map(|text| Duration::from_secs(text.trim_end_matches('s').parse().unwrap()));
     // With a budget another beginning each time.
     let start = budget.map_or(0, |_| u64::from(std::process::id()) << 32);
     let begun = Instant::now();
@@ -42,7 +42,7 @@ fn run(name: &str, share: f64, property: fn(&[u8], &mut Count)) {
 
 #[test]
 fn what_encoders_write_is_shown_alike() {
-    run("written", 0.9, properties::is_written_alike);
+    run("written", 0.99, properties::is_written_alike);
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn damaged_bytes_are_shown_alike_or_refused() {
 
 #[test]
 fn a_message_is_read_alike_in_all_its_spellings() {
-    run("read", 0.8, properties::is_read_alike);
+    run("read", 0.99, properties::is_read_alike);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The tables against the dynamic path.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod conformance;
 mod dice;
 mod differential;
 mod properties;

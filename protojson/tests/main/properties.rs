@@ -120,9 +120,17 @@ pub fn is_read_alike_or_refused(bytes: &[u8], count: &mut Count) {
         b"\xff",
         b" ",
     ];
-    for _ in 0..=dice.below(3) {
+    for _ in 0..=dice.below(3) / 2 {
         let at = dice.below(json.len() + 1);
-        match dice.below(4) {
+        match dice.below(8) {
+            // Another value in a value's place.
+            4.. => {
+                let values: Vec<_> = (1..json.len()).filter(|at| matches!(json[at - 1], b':' | b'[' | b',')).collect();
+                let Some(start) = values.get(dice.below(values.len())).copied() else { continue };
+                let rest = &json[start..];
+                let end = start + rest.iter().position(|byte| matches!(byte, b',' | b'}' | b']')).unwrap_or(rest.len());
+                json.splice(start..end, dice.choose(&PIECES).iter().copied());
+            }
             0 if at < json.len() => json[at] ^= 1 << dice.below(8),
             1 => {
                 let end = (at + dice.below(12)).min(json.len());

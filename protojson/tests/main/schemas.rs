@@ -1,5 +1,6 @@
 //! Schemas and messages made at random.
 
+use prost::Message as _;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value,
     prost_types::{
@@ -262,7 +263,17 @@ fn well_known(message: &mut DynamicMessage, name: &str, depth: usize, dice: &mut
         }
         "Empty" => {}
         "Any" => {
-            by_number(1, Value::String("type.googleapis.com/google.protobuf.Empty".to_owned()));
+            let known = [
+                "google.protobuf.Timestamp",
+                "google.protobuf.Empty",
+                "google.protobuf.Int64Value",
+                "google.protobuf.Value",
+            ];
+            let name = if dice.happens(100) { dice.choose(&known) } else { "r.M0" };
+            let content = descriptor.parent_pool().get_message_by_name(name).unwrap();
+            let content = random(&content, depth.saturating_sub(1), dice).encode_to_vec();
+            by_number(1, Value::String(format!("type.googleapis.com/{name}")));
+            by_number(2, Value::Bytes(content.into()));
         }
         "Struct" | "ListValue" | "Value" => {
             let json = match name {

@@ -1,7 +1,7 @@
 //! A message as JSON in one of the many ways that the same message may be written.
 
 use base64::Engine as _;
-use prost_reflect::{DynamicMessage, Kind, ReflectMessage as _, Value};
+use prost_reflect::{DynamicMessage, Kind, MapKey, ReflectMessage as _, Value};
 
 use super::dice::Dice;
 
@@ -45,6 +45,7 @@ fn message(message: &DynamicMessage, dice: &mut Dice<'_>, json: &mut Vec<u8>) {
                     let kind = entry.map_entry_value_field().kind();
                     let entries = entries.iter().map(|(key, value)| {
                         let mut entry = Vec::new();
+                        let is_text = matches!(key, MapKey::String(_));
                         let key = match Value::from(key.clone()) {
                             Value::String(key) => key,
                             Value::Bool(key) => key.to_string(),
@@ -54,7 +55,7 @@ fn message(message: &DynamicMessage, dice: &mut Dice<'_>, json: &mut Vec<u8>) {
                             Value::U64(key) => key.to_string(),
                             other => panic!("{other:?}"),
                         };
-                        string(&key, true, dice, &mut entry);
+                        string(&key, is_text, dice, &mut entry);
                         entry.push(b':');
                         one(value, &kind, dice, &mut entry);
                         entry
