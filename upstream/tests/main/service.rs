@@ -34,6 +34,7 @@ type Handler = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
 pub struct Service {
     pub address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
     killed: CancellationToken,
     accepting: JoinHandle<()>,
@@ -101,6 +102,8 @@ impl Service {
         let address = listener.local_addr().unwrap();
         let handler: Handler = Arc::new(move |request| Box::pin(handler(request)));
         let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let open = Arc::new(AtomicUsize::new(0));
+        let now_open = Arc::clone(&open);
         let killed = CancellationToken::new();
         let (counted, served, end) = (Arc::clone(&connections), Arc::clone(&requests), killed.clone());
         let accepting = tokio::spawn(async move {
@@ -110,6 +113,8 @@ impl Service {
                     () = end.cancelled() => return,
                 };
                 counted.fetch_add(1, SeqCst);
+                now_open.fetch_add(1, SeqCst);
+                let now_open = Arc::clone(&now_open);
                 stream.set_nodelay(true).unwrap();
                 let (handler, served) = (Arc::clone(&handler), Arc::clone(&served));
                 let tls = tls.clone();
@@ -127,14 +132,20 @@ impl Service {
                 let end = end.clone();
                 tokio::spawn(async move {
                     tokio::select! { () = serving => {}, () = end.cancelled() => {} }
+                    now_open.fetch_sub(1, SeqCst);
                 });
             }
         });
-        Self { address, connections, requests, killed, accepting }
+        Self { address, connections, open, requests, killed, accepting }
     }
 
     pub fn connections(&self) -> usize {
         self.connections.load(SeqCst)
+    }
+
+    /// Connections that are open now.
+    pub fn open(&self) -> usize {
+        self.open.load(SeqCst)
     }
 
     pub fn requests(&self) -> usize {
