@@ -49,6 +49,10 @@ pub enum ErrorKind {
     VersionNotSupported,
     BadGateway,
     Unavailable,
+    /// The service fails, and is given a rest.
+    BreakerOpen,
+    /// The service is given no more than it may be at once.
+    UpstreamFull,
     Overloaded,
     Timeout,
 }

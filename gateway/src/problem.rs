@@ -88,6 +88,8 @@ pub fn status(kind: ErrorKind) -> Status {
         ErrorKind::Unimplemented => (501, 12, "unimplemented", "This is not implemented"),
         ErrorKind::BadGateway => (502, 14, "bad-gateway", "The service behind gave no valid answer"),
         ErrorKind::Unavailable => (503, 14, "unavailable", "The service is not available"),
+        ErrorKind::BreakerOpen => (503, 14, "breaker-open", "The service fails, and is given a rest"),
+        ErrorKind::UpstreamFull => (503, 14, "upstream-full", "The service has enough to do"),
         ErrorKind::Overloaded => (503, 14, "overloaded", "Too much is going on"),
         ErrorKind::VersionNotSupported => (505, 12, "version-not-supported", "The version of HTTP is not supported"),
         ErrorKind::Timeout => (504, 4, "timeout", "The answer took too long"),

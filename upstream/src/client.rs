@@ -10,7 +10,12 @@ use parking_lot::Mutex;
 use rand::{SeedableRng as _, rngs::SmallRng};
 
 use crate::{
-    After, Body, Error, balance, endpoint, grpc,
+    After, Body, Error,
+    balance::Balancer,
+    breaker::Tally,
+    caps::Share,
+    choice::Choice,
+    endpoint, grpc,
     hedge::Latencies,
     lane::Lane,
     load::Load,
@@ -51,35 +56,39 @@ impl Options {
 pub(crate) struct Shared {
     pub upstream: Arc<upstream::Shared>,
     pub budget: Budget,
+    /// What the breaker has yet to be told.
+    pub tally: Tally,
+    /// None where requests are health checks.
+    share: Option<Arc<Share>>,
     /// How long answers take, where hedges go by that.
     pub latencies: Option<Latencies>,
     // Only this client's core ever takes the lock, and for no longer than a choice takes.
     choice: Mutex<Choice>,
 }
 
-/// What a lane is chosen from, and by.
-struct Choice {
-    /// One an endpoint, in the upstream's order.
-    lanes: Vec<Arc<Lane>>,
-    /// That of the upstream's endpoints.
-    generation: u64,
-    random: SmallRng,
-}
-
 impl Shared {
     /// The lane for a try, and whether there are others; None while no address is known. `avoid`: where it has just failed.
-    pub fn choose(&self, avoid: Option<&Arc<Lane>>, now: Instant) -> Option<(Arc<Lane>, bool)> {
+    pub fn choose(&self, avoid: Option<&Arc<Lane>>, key: Option<u64>, now: Instant) -> Option<(Arc<Lane>, bool)> {
         let mut choice = self.choice.lock();
-        let choice = &mut *choice;
-        if choice.generation != self.upstream.generation() {
-            choice.renew(&self.upstream);
+        if !choice.is_current(self.upstream.roster.changes(), now) {
+            self.look(&mut choice, now);
         }
-        let avoid = avoid.and_then(|failed| choice.lanes.iter().position(|lane| Arc::ptr_eq(lane, failed)));
-        if choice.lanes.is_empty() {
-            return None;
+        let avoid = avoid.and_then(|failed| choice.seats.iter().position(|seat| Arc::ptr_eq(&seat.lane, failed)));
+        let chosen = choice.pick(avoid, key, now)?;
+        Some((Arc::clone(&choice.seats[chosen].lane), choice.seats.len() > 1))
+    }
+
+    /// Looks at the upstream's endpoints again. Lanes of those that are no longer there get nothing new.
+    fn look(&self, choice: &mut Choice, now: Instant) {
+        // Before they are read: should they change in between, they are read again.
+        let changes = self.upstream.roster.changes();
+        let before: Vec<_> = choice.seats.iter().map(|seat| Arc::clone(&seat.lane)).collect();
+        let lanes = self.upstream.lanes(&before, self.share.as_ref());
+        for gone in before.iter().filter(|lane| !lanes.iter().any(|other| Arc::ptr_eq(other, lane))) {
+            gone.retire();
+            self.upstream.drain(gone);
         }
-        let chosen = balance::pick(&choice.lanes, avoid, now, &mut choice.random);
-        Some((Arc::clone(&choice.lanes[chosen]), choice.lanes.len() > 1))
+        choice.renew(Some(lanes), changes, now);
     }
 
     /// After how long another try may join the first, and how many may.
@@ -94,7 +103,7 @@ impl Shared {
 
     /// Takes over other endpoints now, also where no request would: those that are gone have connections.
     pub fn renew(&self) {
-        self.choice.lock().renew(&self.upstream);
+        self.look(&mut self.choice.lock(), Instant::now());
     }
 
     /// How long to wait before a retry.
@@ -105,31 +114,23 @@ impl Shared {
     /// The load of an endpoint, as this client finds it.
     pub fn load<R>(&self, endpoint: &Arc<endpoint::Shared>, read: impl FnOnce(&Load) -> R) -> Option<R> {
         let choice = self.choice.lock();
-        let lane = choice.lanes.iter().find(|lane| Arc::ptr_eq(&lane.endpoint, endpoint))?;
-        Some(read(&lane.load))
-    }
-}
-
-impl Choice {
-    /// Takes over the upstream's endpoints. Lanes of those that are no longer there get nothing new.
-    fn renew(&mut self, upstream: &upstream::Shared) {
-        let (generation, lanes) = upstream.lanes(&self.lanes);
-        let before = std::mem::replace(&mut self.lanes, lanes);
-        self.generation = generation;
-        for gone in before.iter().filter(|lane| !self.lanes.iter().any(|other| Arc::ptr_eq(other, lane))) {
-            gone.retire();
-            upstream.drain(gone);
-        }
+        let seat = choice.seats.iter().find(|seat| Arc::ptr_eq(&seat.lane.endpoint, endpoint))?;
+        Some(read(&seat.lane.load))
     }
 }
 
 impl Client {
     pub(crate) fn new(upstream: Arc<upstream::Shared>) -> Self {
-        let (generation, lanes) = upstream.lanes(&[]);
-        let choice = Mutex::new(Choice { lanes, generation, random: SmallRng::from_os_rng() });
+        let mut random = SmallRng::from_os_rng();
+        let choice = Choice::new(Balancer::new(upstream.config.balance, &mut random), random);
+        let share = upstream.metrics.is_some().then(|| upstream.limits.share());
         let hedges_by_p95 = upstream.config.hedge.as_ref().is_some_and(|hedge| hedge.after == After::P95);
         let latencies = hedges_by_p95.then(Latencies::default);
-        Self(Arc::new(Shared { upstream, budget: Budget::new(Instant::now()), latencies, choice }))
+        let now = Instant::now();
+        let (budget, tally) = (Budget::new(now), Tally::default());
+        let shared = Shared { upstream, budget, tally, share, latencies, choice: Mutex::new(choice) };
+        shared.renew();
+        Self(Arc::new(shared))
     }
 
     /// Passes an HTTP request on (for gRPC with an encoded message: [`Client::unary`], [`Client::streaming`]), a gRPC

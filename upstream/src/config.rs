@@ -4,12 +4,8 @@ use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
 use http::uri::Authority;
 
-use crate::{Hedge, Retry, Tls, discovery};
+use crate::{Balance, Breaker, Caps, Ejection, Hedge, Retry, Tls, discovery};
 
-/// Open connections of an upstream, all cores together; one more is refused.
-pub(crate) const MAX_CONNECTIONS: usize = 1024;
-/// Requests of an upstream, all cores together, that wait for a connection or for a stream on one; one more is refused.
-pub(crate) const MAX_PENDING: usize = 1024;
 /// Idle HTTP/1.1 connections a client keeps to an endpoint.
 pub(crate) const MAX_IDLE: usize = 128;
 /// How long a connection may stay idle before it is closed.
@@ -40,6 +36,15 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// None: no active checks. gRPC: grpc.health.v1; HTTP: GET of the path.
     pub health: Option<Health>,
+    pub balance: Balance,
+    /// The time in which the share of an endpoint grows from a tenth to all of it, when it is back or has joined others, up
+    /// to 1 h. Zero, the default: it has it at once.
+    pub slow_start: Duration,
+    /// None: no endpoint is taken out because its requests fail.
+    pub ejection: Option<Ejection>,
+    /// None: there is no breaker.
+    pub breaker: Option<Breaker>,
+    pub caps: Caps,
     pub retry: Retry,
     /// A second try beside the first where that takes long, for requests that are safe. None, the default: there is none.
     pub hedge: Option<Hedge>,
@@ -87,6 +92,11 @@ impl Config {
             protocol,
             connect_timeout: Duration::from_secs(1),
             health: None,
+            balance: Balance::default(),
+            slow_start: Duration::ZERO,
+            ejection: Some(Ejection::default()),
+            breaker: Some(Breaker::default()),
+            caps: Caps::default(),
             retry: Retry::default(),
             hedge: None,
             tls: None,
@@ -118,6 +128,16 @@ impl Config {
         if self.connect_timeout.is_zero() {
             return refuse("connect_timeout", "must be above 0");
         }
+        if self.slow_start > Duration::from_secs(3600) {
+            return refuse("slow_start", "must be at most 1h");
+        }
+        if let Some(ejection) = &self.ejection {
+            ejection.validate()?;
+        }
+        if let Some(breaker) = &self.breaker {
+            breaker.validate()?;
+        }
+        self.caps.validate()?;
         self.retry.validate(self.protocol)?;
         if let Some(hedge) = &self.hedge {
             hedge.validate()?;
@@ -177,6 +197,19 @@ mod tests {
         assert_eq!(path_of(|c| c.endpoints[1] = "srv://a:1".to_owned()).as_deref(), Some("endpoints[1]"));
         assert_eq!(path_of(|c| c.endpoints[1] = "registry://a b".to_owned()).as_deref(), Some("endpoints[1]"));
         assert_eq!(path_of(|c| c.endpoints[1] = c.endpoints[0].clone()).as_deref(), Some("endpoints[1]"));
+        assert_eq!(path_of(|c| c.slow_start = Duration::from_secs(3601)).as_deref(), Some("slow_start"));
+        let ejection = |change: fn(&mut Ejection)| path_of(|c| change(c.ejection.as_mut().unwrap()));
+        assert_eq!(ejection(|e| e.failures = 0).as_deref(), Some("ejection.failures"));
+        assert_eq!(ejection(|e| e.time = Duration::ZERO).as_deref(), Some("ejection.time"));
+        assert_eq!(ejection(|e| e.longest = Duration::from_secs(29)).as_deref(), Some("ejection.longest"));
+        assert_eq!(ejection(|e| e.percent = 101).as_deref(), Some("ejection.percent"));
+        let breaker = |change: fn(&mut Breaker)| path_of(|c| change(c.breaker.as_mut().unwrap()));
+        assert_eq!(breaker(|b| b.percent = 0).as_deref(), Some("breaker.percent"));
+        assert_eq!(breaker(|b| b.requests = 0).as_deref(), Some("breaker.requests"));
+        assert_eq!(breaker(|b| b.window = Duration::from_millis(9)).as_deref(), Some("breaker.window"));
+        assert_eq!(breaker(|b| b.open = Duration::ZERO).as_deref(), Some("breaker.open"));
+        assert_eq!(breaker(|b| b.ramp = Duration::MAX).as_deref(), Some("breaker.ramp"));
+        assert_eq!(path_of(|c| c.caps.pending = 0).as_deref(), Some("caps.pending"));
         assert_eq!(path_of(|c| c.retry.attempts = 4).as_deref(), Some("retry.attempts"));
         assert_eq!(path_of(|c| c.hedge = Some(Hedge { after: After::P95, max: 9 })).as_deref(), Some("hedge.max"));
         assert_eq!(path_of(|c| c.host = Some("a b".to_owned())).as_deref(), Some("host"));

@@ -5,14 +5,14 @@ use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpStream, lookup_host},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::OwnedSemaphorePermit,
     time::timeout,
 };
 
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::{
-    config::{MAX_CONNECTIONS, MAX_PENDING},
+    caps::Limits,
     endpoint::Shared,
     error::{Cause, Failure},
     stream::Stream,
@@ -22,18 +22,6 @@ use crate::{
 /// A connection that is silent for so long is asked whether anybody is there, three times and every so often.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
-
-/// What all cores together may have open, and have waiting.
-pub(crate) struct Limits {
-    connections: Arc<Semaphore>,
-    pending: Arc<Semaphore>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)), pending: Arc::new(Semaphore::new(MAX_PENDING)) }
-    }
-}
 
 /// The way to one endpoint.
 #[derive(Clone)]
@@ -49,26 +37,18 @@ pub(crate) struct Connector {
 impl Connector {
     /// A place among the requests that wait. Held while one waits.
     pub fn wait(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        Arc::clone(&self.limits.pending)
-            .try_acquire_owned()
-            .map_err(|_| Failure::new(Cause::Limit, "too many requests wait for a connection"))
+        self.limits.wait()
     }
 
     /// A connection, and the permit to be held as long as it is open.
     pub async fn connect(&self) -> Result<(Stream, OwnedSemaphorePermit), Failure> {
-        let permit = Arc::clone(&self.limits.connections)
-            .try_acquire_owned()
-            .map_err(|_| Failure::new(Cause::Limit, "too many connections are open"))?;
+        let permit = self.limits.connect()?;
         let connected = timeout(self.timeout, self.open()).await;
         let why = match connected {
-            Ok(Ok(stream)) => {
-                self.endpoint.clear_suspicion();
-                return Ok((stream, permit));
-            }
+            Ok(Ok(stream)) => return Ok((stream, permit)),
             Ok(Err(why)) => why,
             Err(_) => format!("can't connect to {} within {:?}", self.endpoint.address, self.timeout),
         };
-        self.endpoint.suspect(&why);
         Err(Failure::new(Cause::Connect, why))
     }
 
@@ -99,32 +79,20 @@ async fn connect(address: &str) -> io::Result<TcpStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Caps, error::Cap};
 
     fn connector(limits: &Arc<Limits>) -> Connector {
         let endpoint = Arc::new(Shared::new("test", "127.0.0.1:1").unwrap());
         Connector { endpoint, limits: Arc::clone(limits), timeout: Duration::from_secs(1), tls: None }
     }
 
-    #[test]
-    fn one_waiter_too_many_is_refused_at_once() {
-        let limits = Arc::default();
-        let connector = connector(&limits);
-        let waiting: Vec<_> = (0..MAX_PENDING).map(|_| connector.wait().unwrap()).collect();
-        assert_eq!(connector.wait().unwrap_err().cause, Cause::Limit);
-        drop(waiting);
-        assert!(connector.wait().is_ok());
-    }
-
     #[tokio::test]
-    async fn one_connection_too_many_is_refused_at_once_and_casts_no_suspicion() {
-        let limits = Arc::default();
+    async fn one_connection_too_many_is_refused_at_once() {
+        let limits = Arc::new(Limits::new(&Caps { connections: 1, ..Caps::default() }));
         let connector = connector(&limits);
-        let open = Arc::clone(&limits.connections).acquire_many_owned(u32::try_from(MAX_CONNECTIONS).unwrap());
-        let open = open.await.unwrap();
-        assert_eq!(connector.connect().await.unwrap_err().cause, Cause::Limit);
-        assert!(!connector.endpoint.is_suspect(std::time::Instant::now()));
+        let open = limits.connect().unwrap();
+        assert_eq!(connector.connect().await.unwrap_err().cause, Cause::Limit(Cap::Connections));
         drop(open);
         assert_eq!(connector.connect().await.unwrap_err().cause, Cause::Connect, "nobody listens there");
-        assert!(connector.endpoint.is_suspect(std::time::Instant::now()));
     }
 }

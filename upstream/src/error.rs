@@ -1,14 +1,18 @@
 //! Why an upstream gave no answer: to the caller ([`Error`]), and to the retry ([`Failure`]).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use http::StatusCode;
 
 /// Why an upstream gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// No endpoint could be reached, or a limit refused the request: 503 / UNAVAILABLE. The service did nothing.
+    /// No endpoint could be reached: 503 / UNAVAILABLE. The service did nothing.
     Unreachable,
+    /// A cap of the upstream refused the request: 503 / UNAVAILABLE. The service was not asked.
+    Full,
+    /// The breaker refused the request, and may let one pass after this time: 503 / UNAVAILABLE. The service was not asked.
+    Open { retry_after: Duration },
     /// It took longer than the deadline: 504 / DEADLINE_EXCEEDED.
     Deadline,
     /// The connection broke, or the answer was not valid, after the request may have been read: 502 / UNAVAILABLE.
@@ -54,7 +58,26 @@ pub(crate) enum Cause {
     /// The request's body can't be read any further.
     RequestBody,
     /// A limit of ours.
-    Limit,
+    Limit(Cap),
+}
+
+/// What an upstream has only so much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cap {
+    Connections,
+    Pending,
+    Requests,
+}
+
+impl Cap {
+    /// Its metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Pending => "pending",
+            Self::Requests => "requests",
+        }
+    }
 }
 
 impl Failure {
@@ -66,9 +89,8 @@ impl Failure {
 impl Cause {
     pub fn kind(self) -> ErrorKind {
         match self {
-            Self::Unknown | Self::Connect | Self::Closed | Self::Refused | Self::Unavailable | Self::Limit => {
-                ErrorKind::Unreachable
-            }
+            Self::Unknown | Self::Connect | Self::Closed | Self::Refused | Self::Unavailable => ErrorKind::Unreachable,
+            Self::Limit(_) => ErrorKind::Full,
             Self::Broken | Self::Status(_) => ErrorKind::Broken,
             Self::Slow => ErrorKind::Deadline,
             Self::RequestBody => ErrorKind::RequestBody,
@@ -80,7 +102,7 @@ impl Cause {
         match self {
             Self::Connect | Self::Closed | Self::Refused => true,
             Self::Unavailable | Self::Status(_) | Self::Slow | Self::Broken => idempotent,
-            Self::Unknown | Self::RequestBody | Self::Limit => false,
+            Self::Unknown | Self::RequestBody | Self::Limit(_) => false,
         }
     }
 
@@ -104,7 +126,7 @@ impl Cause {
             Self::Slow => "slow",
             Self::Broken => "broken",
             Self::RequestBody => "request_body",
-            Self::Limit => "limit",
+            Self::Limit(cap) => cap.label(),
         }
     }
 }

@@ -79,9 +79,8 @@ async fn keep_checked(upstream: Arc<upstream::Shared>, endpoint: Arc<endpoint::S
         let is_good = matches!(finding, Finding::Good(_));
         let was_healthy = endpoint.is_healthy();
         let (is_healthy, reason) = streak.judge(was_healthy, finding);
-        endpoint.set_health(is_healthy, &reason);
-        if is_healthy && !was_healthy {
-            upstream.forget_load(&endpoint);
+        if endpoint.set_health(is_healthy, &reason, std::time::Instant::now()) && is_healthy {
+            upstream.heal();
         }
         let is_sure = is_healthy && is_good;
         sleep(if is_sure { health.interval } else { health.interval.min(IN_DOUBT) }).await;

@@ -74,7 +74,7 @@ pub(crate) async fn send(
         let Open { connection, permit } = open;
         let why = match connection.send(request, body).await {
             Ok(response) => {
-                under_way.answered();
+                under_way.answered(response.status(), response.headers());
                 if retry::is_transient(response.status().as_u16()) {
                     keep(slot, again, adds_host);
                 }

@@ -6,6 +6,9 @@
 
 mod balance;
 mod body;
+mod breaker;
+mod caps;
+mod choice;
 mod client;
 mod config;
 mod connect;
@@ -22,13 +25,19 @@ mod lane;
 mod load;
 mod metrics;
 mod retry;
+mod roster;
 mod stack;
+mod standing;
 mod stream;
 mod tls;
 mod trace;
 mod upstream;
+mod verdict;
 
+pub use balance::Balance;
 pub use body::{Body, BoxError, EditTrailers, Watch, Way};
+pub use breaker::{Breaker, BreakerState};
+pub use caps::Caps;
 pub use client::{Client, Options};
 pub use config::{Config, ConfigError, Health, Protocol};
 pub use discovery::{Answer, Discovery, Dns, Resolve, Source, Target};
@@ -36,5 +45,6 @@ pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind};
 pub use hedge::{After, Hedge};
 pub use retry::{On, Retry};
+pub use standing::Ejection;
 pub use tls::{Identity, Tls};
 pub use upstream::Upstream;

@@ -1,5 +1,9 @@
-//! How busy one client finds an endpoint: peak EWMA (Finagle's measure). A slow answer counts at once, its memory fades
-//! over ten seconds, and every request under way multiplies the figure.
+//! How busy one client finds an endpoint: the mean of its recent answers' latency (a peak EWMA), multiplied by the requests
+//! under way. An answer that doesn't come counts at once, for as long as it was waited for, and fades.
+//!
+//! Two seconds of memory: long enough that chance doesn't show, short enough that an endpoint that has become slow is
+//! noticed within them, and one that has recovered is too. That every slow answer counted at once would be quicker still,
+//! and have the endpoints of a service whose latency varies share unevenly, each shunned in turn for its last bad moment.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
@@ -9,9 +13,11 @@ use std::{
 use parking_lot::Mutex;
 
 /// The time in which an observation's weight falls to 1/e.
-const DECAY: Duration = Duration::from_secs(10);
+const DECAY: Duration = Duration::from_secs(2);
 /// What an endpoint that was never measured counts for while it has requests under way, in seconds: others go first.
 const UNKNOWN: f64 = 1e6;
+/// What an endpoint counts for that has only failed.
+const FAILING: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Load {
@@ -19,6 +25,7 @@ pub(crate) struct Load {
     latency: Mutex<Latency>,
 }
 
+/// Zero seconds: never measured.
 #[derive(Debug)]
 struct Latency {
     seconds: f64,
@@ -46,13 +53,22 @@ impl Load {
     pub fn observe(&self, took: Duration, now: Instant) {
         let seconds = took.as_secs_f64();
         let mut latency = self.latency.lock();
-        let kept = latency.decayed(now);
-        latency.seconds = if seconds > latency.seconds {
+        latency.seconds = if latency.seconds == 0.0 {
             seconds
         } else {
             let weight = latency.weight(now);
-            kept + seconds * (1.0 - weight)
+            latency.seconds * weight + seconds * (1.0 - weight)
         };
+        latency.at = now;
+    }
+
+    /// It said, after this long, that it can't: that it was quick is no merit.
+    pub fn observe_failure(&self, took: Duration, now: Instant) {
+        let mut latency = self.latency.lock();
+        if latency.seconds == 0.0 {
+            latency.seconds = FAILING.as_secs_f64();
+        }
+        latency.seconds = latency.seconds.max(took.as_secs_f64());
         latency.at = now;
     }
 
@@ -96,17 +112,32 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    fn answering(each: Duration, load: &Load, from: Instant) -> Instant {
+        (1..=200).fold(from, |_, n| {
+            let now = from + 10 * MS * n;
+            load.observe(each, now);
+            now
+        })
+    }
+
     #[test]
-    fn a_peak_counts_at_once_and_fades() {
+    fn one_slow_answer_is_soon_outweighed() {
         let start = Instant::now();
         let load = Load::new(start);
-        load.observe(MS, start);
-        load.observe(100 * MS, start);
-        assert!((load.cost(start) - 0.1).abs() < 1e-9);
-        let later = start + DECAY;
-        assert!((load.cost(later) - 0.1 / std::f64::consts::E).abs() < 1e-6);
-        load.observe(MS, later);
-        assert!(load.cost(later) > 0.001, "one fast answer doesn't wipe out the memory");
+        let now = answering(MS, &load, start);
+        load.observe(100 * MS, now + 10 * MS);
+        assert!(load.cost(now + 10 * MS) < 0.002, "{}", load.cost(now));
+    }
+
+    #[test]
+    fn many_slow_answers_show_within_two_seconds() {
+        let start = Instant::now();
+        let load = Load::new(start);
+        let now = answering(MS, &load, start);
+        let now = answering(10 * MS, &load, now);
+        assert!(load.cost(now) > 0.006, "{}", load.cost(now));
+        let now = answering(MS, &load, now);
+        assert!(load.cost(now) < 0.004, "{}", load.cost(now));
     }
 
     #[test]
@@ -133,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_only_raises_the_estimate() {
+    fn silence_counts_at_once_and_only_raises_the_estimate() {
         let start = Instant::now();
         let load = Load::new(start);
         load.observe(10 * MS, start);
@@ -141,5 +172,22 @@ mod tests {
         assert!((load.cost(start) - 0.01).abs() < 1e-9);
         load.observe_at_least(1000 * MS, start);
         assert!((load.cost(start) - 1.0).abs() < 1e-9);
+        let later = start + 3 * DECAY;
+        assert!((load.cost(later) - (-3.0_f64).exp()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn to_fail_quickly_is_no_merit() {
+        let start = Instant::now();
+        let load = Load::new(start);
+        load.observe_failure(MS, start);
+        assert!((load.cost(start) - 1.0).abs() < 1e-9, "never seen to answer");
+        load.forget(start);
+        load.observe(10 * MS, start);
+        let now = (1..100).fold(start, |now, _| {
+            load.observe_failure(MS / 10, now + 100 * MS);
+            now + 100 * MS
+        });
+        assert!((load.cost(now) - 0.01).abs() < 1e-9);
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, LazyLock, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -21,12 +21,19 @@ struct Instruments {
     seconds: Histogram<f64>,
     retries: Counter<u64>,
     hedges: Counter<u64>,
+    refused: Counter<u64>,
+    ejections: Counter<u64>,
+    /// Only holds the callback.
+    _breaker: ObservableGauge<u64>,
     /// Only holds the callback.
     _healthy: ObservableGauge<u64>,
 }
 
 /// Endpoints there are, and some that were until just now.
 static SHOWN: Mutex<Vec<Weak<Shown>>> = Mutex::new(Vec::new());
+
+/// Breakers there are.
+static POSITIONS: Mutex<Vec<Weak<Stands>>> = Mutex::new(Vec::new());
 
 static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
     let meter = telemetry::meter("upstream");
@@ -48,6 +55,29 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
             .u64_counter("turnpike_upstream_hedges")
             .with_description("Second tries beside a first: `won`, `lost`, and `budget`: hedges the budget refused")
             .build(),
+        refused: meter
+            .u64_counter("turnpike_upstream_refused")
+            .with_description(
+                "Requests an upstream was not asked: by its `breaker`, or a cap: `connections`, `pending`, `requests`",
+            )
+            .build(),
+        ejections: meter
+            .u64_counter("turnpike_upstream_ejections")
+            .with_description("Endpoints taken out for a while because their requests failed")
+            .build(),
+        _breaker: meter
+            .u64_observable_gauge("turnpike_upstream_breaker")
+            .with_description("How an upstream's breaker stands: 0 closed, 1 closing, 2 half-open, 3 open")
+            .with_callback(|observer| {
+                POSITIONS.lock().retain(|shown| {
+                    let shown = shown.upgrade();
+                    shown.is_some_and(|shown| {
+                        observer.observe(shown.position.load(Relaxed), std::slice::from_ref(&shown.upstream));
+                        true
+                    })
+                });
+            })
+            .build(),
         _healthy: meter
             .u64_observable_gauge("turnpike_upstream_endpoint_healthy")
             .with_description("1 where active checks find the endpoint healthy or there are none, 0 otherwise")
@@ -68,6 +98,7 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
 pub(crate) struct Requests {
     answered: BoundCounter<u64>,
     unreachable: BoundCounter<u64>,
+    refused: BoundCounter<u64>,
     deadline: BoundCounter<u64>,
     broken: BoundCounter<u64>,
     request_body: BoundCounter<u64>,
@@ -83,6 +114,7 @@ impl Requests {
         Self {
             answered: outcome("answered"),
             unreachable: outcome("unreachable"),
+            refused: outcome("refused"),
             deadline: outcome("deadline"),
             broken: outcome("broken"),
             request_body: outcome("request_body"),
@@ -95,6 +127,7 @@ impl Requests {
         let counter = match failure {
             None => &self.answered,
             Some(ErrorKind::Unreachable) => &self.unreachable,
+            Some(ErrorKind::Full | ErrorKind::Open { .. }) => &self.refused,
             Some(ErrorKind::Deadline) => &self.deadline,
             Some(ErrorKind::Broken) => &self.broken,
             Some(ErrorKind::RequestBody) => &self.request_body,
@@ -103,12 +136,45 @@ impl Requests {
         self.seconds.record(took.as_secs_f64());
     }
 
+    pub fn refused(&self, reason: &'static str) {
+        INSTRUMENTS.refused.add(1, &[self.upstream.clone(), KeyValue::new("reason", reason)]);
+    }
+
     pub fn hedged(&self, outcome: &'static str) {
         INSTRUMENTS.hedges.add(1, &[self.upstream.clone(), KeyValue::new("outcome", outcome)]);
     }
 
     pub fn retried(&self, reason: &'static str) {
         INSTRUMENTS.retries.add(1, &[self.upstream.clone(), KeyValue::new("reason", reason)]);
+    }
+}
+
+pub(crate) fn ejected(upstream: &str) {
+    INSTRUMENTS.ejections.add(1, &[KeyValue::new("upstream", upstream.to_owned())]);
+}
+
+/// How a breaker stands: shown as long as there is such an upstream.
+pub(crate) struct Position(Arc<Stands>);
+
+struct Stands {
+    upstream: KeyValue,
+    position: AtomicU64,
+}
+
+impl Position {
+    pub fn new(upstream: &str) -> Self {
+        LazyLock::force(&INSTRUMENTS);
+        let upstream = KeyValue::new("upstream", upstream.to_owned());
+        let stands = Arc::new(Stands { upstream, position: AtomicU64::new(0) });
+        let mut all = POSITIONS.lock();
+        // Nobody may ever look at the metrics.
+        all.retain(|stands| stands.strong_count() > 0);
+        all.push(Arc::downgrade(&stands));
+        Self(stands)
+    }
+
+    pub fn set(&self, position: u64) {
+        self.0.position.store(position, Relaxed);
     }
 }
 

@@ -92,7 +92,7 @@ impl Retry {
             Cause::Unavailable => self.on.contains(&On::Unavailable),
             // It is asked for by its own settings.
             Cause::Slow | Cause::Status(_) => true,
-            Cause::Unknown | Cause::RequestBody | Cause::Limit => false,
+            Cause::Unknown | Cause::RequestBody | Cause::Limit(_) => false,
         }
     }
 }

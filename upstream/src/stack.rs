@@ -1,11 +1,12 @@
 //! A request's way from [`crate::Client`] to a connection, outermost first. This file is the order:
 //!
-//! 1. deadline: outermost, so that it bounds connecting, waiting and every retry together;
-//! 2. retry, with its budget: above the balancer, so that another try means another endpoint;
-//! 3. balance: on every try, so that each request goes where it is answered soonest;
-//! 4. hedge: below the retry, so that a race that nobody won is tried again as one try;
-//! 5. trace: a span a try, so that a trace shows each, and where it went;
-//! 6. lane: a pooled connection to that endpoint, opened where none is free.
+//! 1. breaker: outermost, so that a service that fails is asked nothing, and counts requests, not tries;
+//! 2. deadline: bounds connecting, waiting and every retry together;
+//! 3. retry, with its budget: above the balancer, so that another try means another endpoint;
+//! 4. balance: on every try, so that each request goes where it is answered soonest;
+//! 5. hedge: below the retry, so that a race that nobody won is tried again as one try;
+//! 6. trace: a span a try, so that a trace shows each, and where it went;
+//! 7. lane: a pooled connection to that endpoint, opened where none is free.
 
 use std::{
     pin::pin,
@@ -23,7 +24,9 @@ use crate::{
     forward, grpc, hedge,
     lane::Lane,
     retry::{self, Pause},
+    standing::Event,
     trace::Try,
+    verdict,
 };
 
 type Answer = Result<Response<Body>, Failure>;
@@ -34,6 +37,8 @@ struct Call<'a> {
     client: &'a Shared,
     /// None: nobody has said how long it may take.
     deadline: Option<Instant>,
+    /// From when on it is the service's fault that there is no answer.
+    patience: Option<Instant>,
     options: Options,
 }
 
@@ -48,35 +53,70 @@ pub(crate) async fn send(
     if request.method() == Method::CONNECT {
         return Err(upstream.error(ErrorKind::Unreachable, "CONNECT is not passed on"));
     }
+    let pass = match upstream.breaker.as_ref().map(|breaker| breaker.admit(started)) {
+        None => None,
+        Some(Ok(pass)) => pass,
+        Some(Err(retry_after)) => {
+            count_refusal(client, "breaker");
+            let error =
+                upstream.error(ErrorKind::Open { retry_after }, "the breaker is open: too many requests failed");
+            return Err(error);
+        }
+    };
     let mut deadline = options.deadline;
     if upstream.config.protocol == Protocol::Grpc {
         deadline = grpc::earliest(deadline, request.headers(), started);
     }
+    // Whoever still sends, or waits for less long than is usual here, may be the one who is slow.
+    let patience = options.deadline.filter(|own| request.body().is_whole() && deadline == Some(*own));
     forward::prepare(&mut request, upstream.config.protocol, upstream.host.as_ref());
 
     // Pinned here: handed on by value it would be copied, request and all.
     let mut request = Some(request);
-    let call = Call { client, deadline, options };
+    let call = Call { client, deadline, patience, options };
     let tries = pin!(call.with_retries(&mut request, started));
-    let answer = match deadline {
-        None => tries.await.map_err(|failure| upstream.error(failure.cause.kind(), failure.detail)),
+    let (answer, event) = match deadline {
+        None => judged(upstream.config.protocol, tries.await),
         Some(deadline) if deadline <= started => {
-            Err(upstream.error(ErrorKind::Deadline, "the deadline had passed before the request was sent"))
+            (Err(Failure::new(Cause::Slow, "the deadline had passed before the request was sent")), None)
         }
         Some(deadline) => match timeout_at(deadline.into(), tries).await {
-            Ok(answer) => answer.map_err(|failure| upstream.error(failure.cause.kind(), failure.detail)),
-            Err(_) => Err(upstream.error(ErrorKind::Deadline, "no answer within the deadline")),
+            Ok(answer) => judged(upstream.config.protocol, answer),
+            Err(_) => {
+                let late = Err(Failure::new(Cause::Slow, "no answer within the deadline"));
+                (late, patience.map(|_| Event::Failed))
+            }
         },
     };
+    let now = Instant::now();
+    match (pass, &upstream.breaker, event) {
+        (Some(pass), _, event) => pass.end(event),
+        (None, Some(breaker), Some(event)) => {
+            breaker.ended(event, &client.tally, now, |visit| upstream.tallies(visit));
+        }
+        (None, _, _) => {}
+    }
+    let answer = answer.map_err(|failure| {
+        if let Cause::Limit(cap) = failure.cause {
+            count_refusal(client, cap.label());
+        }
+        upstream.error(failure.cause.kind(), failure.detail)
+    });
     if let Some(metrics) = &upstream.metrics {
-        metrics.finished(answer.as_ref().err().map(|error| error.kind), started.elapsed());
+        metrics.finished(answer.as_ref().err().map(|error| error.kind), now.saturating_duration_since(started));
     }
     answer
 }
 
+/// The answer, and what it says of the service.
+fn judged(protocol: Protocol, answer: Answer) -> (Answer, Option<Event>) {
+    let event = verdict::of_answer(protocol, &answer);
+    (answer, event)
+}
+
 impl Call<'_> {
     async fn with_retries(self, request: &mut Option<Request<Body>>, mut now: Instant) -> Answer {
-        let Self { client, deadline, options } = self;
+        let Self { client, deadline, options, .. } = self;
         let config = &client.upstream.config;
         client.budget.deposit(now);
         let hedge = client.hedge(options);
@@ -90,7 +130,7 @@ impl Call<'_> {
             let copy = needs_copy.then(|| request.as_ref().and_then(retry::repeat)).flatten();
             let limit = limit.filter(|_| copy.is_some());
 
-            let (mut lane, has_others) = balance(client, failed_at.as_ref(), now).await?;
+            let (mut lane, has_others) = balance(client, failed_at.as_ref(), options.hash, now).await?;
             let answer = if hedge.is_none() && limit.is_none() {
                 self.attempt(&lane, request, retries, now).await
             } else {
@@ -163,7 +203,11 @@ impl Call<'_> {
                 count_retry(self.client, "budget");
                 tries.await
             }
-            Err(_) => (first, Err(retry::slow(limit))),
+            Err(_) => {
+                let slow = retry::slow(limit);
+                first.tell(Event::Failed, &slow.detail, Instant::now());
+                (first, Err(slow))
+            }
         }
     }
 
@@ -191,7 +235,7 @@ impl Call<'_> {
         let another = move |number| {
             let now = Instant::now();
             let request = retry::repeat(spare.as_ref()?)?;
-            let (lane, _) = client.choose(Some(&last), now)?;
+            let (lane, _) = client.choose(Some(&last), self.options.hash, now)?;
             if Arc::ptr_eq(&lane, &last) {
                 return None;
             }
@@ -229,9 +273,15 @@ impl Call<'_> {
                 grpc::set_timeout(request.headers_mut(), deadline.saturating_duration_since(now));
             }
         }
-        let answer = lane.send(request, now).await;
+        let answer = lane.send(request, now, self.patience).await;
         traced.answered(&answer);
         answer
+    }
+}
+
+fn count_refusal(client: &Shared, reason: &'static str) {
+    if let Some(metrics) = &client.upstream.metrics {
+        metrics.refused(reason);
     }
 }
 
@@ -248,11 +298,16 @@ fn count_hedge(client: &Shared, outcome: &'static str) {
 }
 
 /// The lane for a try, and whether there are others. Waits where no address is known yet, as long as for a connection.
-async fn balance(client: &Shared, avoid: Option<&Arc<Lane>>, now: Instant) -> Result<(Arc<Lane>, bool), Failure> {
-    if let Some(chosen) = client.choose(avoid, now) {
+async fn balance(
+    client: &Shared,
+    avoid: Option<&Arc<Lane>>,
+    key: Option<u64>,
+    now: Instant,
+) -> Result<(Arc<Lane>, bool), Failure> {
+    if let Some(chosen) = client.choose(avoid, key, now) {
         return Ok(chosen);
     }
     // Either way there is an answer below.
     _ = timeout(client.upstream.config.connect_timeout, client.upstream.known()).await;
-    client.choose(avoid, now).ok_or_else(|| Failure::new(Cause::Unknown, "no address is known"))
+    client.choose(avoid, key, now).ok_or_else(|| Failure::new(Cause::Unknown, "no address is known"))
 }

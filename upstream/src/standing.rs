@@ -14,7 +14,48 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Ejection, roster::Roster};
+use crate::{ConfigError, roster::Roster};
+
+/// When an endpoint gets nothing for a while because its requests fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ejection {
+    /// Failures in a row, 1 to 1,000; default 5. Failures within 10 ms of each other are one.
+    pub failures: u32,
+    /// How long it is out the first time, above 0; the second time twice as long, and so on. For each 10 s that it is in,
+    /// one time is forgotten. Default 30 s.
+    pub time: Duration,
+    /// The longest it is out, no less than `time`; default 300 s.
+    pub longest: Duration,
+    /// The most of an upstream's endpoints that are out at once, 1 to 100, but always one. Default 10.
+    pub percent: u32,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Self { failures: 5, time: Duration::from_secs(30), longest: Duration::from_secs(300), percent: 10 }
+    }
+}
+
+impl Ejection {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        let refuse = |key: &str, message: &str| {
+            Err(ConfigError { path: format!("ejection.{key}"), message: message.to_owned() })
+        };
+        if !(1..=1000).contains(&self.failures) {
+            return refuse("failures", "must be within 1 to 1000");
+        }
+        if self.time.is_zero() {
+            return refuse("time", "must be above 0");
+        }
+        if self.longest < self.time {
+            return refuse("longest", "must not be shorter than `time`");
+        }
+        if !(1..=100).contains(&self.percent) {
+            return refuse("percent", "must be within 1 to 100");
+        }
+        Ok(())
+    }
+}
 
 /// How long an endpoint is avoided where nobody listens.
 const AVOIDED: Duration = Duration::from_secs(1);
@@ -42,11 +83,17 @@ pub(crate) struct Standing {
 pub(crate) enum State {
     Well,
     /// Nobody listened there: others go first.
-    Avoided { until: Instant },
+    Avoided {
+        until: Instant,
+    },
     /// It failed too often: it gets nothing.
-    Ejected { until: Instant },
+    Ejected {
+        until: Instant,
+    },
     /// It is new, or back: its share grows.
-    Warming { since: Instant },
+    Warming {
+        since: Instant,
+    },
 }
 
 /// What became of a try.
@@ -69,6 +116,11 @@ impl Standing {
     /// As it is now.
     pub fn state(&mut self, now: Instant) -> State {
         self.settle(now);
+        self.state
+    }
+
+    /// As it was when it was last looked at.
+    pub fn last(&self) -> State {
         self.state
     }
 
@@ -158,6 +210,7 @@ impl Standing {
             return None;
         }
         self.ejections += 1;
+        self.failures = 0;
         Some(State::Ejected { until })
     }
 
@@ -166,7 +219,6 @@ impl Standing {
         match self.state {
             State::Avoided { until } if until <= now => self.state = State::Well,
             State::Ejected { until } if until <= now => {
-                self.failures = 0;
                 self.back_since = Some(until);
                 self.state = self.warm(until);
                 self.settle(now);

@@ -4,13 +4,7 @@ use std::{
     borrow::Cow,
     collections::BTreeSet,
     pin::pin,
-    sync::{
-        Arc, Weak,
-        atomic::{
-            AtomicU64,
-            Ordering::{Acquire, Release},
-        },
-    },
+    sync::{Arc, Weak},
     time::Instant,
 };
 
@@ -20,12 +14,16 @@ use tokio::sync::{Notify, futures::Notified};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Client, Config, ConfigError, Endpoint, Error, ErrorKind, Retry, client,
-    connect::{Connector, Limits},
+    Client, Config, ConfigError, Endpoint, Error, ErrorKind, Retry,
+    breaker::{self, Gate, Tally},
+    caps::{Limits, Share},
+    choice, client,
+    connect::Connector,
     discovery::{self, Discovery, Dns, Finder, Found, Resolve},
     endpoint, grpc, health,
     lane::Lane,
     metrics::Requests,
+    roster::Roster,
     tls::Encryption,
 };
 
@@ -46,13 +44,15 @@ pub(crate) struct Shared {
     standing_back: Mutex<BTreeSet<String>>,
     /// Read by nobody on a request's way.
     draining: Mutex<Vec<Draining>>,
-    /// One more with each replacement: a load of it tells a client whether to look.
-    generation: AtomicU64,
+    /// Tells clients whether to look.
+    pub roster: Arc<Roster>,
     /// Told of each replacement.
     changed: Notify,
     /// None for health checks, which are no requests.
     pub metrics: Option<Requests>,
-    limits: Arc<Limits>,
+    /// None: there is none.
+    pub breaker: Option<Arc<Gate>>,
+    pub limits: Arc<Limits>,
     /// None: connections are in clear text.
     tls: Option<Arc<Encryption>>,
     /// Read by nobody on a request's way: for the operator, and to forget loads.
@@ -87,10 +87,12 @@ impl Upstream {
     pub fn found_by(config: Config, discovery: &Discovery) -> Result<Self, ConfigError> {
         config.validate()?;
         let tls = config.tls.as_ref().map(|tls| Encryption::new(tls, config.protocol)).transpose()?.map(Arc::new);
+        let roster = Arc::default();
         let source = |(index, text): (usize, &String)| {
             let source = match Finder::new(text, discovery) {
                 Ok(Some(finder)) => Ok(Source::Finder(finder)),
-                Ok(None) => endpoint::Shared::new(&config.name, text).map(|one| Source::Address(Arc::new(one))),
+                Ok(None) => endpoint::Shared::new(&config.name, text)
+                    .map(|one| Source::Address(Arc::new(one.on(&roster, &config)))),
                 Err(error) => Err(error),
             };
             source.map_err(|error| ConfigError { path: format!("endpoints[{index}]"), ..error })
@@ -107,10 +109,11 @@ impl Upstream {
             endpoints: Mutex::default(),
             standing_back: Mutex::default(),
             draining: Mutex::default(),
-            generation: AtomicU64::new(0),
+            roster,
             changed: Notify::new(),
             metrics: Some(Requests::new(&config.name)),
-            limits: Arc::default(),
+            breaker: config.breaker.as_ref().map(|rules| Arc::new(Gate::new(&config.name, rules))),
+            limits: Arc::new(Limits::new(&config.caps)),
             tls,
             clients: Mutex::default(),
             config,
@@ -155,9 +158,21 @@ impl Upstream {
         let in_flight = |endpoint: &Arc<endpoint::Shared>| {
             clients.iter().filter_map(|client| client.load(endpoint, |load| load.in_flight())).sum()
         };
-        let there = self.0.endpoints();
-        let there = there.iter().map(|endpoint| endpoint.view(in_flight(endpoint)));
-        there.chain(self.0.draining().iter().map(|(endpoint, in_flight)| endpoint.view(*in_flight))).collect()
+        let (there, now) = (self.0.endpoints(), Instant::now());
+        let there = there.iter().map(|endpoint| endpoint.view(in_flight(endpoint), now));
+        there.chain(self.0.draining().iter().map(|(endpoint, in_flight)| endpoint.view(*in_flight, now))).collect()
+    }
+
+    /// Whether so few endpoints are fit that all are asked.
+    pub fn is_in_panic(&self) -> bool {
+        let (endpoints, now) = (self.0.endpoints(), Instant::now());
+        let fit = endpoints.iter().filter(|endpoint| !endpoint.fitness(now).is_out).count();
+        choice::is_panic(fit, endpoints.len())
+    }
+
+    /// How the breaker stands; None where there is none.
+    pub fn breaker(&self) -> Option<breaker::BreakerState> {
+        self.0.breaker.as_ref().map(|breaker| breaker.view(Instant::now()))
     }
 }
 
@@ -165,10 +180,6 @@ impl Shared {
     /// What the sources give now.
     pub fn endpoints(&self) -> Arc<[Arc<endpoint::Shared>]> {
         Arc::clone(&self.endpoints.lock())
-    }
-
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Acquire)
     }
 
     pub fn finders(&self) -> impl Iterator<Item = &Finder> {
@@ -226,7 +237,7 @@ impl Shared {
                         known.describe(&found.origin);
                         next.push(Arc::clone(known));
                     }
-                    None => next.extend(self.found(&found)),
+                    None => next.extend(self.found(&found, !endpoints.is_empty())),
                 }
             }
         }
@@ -249,7 +260,7 @@ impl Shared {
             return;
         }
         *self.standing_back.lock() = stands_back;
-        self.generation.fetch_add(1, Release);
+        self.roster.resize(endpoints.len());
         drop(endpoints);
         self.changed.notify_waiters();
         // A client that has nothing to send would keep connections to those that are gone.
@@ -293,11 +304,16 @@ impl Shared {
         all
     }
 
-    fn found(&self, found: &Found) -> Option<Arc<endpoint::Shared>> {
+    /// `joins`: there are others already.
+    fn found(&self, found: &Found, joins: bool) -> Option<Arc<endpoint::Shared>> {
         let (upstream, address, source) = (&self.config.name, &found.address, &found.origin.source);
         match endpoint::Shared::found(upstream, found) {
             Ok(endpoint) => {
                 tracing::info!(upstream, endpoint = address, ?source, "endpoint is found");
+                let endpoint = endpoint.on(&self.roster, &self.config);
+                if joins {
+                    endpoint.join(Instant::now());
+                }
                 Some(Arc::new(endpoint))
             }
             Err(error) => {
@@ -307,10 +323,8 @@ impl Shared {
         }
     }
 
-    /// Lanes for one client, with their generation. One that it has already, with its connections, stays.
-    pub fn lanes(&self, known: &[Arc<Lane>]) -> (u64, Vec<Arc<Lane>>) {
-        // Before they are read: should they change in between, they are read again.
-        let generation = self.generation();
+    /// Lanes for one client. One that it has already, with its connections, stays.
+    pub fn lanes(&self, known: &[Arc<Lane>], share: Option<&Arc<Share>>) -> Vec<Arc<Lane>> {
         let connector = |endpoint: &Arc<endpoint::Shared>| Connector {
             endpoint: Arc::clone(endpoint),
             limits: Arc::clone(&self.limits),
@@ -319,12 +333,12 @@ impl Shared {
         };
         let lane = |endpoint: &Arc<endpoint::Shared>| {
             let kept = known.iter().find(|lane| Arc::ptr_eq(&lane.endpoint, endpoint)).cloned();
-            kept.unwrap_or_else(|| Lane::new(connector(endpoint), self.config.protocol))
+            kept.unwrap_or_else(|| Lane::new(connector(endpoint), self.config.protocol, share.cloned()))
         };
         let standing_back = self.standing_back.lock().clone();
         let endpoints = self.endpoints();
         let called = endpoints.iter().filter(|endpoint| !standing_back.contains(&endpoint.address));
-        (generation, called.map(lane).collect())
+        called.map(lane).collect()
     }
 
     /// The same service with only one of its endpoints and no second try, for its health checks.
@@ -337,20 +351,25 @@ impl Shared {
             endpoints: Mutex::new([Arc::clone(endpoint)].into()),
             standing_back: Mutex::default(),
             draining: Mutex::default(),
-            generation: AtomicU64::new(0),
+            roster: Arc::default(),
             changed: Notify::new(),
             metrics: None,
+            breaker: None,
             limits: Arc::clone(&self.limits),
             tls: self.tls.clone(),
             clients: Mutex::default(),
         })
     }
 
-    /// An endpoint is back: how slow it was while it failed says nothing of how it is now.
-    pub fn forget_load(&self, endpoint: &Arc<endpoint::Shared>) {
-        let now = Instant::now();
-        for client in self.clients() {
-            client.load(endpoint, |load| load.forget(now));
+    /// What the breaker has yet to be told by all clients.
+    pub fn tallies(&self, visit: &mut dyn FnMut(&Tally)) {
+        self.clients().iter().for_each(|client| visit(&client.tally));
+    }
+
+    /// An endpoint is found well again: what is refused because all failed may be tried.
+    pub fn heal(&self) {
+        if let Some(breaker) = &self.breaker {
+            breaker.heal(Instant::now());
         }
     }
 

@@ -22,6 +22,11 @@ pub(crate) fn of_head(protocol: Protocol, status: StatusCode, headers: &HeaderMa
     if is_failure { Event::Failed } else { Event::Answered }
 }
 
+/// A failure in words.
+pub(crate) fn said(status: StatusCode, headers: &HeaderMap) -> String {
+    if headers.contains_key(grpc::STATUS) { "UNAVAILABLE".to_owned() } else { status.to_string() }
+}
+
 /// What it says that there is none; None: nothing.
 pub(crate) fn of_failure(protocol: Protocol, cause: Cause) -> Option<Event> {
     match cause {

@@ -1,5 +1,7 @@
 //! From a gRPC status, or from no answer at all, to the gateway's error. The only place that knows the table.
 
+use std::time::Duration;
+
 use http::{HeaderValue, header};
 use prost::Message as _;
 use upstream::grpc;
@@ -8,6 +10,9 @@ use super::rpc_status::{BadRequest, PreconditionFailure, RetryInfo, Status};
 use crate::error::{Error, ErrorKind, Violation};
 
 const INVALID_ARGUMENT: i32 = 3;
+/// When to come back where there may be room any moment.
+const SOON: Duration = Duration::from_secs(1);
+
 const FAILED_PRECONDITION: i32 = 9;
 
 /// The error a client gets for the failed gRPC call. What a service says of its own faults stays in the log.
@@ -90,10 +95,22 @@ fn concealed(code: i32) -> Option<&'static str> {
 fn unanswered(kind: upstream::ErrorKind) -> Error {
     match kind {
         upstream::ErrorKind::Unreachable => Error::new(ErrorKind::Unavailable, "the service is not available"),
+        upstream::ErrorKind::Full => {
+            Error::new(ErrorKind::UpstreamFull, "the service has enough to do").header(header::RETRY_AFTER, seconds(SOON))
+        }
+        upstream::ErrorKind::Open { retry_after } => {
+            Error::new(ErrorKind::BreakerOpen, "the service fails, and is given a rest")
+                .header(header::RETRY_AFTER, seconds(retry_after))
+        }
         upstream::ErrorKind::Deadline => Error::new(ErrorKind::Timeout, "the service took too long"),
         upstream::ErrorKind::Broken => Error::new(ErrorKind::BadGateway, "the service gave no valid answer"),
         upstream::ErrorKind::RequestBody => Error::new(ErrorKind::BadRequest, "the request body could not be read"),
     }
+}
+
+/// Whole ones, at least 1.
+fn seconds(time: Duration) -> HeaderValue {
+    HeaderValue::from(time.as_secs() + u64::from(time.subsec_nanos() > 0 || time.is_zero()))
 }
 
 fn precondition(details: &Status) -> Error {
@@ -173,6 +190,19 @@ mod tests {
         let error = error(&status(8, "slow down", vec![any("google.rpc.RetryInfo", &info)]));
         assert_eq!(error.kind, ErrorKind::RateLimited);
         assert_eq!(error.headers, [(header::RETRY_AFTER, HeaderValue::from_static("2"))]);
+    }
+
+    #[test]
+    fn who_was_not_asked_says_when_to_come_back() {
+        let told = |kind| {
+            let error = unanswered(kind);
+            (error.kind, error.headers[0].1.to_str().unwrap().to_owned())
+        };
+        let open = |millis| upstream::ErrorKind::Open { retry_after: Duration::from_millis(millis) };
+        assert_eq!(told(open(6001)), (ErrorKind::BreakerOpen, "7".to_owned()));
+        assert_eq!(told(open(3000)), (ErrorKind::BreakerOpen, "3".to_owned()));
+        assert_eq!(told(open(0)), (ErrorKind::BreakerOpen, "1".to_owned()));
+        assert_eq!(told(upstream::ErrorKind::Full), (ErrorKind::UpstreamFull, "1".to_owned()));
     }
 
     #[test]

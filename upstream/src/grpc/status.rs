@@ -89,7 +89,7 @@ impl Status {
     /// Made here, because no answer came.
     pub(super) fn local(kind: ErrorKind, message: impl Into<String>) -> Self {
         let code = match kind {
-            ErrorKind::Unreachable | ErrorKind::Broken => Code::Unavailable,
+            ErrorKind::Unreachable | ErrorKind::Full | ErrorKind::Open { .. } | ErrorKind::Broken => Code::Unavailable,
             ErrorKind::Deadline => Code::DeadlineExceeded,
             ErrorKind::RequestBody => Code::Cancelled,
         };

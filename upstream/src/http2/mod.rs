@@ -49,7 +49,7 @@ pub(crate) async fn send(
         Pin::new(&mut response).poll(context).map_err(|error| why(&error))
     })
     .await?;
-    under_way.answered();
+    under_way.answered(response.status(), response.headers());
     stream.answered();
     // The response began before the request ended (a two-way stream): the rest needs someone to send it.
     let upload = upload.map(|sending| AbortOnDropHandle::new(tokio::spawn(async move { drop(sending.await) })));

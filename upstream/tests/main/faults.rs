@@ -308,7 +308,7 @@ async fn storm(protocol: Protocol, seed: u64) {
     let proxies =
         [FaultProxy::start(services[0].address, seed).await, FaultProxy::start(services[1].address, seed + 100).await];
     let config = config(protocol, &[proxies[0].address(), proxies[1].address()]);
-    let client = Upstream::new(config).unwrap().client();
+    let client = Upstream::new(Config { breaker: None, ..config }).unwrap().client();
     let faults = [
         Fault::None,
         Fault::CutAfter(40),

@@ -246,7 +246,8 @@ async fn a_try_that_takes_too_long_is_given_up_for_another_but_the_last_has_all_
 #[tokio::test]
 async fn the_budget_stops_a_storm() {
     let (address, seen) = hanging_up(usize::MAX);
-    let client = client(Protocol::Http1, &[address]);
+    let config = Config { breaker: None, ..config(Protocol::Http1, &[address]) };
+    let client = Upstream::new(config).unwrap().client();
     for _ in 0..10 {
         let failed = join_all((0..20).map(|_| client.send(get("/"), SAFE))).await;
         assert!(failed.iter().all(Result::is_err));
