@@ -23,11 +23,11 @@ use crate::{
     access_log,
     analytics::Analytics,
     auth::{Authority, revocation, session::Sessions},
-    compile::{Sources, compile},
+    compile::{self, Sources, compile},
     config::{Config, ConfigError, Places, Properties},
     explain::{self, Explanation, Probe},
     idempotency::Records,
-    ops,
+    openapi, ops,
     overload::{Gauges, Overload},
     reload::{Loader, Reloader, adopt},
     server::{self, Beyond, Bound, Connections, Core, Shared},
@@ -96,6 +96,21 @@ pub fn explain(
     probe: &Probe,
 ) -> Result<Explanation, Vec<ConfigError>> {
     compiled(text, properties, folder, descriptors).map(|snapshot| explain::explain(&snapshot, probe))
+}
+
+/// The OpenAPI document of a configuration: the one that a gateway with it serves, or would if it served one.
+///
+/// # Errors
+/// Everything that is wrong with the configuration, each with its path.
+pub fn describe(
+    text: &str,
+    properties: &Properties,
+    folder: Option<&Path>,
+    descriptors: &BTreeMap<String, Bytes>,
+) -> Result<openapi::Node, Vec<ConfigError>> {
+    let snapshot = compiled(text, properties, folder, descriptors)?;
+    let section = Config::parse(text, properties)?.openapi.unwrap_or_default();
+    compile::describe(&snapshot, &section)
 }
 
 fn compiled(

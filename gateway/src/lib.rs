@@ -25,6 +25,7 @@ mod in_flight;
 mod layers;
 mod limit;
 mod metrics;
+pub mod openapi;
 mod ops;
 mod outcome;
 mod overload;
@@ -43,7 +44,7 @@ pub mod worker;
 pub use auth::jwt::fuzz as fuzz_token;
 pub use auth::keys;
 pub use config::{Config, ConfigError, Properties, schema};
-pub use gateway::{ConfigSource, Gateway, Options, build, build_with, check, explain};
+pub use gateway::{ConfigSource, Gateway, Options, build, build_with, check, describe, explain};
 pub use overload::Gauges;
 pub use upstream::{Body, BoxError};
 

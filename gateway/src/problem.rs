@@ -58,7 +58,7 @@ pub struct Status {
     pub grpc: u8,
     /// The end of its type.
     pub kind: &'static str,
-    title: &'static str,
+    pub title: &'static str,
 }
 
 /// Chooses the status of an error.

@@ -1,6 +1,6 @@
 //! A configuration, compiled: immutable, built whole, swapped whole. Requests in flight finish on the one they began with.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::{BTreeMap, HashMap}, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use upstream::Upstream;
@@ -12,6 +12,7 @@ use crate::{
     config::{Authentication, Limits, Listener, Shared},
     layers::{compress, cors, security_headers},
     limit::{Concurrency, Limiter, Policies},
+    openapi::Fragment,
     overload,
     route::{Conditions, Route, Table},
     tls::Terminator,
@@ -47,6 +48,8 @@ pub struct Snapshot {
     pub awaited: Vec<(String, String)>,
     /// Descriptor sets and rules that were read from files.
     pub read: Vec<PathBuf>,
+    /// What services say of themselves that are passed through, by the name of the upstream.
+    pub descriptions: BTreeMap<String, Fragment>,
     pub edge: Edge,
     /// What is no mistake, but good to know.
     pub notes: Vec<String>,

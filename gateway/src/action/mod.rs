@@ -3,12 +3,14 @@
 //! transcode/    JSON ↔ gRPC, unary and server streaming      aggregate/  several calls, one answer
 //! proxy/        HTTP, WebSocket, SSE, gRPC passed through    session.rs  log in, who am I, log out
 //! respond.rs    a fixed answer                               redirect.rs another place
+//! document.rs   what the gateway says of itself
 //!
 //! Each is compiled once, when the configuration loads, and immutable from then on. Compiling finds every mistake that
 //! can be found before a request comes and reports all of them.
 
 pub mod aggregate;
 mod body;
+pub(crate) mod document;
 pub mod duration;
 pub mod edit;
 mod metadata;
@@ -25,6 +27,7 @@ pub mod transcode;
 
 pub use aggregate::Aggregate;
 pub(crate) use body::collect;
+pub use document::Document;
 pub use proxy::Proxy;
 pub use redirect::Redirect;
 pub use respond::Respond;
@@ -53,6 +56,7 @@ pub enum Action {
     Respond(Respond),
     Redirect(Redirect),
     Session(Session),
+    Document(Document),
 }
 
 impl Action {
@@ -74,6 +78,7 @@ impl Action {
             Self::Respond(action) => Box::pin(ready(Ok(action.call()))),
             Self::Redirect(action) => Box::pin(ready(action.call(&request.into_parts().0, context))),
             Self::Session(action) => Box::pin(action.call(worker, request, context)),
+            Self::Document(action) => Box::pin(ready(action.call(&request.into_parts().0, context))),
         }
     }
 }
@@ -105,7 +110,7 @@ impl Action {
             }
             Self::Aggregate(action) => action.upstreams().flat_map(|upstream| shares(&upstream.into())).collect(),
             Self::Session(action) => shares(&action.upstream().into()),
-            Self::Respond(_) | Self::Redirect(_) => Vec::new(),
+            Self::Respond(_) | Self::Redirect(_) | Self::Document(_) => Vec::new(),
         }
     }
 }

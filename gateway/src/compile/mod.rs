@@ -3,6 +3,7 @@
 mod actions;
 mod concurrency;
 mod limiters;
+mod openapi;
 mod policy;
 mod remarks;
 mod routes;
@@ -21,11 +22,13 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    access_log, action,
+    access_log,
+    action::{self, document},
     auth::{certificate::Certificates, jwt::Tokens, session::Sessions},
     config::{Config, ConfigError, Size},
     descriptors::{Descriptors, Directory, Live},
     layers::{compress, cors, security_headers},
+    openapi::Fragment,
     route::{Route, Table},
     shared::{self, Redis},
     snapshot::{Edge, Listed, Reflected, Running, Snapshot},
@@ -34,9 +37,11 @@ use crate::{
 use concurrency::Concurrencies;
 use limiters::Limiters;
 
+pub use openapi::describe;
+
 /// What a configuration refers to, and what it is compiled for.
 pub struct Sources<'a> {
-    /// Built-in descriptor sets, by name.
+    /// Built-in files, by name: descriptor sets, and what services say of themselves.
     pub descriptors: &'a BTreeMap<String, Bytes>,
     /// What services have said of themselves.
     pub live: &'a Arc<Live>,
@@ -63,6 +68,8 @@ pub fn compile(config: &Config, sources: &Sources<'_>) -> Result<Snapshot, Vec<C
         sets: HashMap::new(),
         reflected: Vec::new(),
         awaited: Vec::new(),
+        descriptions: BTreeMap::new(),
+        document: None,
         read: Vec::new(),
         upstreams: Vec::new(),
         limiters: Limiters::new(sources.previous, sources.redis),
@@ -92,6 +99,10 @@ struct Compiler<'a> {
     sets: HashMap<&'a str, Option<Descriptors>>,
     reflected: Vec<Reflected>,
     awaited: Vec<(String, String)>,
+    /// What services say of themselves that are passed through.
+    descriptions: BTreeMap<String, Fragment>,
+    /// Where the OpenAPI document will be, if it is served.
+    document: Option<document::Pending>,
     /// Files that may change.
     read: Vec<PathBuf>,
     upstreams: Vec<Arc<Running>>,
@@ -232,26 +243,37 @@ impl Compiler<'_> {
         let upstream_tls = self.config.upstreams.values().filter_map(|section| section.tls.as_ref());
         let upstream_files = upstream_tls.flat_map(|section| section.files()).map(|file| self.path(file)).collect();
         match edge {
-            Some(edge) if self.errors.is_empty() => Ok(Snapshot {
-                generation: self.sources.previous.map_or(1, |previous| previous.generation + 1),
-                listeners: self.config.listeners.clone(),
-                tls,
-                authentication: self.config.authentication.clone(),
-                tokens: Arc::new(tokens),
-                certificates: self.config.authentication.mtls.clone().map(|rules| Arc::new(Certificates::new(rules))),
-                shared: self.config.shared.clone(),
-                table: self.table,
-                routes: self.routes,
-                upstreams: self.upstreams,
-                upstream_files,
-                limiters: self.limiters.done(),
-                concurrency: self.concurrency.done(),
-                reflected: self.reflected,
-                awaited: self.awaited,
-                read: self.read,
-                edge,
-                notes: self.notes,
-            }),
+            Some(edge) if self.errors.is_empty() => {
+                let document = (self.config.openapi.as_ref(), self.document);
+                let snapshot = Snapshot {
+                    generation: self.sources.previous.map_or(1, |previous| previous.generation + 1),
+                    listeners: self.config.listeners.clone(),
+                    tls,
+                    authentication: self.config.authentication.clone(),
+                    tokens: Arc::new(tokens),
+                    certificates: self
+                        .config
+                        .authentication
+                        .mtls
+                        .clone()
+                        .map(|rules| Arc::new(Certificates::new(rules))),
+                    shared: self.config.shared.clone(),
+                    table: self.table,
+                    routes: self.routes,
+                    upstreams: self.upstreams,
+                    upstream_files,
+                    limiters: self.limiters.done(),
+                    concurrency: self.concurrency.done(),
+                    reflected: self.reflected,
+                    awaited: self.awaited,
+                    read: self.read,
+                    descriptions: self.descriptions,
+                    edge,
+                    notes: self.notes,
+                };
+                openapi::write(&snapshot, document)?;
+                Ok(snapshot)
+            }
             _ => Err(self.errors),
         }
     }

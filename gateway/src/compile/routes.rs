@@ -9,6 +9,7 @@ use crate::{
     action::{Action, edit::Edit},
     config::{self, FieldMatch, Match},
     metrics::RouteMetrics,
+    openapi::Described,
     route::{Conditions, Conflict, Kind, Policy, Route, Table, Template, Wanted},
     snapshot::Listed,
 };
@@ -39,10 +40,13 @@ pub(super) struct Draft {
     pub edits: (Edit, Edit),
     pub kind: &'static str,
     pub upstream: Option<String>,
+    /// For the OpenAPI document.
+    pub described: Described,
 }
 
 impl Compiler<'_> {
     pub(super) fn routes(&mut self) {
+        self.documents();
         self.session();
         let config = self.config;
         for (at, route) in config.routes.iter().enumerate() {
@@ -149,6 +153,7 @@ impl Compiler<'_> {
         }
         let methods = if kind == "aggregate" && methods.is_empty() { vec![Method::GET] } else { methods };
         let edits = self.edits(path, route);
+        let described = self.described(path, route, &template, &methods);
         let name = route.name.clone();
         let template = matches.path.clone();
         self.add(Draft {
@@ -163,6 +168,7 @@ impl Compiler<'_> {
             edits,
             kind,
             upstream,
+            described,
         });
     }
 
@@ -190,6 +196,7 @@ impl Compiler<'_> {
             upstream: draft.upstream.map(Into::into),
             kind: draft.kind,
             derived: draft.conditions.derived,
+            described: draft.described,
             metrics: RouteMetrics::new(&id),
         });
         let methods = each(&draft.methods);

@@ -4,7 +4,7 @@ use std::{fs, sync::Arc};
 
 use http::Method;
 
-use super::{Compiler, policy::Level, routes::Draft};
+use super::{Compiler, openapi::place_of, policy::Level, routes::Draft};
 use crate::{
     action::{Action, Session, Split, Transcode, edit::Edit, session, transcode},
     config::{self, Override, did_you_mean},
@@ -12,6 +12,7 @@ use crate::{
         self, Binding, Stale,
         rule::{HttpRule, ServiceConfig},
     },
+    openapi::{Describe, Described, Subject},
     route::{Authenticate, Conditions},
 };
 
@@ -38,6 +39,7 @@ impl Compiler<'_> {
         for (name, _) in strays.into_iter().filter(|(_, stray)| *stray) {
             self.fault(format!("{path}.{name}"), "does not go with `grpc`");
         }
+        self.describes_all(path, &route.describe);
         let Some(upstream) = route.served_by() else {
             self.fault(format!("{path}.upstream"), "must say who serves it");
             return;
@@ -65,7 +67,8 @@ impl Compiler<'_> {
             Err(messages) => {
                 let near = did_you_mean(
                     service,
-                    descriptors.services()
+                    descriptors
+                        .services()
                         .map(|known| known.full_name().to_owned())
                         .collect::<Vec<_>>()
                         .iter()
@@ -175,6 +178,9 @@ impl Compiler<'_> {
                 return;
             }
         };
+        let response = transcoding(route, own).response;
+        let subject = Subject::Transcoded { binding: Box::new(binding.clone()), response };
+        let described = Described::new(&place, place_of(path), &own.describe.or(&route.describe), subject);
         self.add(Draft {
             path: format!("{path}.grpc ({name})"),
             name: None,
@@ -187,6 +193,7 @@ impl Compiler<'_> {
             edits: served.edits.clone(),
             kind: "transcode",
             upstream: Some(served.upstream.to_owned()),
+            described,
         });
     }
 
@@ -225,6 +232,7 @@ impl Compiler<'_> {
                     edits: Default::default(),
                     kind: "session",
                     upstream: Some(section.upstream.clone()),
+                    described: Described::new(path, 0, &Describe::default(), Subject::Session),
                 }),
                 Err(errors) => return self.faults(path, errors),
             }

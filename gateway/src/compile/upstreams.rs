@@ -23,6 +23,7 @@ impl<'a> Compiler<'a> {
             {
                 self.fault(format!("{path}.health.timeout"), "must not be longer than `interval`");
             }
+            self.description(name, section);
             let descriptors = self.descriptors(&path, name, section);
             // One that failed still takes its name, so that its routes don't report the same mistake again.
             self.directory.add_upstream(name, UpstreamId(self.upstreams.len()), descriptors);

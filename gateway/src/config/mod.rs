@@ -53,7 +53,7 @@ use crate::{
     access_log,
     action::duration,
     address::{Lists, Proxies},
-    limit, overload,
+    limit, openapi, overload,
     route::Authenticate,
 };
 
@@ -112,6 +112,9 @@ pub struct Config {
     /// A JSON line for each request, on stdout unless it says otherwise.
     #[serde(default)]
     pub access_log: Switch<access_log::Section>,
+    /// Serves an OpenAPI document of all routes, and a page to read and try it; by default neither.
+    #[serde(default)]
+    pub openapi: Option<openapi::Section>,
     /// Whether it is counted who asks for what and how it goes, for `turnpike analytics`; default true.
     #[serde(default = "yes")]
     pub analytics: bool,

@@ -16,6 +16,7 @@ use crate::{
     auth::Kind,
     descriptors::rule,
     limit,
+    openapi::Describe,
     route::{self, Authenticate},
 };
 
@@ -112,6 +113,9 @@ pub struct Route {
     /// Of `grpc`: a service configuration (`google.api.Service`) whose `http.rules` are taken.
     #[serde(default)]
     pub http_rules_file: Option<PathBuf>,
+    /// What the OpenAPI document says of it, in place of what descriptors say. Of `grpc`: `tags` and `hidden`, for all methods.
+    #[serde(default)]
+    pub describe: Describe,
     /// Of `grpc`: what differs for a method, by its name.
     #[serde(default)]
     pub methods: BTreeMap<String, Override>,
@@ -143,6 +147,7 @@ pub struct Override {
     pub idempotency: Option<Idempotency>,
     pub forward_headers: Option<Vec<String>>,
     pub response: Option<ResponseConfig>,
+    pub describe: Describe,
 }
 
 /// `idempotency: { required: true, keep: 24h }`: a repeat with the same `Idempotency-Key` gets the first one's answer.

@@ -35,12 +35,20 @@ pub struct Upstream {
     /// it is kept as long as the gateway runs.
     #[serde(default)]
     pub descriptors_cache: Option<PathBuf>,
+    /// What it says of itself, where it is passed through: the name of a built-in OpenAPI 3.1 document, or a file (relative to
+    /// the configuration file). Default: nothing is known of it.
+    #[serde(default)]
+    pub openapi: Option<String>,
     /// Active checks; on by default for gRPC, off for the others, which have no standard one.
     #[serde(default)]
     pub health: Option<Health>,
     /// Default 1 s.
     #[serde(default = "connect_timeout", deserialize_with = "duration::deserialize")]
     pub connect_timeout: Duration,
+    /// How long what is under way may take at an endpoint that is gone from its source, streams too; 1 s to 1 h, default 5
+    /// min. Then it is cut.
+    #[serde(default = "drain", deserialize_with = "duration::deserialize")]
+    pub drain: Duration,
     /// How connections to the endpoints are secured; `{}`: by the authorities of the system. By default they aren't.
     #[serde(default)]
     pub tls: Option<Tls>,
@@ -183,6 +191,7 @@ impl Upstream {
         let mut config = upstream::Config::new(name, self.endpoints.clone(), protocol);
         config.health = health;
         config.connect_timeout = self.connect_timeout;
+        config.drain = self.drain;
         config.retry = self.retry.to_upstream();
         config.hedge = self.hedge.as_ref().map(Hedge::to_upstream);
         config
@@ -244,6 +253,10 @@ impl TryFrom<String> for HedgeAfter {
 fn endpoints<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let written = Vec::<Option<String>>::deserialize(deserializer)?;
     Ok(written.into_iter().flatten().filter(|endpoint| !endpoint.is_empty()).collect())
+}
+
+fn drain() -> Duration {
+    Duration::from_secs(300)
 }
 
 fn connect_timeout() -> Duration {

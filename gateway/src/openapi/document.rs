@@ -7,8 +7,7 @@ use http::{Method, Request};
 use super::{
     Described, Inside, Section, Subject, aggregated,
     components::Components,
-    example,
-    fragment,
+    example, fragment,
     node::Node,
     offer::{Offer, Tag},
     opaque,
@@ -206,8 +205,7 @@ impl Maker<'_> {
         for name in &described.describe.tags {
             self.tag(&Tag::new(name.as_str(), ""));
         }
-        let mut operation =
-            operation::dress(operation, listed, &method, failures, &self.around, &mut self.components);
+        let mut operation = operation::dress(operation, listed, &method, failures, &self.around, &mut self.components);
         self.faults.extend(operation::exemplify(&mut operation, described));
         let item = match self.paths.iter().position(|item| item.path.shape == path.shape) {
             Some(at) => &mut self.paths[at],
@@ -254,8 +252,13 @@ impl Maker<'_> {
             }
             paths.set(&path.text, item);
         }
-        let used: BTreeMap<&str, ()> =
-            paths.members().iter().flat_map(|(_, item)| item.members()).flat_map(|(_, operation)| tags(operation)).map(|name| (name, ())).collect();
+        let used: BTreeMap<&str, ()> = paths
+            .members()
+            .iter()
+            .flat_map(|(_, item)| item.members())
+            .flat_map(|(_, operation)| tags(operation))
+            .map(|name| (name, ()))
+            .collect();
         let tags = self.tags.iter().filter(|tag| used.contains_key(tag.name.as_str())).map(|tag| {
             Node::object().with("name", tag.name.as_str()).with_some("description", Some(tag.description.clone()))
         });

@@ -26,7 +26,11 @@ pub fn complete(document: &mut Node) {
 
 fn operations(item: &mut Node) -> Vec<&mut Node> {
     let Node::Object(members) = item else { return Vec::new() };
-    members.iter_mut().map(|(_, operation)| operation).filter(|operation| operation.get("responses").is_some()).collect()
+    members
+        .iter_mut()
+        .map(|(_, operation)| operation)
+        .filter(|operation| operation.get("responses").is_some())
+        .collect()
 }
 
 struct Maker<'a> {
@@ -50,7 +54,9 @@ impl Maker<'_> {
 
     /// None: there is none that ends, or nothing is known.
     fn make(&self, schema: &Node, name: &str, direction: Direction, within: &mut Vec<String>) -> Option<Node> {
-        if let Some(given) = schema.get("example").or_else(|| schema.get("examples").and_then(|list| list.items().first())) {
+        if let Some(given) =
+            schema.get("example").or_else(|| schema.get("examples").and_then(|list| list.items().first()))
+        {
             return Some(given.clone());
         }
         for chosen in ["default", "const"] {
@@ -60,7 +66,8 @@ impl Maker<'_> {
         }
         if let Some(values) = schema.get("enum") {
             // The first of a protobuf enum says that nothing is said.
-            let said = values.items().iter().find(|value| !value.text().is_some_and(|text| text.ends_with("_UNSPECIFIED")));
+            let said =
+                values.items().iter().find(|value| !value.text().is_some_and(|text| text.ends_with("_UNSPECIFIED")));
             return said.or(values.items().first()).cloned();
         }
         if let Some(place) = schema.get("$ref").and_then(Node::text) {
@@ -87,7 +94,9 @@ impl Maker<'_> {
                 Node::List(item.into_iter().collect())
             }
             Some("string") => text(schema, name),
-            Some("integer") => schema.get("minimum").cloned().filter(|least| *least != Node::from(0_u64)).unwrap_or(1_u64.into()),
+            Some("integer") => {
+                schema.get("minimum").cloned().filter(|least| *least != Node::from(0_u64)).unwrap_or(1_u64.into())
+            }
             Some("number") => schema.get("minimum").cloned().unwrap_or(1_u64.into()),
             Some("boolean") => true.into(),
             Some("null") => Node::Null,
@@ -106,7 +115,9 @@ impl Maker<'_> {
             let is_set = |flag: &str| property.get(flag) == Some(&Node::Bool(true));
             let is_required =
                 schema.get("required").is_some_and(|names| names.items().iter().any(|one| one.text() == Some(name)));
-            let excluded = exclusions.get(name.as_str()).is_some_and(|others| others.iter().any(|other| object.get(other).is_some()));
+            let excluded = exclusions
+                .get(name.as_str())
+                .is_some_and(|others| others.iter().any(|other| object.get(other).is_some()));
             if excluded || !is_required && (is_set(unwanted) || is_set("deprecated")) {
                 continue;
             }

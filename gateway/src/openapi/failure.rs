@@ -94,7 +94,10 @@ fn schemas(components: &mut Components) {
         .with("status", status)
         .with("detail", text("What happened, for people.", "the request is not valid"))
         .with("instance", text("The path that was asked for.", "/"))
-        .with("request_id", text("As in `X-Request-Id`: what to name when asking for help.", "0a3f5c1e9b7d4826a1c0f2e4d6b8907f"))
+        .with(
+            "request_id",
+            text("As in `X-Request-Id`: what to name when asking for help.", "0a3f5c1e9b7d4826a1c0f2e4d6b8907f"),
+        )
         .with("trace_id", text("Finds the trace.", "4bf92f3577b34da6a3ce929d0e0e4736"))
         .with(
             "errors",

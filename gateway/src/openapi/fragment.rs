@@ -166,7 +166,10 @@ mod tests {
         let refused = |text: &str| Fragment::read(text).unwrap_err();
         assert!(refused("openapi: 3.0.3\npaths: {}").contains("3.1"));
         assert!(refused("openapi: 3.1.0\npaths: {}").contains("no operation"));
-        assert!(refused("openapi: 3.1.0\npaths: {/a: {get: {responses: {'200': {$ref: other.yaml}}}}}").contains("other.yaml"));
+        assert!(
+            refused("openapi: 3.1.0\npaths: {/a: {get: {responses: {'200': {$ref: other.yaml}}}}}")
+                .contains("other.yaml")
+        );
         assert!(Fragment::read("openapi: 3.1.0\npaths: {/a: {get: {responses: {}}}}").is_ok());
     }
 }

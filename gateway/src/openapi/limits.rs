@@ -12,9 +12,8 @@ use crate::{
 /// For programs: `x-turnpike-limits`.
 pub fn extension(policy: &Policy, everywhere: &Policies, has_body: bool) -> Node {
     let body = if policy.decompress { policy.whole_body.min(policy.body) } else { policy.body };
-    let limits = limiters(policy, everywhere).map(|limiter| {
-        Node::object().with("policy", limiter.policy.clone()).with("key", limiter.key.to_string())
-    });
+    let limits = limiters(policy, everywhere)
+        .map(|limiter| Node::object().with("policy", limiter.policy.clone()).with("key", limiter.key.to_string()));
     let concurrency = policy.concurrency.iter().map(|limit| {
         let (requests, key) = (u64::from(limit.config.requests.get()), limit.config.key.to_string());
         Node::object().with("requests", requests).with("key", key)
@@ -30,7 +29,9 @@ pub fn extension(policy: &Policy, everywhere: &Policies, has_body: bool) -> Node
 pub fn sentence(policy: &Policy, everywhere: &Policies, has_body: bool) -> String {
     let mut said: Vec<_> = limiters(policy, everywhere).map(rate).collect();
     let at_once = policy.concurrency.iter();
-    said.extend(at_once.map(|limit| format!("{} at once {}", limit.config.requests, whom(&limit.config.key.to_string()))));
+    said.extend(
+        at_once.map(|limit| format!("{} at once {}", limit.config.requests, whom(&limit.config.key.to_string()))),
+    );
     let mut sentence = if said.is_empty() { String::new() } else { format!("At most {}.", said.join("; ")) };
     if has_body {
         let body = if policy.decompress { policy.whole_body.min(policy.body) } else { policy.body };

@@ -50,11 +50,24 @@ pub struct Described {
 
 /// What a route does, as far as callers see it.
 pub enum Subject {
-    Transcoded { binding: Box<Binding>, response: Option<ResponseConfig> },
+    Transcoded {
+        binding: Box<Binding>,
+        response: Option<ResponseConfig>,
+    },
     Aggregated(Vec<Part>),
-    Proxied { upstreams: Vec<String>, inside: Inside },
-    Fixed { status: u16, media_type: Option<String>, body: String },
-    Redirected { status: u16, to: String },
+    Proxied {
+        upstreams: Vec<String>,
+        inside: Inside,
+    },
+    Fixed {
+        status: u16,
+        media_type: Option<String>,
+        body: String,
+    },
+    Redirected {
+        status: u16,
+        to: String,
+    },
     Session,
     /// The document itself.
     Itself,
@@ -64,7 +77,10 @@ pub enum Subject {
 pub enum Inside {
     Same,
     /// The first of these in the place of the second.
-    Prefix { inside: String, outside: String },
+    Prefix {
+        inside: String,
+        outside: String,
+    },
     Another,
 }
 

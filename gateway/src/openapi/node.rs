@@ -281,8 +281,7 @@ mod tests {
 
     #[test]
     fn every_reference_is_found() {
-        let mut node: Node =
-            serde_json::from_str(r##"{"a":[{"$ref":"#/x"}],"b":{"$ref":{"$ref":"#/y"}}}"##).unwrap();
+        let mut node: Node = serde_json::from_str(r##"{"a":[{"$ref":"#/x"}],"b":{"$ref":{"$ref":"#/y"}}}"##).unwrap();
         node.each_text_of("$ref", &mut |place| place.push('!'));
         assert_eq!(serde_json::to_string(&node).unwrap(), r##"{"a":[{"$ref":"#/x!"}],"b":{"$ref":{"$ref":"#/y!"}}}"##);
     }

@@ -181,7 +181,9 @@ fn conditions(conditions: &Conditions) -> Option<(String, Node)> {
         let called = if place == "header" { "header" } else { "parameter" };
         let (sentence, value) = match wanted {
             Wanted::Exact(value) => (format!("where the {called} `{name}` is `{value}`"), value.clone()),
-            Wanted::Prefix(value) => (format!("where the {called} `{name}` begins with `{value}`"), format!("{value}*")),
+            Wanted::Prefix(value) => {
+                (format!("where the {called} `{name}` begins with `{value}`"), format!("{value}*"))
+            }
             Wanted::Present => (format!("with the {called} `{name}`"), "*".to_owned()),
             Wanted::Absent => (format!("without the {called} `{name}`"), String::new()),
         };

@@ -116,7 +116,11 @@ mod tests {
             ("/products/{product.id}", "/products/{id}", "/products/{}"),
             ("/products/{product_id}/reviews", "/products/{productId}/reviews", "/products/{}/reviews"),
             ("/{a.id}/{b.id}", "/{id}/{bId}", "/{}/{}"),
-            ("/v1/{name=shelves/*/books/*}:move", "/v1/shelves/{name}/books/{name2}:move", "/v1/shelves/{}/books/{}:move"),
+            (
+                "/v1/{name=shelves/*/books/*}:move",
+                "/v1/shelves/{name}/books/{name2}:move",
+                "/v1/shelves/{}/books/{}:move",
+            ),
             ("/files/{rest=**}", "/files/{rest}", "/files/{**}"),
             ("/a/*/b/*", "/a/{segment}/b/{segment2}", "/a/{}/b/{}"),
             ("/lists/{id}/", "/lists/{id}/", "/lists/{}/"),

@@ -45,8 +45,7 @@ fn scheme(kind: Kind, authentication: &Authentication) -> Node {
             .with("name", "X-Api-Key")
             .with("description", "A key that was given out to a program."),
         Kind::Jwt => {
-            let issuers: Vec<_> =
-                authentication.jwt.0.iter().map(|section| format!("`{}`", section.issuer)).collect();
+            let issuers: Vec<_> = authentication.jwt.0.iter().map(|section| format!("`{}`", section.issuer)).collect();
             Node::object()
                 .with("type", "http")
                 .with("scheme", "bearer")
@@ -79,9 +78,8 @@ pub fn requirements(policy: &Policy, authentication: &Authentication) -> Node {
         Scopes::Any(scopes) => scopes.iter().map(|scope| vec![scope.clone()]).collect(),
     };
     let taken = kinds(authentication).into_iter().filter(|kind| policy.accepts.contains(*kind));
-    let asked = taken.flat_map(|kind| {
-        sets.iter().map(move |scopes| Node::object().with(name(kind), Node::list(scopes.clone())))
-    });
+    let asked = taken
+        .flat_map(|kind| sets.iter().map(move |scopes| Node::object().with(name(kind), Node::list(scopes.clone()))));
     let mut asked: Vec<_> = asked.collect();
     if policy.authenticate == Authenticate::Optional {
         asked.insert(0, Node::object());

@@ -58,7 +58,8 @@ pub fn offer(
         query(schemas, &input, &skip, &mut Vec::new(), &mut parameters);
     }
     if asks_etag {
-        let description = "The version that is to be changed, as `ETag` had it, or `*`: 412 where there is another now.";
+        let description =
+            "The version that is to be changed, as `ETag` had it, or `*`: 412 where there is another now.";
         parameters.push(parameter("header", "If-Match", text(description)));
     }
     if is_safe && has_etag(&called.output()) {
@@ -90,12 +91,7 @@ pub fn offer(
     }
 }
 
-fn body(
-    binding: &Binding,
-    bound: &[FieldPath],
-    schemas: &mut Schemas,
-    components: &mut Components,
-) -> Option<Node> {
+fn body(binding: &Binding, bound: &[FieldPath], schemas: &mut Schemas, components: &mut Components) -> Option<Node> {
     let input = binding.method.input();
     let message = match &binding.body {
         BodyRule::None => return None,
@@ -185,7 +181,10 @@ fn streamed(schema: Node) -> Node {
     let list = Node::object().with("type", "array").with("items", schema.clone());
     Node::object()
         .with("application/json", Node::object().with("schema", list))
-        .with("application/x-ndjson", line("A message a line, in JSON. A line `{\"error\": …}` ends a stream that failed."))
+        .with(
+            "application/x-ndjson",
+            line("A message a line, in JSON. A line `{\"error\": …}` ends a stream that failed."),
+        )
         .with(
             "text/event-stream",
             line("A message an event, in JSON. An event `error` ends a stream that failed, with a problem document."),

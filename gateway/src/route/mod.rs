@@ -29,6 +29,7 @@ use crate::{
     layers::{cors, security_headers},
     limit::{Concurrency, Policies},
     metrics::RouteMetrics,
+    openapi::Described,
 };
 
 /// A route, compiled: what a request that takes it must be, and what is done with it.
@@ -46,6 +47,8 @@ pub struct Route {
     pub kind: &'static str,
     /// Comes from an annotation in a descriptor, not from the file.
     pub derived: bool,
+    /// For the OpenAPI document.
+    pub described: Described,
     pub metrics: RouteMetrics,
 }
 
