@@ -18,7 +18,7 @@ fmt:
 bench:          ## side by side with nginx, HAProxy, Envoy and raw Redis, in one run; see bench/README.md
 	bench/run
 
-fuzz:           ## each target for SECONDS (60): the codec by libFuzzer, the rest by the gateway's own search; see fuzz/README.md
+fuzz:           ## each target for SECONDS (60): codec and tables by libFuzzer, the rest by the gateway's own search; see fuzz/README.md
 	fuzz/run $(or $(SECONDS),60)
 	TURNPIKE_FUZZ=$(or $(SECONDS),60)s cargo test -p gateway --lib fuzzing:: -- --nocapture --test-threads 1
 

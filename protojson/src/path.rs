@@ -98,22 +98,14 @@ impl Path {
     /// # Errors
     /// As [`Malformed`] has them. What surrounds the field is passed over, and may be malformed.
     pub fn write(&self, wire: &[u8], json: &mut Vec<u8>) -> Result<(), Malformed> {
-        let start = json.len();
-        if self.write_by_tables(wire, json).is_ok() {
-            return Ok(());
-        }
-        json.truncate(start);
-        let message = self.decode(wire)?;
-        write_field(&message, &self.field, json).map_err(|error| {
-            json.truncate(start);
-            Malformed(error.to_string())
-        })
+        let dynamic = |json: &mut Vec<u8>| Ok(write_field(&self.decode(wire)?, &self.field, json)?);
+        write::either(|json| self.write_by_tables(wire, json), dynamic, json)
     }
 
     fn write_by_tables(&self, wire: &[u8], json: &mut Vec<u8>) -> Result<(), Unwritten> {
         let (leaf, _) = self.fields();
         match self.holder(wire)? {
-            _ if leaf.oneof.is_some() => Err(Unwritten),
+            _ if leaf.oneof.is_some() => Err(Unwritten::Unusual),
             Some(holder) => write::field(&self.message.tables, leaf, holder, json),
             None => {
                 json.extend_from_slice(b"null");
@@ -140,7 +132,7 @@ impl Path {
         let is_absent = match self.holder(wire) {
             Ok(Some(holder)) => !has(leaf, holder),
             Ok(None) => true,
-            Err(Unwritten) => false,
+            Err(_) => false,
         };
         !is_absent && self.decode(wire).is_ok_and(|message| self.field.is_set(&message))
     }
@@ -159,7 +151,7 @@ impl Path {
                 }
                 // In pieces, or gone when another member of the oneof came.
                 if wire_type != WireType::Bytes as u8 || found.is_some() || parent.oneof.is_some() {
-                    return Err(Unwritten);
+                    return Err(Unwritten::Unusual);
                 }
                 found = Some(cursor.slice()?);
             }

@@ -63,15 +63,9 @@ impl Message {
     /// # Errors
     /// As [`Malformed`] has them.
     pub fn write(&self, wire: &[u8], json: &mut Vec<u8>) -> Result<(), Malformed> {
-        if self.write_by_tables(wire, json) {
-            return Ok(());
-        }
-        let start = json.len();
-        let message = decode(&self.descriptor, wire)?;
-        dynamic::write_message(&message, json).map_err(|error| {
-            json.truncate(start);
-            Malformed(error.to_string())
-        })
+        let tables = |json: &mut Vec<u8>| write::message(&self.tables, self.table(), wire, json);
+        let dynamic = |json: &mut Vec<u8>| Ok(dynamic::write_message(&decode(&self.descriptor, wire)?, json)?);
+        write::either(tables, dynamic, json)
     }
 
     /// [`Message::read`] by the tables alone: false, and nothing appended, for what they leave to the dynamic path.

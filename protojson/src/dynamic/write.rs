@@ -1,11 +1,14 @@
 //! Messages as proto3 JSON: lowerCamel names, 64-bit integers as strings, defaults written
 //! (<https://protobuf.dev/programming-guides/json/>).
 
+use std::io;
+
 use base64::{display::Base64Display, engine::general_purpose::STANDARD};
 use prost_reflect::{DynamicMessage, Kind, MapKey, ReflectMessage as _, SerializeOptions, Value};
 use serde::{Serialize, Serializer};
 
 use super::FieldPath;
+use crate::SIZE;
 
 /// Appends a message.
 ///
@@ -13,7 +16,7 @@ use super::FieldPath;
 /// A value that JSON has no form for, such as a timestamp in the year 10000.
 pub fn write_message(message: &DynamicMessage, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     check_times(message)?;
-    message.serialize_with_options(&mut serde_json::Serializer::new(buffer), &options())
+    message.serialize_with_options(&mut serde_json::Serializer::new(Bounded { room: SIZE, buffer }), &options())
 }
 
 /// Appends one field of a message; null where it is not set and has no default.
@@ -25,11 +28,30 @@ pub fn write_field(message: &DynamicMessage, path: &FieldPath, buffer: &mut Vec<
     value.as_deref().map_or(Ok(()), check_times_of)?;
     let kind = path.leaf().kind();
     let node = value.as_ref().map(|value| Node(value, &kind));
-    node.serialize(&mut serde_json::Serializer::new(buffer))
+    node.serialize(&mut serde_json::Serializer::new(Bounded { room: SIZE, buffer }))
 }
 
 fn options() -> SerializeOptions {
     SerializeOptions::new().skip_default_fields(false).stringify_64_bit_integers(true)
+}
+
+/// A buffer that takes but so much more.
+struct Bounded<'a> {
+    buffer: &'a mut Vec<u8>,
+    room: usize,
+}
+
+impl io::Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let too_large = || io::Error::other(format!("larger than {SIZE} bytes as JSON"));
+        self.room = self.room.checked_sub(bytes.len()).ok_or_else(too_large)?;
+        self.buffer.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A value with its kind. prost-reflect writes whole messages only; this writes what stands in a field.

@@ -8,13 +8,19 @@ mod scalar;
 mod well_known;
 
 use crate::{
+    Malformed, SIZE,
     table::{Field, Form, Kind, Message, Shape, Tables},
     wire::{Broken, Cursor, WireType},
 };
 
-/// Not bytes that the tables can show.
-#[derive(Debug)]
-pub struct Unwritten;
+/// Why the tables don't show a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwritten {
+    /// They can't: the dynamic path may.
+    Unusual,
+    /// Nothing may: it would be larger than [`SIZE`].
+    TooLarge,
+}
 
 type Step<T = ()> = Result<T, Unwritten>;
 
@@ -29,12 +35,33 @@ pub struct Writer<'a> {
     /// Where in `json` the keys stand of the maps that are being written.
     keys: Vec<(usize, usize)>,
     nesting: usize,
+    /// How long `json` may become.
+    limit: usize,
 }
 
 impl From<Broken> for Unwritten {
     fn from(_: Broken) -> Self {
-        Self
+        Self::Unusual
     }
+}
+
+/// Appends by the tables, or else by the dynamic path; nothing where neither can.
+///
+/// # Errors
+/// Those of the dynamic path, and that it would be too large.
+pub fn either(
+    tables: impl FnOnce(&mut Vec<u8>) -> Step,
+    dynamic: impl FnOnce(&mut Vec<u8>) -> Result<(), Malformed>,
+    json: &mut Vec<u8>,
+) -> Result<(), Malformed> {
+    let start = json.len();
+    let Err(why) = tables(json) else { return Ok(()) };
+    json.truncate(start);
+    let written = match why {
+        Unwritten::Unusual => dynamic(json),
+        Unwritten::TooLarge => Err(Malformed(format!("larger than {SIZE} bytes as JSON"))),
+    };
+    written.inspect_err(|_| json.truncate(start))
 }
 
 /// Appends a message.
@@ -42,7 +69,7 @@ impl From<Broken> for Unwritten {
 /// # Errors
 /// If the tables can't show it; what was appended is to be removed then.
 pub fn message(tables: &Tables, table: &Message, wire: &[u8], json: &mut Vec<u8>) -> Step {
-    Writer { tables, json, keys: Vec::new(), nesting: 0 }.message(table, wire)
+    Writer::new(tables, json).message(table, wire)
 }
 
 /// Appends the value of one field of a message; null where it isn't set and has no default.
@@ -50,7 +77,7 @@ pub fn message(tables: &Tables, table: &Message, wire: &[u8], json: &mut Vec<u8>
 /// # Errors
 /// As [`message`].
 pub fn field(tables: &Tables, field: &Field, wire: &[u8], json: &mut Vec<u8>) -> Step {
-    let mut writer = Writer { tables, json, keys: Vec::new(), nesting: 0 };
+    let mut writer = Writer::new(tables, json);
     let mut cursor = Cursor::new(wire);
     let mut written = false;
     while !cursor.is_empty() {
@@ -58,7 +85,7 @@ pub fn field(tables: &Tables, field: &Field, wire: &[u8], json: &mut Vec<u8>) ->
         if number != field.number {
             cursor.skip(wire_type)?;
         } else if written {
-            return Err(Unwritten);
+            return Err(Unwritten::Unusual);
         } else {
             written = true;
             writer.field(field, wire_type, &mut cursor)?;
@@ -71,10 +98,15 @@ pub fn field(tables: &Tables, field: &Field, wire: &[u8], json: &mut Vec<u8>) ->
     Ok(())
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    fn new(tables: &'a Tables, json: &'a mut Vec<u8>) -> Self {
+        let limit = json.len() + SIZE;
+        Self { tables, json, keys: Vec::new(), nesting: 0, limit }
+    }
+
     fn message(&mut self, table: &Message, wire: &[u8]) -> Step {
         if self.nesting == NESTING {
-            return Err(Unwritten);
+            return Err(Unwritten::Unusual);
         }
         self.nesting += 1;
         if table.form == Form::Plain {
@@ -83,7 +115,8 @@ impl Writer<'_> {
             self.well_known(table, wire)?;
         }
         self.nesting -= 1;
-        Ok(())
+        // What stands between two messages is in proportion to what is encoded.
+        if self.json.len() > self.limit { Err(Unwritten::TooLarge) } else { Ok(()) }
     }
 
     fn object(&mut self, table: &Message, wire: &[u8]) -> Step {
@@ -95,13 +128,13 @@ impl Writer<'_> {
             let (number, wire_type) = cursor.tag()?;
             let Some(place) = table.numbered(number, next) else {
                 if table.is_extensible {
-                    return Err(Unwritten);
+                    return Err(Unwritten::Unusual);
                 }
                 cursor.skip(wire_type)?;
                 continue;
             };
             if place < next {
-                return Err(Unwritten);
+                return Err(Unwritten::Unusual);
             }
             self.absent(&table.fields[next..place]);
             next = place + 1;
@@ -109,7 +142,7 @@ impl Writer<'_> {
             if let Some(oneof) = field.oneof {
                 let bit = 1 << oneof;
                 if oneofs & bit != 0 {
-                    return Err(Unwritten);
+                    return Err(Unwritten::Unusual);
                 }
                 oneofs |= bit;
             }
@@ -145,7 +178,7 @@ impl Writer<'_> {
     #[inline]
     fn value(&mut self, kind: Kind, wire_type: u8, cursor: &mut Cursor<'_>) -> Step {
         if wire_type != kind.wire_type() as u8 {
-            return Err(Unwritten);
+            return Err(Unwritten::Unusual);
         }
         match kind {
             Kind::String => self.string(cursor.slice()?),
@@ -154,7 +187,7 @@ impl Writer<'_> {
                 let tables = self.tables;
                 self.message(&tables.messages[place], cursor.slice()?)
             }
-            Kind::Group => Err(Unwritten),
+            Kind::Group => Err(Unwritten::Unusual),
             kind => self.number(kind, cursor),
         }
     }
@@ -183,14 +216,14 @@ impl Writer<'_> {
     }
 
     fn map(&mut self, field: &Field, mut wire_type: u8, cursor: &mut Cursor<'_>) -> Step {
-        let Kind::Message(place) = field.kind else { return Err(Unwritten) };
+        let Kind::Message(place) = field.kind else { return Err(Unwritten::Unusual) };
         let tables = self.tables;
-        let [key, value] = &*tables.messages[place].fields else { return Err(Unwritten) };
+        let [key, value] = &*tables.messages[place].fields else { return Err(Unwritten::Unusual) };
         let before = self.keys.len();
         self.json.push(b'{');
         loop {
             if wire_type != WireType::Bytes as u8 {
-                return Err(Unwritten);
+                return Err(Unwritten::Unusual);
             }
             self.entry(key, value, cursor.slice()?)?;
             self.json.push(b',');
@@ -216,7 +249,7 @@ impl Writer<'_> {
             Some(wire_type) => self.value(value.kind, wire_type, &mut cursor)?,
             None => self.default(value)?,
         }
-        if cursor.is_empty() { Ok(()) } else { Err(Unwritten) }
+        if cursor.is_empty() { Ok(()) } else { Err(Unwritten::Unusual) }
     }
 
     /// Appends what stands for a value that isn't there but must be shown.
@@ -230,7 +263,7 @@ impl Writer<'_> {
                 self.json.extend_from_slice(default);
                 Ok(())
             }
-            (_, None) => Err(Unwritten),
+            (_, None) => Err(Unwritten::Unusual),
         }
     }
 
@@ -245,7 +278,7 @@ impl Writer<'_> {
             keys.windows(2).any(|pair| key(&pair[0]) == key(&pair[1]))
         };
         self.keys.truncate(before);
-        if is_repeated { Err(Unwritten) } else { Ok(()) }
+        if is_repeated { Err(Unwritten::Unusual) } else { Ok(()) }
     }
 
     /// Closes what every element of has a comma after it.

@@ -49,7 +49,7 @@ impl Writer<'_> {
                     None => self.whole(number),
                 }
             }
-            Kind::String | Kind::Bytes | Kind::Message(_) | Kind::Group => return Err(Unwritten),
+            Kind::String | Kind::Bytes | Kind::Message(_) | Kind::Group => return Err(Unwritten::Unusual),
         }
         Ok(())
     }
@@ -77,7 +77,7 @@ impl Writer<'_> {
     }
 
     pub(super) fn string(&mut self, bytes: &[u8]) -> Step {
-        std::str::from_utf8(bytes).map_err(|_| Unwritten)?;
+        std::str::from_utf8(bytes).map_err(|_| Unwritten::Unusual)?;
         self.json.push(b'"');
         let mut rest = bytes;
         loop {
@@ -109,7 +109,7 @@ impl Writer<'_> {
         self.json.push(b'"');
         let start = self.json.len();
         self.json.resize(start + bytes.len().div_ceil(3) * 4, 0);
-        let encoded = STANDARD.encode_slice(bytes, &mut self.json[start..]).map_err(|_| Unwritten)?;
+        let encoded = STANDARD.encode_slice(bytes, &mut self.json[start..]).map_err(|_| Unwritten::Unusual)?;
         self.json.truncate(start + encoded);
         self.json.push(b'"');
         Ok(())

@@ -29,9 +29,10 @@ impl Writer<'_> {
             }
             (Form::Timestamp, fields) => {
                 let (seconds, nanos) = parts(fields, wire)?;
-                let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000).ok_or(Unwritten)?;
+                let nanos =
+                    u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000).ok_or(Unwritten::Unusual)?;
                 if !time::SECONDS.contains(&seconds) {
-                    return Err(Unwritten);
+                    return Err(Unwritten::Unusual);
                 }
                 self.json.push(b'"');
                 time::write_timestamp(seconds, nanos, self.json);
@@ -43,7 +44,7 @@ impl Writer<'_> {
                 let is_of_one_sign = seconds == 0 || nanos == 0 || (seconds < 0) == (nanos < 0);
                 if !is_of_one_sign || seconds.abs_diff(0) > time::DURATION as u64 || nanos.abs_diff(0) >= 1_000_000_000
                 {
-                    return Err(Unwritten);
+                    return Err(Unwritten::Unusual);
                 }
                 self.json.push(b'"');
                 time::write_duration(seconds, nanos, self.json);
@@ -55,7 +56,7 @@ impl Writer<'_> {
             (Form::ListValue, [values]) => self.list_value(values, wire),
             (Form::Value, fields) => self.any_json(fields, wire),
             (Form::Any, [type_url, value]) => self.any(type_url, value, wire),
-            _ => Err(Unwritten),
+            _ => Err(Unwritten::Unusual),
         }
     }
 
@@ -64,7 +65,7 @@ impl Writer<'_> {
         self.json.push(b'"');
         let start = self.json.len();
         while !cursor.is_empty() {
-            let Some(2) = follows(paths, &mut cursor) else { return Err(Unwritten) };
+            let Some(2) = follows(paths, &mut cursor) else { return Err(Unwritten::Unusual) };
             if self.json.len() > start {
                 self.json.push(b',');
             }
@@ -94,16 +95,16 @@ impl Writer<'_> {
 
     fn any(&mut self, type_url: &Field, value: &Field, wire: &[u8]) -> Step {
         let mut cursor = Cursor::new(wire);
-        let Some(2) = follows(type_url, &mut cursor) else { return Err(Unwritten) };
+        let Some(2) = follows(type_url, &mut cursor) else { return Err(Unwritten::Unusual) };
         let url = cursor.slice()?;
         let content = match follows(value, &mut cursor) {
             None => &[],
             Some(2) => cursor.slice()?,
-            Some(_) => return Err(Unwritten),
+            Some(_) => return Err(Unwritten::Unusual),
         };
         ended(cursor)?;
         let tables = self.tables;
-        let table = tables.named_by(url).ok_or(Unwritten)?;
+        let table = tables.named_by(url).ok_or(Unwritten::Unusual)?;
         self.json.extend_from_slice(b"{\"@type\":");
         self.string(url)?;
         if table.form != Form::Plain {
@@ -118,7 +119,7 @@ impl Writer<'_> {
         match &mut self.json[start..] {
             [_, b'}'] => _ = self.json.remove(start),
             [brace, ..] => *brace = b',',
-            [] => return Err(Unwritten),
+            [] => return Err(Unwritten::Unusual),
         }
         Ok(())
     }
@@ -136,7 +137,7 @@ impl Writer<'_> {
         self.value(field.kind, wire_type, &mut cursor)?;
         // A number that is none would be shown as a string, and come back as one.
         if field.kind == Kind::Double && self.json.get(start) == Some(&b'"') {
-            return Err(Unwritten);
+            return Err(Unwritten::Unusual);
         }
         ended(cursor)
     }
@@ -144,12 +145,12 @@ impl Writer<'_> {
 
 /// Seconds and nanos.
 fn parts(fields: &[Field], wire: &[u8]) -> Step<(i64, i32)> {
-    let [seconds, nanos] = fields else { return Err(Unwritten) };
+    let [seconds, nanos] = fields else { return Err(Unwritten::Unusual) };
     let mut cursor = Cursor::new(wire);
     let mut part = |field| match follows(field, &mut cursor) {
         None => Ok(0),
         Some(0) => Ok(cursor.varint()? as i64),
-        Some(_) => Err(Unwritten),
+        Some(_) => Err(Unwritten::Unusual),
     };
     let parts = (part(seconds)?, part(nanos)? as i32);
     ended(cursor)?;
@@ -158,7 +159,7 @@ fn parts(fields: &[Field], wire: &[u8]) -> Step<(i64, i32)> {
 
 /// What is left over (a field again, one that isn't known) is not for the tables.
 fn ended(cursor: Cursor<'_>) -> Step {
-    if cursor.is_empty() { Ok(()) } else { Err(Unwritten) }
+    if cursor.is_empty() { Ok(()) } else { Err(Unwritten::Unusual) }
 }
 
 /// `page_size.a_b` → `pageSize.aB`; a path that wouldn't come back is refused.
@@ -166,14 +167,14 @@ fn camel_case(path: &[u8], out: &mut Vec<u8>) -> Step {
     let mut is_word = false;
     for byte in path {
         match byte {
-            b'A'..=b'Z' => return Err(Unwritten),
+            b'A'..=b'Z' => return Err(Unwritten::Unusual),
             b'a'..=b'z' if is_word => out.push(byte.to_ascii_uppercase()),
-            _ if is_word => return Err(Unwritten),
+            _ if is_word => return Err(Unwritten::Unusual),
             b'a'..=b'z' | b'0'..=b'9' | b'.' => out.push(*byte),
             b'_' => {}
-            _ => return Err(Unwritten),
+            _ => return Err(Unwritten::Unusual),
         }
         is_word = *byte == b'_';
     }
-    if is_word { Err(Unwritten) } else { Ok(()) }
+    if is_word { Err(Unwritten::Unusual) } else { Ok(()) }
 }

@@ -34,17 +34,3 @@ impl<'a> Dice<'a> {
         all[self.below(all.len())]
     }
 }
-
-/// As many bytes as one likes, the same for the same seed.
-pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed;
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = state;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bytes.extend_from_slice(&(mixed ^ mixed >> 31).to_le_bytes());
-    }
-    bytes
-}
