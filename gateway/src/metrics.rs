@@ -49,6 +49,7 @@ pub struct Metrics {
     limits_together: BoundGauge<u64>,
     limited_by_share: BoundCounter<u64>,
     mirrored: Counter<u64>,
+    parts: Counter<u64>,
     idempotent: Counter<u64>,
     answers_evicted: BoundCounter<u64>,
     tokens: Counter<u64>,
@@ -184,6 +185,10 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         mirrored: meter
             .u64_counter("turnpike_gateway_mirrored")
             .with_description("Requests that were to be mirrored, by what became of the copy")
+            .build(),
+        parts: meter
+            .u64_counter("turnpike_gateway_parts")
+            .with_description("Parts of aggregates, by what became of them")
             .build(),
         idempotent: meter
             .u64_counter("turnpike_gateway_idempotency")
@@ -386,6 +391,7 @@ pub const OTHER: &str = "__other__";
 /// The labels of routes that have series of their own, ever: series can't be taken back.
 pub static ROUTES: LazyLock<Labels> = LazyLock::new(|| Labels::new(2_000));
 static POLICIES: LazyLock<Labels> = LazyLock::new(|| Labels::new(500));
+static PARTS: LazyLock<Labels> = LazyLock::new(|| Labels::new(500));
 static ISSUERS: LazyLock<Labels> = LazyLock::new(|| Labels::new(100));
 
 /// The labels of a kind, at most so many beside [`OTHER`].
@@ -468,6 +474,29 @@ impl RouteMetrics {
         if sent > 0 {
             self.response_bytes.get_or_init(|| METRICS.response_bytes.bind(&[self.route()])).add(sent);
         }
+    }
+}
+
+/// What may become of a part of an aggregate.
+const PART_ENDS: [&str; 5] = ["ok", "partial", "fallback", "failed", "skipped"];
+
+/// A part's handles, bound when they are first needed.
+pub struct PartMetrics {
+    label: Label,
+    ended: [OnceLock<BoundCounter<u64>>; PART_ENDS.len()],
+}
+
+impl PartMetrics {
+    pub fn new(name: &str) -> Self {
+        Self { label: PARTS.label(name), ended: Default::default() }
+    }
+
+    /// `outcome` is one of those above; the route is the same each time.
+    pub fn ended(&self, route: &RouteMetrics, outcome: &'static str) {
+        let Some(at) = PART_ENDS.iter().position(|known| *known == outcome) else { return };
+        let part = || KeyValue::new("part", Arc::clone(&self.label.text));
+        let bind = || METRICS.parts.bind(&[route.route(), part(), KeyValue::new("outcome", outcome)]);
+        self.ended[at].get_or_init(bind).add(1);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Several calls, one answer, and what it says when some of them fail.
 
 use std::{
+    net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -8,10 +9,13 @@ use std::{
 use gateway::{
     Body,
     action::{ConfigError, aggregate},
+    context::RequestContext,
     error::{Error, ErrorKind},
+    worker::{UpstreamId, Worker},
 };
 use http::{Request, Response};
 use serde_json::{Value, json};
+use upstream::Protocol;
 
 use crate::library::{Answer, Library, context, directory, json, message, violations, worker};
 
@@ -28,13 +32,64 @@ fn config() -> Value {
 
 fn compile(config: Value) -> Result<aggregate::Aggregate, Vec<ConfigError>> {
     let config: aggregate::Config = serde_json::from_value(config).unwrap();
-    aggregate::Aggregate::new(&config, &["id"], &directory())
+    let mut directory = directory();
+    directory.add_upstream("web", UpstreamId(2), None);
+    aggregate::Aggregate::new(&config, &["id"], &directory)
 }
 
 async fn get(library: &Library, reviews: &Library, config: Value, uri: &str) -> Result<Response<Body>, Error> {
-    let worker = worker(&[library.address, reviews.address]);
-    let request = Request::builder().uri(uri).body(Body::empty()).unwrap();
-    compile(config).unwrap_or_else(|errors| panic!("{errors:?}")).call(&worker, request, &context(&[("id", "1")])).await
+    Services::of(library, reviews).get(config, uri).await
+}
+
+/// Where the configuration is wrong: the place, and what is said of it where that tells more than the place.
+pub fn paths(config: Value) -> Vec<String> {
+    let errors = compile(config).err().unwrap_or_default().into_iter();
+    errors
+        .map(|ConfigError { path, message }| {
+            let tells = message.contains(" already") || message.contains("waits") || message.contains("something else");
+            if tells { format!("{path}: {message}") } else { path }
+        })
+        .collect()
+}
+
+/// Who is asked.
+pub struct Services(Vec<(SocketAddr, Protocol)>);
+
+impl Services {
+    pub fn of(library: &Library, reviews: &Library) -> Self {
+        Self([library, reviews].map(|library| (library.address, Protocol::Grpc)).to_vec())
+    }
+
+    /// Beside them one that speaks HTTP/1.1.
+    pub fn and_web(mut self, web: SocketAddr) -> Self {
+        self.0.push((web, Protocol::Http1));
+        self
+    }
+
+    pub async fn get(&self, config: Value, uri: &str) -> Result<Response<Body>, Error> {
+        self.call(config, Request::get(uri).body(Body::empty()).unwrap(), &context(&[("id", "1")])).await
+    }
+
+    /// The same within a minute.
+    pub async fn patient(&self, config: Value, uri: &str) -> Result<Response<Body>, Error> {
+        let mut context = context(&[("id", "1")]);
+        context.deadline = Instant::now() + Duration::from_secs(60);
+        self.call(config, Request::get(uri).body(Body::empty()).unwrap(), &context).await
+    }
+
+    pub async fn call(
+        &self,
+        config: Value,
+        request: Request<Body>,
+        context: &RequestContext,
+    ) -> Result<Response<Body>, Error> {
+        let client = |(address, protocol): &(SocketAddr, Protocol)| {
+            let config = upstream::Config::new("service", vec![address.to_string()], *protocol);
+            upstream::Upstream::new(config).unwrap().client()
+        };
+        let worker = Worker { clients: self.0.iter().map(client).collect() };
+        compile(config).unwrap_or_else(|errors| panic!("{errors:?}")).call(&worker, request, context).await
+    }
 }
 
 async fn books() -> Library {
@@ -192,14 +247,13 @@ async fn query_parameters_are_those_of_the_parts() {
 
 #[test]
 fn what_can_not_be_put_together_is_refused_when_it_loads() {
-    let paths = |config: Value| {
-        let errors = compile(config).err().unwrap_or_default();
-        errors.into_iter().map(|error| error.path).collect::<Vec<_>>()
-    };
     let call = "library.v1.Library/GetBook";
     assert_eq!(paths(json!([])), [""]);
     assert_eq!(paths(json!(vec![json!({"part": "_meta", "call": call})])), ["[0].part"]);
-    assert_eq!(paths(json!([{"part": "a", "call": call}, {"part": "a", "call": call}])), ["[1].part"]);
+    assert_eq!(
+        paths(json!([{"part": "a", "call": call}, {"part": "a", "call": call}])),
+        ["[1].part: there is a part `a` already"]
+    );
     for unknown in ["library.v1.Library/Nothing", "library.v1.Nothing/GetBook", "GetBook"] {
         assert_eq!(paths(json!([{"part": "a", "call": unknown}])), ["[0].call"], "{unknown}");
     }
@@ -207,7 +261,7 @@ fn what_can_not_be_put_together_is_refused_when_it_loads() {
     assert_eq!(paths(json!([{"part": "a", "call": "library.v1.Library/Watch", "request": {}}])), ["[0].call"]);
     assert_eq!(
         paths(json!([{"part": "a", "call": call, "pick": "isbn", "timeout": "0s"}])),
-        ["[0].pick", "[0].timeout"]
+        ["[0].timeout", "[0].pick"]
     );
     assert_eq!(paths(json!([{"part": "a", "call": call, "required": true, "fallback": 1}])), ["[0].fallback"]);
     let request = json!({"isbn": 1, "id": "{isbn}", "shelf": {"number": "x"}});

@@ -1,23 +1,42 @@
-//! Several gRPC calls in parallel, one JSON answer that says honestly which of them failed.
+//! Several calls, one JSON answer that says honestly which of them failed.
 //!
-//! The answer nests by part, in the order of the configuration: `{"product": {…}, "reviews": […], "_meta": {"parts":
-//! {…}}}`. A required part that fails is the answer's failure; another leaves its fallback, or null, and a word in
-//! `_meta.parts`, where every part stands. A partial answer is a 200 that nobody may store.
+//! config.rs  as it is written                  text.rs      `{parts.a.b}` in texts, checked when they load
+//! part.rs    one part                          rpc.rs       asked by gRPC
+//! each.rs    asked for each of a list          exchange.rs  asked by HTTP (body.rs: what is posted)
+//! run.rs     who is asked when                 answer.rs    putting it together, `_meta` (json.rs: looking into JSON)
+//!
+//! The answer nests by part, in the order of the configuration, whatever comes first: `{"product": {…}, "reviews": […],
+//! "_meta": {"parts": {…}}}`. A required part that fails is the answer's failure; another leaves its fallback, or null,
+//! and a word in `_meta.parts`, where every part stands. A partial answer is a 200 that nobody may store. A part that needs
+//! another's answer is asked after it. What a gRPC call answers goes from the wire into the answer at once, unless another
+//! part needs it.
 
 mod answer;
+mod body;
+mod config;
+mod each;
+mod exchange;
+mod failure;
+mod json;
+mod order;
 mod part;
+mod rpc;
+mod run;
+mod text;
 
-use std::{collections::BTreeMap, time::Duration};
+pub use config::{BatchConfig, Config, PartConfig};
 
-use answer::{Outcome, answer};
-use futures_util::future::try_join_all;
+use std::sync::atomic::AtomicUsize;
+
+use answer::Frame;
 use http::{Request, Response};
-use part::Part;
-use schemars::JsonSchema;
-use serde::Deserialize;
+use part::{Part, Target};
+use rpc::Parameters;
+use run::Running;
+use text::Scope;
 use upstream::{Body, Options};
 
-use super::{ConfigError, duration, metadata::Forward, query, transcode::FORWARD_HEADERS};
+use super::{ConfigError, metadata::Forward, query, transcode::FORWARD_HEADERS};
 use crate::{
     context::RequestContext,
     descriptors::Directory,
@@ -25,84 +44,91 @@ use crate::{
     worker::{UpstreamId, Worker},
 };
 
-/// `aggregate: [ { part, call, … }, … ]`, 1 to 16 parts.
-pub type Config = Vec<PartConfig>;
-
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Part")]
-pub struct PartConfig {
-    /// The part's member in the answer; `_meta` is taken.
-    pub part: String,
-    /// `package.Service/Method`, unary.
-    pub call: String,
-    /// Where it is called; default: the upstream of the route that serves the service (`grpc: package.Service`).
-    #[serde(default)]
-    pub upstream: Option<String>,
-    /// Request fields by name: `"{id}"` is a variable of the route, `"{query.page}"` a query parameter, anything else
-    /// the field's value in JSON. Default: the variables and query parameters whose names are fields.
-    #[serde(default)]
-    pub request: Option<BTreeMap<String, serde_json::Value>>,
-    /// Its failure is the answer's failure. Default false: the part is its fallback, or null.
-    #[serde(default)]
-    pub required: bool,
-    /// Only this field of the response.
-    #[serde(default)]
-    pub pick: Option<String>,
-    /// Default 2 s; never beyond the request's deadline.
-    #[serde(default, deserialize_with = "duration::option")]
-    pub timeout: Option<Duration>,
-    /// What stands in for the part when it fails.
-    #[serde(default)]
-    pub fallback: Option<serde_json::Value>,
-}
-
-/// The most parts of an answer, all of them in flight at once.
+/// The most parts of an answer.
 const MAX_PARTS: usize = 16;
 /// What the answer says of itself.
 const META: &str = "_meta";
+/// The most bytes that the parts may have together, as they come and as they go.
+const ROOM: usize = 16 << 20;
 
 pub struct Aggregate {
     parts: Vec<Part>,
+    /// None before one that it needs.
+    order: Vec<usize>,
+    frame: Frame,
     forward: Forward,
+}
+
+/// A part, for operators.
+pub struct Described<'a> {
+    pub name: &'a str,
+    /// `shop.product.v1.ProductService/GetProduct`, `GET /reviews?of={id}`
+    pub asks: String,
+    pub upstream: UpstreamId,
+    /// Those that are asked before.
+    pub after: Vec<&'a str>,
+    /// `required, 300ms`
+    pub how: String,
 }
 
 impl Aggregate {
     /// `variables` are those of the route's path template. Error paths start with the part's index: `[1].call`.
     ///
     /// # Errors
-    /// Too many parts, a part named twice, a method, upstream, field or variable that isn't there, streaming.
+    /// Too many parts, a part named twice, a method, upstream, field, part or variable that isn't there, streaming, members
+    /// of one name, parts that wait for each other.
     pub fn new(config: &[PartConfig], variables: &[&str], directory: &Directory) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
         if config.is_empty() || config.len() > MAX_PARTS {
             errors.push(ConfigError::new("", format!("must have 1 to {MAX_PARTS} parts")));
+            return Err(errors);
         }
-        let mut parts = Vec::new();
+        let within = |index: usize| {
+            move |error: ConfigError| {
+                let separator = if error.path.is_empty() { "" } else { "." };
+                ConfigError { path: format!("[{index}]{separator}{}", error.path), ..error }
+            }
+        };
         for (index, part) in config.iter().enumerate() {
-            let name = || format!("[{index}].part");
+            let mut wrong = |message: String| errors.push(ConfigError::new(format!("[{index}].part"), message));
             if part.part.is_empty() || part.part == META {
-                errors.push(ConfigError::new(name(), format!("must be a name other than {META}")));
+                wrong(format!("must be a name other than {META}"));
             }
             if config[..index].iter().any(|earlier| earlier.part == part.part) {
-                errors.push(ConfigError::new(name(), format!("there is a part `{}` already", part.part)));
+                wrong(format!("there is a part `{}` already", part.part));
             }
-            match Part::new(part, variables, directory) {
+        }
+        let targets: Vec<_> = config.iter().map(|part| Target::new(part, directory)).collect();
+        // Of one whose method isn't known anything may be named, so that no fault is told twice.
+        let shape = |(part, target): (&PartConfig, &Result<Target, _>)| match (&part.for_each, target) {
+            (None, Ok(target)) => Some(target.shape()),
+            (None, Err(_)) => Some(text::Shape::Unknown),
+            (Some(_), _) => None,
+        };
+        let known: Vec<_> = config.iter().zip(&targets).map(|both| (both.0.part.as_str(), shape(both))).collect();
+        let mut parts = Vec::new();
+        for (index, (part, target)) in config.iter().zip(targets).enumerate() {
+            let mut scope = Scope { variables, parts: &known, item: None };
+            match target.map_err(|error| vec![error]).and_then(|target| Part::new(part, target, &mut scope)) {
                 Ok(part) => parts.push(part),
-                Err(found) => errors.extend(
-                    found.into_iter().map(|error| ConfigError { path: format!("[{index}].{}", error.path), ..error }),
-                ),
+                Err(found) => errors.extend(found.into_iter().map(within(index))),
             }
         }
         let forward = Forward::new(&FORWARD_HEADERS).map_err(|found| errors.extend(found)).ok();
-        match forward {
-            Some(forward) if errors.is_empty() => Ok(Self { parts, forward }),
-            _ => Err(errors),
-        }
+        let (Some(forward), true) = (forward, errors.is_empty()) else { return Err(errors) };
+        let order = order::of(&mut parts).map_err(|error| vec![error])?;
+        let taken = order::collisions(&parts);
+        if taken.is_empty() { Ok(Self { frame: Frame::new(&parts), parts, order, forward }) } else { Err(taken) }
     }
 
     /// Whom its parts ask, in their order.
     pub fn upstreams(&self) -> impl Iterator<Item = UpstreamId> {
         self.parts.iter().map(|part| part.upstream)
+    }
+
+    /// Its parts, in the order in which they are asked.
+    pub fn describe(&self) -> Vec<Described<'_>> {
+        self.order.iter().map(|&at| order::describe(&self.parts, at)).collect()
     }
 
     pub async fn call(
@@ -112,26 +138,20 @@ impl Aggregate {
         context: &RequestContext,
     ) -> Result<Response<Body>, Error> {
         let (head, _) = request.into_parts();
-        let options = Options { deadline: Some(context.deadline), idempotent: head.method.is_safe(), ..Options::default() };
-        let requests = self.requests(head.uri.query().unwrap_or_default(), context)?;
-        let calls = self.parts.iter().zip(requests).map(|(part, message)| {
-            let metadata = self.forward.metadata(&head.headers, context);
-            async move {
-                match part.call(worker, metadata, message, options).await {
-                    // Nothing else is worth waiting for.
-                    Err(error) if part.required => Err(error.error),
-                    Err(error) => Ok(Outcome::Failed(error)),
-                    Ok(json) => Ok(Outcome::Answered(json)),
-                }
-            }
-        });
-        let outcomes = try_join_all(calls).await?;
-        answer(&self.parts, &outcomes)
+        let safe = head.method.is_safe();
+        let options = Options { deadline: Some(context.deadline), idempotent: safe, safe, ..Options::default() };
+        let mut violations = Vec::new();
+        let parameters = self.parameters(head.uri.query().unwrap_or_default(), &mut violations);
+        let drafts = self.drafts(&parameters, context, violations)?;
+        let room = AtomicUsize::new(ROOM);
+        let (headers, forward) = (&head.headers, &self.forward);
+        let running = Running { worker, headers, context, forward, options, room: &room };
+        let outcomes = run::run(&self.parts, &self.order, drafts, &parameters, running).await?;
+        self.frame.answer(&self.parts, outcomes, context)
     }
 
-    /// The encoded request of each part.
-    fn requests(&self, query: &str, context: &RequestContext) -> Result<Vec<bytes::Bytes>, Error> {
-        let mut violations = Vec::new();
+    /// The parameters of the query; one that no part knows is a violation.
+    fn parameters<'a>(&self, query: &'a str, violations: &mut Vec<Violation>) -> Vec<rpc::Pair<'a>> {
         let mut parameters = Vec::new();
         for pair in query::pairs(query) {
             match pair {
@@ -141,17 +161,27 @@ impl Aggregate {
                 Err(violation) => violations.push(violation),
             }
         }
-        let mut requests = Vec::with_capacity(self.parts.len());
+        parameters
+    }
+
+    /// What the request says of each part: the beginning of its message.
+    fn drafts(
+        &self,
+        parameters: &Parameters<'_>,
+        context: &RequestContext,
+        mut violations: Vec<Violation>,
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        let mut drafts = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
-            match part.request(&parameters, context) {
-                Ok(request) => requests.push(request),
+            match part.begin(parameters, context) {
+                Ok(draft) => drafts.push(draft),
                 Err(found) => violations.extend(found),
             }
         }
         // One bad variable is bad for every part that takes it.
         violations.dedup();
         if violations.is_empty() {
-            Ok(requests)
+            Ok(drafts)
         } else {
             Err(Error::new(ErrorKind::Invalid, "the request is not valid").violations(violations))
         }

@@ -1,281 +1,297 @@
-//! One call of an aggregate: its request from the route's variables and the query, its deadline, what of its answer is
-//! taken.
+//! One part, compiled: what it asks, of whom, after which others, and what of its answer is taken.
 
-use std::{
-    borrow::Cow,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::HeaderMap;
-use prost::Message as _;
-use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor, Value};
-use protojson::{
-    Fault,
-    dynamic::{FieldPath, read, write_field, write_message},
-};
-use upstream::Options;
+use protojson::{Malformed, Path};
+use serde_json::Value;
 
 use super::{
-    super::{
-        ConfigError, status,
-        template::{Escape, Template},
-        variable,
-    },
-    PartConfig,
+    super::ConfigError,
+    body::quoted,
+    config::PartConfig,
+    each::Each,
+    exchange::Exchange,
+    json,
+    rpc::{Parameters, Rpc},
+    text::{Scope, Shape, Text, Variable},
 };
 use crate::{
-    context::RequestContext,
-    descriptors::Directory,
-    error::{Error, ErrorKind, Violation},
-    worker::{UpstreamId, Worker},
+    context::RequestContext, descriptors::Directory, error::Violation, metrics::PartMetrics, worker::UpstreamId,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// What a template calls a query parameter: `{query.page}`.
-const QUERY: &str = "query.";
 
 /// A compiled part.
 pub struct Part {
     pub name: String,
     pub required: bool,
-    /// Encoded as JSON.
-    pub fallback: Option<String>,
-    pub(super) upstream: UpstreamId,
-    path: String,
-    input: MessageDescriptor,
-    output: MessageDescriptor,
-    fields: Vec<(FieldPath, Source)>,
-    /// Query parameters set fields of their own names.
-    takes_query: bool,
-    pick: Option<FieldPath>,
-    timeout: Duration,
-    idempotent: bool,
+    /// JSON.
+    pub fallback: Option<Vec<u8>>,
+    pub upstream: UpstreamId,
+    pub ask: Ask,
+    pub pick: Option<Pick>,
+    /// The members that its own become in the answer; none where it has a member of its own.
+    pub flatten: Option<Vec<String>>,
+    pub timeout: Duration,
+    pub each: Option<Each>,
+    /// Parts that are asked before, a bit each.
+    pub needs: u32,
+    /// Others are asked by what it answers, or put something into it.
+    pub is_read: bool,
+    metrics: PartMetrics,
 }
 
-/// Where a field's value comes from.
-enum Source {
-    Text(Template),
-    Literal(Value),
+pub enum Ask {
+    Rpc(Rpc),
+    Http(Exchange),
 }
 
-/// Why a part has no answer: for `_meta`, and for the client where the part is required.
-pub struct Failure {
-    /// The lower-case name of a gRPC code.
-    pub reason: &'static str,
-    pub error: Error,
+/// What is taken out of an answer.
+pub struct Pick {
+    /// As JSON has them.
+    pub names: Vec<String>,
+    /// Of a call: the same in the encoded answer, or in the elements of a batch's.
+    path: Option<Path>,
+}
+
+/// What is asked, before its texts are read: they name other parts, and what those are has to be known first.
+pub struct Target {
+    pub upstream: UpstreamId,
+    method: Option<prost_reflect::MethodDescriptor>,
+}
+
+impl Target {
+    /// # Errors
+    /// Not one of `call`, `get` and `post`; a method or an upstream that isn't there.
+    pub fn new(config: &PartConfig, directory: &Directory) -> Result<Self, ConfigError> {
+        let http = match (&config.call, &config.get, &config.post) {
+            (Some(call), None, None) => {
+                let method = directory.method(call, config.upstream.as_deref());
+                let (upstream, method) = method.map_err(|message| ConfigError::new("call", message))?;
+                return Ok(Self { upstream, method: Some(method) });
+            }
+            (None, Some(_), None) => "get",
+            (None, None, Some(_)) => "post",
+            _ => return Err(ConfigError::new("", "asks by exactly one of `call`, `get` and `post`")),
+        };
+        let name = config.upstream.as_deref();
+        let name = name.ok_or_else(|| ConfigError::new(http, "name the upstream that is asked"))?;
+        let upstream = directory.upstream(name);
+        let upstream =
+            upstream.ok_or_else(|| ConfigError::new("upstream", format!("there is no upstream `{name}`")))?;
+        Ok(Self { upstream, method: None })
+    }
+
+    /// That of its answer.
+    pub fn shape(&self) -> Shape {
+        self.method.as_ref().map_or(Shape::Unknown, |method| Shape::Message(method.output()))
+    }
 }
 
 impl Part {
-    pub fn new(config: &PartConfig, variables: &[&str], directory: &Directory) -> Result<Self, Vec<ConfigError>> {
-        let method = directory.method(&config.call, config.upstream.as_deref());
-        let (upstream, method) = method.map_err(|message| vec![ConfigError::new("call", message)])?;
-        let mut errors = Vec::new();
-        if method.is_client_streaming() || method.is_server_streaming() {
-            errors.push(ConfigError::new("call", format!("{} is not unary", method.full_name())));
-        }
-        let fields = match &config.request {
-            Some(request) => explicit(request, variables, &method, &mut errors),
-            None => by_name(variables, &method, &mut errors),
-        };
-        let output = method.output();
-        let pick = config.pick.as_ref().and_then(|name| {
-            let path = FieldPath::resolve(&output, name);
-            if path.is_none() {
-                errors.push(ConfigError::new("pick", format!("{} has no field `{name}`", output.full_name())));
-            }
-            path
+    /// `scope` has every part.
+    pub fn new(config: &PartConfig, target: Target, scope: &mut Scope<'_>) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = strays(config);
+        let each = config.for_each.as_ref().and_then(|list| {
+            let made = Each::new(list, config, scope);
+            made.map_err(|found| errors.extend(found)).ok()
         });
-        if config.timeout.is_some_and(|timeout| timeout.is_zero()) {
-            errors.push(ConfigError::new("timeout", "must be above 0"));
-        }
-        if config.required && config.fallback.is_some() {
-            errors.push(ConfigError::new("fallback", "a required part has none"));
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        Ok(Self {
+        // An element is looked into whatever its list is, so that no fault hides another.
+        scope.item = match &each {
+            Some((_, shape)) => Some(shape.clone()),
+            None => config.for_each.as_ref().map(|_| Shape::Unknown),
+        };
+        let each = each.map(|(each, _)| each);
+        let ask = match (&target.method, &config.get, &config.post) {
+            (Some(method), _, _) => Rpc::new(method, config, scope).map(Ask::Rpc),
+            (None, Some(path), _) => Exchange::new("get", path, config, scope).map(Ask::Http),
+            (None, None, path) => {
+                Exchange::new("post", path.as_deref().unwrap_or_default(), config, scope).map(Ask::Http)
+            }
+        };
+        let ask = ask.map_err(|found| errors.extend(found)).ok();
+        let pick = config.pick.as_ref().and_then(|path| {
+            let made = Pick::new(path, ask.as_ref(), &target.shape());
+            made.map_err(|message| errors.push(ConfigError::new("pick", message))).ok()
+        });
+        let flatten = config.flatten.then(|| flattened(config, &target.shape())).transpose();
+        let flatten = flatten.map_err(|error| errors.push(error)).ok().flatten();
+        let (Some(ask), true) = (ask, errors.is_empty()) else { return Err(errors) };
+        let mut part = Self {
             name: config.part.clone(),
             required: config.required,
-            fallback: config.fallback.as_ref().map(ToString::to_string),
-            upstream,
-            path: super::super::grpc_path(&method),
-            input: method.input(),
-            output,
-            fields,
-            takes_query: config.request.is_none(),
+            fallback: config.fallback.as_ref().map(|value| value.to_string().into_bytes()),
+            upstream: target.upstream,
             pick,
+            flatten,
             timeout: config.timeout.unwrap_or(TIMEOUT),
-            idempotent: super::super::is_idempotent(&method),
-        })
+            each,
+            needs: 0,
+            is_read: false,
+            metrics: PartMetrics::new(&config.part),
+            ask,
+        };
+        if part.each.is_some() && !part.late().iter().any(|text| text.names_item()) {
+            return Err(vec![ConfigError::new(
+                "for_each",
+                "nothing that is asked names `{item}`: each would be the same",
+            )]);
+        }
+        part.needs = part.needed().fold(0, |needs, part| needs | 1 << part);
+        Ok(part)
     }
 
-    /// Whether a query parameter means something to this part.
+    /// Parts that are asked before it, each perhaps more than once.
+    fn needed(&self) -> impl Iterator<Item = usize> {
+        let named = self.late().into_iter().flat_map(Text::variables).filter_map(|variable| match variable {
+            Variable::Part(place) => Some(place.part),
+            _ => None,
+        });
+        named.chain(self.each.iter().map(|each| each.list.part))
+    }
+
+    /// What is asked by what others answer.
+    fn late(&self) -> Vec<&Text> {
+        match &self.ask {
+            Ask::Rpc(rpc) => rpc.late().collect(),
+            Ask::Http(exchange) => exchange.texts(),
+        }
+    }
+
+    /// Whether a query parameter means something to it.
     pub fn takes(&self, parameter: &str) -> bool {
-        self.fields.iter().any(|(_, source)| match source {
-            Source::Text(template) => template.variables().any(|name| name.strip_prefix(QUERY) == Some(parameter)),
-            Source::Literal(_) => false,
-        }) || (self.takes_query && FieldPath::resolve(&self.input, parameter).is_some())
+        match &self.ask {
+            Ask::Rpc(rpc) => rpc.takes(parameter),
+            Ask::Http(exchange) => exchange.takes(parameter),
+        }
     }
 
-    /// The encoded request message.
-    pub fn request(
-        &self,
-        parameters: &[(Cow<'_, str>, Cow<'_, str>)],
-        context: &RequestContext,
-    ) -> Result<Bytes, Vec<Violation>> {
-        let mut message = DynamicMessage::new(self.input.clone());
-        let mut violations = Vec::new();
-        let parameter =
-            |name: &str| parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_ref());
-        for (path, source) in &self.fields {
-            let set = match source {
-                Source::Literal(value) => path.set(&mut message, value.clone()),
-                Source::Text(template) => {
-                    let text = template.expand(Escape::None, |name| match name.strip_prefix(QUERY) {
-                        Some(name) => parameter(name).map(Cow::Borrowed),
-                        None => variable(context, name).map(Cow::Borrowed),
-                    });
-                    // A query parameter that isn't given leaves its field unset.
-                    text.map_or(Ok(()), |text| path.set_text(&mut message, &text))
-                }
-            };
-            if let Err(reason) = set {
-                violations.push(Violation { field: source.shown(path), reason });
+    /// What the request says of it, as far as that is a message.
+    pub fn begin(&self, parameters: &Parameters<'_>, context: &RequestContext) -> Result<Vec<u8>, Vec<Violation>> {
+        match &self.ask {
+            Ask::Rpc(rpc) => rpc.begin(parameters, context),
+            Ask::Http(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether it is given to the elements of another.
+    pub fn goes_into(&self) -> Option<usize> {
+        self.each.as_ref().filter(|each| each.into.is_some()).map(|each| each.list.part)
+    }
+
+    /// Counts what became of it.
+    pub fn ended(&self, context: &RequestContext, outcome: &'static str) {
+        if let Some(route) = &context.route {
+            self.metrics.ended(&route.metrics, outcome);
+        }
+    }
+
+    /// What operators read: `shop.product.v1.ProductService/GetProduct`, `GET /reviews?of={id}`.
+    pub fn asks(&self) -> String {
+        match &self.ask {
+            Ask::Rpc(rpc) => format!("{}/{}", rpc.method.parent_service().full_name(), rpc.method.name()),
+            Ask::Http(exchange) => exchange.written(),
+        }
+    }
+
+    /// Appends what is taken of an encoded answer.
+    pub fn write(&self, wire: &[u8], json: &mut Vec<u8>) -> Result<(), Malformed> {
+        match (&self.ask, &self.pick) {
+            (Ask::Rpc(_), Some(Pick { path: Some(path), .. })) => path.write(wire, json),
+            (Ask::Rpc(rpc), _) => rpc.output().write(wire, json),
+            // What comes by HTTP is JSON already.
+            (Ask::Http(_), _) => {
+                json.extend_from_slice(wire);
+                Ok(())
             }
         }
-        for (name, value) in parameters.iter().filter(|_| self.takes_query) {
-            let Some(path) = FieldPath::resolve(&self.input, name) else { continue };
-            let set = if !path.leaf().is_list() && path.is_set(&message) {
-                Err("is given twice".to_owned())
-            } else {
-                path.set_text(&mut message, value)
-            };
-            if let Err(reason) = set {
-                violations.push(Violation { field: name.to_string(), reason });
-            }
-        }
-        if violations.is_empty() { Ok(message.encode_to_vec().into()) } else { Err(violations) }
     }
 
-    /// The part of the answer, as JSON. `options` are those of the whole request.
-    pub async fn call(
-        &self,
-        worker: &Worker,
-        metadata: HeaderMap,
-        message: Bytes,
-        options: Options,
-    ) -> Result<Vec<u8>, Failure> {
-        let own = Instant::now() + self.timeout;
-        let deadline = options.deadline.map_or(own, |deadline| deadline.min(own));
-        let options = Options {
-            deadline: Some(deadline),
-            idempotent: options.idempotent || self.idempotent,
-            ..Options::default()
-        };
-        let reply = worker.client(self.upstream).unary(&self.path, metadata, message, options).await;
-        let reply =
-            reply.map_err(|failed| Failure { reason: status::name(failed.code), error: status::error(&failed) })?;
-        self.json(reply.message).map_err(|cause| Failure {
-            reason: "internal",
-            error: Error::new(ErrorKind::BadGateway, "the service gave no valid answer").cause(cause),
-        })
-    }
-
-    fn json(&self, message: Bytes) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
-        let message = DynamicMessage::decode(self.output.clone(), message)?;
-        let mut json = Vec::with_capacity(512);
+    /// Where that stands in a whole answer in JSON; none where it isn't there.
+    pub fn taken(&self, json: &[u8]) -> Option<json::Span> {
         match &self.pick {
-            Some(field) => write_field(&message, field, &mut json)?,
-            None => write_message(&message, &mut json)?,
+            Some(pick) => json::find(json, 0..json.len(), &pick.names),
+            None => Some(0..json.len()),
         }
-        Ok(json)
     }
 }
 
-impl Source {
-    /// What a client knows the field by.
-    fn shown(&self, path: &FieldPath) -> String {
-        match self {
-            Self::Text(template) => {
-                template.sole_variable().map(|name| name.strip_prefix(QUERY).unwrap_or(name).to_owned())
-            }
-            Self::Literal(_) => None,
-        }
-        .unwrap_or_else(|| path.to_string())
-    }
-}
-
-/// Fields as `request:` lists them.
-fn explicit(
-    request: &std::collections::BTreeMap<String, serde_json::Value>,
-    variables: &[&str],
-    method: &MethodDescriptor,
-    errors: &mut Vec<ConfigError>,
-) -> Vec<(FieldPath, Source)> {
-    let input = method.input();
-    let mut fields = Vec::new();
-    for (name, value) in request {
-        let mut wrong = |message: String| errors.push(ConfigError::new(format!("request.{name}"), message));
-        let Some(path) = FieldPath::resolve(&input, name) else {
-            wrong(format!("{} has no field `{name}`", input.full_name()));
-            continue;
+impl Pick {
+    fn new(path: &str, ask: Option<&Ask>, shape: &Shape) -> Result<Self, String> {
+        let (shape, path_of_wire) = match ask {
+            Some(Ask::Rpc(rpc)) => match &rpc.batch {
+                Some(batch) => (&batch.element, None),
+                None => (shape, rpc.output().path(path)),
+            },
+            _ => (shape, None),
         };
-        match source(value, variables, &path) {
-            Ok(source) => fields.push((path, source)),
-            Err(message) => wrong(message),
+        let way = shape.walk(path)?;
+        if way.passes_list {
+            return Err(format!("`{path}` goes through a list"));
         }
-    }
-    fields
-}
-
-fn source(value: &serde_json::Value, variables: &[&str], path: &FieldPath) -> Result<Source, String> {
-    if let Some(text) = value.as_str().filter(|text| text.contains(['{', '}'])) {
-        let template = Template::parse(text)?;
-        let unknown = template.variables().find(|name| !name.starts_with(QUERY) && !variables.contains(name));
-        return match unknown {
-            Some(unknown) => Err(format!("the route has no variable `{unknown}`")),
-            None => Ok(Source::Text(template)),
-        };
-    }
-    if has_template(value) {
-        return Err("variables can stand in a string of a field only, not deeper".to_owned());
-    }
-    match read::field(path.leaf(), value.to_string().as_bytes()) {
-        Ok(value) => value.map(Source::Literal).ok_or_else(|| "must not be null".to_owned()),
-        Err(Fault::Syntax(reason)) => Err(reason),
-        Err(Fault::Violations(found)) => Err(found
-            .into_iter()
-            .map(|one| format!("{} {}", one.field, one.reason).trim().to_owned())
-            .collect::<Vec<_>>()
-            .join(", ")),
-    }
-}
-
-fn has_template(value: &serde_json::Value) -> bool {
-    match value {
-        serde_json::Value::String(text) => text.contains(['{', '}']),
-        serde_json::Value::Array(values) => values.iter().any(has_template),
-        serde_json::Value::Object(members) => members.values().any(has_template),
-        _ => false,
-    }
-}
-
-/// The route's variables as fields of the same names.
-fn by_name(variables: &[&str], method: &MethodDescriptor, errors: &mut Vec<ConfigError>) -> Vec<(FieldPath, Source)> {
-    let input = method.input();
-    let mut fields = Vec::new();
-    for name in variables {
-        // A variable is a template of itself.
-        if let (Some(path), Ok(template)) = (FieldPath::resolve(&input, name), Template::parse(&format!("{{{name}}}")))
-        {
-            fields.push((path, Source::Text(template)));
+        if path.is_empty() {
+            return Err("names nothing".to_owned());
         }
+        Ok(Self { names: way.names, path: path_of_wire })
     }
-    if fields.is_empty() && !variables.is_empty() {
-        let message = format!("no variable of the route is a field of {}: say what they are", input.full_name());
-        errors.push(ConfigError::new("request", message));
+}
+
+/// The names that a flattened part gives to the answer.
+fn flattened(config: &PartConfig, shape: &Shape) -> Result<Vec<String>, ConfigError> {
+    let refuse = |message: String| ConfigError::new("flatten", message);
+    let way =
+        shape.walk(config.pick.as_deref().unwrap_or_default()).map_err(|_| refuse("nothing is picked".to_owned()))?;
+    let Shape::Message(message) = &way.shape else {
+        return Err(refuse("only a message whose fields are known can be flattened".to_owned()));
+    };
+    if way.is_list == Some(true) || config.for_each.is_some() {
+        return Err(refuse("a list has no members".to_owned()));
     }
-    fields
+    let names: Vec<_> = message.fields().map(|field| field.json_name().to_owned()).collect();
+    match &config.fallback {
+        Some(Value::Object(members)) => match members.keys().find(|name| !names.contains(name)) {
+            Some(stray) => Err(ConfigError::new("fallback", format!("{} has no field `{stray}`", message.full_name()))),
+            None => Ok(names),
+        },
+        Some(_) => Err(ConfigError::new("fallback", "of a flattened part it must be an object")),
+        None => Ok(names),
+    }
+}
+
+/// Keys that mean nothing where they stand, and numbers out of their range.
+fn strays(config: &PartConfig) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    let mut wrong = |path: &str, message: String| errors.push(ConfigError::new(path, message));
+    let (is_call, is_post, is_list) = (config.call.is_some(), config.post.is_some(), config.for_each.is_some());
+    let keys = [
+        ("request", config.request.is_some() && !is_call, "call"),
+        ("headers", !config.headers.is_empty() && is_call, "get` or `post"),
+        ("body", config.body.is_some() && !is_post, "post"),
+        ("flatten", config.flatten && !is_call, "call"),
+        ("batch", config.batch.is_some() && !is_list, "for_each"),
+        ("into", config.into.is_some() && !is_list, "for_each"),
+        ("concurrency", config.concurrency.is_some() && !is_list, "for_each"),
+        ("max_elements", config.max_elements.is_some() && !is_list, "for_each"),
+        ("batch", config.batch.is_some() && is_list && !is_call, "call"),
+    ];
+    for (key, _, owner) in keys.into_iter().filter(|(_, is_stray, _)| *is_stray) {
+        wrong(key, format!("belongs to `{owner}`"));
+    }
+    if config.batch.is_some() && config.concurrency.is_some() {
+        wrong("concurrency", "`batch` makes one call".to_owned());
+    }
+    if config.timeout.is_some_and(|timeout| timeout.is_zero()) {
+        wrong("timeout", "must be above 0".to_owned());
+    }
+    if config.required && config.fallback.is_some() {
+        wrong("fallback", "a required part has none".to_owned());
+    }
+    errors
+}
+
+/// The name of a member and its colon, as JSON.
+pub fn member(name: &str) -> Vec<u8> {
+    let mut json = quoted(name);
+    json.push(b':');
+    json
 }
