@@ -67,6 +67,9 @@ pub struct Config {
 
 const NAME: &str = "broker";
 
+/// What clients are offered, as OpenAPI: for the document of a gateway in front.
+pub const OPENAPI: &[u8] = include_bytes!("../openapi.yaml");
+
 /// Connections beside those of clients that follow: for publishing and asking.
 const MORE_CONNECTIONS: usize = 1024;
 

@@ -42,7 +42,7 @@ fn check(options: &cli::Check, text: &str) -> Findings {
     let checked = match settings::role::named(text) {
         Some(role) => settings::role::check(&role, text, &environment).map_err(|faults| whole(lines(&faults))),
         None if settings::has_sections_of::<settings::Up>(text) => settings_of_up(text).map_err(whole),
-        None => gateway::check(text, &environment, options.file.parent(), &shop::descriptors())
+        None => gateway::check(text, &environment, options.file.parent(), &shop::built_in())
             .map_err(|errors| errors.into_iter().map(Finding::from).collect()),
     };
     match checked {

@@ -56,6 +56,8 @@ pub enum Command {
     Explain(Explain),
     /// The JSON Schema of a gateway's configuration, for editors.
     Schema,
+    /// The OpenAPI 3.1 document of a gateway's configuration.
+    Openapi(OpenApi),
     /// API keys: make, list, rotate, revoke.
     #[command(subcommand)]
     Key(Key),
@@ -174,6 +176,21 @@ pub struct Explain {
     /// How it is said.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+}
+
+#[derive(Args)]
+pub struct OpenApi {
+    /// A gateway's configuration.
+    pub file: PathBuf,
+    /// How it is written.
+    #[arg(short, long, value_enum, default_value_t = Written::Json)]
+    pub output: Written,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Written {
+    Json,
+    Yaml,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

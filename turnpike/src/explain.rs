@@ -48,7 +48,7 @@ fn explain(options: &cli::Explain) -> anyhow::Result<Explanation> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let environment: HashMap<String, String> = std::env::vars().collect();
     let probe = Probe::new(&options.method, &options.target, &headers, options.client).map_err(anyhow::Error::msg)?;
-    gateway::explain(&text, &environment, file.parent(), &shop::descriptors(), &probe).map_err(|errors| {
+    gateway::explain(&text, &environment, file.parent(), &shop::built_in(), &probe).map_err(|errors| {
         let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("{} is not good:\n{}", file.display(), errors.join("\n"))
     })

@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod explain;
 mod key;
+mod openapi;
 mod revoke;
 mod role;
 mod schema;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Check(options) => return check::main(&options),
         Command::Explain(options) => return explain::main(&options),
         Command::Schema => schema::main(),
+        Command::Openapi(options) => openapi::main(&options),
         Command::Key(command) => key::main(command),
         Command::Revoke(options) => revoke::main(options),
         Command::Traffic(options) => traffic::main(options),

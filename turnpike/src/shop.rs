@@ -8,9 +8,11 @@ use principal::{Issuer, Keys, RootSecret, Signer};
 /// The built-in gateway configuration.
 pub const GATEWAY: &str = include_str!("../../deploy/gateway.yaml");
 
-/// The descriptor sets that a gateway's configuration can name.
-pub fn descriptors() -> BTreeMap<String, Bytes> {
-    BTreeMap::from([("shop".to_owned(), Bytes::from_static(proto::DESCRIPTORS))])
+/// The files that a gateway's configuration can name: the shop's descriptors, and what the roles say of themselves that are
+/// passed through.
+pub fn built_in() -> BTreeMap<String, Bytes> {
+    let files = [("shop", proto::DESCRIPTORS), ("broker", broker::OPENAPI), ("dashboard", dashboard::OPENAPI)];
+    files.map(|(name, contents)| (name.to_owned(), Bytes::from_static(contents))).into()
 }
 
 /// The gateway speaks for clients, and the order service for itself.

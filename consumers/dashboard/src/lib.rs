@@ -43,6 +43,9 @@ use crate::{board::Board, http::Sources, store::Store, stream::Streams, work::Wo
 
 const NAME: &str = "dashboard";
 
+/// What there is to see, as OpenAPI: for the document of a gateway in front.
+pub const OPENAPI: &[u8] = include_bytes!("../openapi.yaml");
+
 /// Where it listens, what it watches, and whose principals it believes.
 #[derive(Clone)]
 pub struct Config {

@@ -25,7 +25,7 @@ async fn run(options: Gateway) -> anyhow::Result<()> {
     };
     let gateway = gateway::build(gateway::Options {
         source,
-        descriptors: shop::descriptors(),
+        descriptors: shop::built_in(),
         root: secret::read_or_make(&options.root_secret)?,
         // Where revocations come by a bus, the configuration says so.
         bus: None,

@@ -227,7 +227,7 @@ impl Plan {
                 };
                 let options = gateway::Options {
                     source,
-                    descriptors: shop::descriptors(),
+                    descriptors: shop::built_in(),
                     root: root.clone(),
                     bus: Some(bus.clone()),
                     cores,
