@@ -31,6 +31,8 @@ pub struct Config {
     pub endpoints: Vec<String>,
     /// The name servers that are asked; none, the default: the system's.
     pub name_servers: Vec<SocketAddr>,
+    /// How long what is under way may take at an endpoint that is gone from its source; 1 s to 1 h, default 5 min.
+    pub drain: Duration,
     pub protocol: Protocol,
     /// Above 0; default 1 s.
     pub connect_timeout: Duration,
@@ -89,6 +91,7 @@ impl Config {
             name: name.to_owned(),
             endpoints,
             name_servers: Vec::new(),
+            drain: Duration::from_secs(300),
             protocol,
             connect_timeout: Duration::from_secs(1),
             health: None,
@@ -124,6 +127,9 @@ impl Config {
             if !seen.insert(endpoint) {
                 return refuse(&path, &format!("`{endpoint}` stands twice"));
             }
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&self.drain) {
+            return refuse("drain", "must be within 1s to 1h");
         }
         if self.connect_timeout.is_zero() {
             return refuse("connect_timeout", "must be above 0");
@@ -212,6 +218,7 @@ mod tests {
         assert_eq!(path_of(|c| c.caps.pending = 0).as_deref(), Some("caps.pending"));
         assert_eq!(path_of(|c| c.retry.attempts = 4).as_deref(), Some("retry.attempts"));
         assert_eq!(path_of(|c| c.hedge = Some(Hedge { after: After::P95, max: 9 })).as_deref(), Some("hedge.max"));
+        assert_eq!(path_of(|c| c.drain = Duration::ZERO).as_deref(), Some("drain"));
         assert_eq!(path_of(|c| c.host = Some("a b".to_owned())).as_deref(), Some("host"));
         assert_eq!(path_of(|c| c.connect_timeout = Duration::ZERO).as_deref(), Some("connect_timeout"));
         assert_eq!(

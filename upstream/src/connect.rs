@@ -45,7 +45,7 @@ impl Connector {
         let permit = self.limits.connect()?;
         let connected = timeout(self.timeout, self.open()).await;
         let why = match connected {
-            Ok(Ok(stream)) => return Ok((stream, permit)),
+            Ok(Ok(stream)) => return Ok((self.endpoint.track(stream), permit)),
             Ok(Err(why)) => why,
             Err(_) => format!("can't connect to {} within {:?}", self.endpoint.address, self.timeout),
         };

@@ -14,13 +14,16 @@ use std::{
 
 use http::{HeaderValue, uri::Authority};
 use parking_lot::Mutex;
+use tokio::{runtime::Handle, time::sleep};
 
 use crate::{
     Config, ConfigError,
     discovery::{Found, Origin},
+    drain::Connections,
     metrics,
     roster::Roster,
     standing::{self, Event, Standing},
+    stream::Stream,
 };
 
 /// The smallest share of one that warms.
@@ -69,6 +72,8 @@ pub(crate) struct Shared {
     known_as: Option<String>,
     /// What its source says of it now.
     origin: Mutex<Origin>,
+    /// Where it may go; None: it stands in the configuration.
+    connections: Option<Arc<Connections>>,
     /// It is gone from its source.
     is_gone: AtomicBool,
     healthy: AtomicBool,
@@ -129,6 +134,7 @@ impl Shared {
             upstream: upstream.to_owned(),
             known_as: None,
             origin: Mutex::new(Origin { weight: 1, ..Origin::default() }),
+            connections: None,
             is_gone: AtomicBool::new(false),
             healthy: AtomicBool::new(true),
             is_troubled: AtomicBool::new(false),
@@ -147,7 +153,11 @@ impl Shared {
 
     /// One that a source has found.
     pub fn found(upstream: &str, found: &Found) -> Result<Self, ConfigError> {
-        let endpoint = Self { known_as: found.host.clone(), ..Self::new(upstream, &found.address)? };
+        let endpoint = Self {
+            known_as: found.host.clone(),
+            connections: Some(Arc::default()),
+            ..Self::new(upstream, &found.address)?
+        };
         endpoint.describe(&found.origin);
         Ok(endpoint)
     }
@@ -272,10 +282,28 @@ impl Shared {
         stands
     }
 
-    /// It is gone from its source.
-    pub fn retire(&self) {
+    /// A connection to it, which ends with it.
+    pub fn track(&self, stream: Stream) -> Stream {
+        match &self.connections {
+            Some(connections) => connections.track(stream),
+            None => stream,
+        }
+    }
+
+    /// It is gone from its source: what is under way has so long to finish.
+    pub fn retire(&self, patience: Duration) {
         self.is_gone.store(true, Relaxed);
         self.gauge.retire();
+        let (Some(connections), Ok(runtime)) = (&self.connections, Handle::try_current()) else { return };
+        let connections = Arc::clone(connections);
+        let (upstream, endpoint) = (self.upstream.clone(), self.address.clone());
+        runtime.spawn(async move {
+            sleep(patience).await;
+            let cut = connections.cut();
+            if cut > 0 {
+                tracing::warn!(upstream, endpoint, cut, "what was under way at an endpoint that is gone took too long");
+            }
+        });
     }
 
     pub fn is_gone(&self) -> bool {

@@ -13,6 +13,7 @@ mod client;
 mod config;
 mod connect;
 mod discovery;
+mod drain;
 mod endpoint;
 mod error;
 mod forward;

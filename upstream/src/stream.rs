@@ -12,6 +12,8 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
+use crate::drain::Tracked;
+
 /// As much as fits one record.
 const RECORD: usize = 16 * 1024;
 /// What is written at once, at most; the rest is for the next time.
@@ -22,6 +24,8 @@ const SLICES: usize = 4;
 pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<Secured>),
+    /// Either, to an endpoint that may go.
+    Tracked(Box<Tracked>),
 }
 
 /// A connection within TLS. A write is one record at most: where it fails, nothing of it can be read at the other end, so
@@ -44,6 +48,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
             Self::Tls(secured) => secured.poll_read(context, buffer),
+            Self::Tracked(tracked) => Pin::new(&mut **tracked).poll_read(context, buffer),
         }
     }
 }
@@ -53,6 +58,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
             Self::Tls(secured) => secured.poll_write(context, &[IoSlice::new(bytes)]),
+            Self::Tracked(tracked) => Pin::new(&mut **tracked).poll_write(context, bytes),
         }
     }
 
@@ -64,6 +70,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(context, bytes),
             Self::Tls(secured) => secured.poll_write(context, bytes),
+            Self::Tracked(tracked) => Pin::new(&mut **tracked).poll_write_vectored(context, bytes),
         }
     }
 
@@ -75,6 +82,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_flush(context),
             Self::Tls(secured) => secured.poll_flush(context),
+            Self::Tracked(tracked) => Pin::new(&mut **tracked).poll_flush(context),
         }
     }
 
@@ -82,6 +90,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(context),
             Self::Tls(secured) => Pin::new(&mut secured.stream).poll_shutdown(context),
+            Self::Tracked(tracked) => Pin::new(&mut **tracked).poll_shutdown(context),
         }
     }
 }

@@ -250,7 +250,7 @@ impl Shared {
                     endpoint = gone.address,
                     "endpoint is gone from its source"
                 );
-                gone.retire();
+                gone.retire(self.config.drain);
             }
             *endpoints = next.into();
         }

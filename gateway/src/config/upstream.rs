@@ -8,6 +8,10 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+use super::{
+    Switch,
+    balance::{Balance, Breaker, Caps, Ejection},
+};
 use crate::action::duration;
 
 /// `product: { endpoints: [127.0.0.1:7001], protocol: grpc, descriptors: shop.binpb }`
@@ -52,6 +56,22 @@ pub struct Upstream {
     /// How connections to the endpoints are secured; `{}`: by the authorities of the system. By default they aren't.
     #[serde(default)]
     pub tls: Option<Tls>,
+    #[serde(default)]
+    pub balance: Balance,
+    /// How long it takes until an endpoint that is back, or has joined others, gets its whole share, from a tenth of it; up
+    /// to 1 h. By default it gets all of it at once.
+    #[serde(default, deserialize_with = "duration::option")]
+    #[schemars(with = "Option<String>")]
+    pub slow_start: Option<Duration>,
+    /// When an endpoint gets nothing for a while because its requests fail; `false`: never.
+    #[serde(default)]
+    pub ejection: Switch<Ejection>,
+    /// When the service is asked nothing for a while because its requests fail; `false`: never.
+    #[serde(default)]
+    pub breaker: Switch<Breaker>,
+    /// What it is given at most at once; one more is refused.
+    #[serde(default)]
+    pub caps: Caps,
     #[serde(default)]
     pub retry: Retry,
     /// A second try beside the first, where that takes long: for GET, HEAD, OPTIONS and for gRPC methods without side
@@ -192,6 +212,11 @@ impl Upstream {
         config.health = health;
         config.connect_timeout = self.connect_timeout;
         config.drain = self.drain;
+        config.balance = self.balance.to_upstream();
+        config.slow_start = self.slow_start.unwrap_or_default();
+        config.ejection = self.ejection.on().map(Ejection::to_upstream);
+        config.breaker = self.breaker.on().map(Breaker::to_upstream);
+        config.caps = self.caps.to_upstream();
         config.retry = self.retry.to_upstream();
         config.hedge = self.hedge.as_ref().map(Hedge::to_upstream);
         config

@@ -1,6 +1,6 @@
 //! An endpoint that is gone from its source gets nothing new, and finishes what it has.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::Response;
@@ -27,10 +27,14 @@ struct Scene {
 
 impl Scene {
     async fn new(protocol: Protocol, services: &[&Service]) -> Self {
+        Self::with(protocol, services, Duration::from_secs(300)).await
+    }
+
+    async fn with(protocol: Protocol, services: &[&Service], drain: Duration) -> Self {
         let names = NameServer::start().await;
         names.say_addresses("things.test", 60, &[1]);
         let config = Config::new("things", vec![format!("srv://{THINGS}")], protocol);
-        let upstream = Upstream::new(Config { name_servers: vec![names.address], ..config }).unwrap();
+        let upstream = Upstream::new(Config { name_servers: vec![names.address], drain, ..config }).unwrap();
         let stop = CancellationToken::new();
         let (watched, stopped) = (upstream.clone(), stop.clone());
         tokio::spawn(async move { watched.watch(stopped).await });
@@ -49,6 +53,10 @@ impl Scene {
     fn draining(&self) -> Vec<Endpoint> {
         self.upstream.endpoints().into_iter().filter(|one| one.draining).collect()
     }
+}
+
+fn protocol(http2: bool) -> Protocol {
+    if http2 { Protocol::Http2 } else { Protocol::Http1 }
 }
 
 /// Answers `/stream` by what comes from a channel, and the rest at once.
@@ -90,7 +98,7 @@ async fn a_stream_goes_on_and_its_connection_is_closed_behind_it() {
     for http2 in [false, true] {
         let (one, say) = streaming(http2).await;
         let two = if http2 { Service::http2(hello).await } else { Service::http1(hello).await };
-        let scene = Scene::new(if http2 { Protocol::Http2 } else { Protocol::Http1 }, &[&one]).await;
+        let scene = Scene::new(protocol(http2), &[&one]).await;
         let client = scene.upstream.client();
         let mut stream = client.send(get("/stream"), UNSAFE).await.unwrap().into_body();
         say.send("before").await.unwrap();
@@ -112,6 +120,27 @@ async fn a_stream_goes_on_and_its_connection_is_closed_behind_it() {
         assert!(stream.collect().await.unwrap().to_bytes().is_empty());
         until("its connection is closed", || one.open() == 0).await;
         assert!(scene.draining().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_takes_too_long_is_cut() {
+    for http2 in [false, true] {
+        let (one, say) = streaming(http2).await;
+        let two = if http2 { Service::http2(hello).await } else { Service::http1(hello).await };
+        let scene = Scene::with(protocol(http2), &[&one], Duration::from_secs(1)).await;
+        let client = scene.upstream.client();
+        let mut stream = client.send(get("/stream"), UNSAFE).await.unwrap().into_body();
+        say.send("before").await.unwrap();
+        stream.frame().await.unwrap().unwrap();
+        scene.are(&[&two]);
+        // Nobody says anything more.
+        let cut = tokio::time::timeout(Duration::from_secs(20), stream.frame()).await.unwrap();
+        assert!(cut.unwrap().is_err());
+        drop(stream);
+        until("its connection is closed", || one.open() == 0).await;
+        assert!(scene.draining().is_empty());
+        text(client.send(get("/"), SAFE).await.unwrap()).await;
     }
 }
 
