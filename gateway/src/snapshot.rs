@@ -7,6 +7,7 @@ use upstream::Upstream;
 
 use crate::{
     access_log,
+    action::split::Sticky,
     address::{Lists, Proxies},
     auth::{certificate::Certificates, jwt::Tokens},
     config::{Authentication, Limits, Listener, Shared},
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub routes: Vec<Listed>,
     /// By [`crate::worker::UpstreamId`].
     pub upstreams: Vec<Arc<Running>>,
+    /// What each of them knows a request by, where its endpoint is chosen by that.
+    pub keys: Arc<[Option<Sticky>]>,
     /// What the upstreams' TLS was read from.
     pub upstream_files: Vec<PathBuf>,
     /// Every rate limit by where it stands, so that the next snapshot takes over those that stay.

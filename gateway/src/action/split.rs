@@ -86,7 +86,8 @@ impl Split {
 }
 
 impl Sticky {
-    fn of(&self, headers: &HeaderMap, context: &RequestContext) -> Option<u64> {
+    /// The caller of a request as a number, the same everywhere.
+    pub fn of(&self, headers: &HeaderMap, context: &RequestContext) -> Option<u64> {
         match self {
             Self::Principal => context.principal.as_ref().map(|caller| hash(caller.principal.subject.as_bytes())),
             Self::ClientAddress => Some(match context.client.ip().to_canonical() {

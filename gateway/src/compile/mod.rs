@@ -261,6 +261,7 @@ impl Compiler<'_> {
                     table: self.table,
                     routes: self.routes,
                     upstreams: self.upstreams,
+                    keys: self.config.upstreams.values().map(|section| section.balance.key().cloned()).collect(),
                     upstream_files,
                     limiters: self.limiters.done(),
                     concurrency: self.concurrency.done(),

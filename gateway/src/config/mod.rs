@@ -3,6 +3,7 @@
 
 mod authentication;
 mod authorise;
+mod balance;
 mod compression;
 mod dns;
 mod edge;

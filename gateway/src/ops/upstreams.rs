@@ -13,8 +13,13 @@ pub async fn show(State(reloader): State<Arc<Reloader>>) -> Json<Value> {
         let sources = running.upstream.sources();
         (!sources.is_empty()).then(|| (running.config.name.clone(), json!(sources)))
     });
+    let states = snapshot.upstreams.iter().map(|running| {
+        let upstream = &running.upstream;
+        (running.config.name.clone(), json!({ "breaker": upstream.breaker(), "panic": upstream.is_in_panic() }))
+    });
     Json(json!({
         "upstreams": upstreams.collect::<serde_json::Map<_, _>>(),
+        "states": states.collect::<serde_json::Map<_, _>>(),
         "sources": sources.collect::<serde_json::Map<_, _>>(),
     }))
 }

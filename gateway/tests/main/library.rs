@@ -282,7 +282,7 @@ pub fn worker(addresses: &[SocketAddr]) -> Worker {
         let config = upstream::Config::new("library", vec![address.to_string()], upstream::Protocol::Grpc);
         upstream::Upstream::new(config).unwrap().client()
     };
-    Worker { clients: addresses.iter().map(client).collect() }
+    Worker { clients: addresses.iter().map(client).collect(), ..Worker::default() }
 }
 
 /// A directory in which upstream `library` serves the library, and `reviews`, the second one, its reviews.

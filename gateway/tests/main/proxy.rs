@@ -64,7 +64,7 @@ async fn gateway(upstream: SocketAddr, protocol: Protocol, config: serde_json::V
     let action = Proxy::new(&config, UpstreamId(0), None, "/api/{rest=**}");
     let action = Arc::new(action.unwrap_or_else(|errors| panic!("{errors:?}")));
     let config = upstream::Config::new("web", vec![upstream.to_string()], protocol);
-    let worker = Worker { clients: vec![Upstream::new(config).unwrap().client()] };
+    let worker = Worker { clients: vec![Upstream::new(config).unwrap().client()], ..Worker::default() };
     serve(move |request| {
         let (action, worker) = (Arc::clone(&action), worker.clone());
         async move {

@@ -86,6 +86,7 @@ impl Proxy {
     ) -> Result<Response<Body>, Error> {
         // By what the client sent, before anything of it is changed.
         let upstream = self.upstream.choose(request.headers(), context);
+        let hash = worker.key(upstream, request.headers(), context);
         if let Some(rewrite) = &self.rewrite {
             *request.uri_mut() = rewrite.target(request.uri(), context)?;
         }
@@ -107,7 +108,7 @@ impl Proxy {
             idempotent: is_idempotent(request.method()),
             // Another protocol begins once.
             safe: upgrade.is_none() && request.method().is_safe(),
-            ..Options::default()
+            hash,
         };
         let sent = worker.client(upstream).send(request, options).await;
         let mut response = sent.map_err(|error| status::no_answer(&error))?;

@@ -152,11 +152,12 @@ impl Transcode {
         let (head, body) = request.into_parts();
         let given = request::Given { method: &head.method, headers: &head.headers, query: head.uri.query(), context };
         let metadata = self.forward.metadata(&head.headers, context);
-        let client = worker.client(self.upstream.choose(&head.headers, context));
+        let upstream = self.upstream.choose(&head.headers, context);
+        let (client, hash) = (worker.client(upstream), worker.key(upstream, &head.headers, context));
         let idempotent = self.idempotent || head.method.is_safe();
         if self.streams == Streams::Neither {
             let message = self.message(&given, body).await?;
-            let options = Options { deadline: Some(context.deadline), idempotent, ..Options::default() };
+            let options = Options { deadline: Some(context.deadline), idempotent, hash, ..Options::default() };
             let reply = client.unary(&self.path, metadata, message, options).await;
             let reply = reply.map_err(|status| self.failed(&status))?;
             return self.response.response(&head.method, &head.headers, reply.message);
@@ -170,7 +171,7 @@ impl Transcode {
             }
         };
         // The deadline is for the beginning; how long a stream goes on is for its two ends to decide.
-        let options = Options { deadline: None, idempotent, ..Options::default() };
+        let options = Options { deadline: None, idempotent, hash, ..Options::default() };
         let beginning = timeout_at(context.deadline.into(), async {
             let answers = client.call(&self.path, metadata, messages, options).await?;
             if self.streams == Streams::Requests {
