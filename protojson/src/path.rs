@@ -58,7 +58,7 @@ impl Path {
         let start = wire.len();
         let (leaf, parents) = self.fields();
         if leaf.oneof.is_none()
-            && nest(parents, wire, |wire| read::text(&self.message.tables, leaf, text, wire)).is_ok()
+            && nest(parents, wire, |wire| read::text(&self.message.tables, leaf, text, wire).map(|()| true)).is_ok()
         {
             return Ok(());
         }
@@ -190,11 +190,11 @@ fn has(field: &Field, wire: &[u8]) -> bool {
     !cursor.is_empty()
 }
 
-/// Appends what `leaf` appends within the messages of the fields on the way; nothing where it appends nothing.
+/// Appends what `leaf` appends within the messages of the fields on the way; nothing where it sets nothing.
 fn nest<'a, E>(
     parents: impl Iterator<Item = &'a Field>,
     wire: &mut Vec<u8>,
-    leaf: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    leaf: impl FnOnce(&mut Vec<u8>) -> Result<bool, E>,
 ) -> Result<(), E> {
     let outermost = wire.len();
     let mut starts = Vec::new();
@@ -203,9 +203,7 @@ fn nest<'a, E>(
         parent.tag.put(wire);
         starts.push(wire::begin(wire));
     }
-    let innermost = wire.len();
-    leaf(wire)?;
-    if wire.len() == innermost {
+    if !leaf(wire)? {
         wire.truncate(outermost);
         return Ok(());
     }

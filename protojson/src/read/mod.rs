@@ -51,12 +51,12 @@ pub fn message(tables: &Tables, table: &Message, json: &[u8], wire: &mut Vec<u8>
     whole(tables, json, wire, |reader| reader.message(table))
 }
 
-/// Appends a field that `json` is the value of; nothing for null.
+/// Appends a field that `json` is the value of, and says whether it is set: null sets none.
 ///
 /// # Errors
 /// As [`message`].
-pub fn field(tables: &Tables, field: &Field, json: &[u8], wire: &mut Vec<u8>) -> Step {
-    whole(tables, json, wire, |reader| reader.member(field).map(|_| ()))
+pub fn field(tables: &Tables, field: &Field, json: &[u8], wire: &mut Vec<u8>) -> Step<bool> {
+    whole(tables, json, wire, |reader| reader.member(field))
 }
 
 /// Appends one value of a field from text as it stands in a path or a query, be it the default.
@@ -84,12 +84,18 @@ pub fn text(tables: &Tables, field: &Field, text: &str, wire: &mut Vec<u8>) -> S
     }
 }
 
-fn whole(tables: &Tables, json: &[u8], wire: &mut Vec<u8>, read: impl FnOnce(&mut Reader<'_>) -> Step) -> Step {
+fn whole<T>(
+    tables: &Tables,
+    json: &[u8],
+    wire: &mut Vec<u8>,
+    read: impl FnOnce(&mut Reader<'_>) -> Step<T>,
+) -> Step<T> {
     std::str::from_utf8(json).map_err(|_| Unread)?;
     let json = Scanner::new(json);
     let mut reader = Reader { tables, json, wire, keys: Vec::new(), depth: 0, nesting: 0 };
-    read(&mut reader)?;
-    reader.json.end()
+    let read = read(&mut reader)?;
+    reader.json.end()?;
+    Ok(read)
 }
 
 impl Reader<'_> {

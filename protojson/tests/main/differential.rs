@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::properties::{self, Count};
+use super::{
+    fields,
+    properties::{self, Count},
+};
 
 const CASES: u64 = 1_200;
 
@@ -69,4 +72,9 @@ fn a_message_is_read_alike_in_all_its_spellings() {
 #[test]
 fn damaged_texts_are_read_alike_or_refused() {
     run("read, damaged", 0.5, properties::is_read_alike_or_refused);
+}
+
+#[test]
+fn a_field_is_found_set_and_shown_alike() {
+    run("fields", 0.0, fields::is_addressed_alike);
 }

@@ -4,6 +4,7 @@
 mod conformance;
 mod dice;
 mod differential;
+mod fields;
 mod properties;
 mod schemas;
 mod spelling;

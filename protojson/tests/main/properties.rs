@@ -33,7 +33,7 @@ fn subject(dice: &mut Dice<'_>) -> (Message, DynamicMessage) {
 }
 
 /// What an encoded message means: the JSON that the dynamic path makes of it.
-fn meaning(descriptor: &MessageDescriptor, wire: &[u8]) -> Option<Value> {
+pub fn meaning(descriptor: &MessageDescriptor, wire: &[u8]) -> Option<Value> {
     let message = DynamicMessage::decode(descriptor.clone(), wire).ok()?;
     let mut json = Vec::new();
     dynamic::write_message(&message, &mut json).ok()?;
