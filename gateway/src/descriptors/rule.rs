@@ -136,8 +136,7 @@ pub struct Http {
     pub rules: Vec<Written>,
     /// Nothing hangs on it: paths are decoded as far as it says in any case, but for slashes.
     #[serde(alias = "fullyDecodeReservedExpansion")]
-    #[expect(dead_code, reason = "taken, so that a file that has it is")]
-    fully_decode_reserved_expansion: bool,
+    pub fully_decode_reserved_expansion: bool,
 }
 
 impl Written {

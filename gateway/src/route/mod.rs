@@ -5,6 +5,8 @@
 mod condition;
 mod conflict;
 mod ends;
+#[cfg(test)]
+mod grammar;
 mod host;
 #[cfg(test)]
 mod oracle;

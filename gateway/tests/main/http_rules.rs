@@ -16,7 +16,7 @@ use crate::{
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// A gateway with the routes of one service of `messaging.v1`.
-async fn serving(library: &Library, service: &str, more: &str) -> (Running, tempfile::TempPath) {
+pub async fn serving(library: &Library, service: &str, more: &str) -> (Running, tempfile::TempPath) {
     let descriptors = descriptors_file();
     let config = format!(
         "upstreams:\n  library: {{ endpoints: ['{}'], protocol: grpc, descriptors: '{}' }}\n\
