@@ -6,6 +6,7 @@ mod client;
 mod fleet;
 mod prometheus;
 mod rotel;
+pub mod shown;
 mod sms;
 mod system;
 

@@ -6,6 +6,7 @@ mod bus_cli;
 mod configuration;
 mod crash;
 mod dashboard;
+mod examples;
 mod failure;
 mod heard;
 mod idempotent_order;
