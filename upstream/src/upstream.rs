@@ -378,16 +378,17 @@ impl Shared {
     }
 }
 
-/// Those that aren't of the lowest priority of their source that has a healthy endpoint; where none has, of the lowest.
+/// Those that aren't of the lowest priority of their source that has a fit endpoint; where none has, of the lowest.
 fn standing_back(endpoints: &[Arc<endpoint::Shared>]) -> BTreeSet<String> {
     let origins: Vec<_> = endpoints.iter().map(|endpoint| (endpoint, endpoint.origin())).collect();
     if origins.iter().all(|(_, origin)| origin.priority == 0) {
         return BTreeSet::new();
     }
+    let now = Instant::now();
     let serves = |source: &Option<Arc<str>>| {
         let of_source = || origins.iter().filter(move |(_, origin)| origin.source == *source);
-        let healthy = of_source().filter(|(endpoint, _)| endpoint.is_healthy());
-        healthy.map(|(_, origin)| origin.priority).min().or(of_source().map(|(_, origin)| origin.priority).min())
+        let fit = of_source().filter(|(endpoint, _)| !endpoint.fitness(now).is_out);
+        fit.map(|(_, origin)| origin.priority).min().or(of_source().map(|(_, origin)| origin.priority).min())
     };
     let stands_back = origins.iter().filter(|(_, origin)| serves(&origin.source) != Some(origin.priority));
     stands_back.map(|(endpoint, _)| endpoint.address.clone()).collect()
