@@ -1,5 +1,5 @@
 .DELETE_ON_ERROR:
-.PHONY: run test lint fmt bench fuzz tools
+.PHONY: run test lint fmt bench fuzz soak tools
 
 run:            ## the demo
 	cargo run --release
@@ -21,6 +21,10 @@ bench:          ## side by side with nginx, HAProxy, Envoy and raw Redis, in one
 fuzz:           ## each target for SECONDS (60): codec and tables by libFuzzer, the rest by the gateway's own search; see fuzz/README.md
 	fuzz/run $(or $(SECONDS),60)
 	TURNPIKE_FUZZ=$(or $(SECONDS),60)s cargo test -p gateway --lib fuzzing:: -- --nocapture --test-threads 1
+
+soak: tools     ## ten instances under load while they are killed, frozen, slowed and cut off; for TURNPIKE_SOAK (300s)
+	cargo build --workspace --all-targets
+	TURNPIKE_SOAK=$(or $(TURNPIKE_SOAK),300s) cargo nextest run -p e2e --no-capture soak::
 
 tools:
 	@deploy/install-test-tools

@@ -99,6 +99,11 @@ impl Client {
 }
 
 impl Answer {
+    /// The body as it is.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)

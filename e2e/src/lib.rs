@@ -4,6 +4,7 @@
 
 mod client;
 mod fleet;
+pub mod herd;
 mod prometheus;
 mod rotel;
 pub mod shown;
@@ -12,6 +13,7 @@ mod system;
 
 pub use client::{Answer, Client};
 pub use fleet::{Fleet, FleetOptions};
+pub use herd::Herd;
 pub use prometheus::{Prometheus, Sample, promtool};
 pub use rotel::Rotel;
 pub use sms::{Sms, Text};

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::{eventually, free_port};
+use crate::{Random, eventually, free_port};
 
 /// Read at once, at most.
 const CHUNK: usize = 16 * 1024;
@@ -292,27 +292,10 @@ impl Pump {
 
     fn corrupt(&mut self, bytes: &mut [u8], every: u64) {
         for byte in bytes {
-            if self.random.next().is_multiple_of(every) {
-                *byte ^= 1 << (self.random.next() % 8);
+            if self.random.below(every) == 0 {
+                *byte ^= 1 << self.random.below(8);
             }
         }
-    }
-}
-
-/// A sequence that a seed repeats (`SplitMix64`).
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut next = self.0;
-        next = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        next = (next ^ (next >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        next ^ (next >> 31)
     }
 }
 

@@ -9,6 +9,7 @@ mod eventually;
 mod faults;
 mod port;
 mod postgres;
+mod random;
 mod redis;
 
 pub use browser::{Browser, browser};
@@ -16,4 +17,5 @@ pub use eventually::eventually;
 pub use faults::{Fault, FaultProxy, Way};
 pub use port::free_port;
 pub use postgres::{Postgres, postgres};
+pub use random::Random;
 pub use redis::{Aof, Redis, RedisOptions, redis};

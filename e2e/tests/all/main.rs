@@ -18,5 +18,6 @@ mod readme;
 mod replicas;
 mod revoke;
 mod shoppers;
+mod soak;
 mod trace;
 mod walk;
