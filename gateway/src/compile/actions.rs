@@ -162,6 +162,12 @@ impl Compiler<'_> {
                 known &= self.upstream_id(&format!("{place}.upstream"), name).is_some();
             }
             part.upstream = part.upstream.take().or_else(|| upstream.map(str::to_owned));
+            let asked = part.upstream.as_ref().and_then(|name| Some((name, self.config.upstreams.get(name)?)));
+            if let (None, Some((name, section))) = (&part.call, asked)
+                && section.is_grpc()
+            {
+                self.fault(format!("{place}.upstream"), format!("`{name}` speaks gRPC: it is asked by `call`"));
+            }
         }
         known.then_some(parts)
     }

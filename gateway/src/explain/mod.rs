@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, request::Pa
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    action::Action,
     error::Error,
     layers::route_match,
     problem,
@@ -73,7 +74,22 @@ pub struct Taken {
     pub variables: BTreeMap<String, String>,
     /// What stands between the request and the action, in the order it is asked.
     pub policies: Vec<Policy>,
+    /// Of an aggregate, in the order in which they are asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
     pub upstreams: Vec<Asked>,
+}
+
+/// A part of an aggregate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Part {
+    pub part: String,
+    /// `package.Service/Method`, or a method of HTTP and a path.
+    pub asks: String,
+    pub upstream: String,
+    /// Parts that have to have answered.
+    pub after: Vec<String>,
+    pub how: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -176,6 +192,7 @@ pub(crate) fn explain(snapshot: &Snapshot, probe: &Probe) -> Explanation {
                 derived: value.derived,
                 variables: variables.iter().map(|(name, value)| (name.to_string(), value.clone())).collect(),
                 policies: policies::of(snapshot, value, probe),
+                parts: parts_of(snapshot, value),
                 upstreams: upstreams(snapshot, value),
             });
         }
@@ -220,6 +237,18 @@ fn why_not(candidate: &Candidate<'_, Route>, taken: Option<&Candidate<'_, Route>
         }
         _ => candidate.lacking.join("; "),
     }
+}
+
+fn parts_of(snapshot: &Snapshot, route: &Route) -> Vec<Part> {
+    let Action::Aggregate(aggregate) = &route.action else { return Vec::new() };
+    let parts = aggregate.describe().into_iter().map(|part| Part {
+        part: part.name.to_owned(),
+        asks: part.asks,
+        upstream: snapshot.upstreams.get(part.upstream.0).map(|asked| asked.config.name.clone()).unwrap_or_default(),
+        after: part.after.into_iter().map(str::to_owned).collect(),
+        how: part.how,
+    });
+    parts.collect()
 }
 
 fn upstreams(snapshot: &Snapshot, route: &Route) -> Vec<Asked> {

@@ -63,6 +63,9 @@ pub fn of(snapshot: &Snapshot, route: &Route, probe: &Probe) -> Vec<Policy> {
         let required = if idempotency.required { "required" } else { "optional" };
         add("idempotency", format!("Idempotency-Key {required}, answers kept {:?}", idempotency.keep));
     }
+    if let Some(cache) = &policy.cache {
+        add("cache", cache.to_string());
+    }
     for (name, edit) in [("request_headers", &route.request_headers), ("response_headers", &route.response_headers)] {
         if !edit.is_empty() {
             add(name, edit.describe().join(", "));

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Asked, Explanation, Taken};
+use super::{Asked, Explanation, Part, Taken};
 
 impl Display for Explanation {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -43,7 +43,14 @@ fn taken(route: &Taken, f: &mut Formatter<'_>) -> fmt::Result {
     for policy in &route.policies {
         writeln!(f, "  {:width$}  {}", policy.policy, policy.says)?;
     }
+    route.parts.iter().try_for_each(|asked| part(asked, f))?;
     route.upstreams.iter().try_for_each(|asked| upstream(asked, f))
+}
+
+fn part(part: &Part, f: &mut Formatter<'_>) -> fmt::Result {
+    let Part { part, asks, upstream, after, how } = part;
+    let after = if after.is_empty() { String::new() } else { format!(", after {}", after.join(", ")) };
+    writeln!(f, "part {part} asks {upstream} for {asks}{after}: {how}")
 }
 
 fn upstream(asked: &Asked, f: &mut Formatter<'_>) -> fmt::Result {

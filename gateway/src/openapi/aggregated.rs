@@ -127,9 +127,12 @@ fn shape(part: &Part, schemas: &mut Schemas) -> Option<Node> {
 
 fn outcome() -> Node {
     let text = |description: &str| Node::object().with("type", "string").with("description", description);
-    let status = text("`ok`; `fallback`: it failed, and what stands in for it is there; `failed`: null is.");
+    let status = text(
+        "`ok`; `partial`: some elements of a list failed; `fallback`: it failed, and what stands in for it is there; \
+         `failed`: null is; `skipped`: another part lacks what it is asked by.",
+    );
     let properties = Node::object()
-        .with("status", status.with("enum", Node::list(["ok", "fallback", "failed"])))
+        .with("status", status.with("enum", Node::list(["ok", "partial", "fallback", "failed", "skipped"])))
         .with("reason", text("Why it failed: the name of a gRPC code, in lower case."))
         .with("http_status", Node::object().with("type", "integer").with("description", "What that is in HTTP."));
     Node::object()

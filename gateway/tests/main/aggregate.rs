@@ -87,7 +87,7 @@ impl Services {
             let config = upstream::Config::new("service", vec![address.to_string()], *protocol);
             upstream::Upstream::new(config).unwrap().client()
         };
-        let worker = Worker { clients: self.0.iter().map(client).collect() };
+        let worker = Worker { clients: self.0.iter().map(client).collect(), ..Worker::default() };
         compile(config).unwrap_or_else(|errors| panic!("{errors:?}")).call(&worker, request, context).await
     }
 }

@@ -206,6 +206,27 @@ routes:
 }
 
 #[test]
+fn parts_of_an_aggregate_are_checked_with_their_places() {
+    refused(
+        "
+  web: { endpoints: ['127.0.0.1:2'] }
+routes:
+  - match: { path: '/a/{id}' }
+    upstream: catalogue
+    aggregate:
+      - { part: item, call: catalogue.v1.Catalogue/GetItem }
+      - { part: web, get: '/{parts.item.nam}', upstream: web, headers: { x: '{parts.itm.name}' } }
+      - { part: other, get: / }
+",
+        &[
+            "routes[0].aggregate[2].upstream: `catalogue` speaks gRPC: it is asked by `call`",
+            "routes[0].aggregate[1].get: catalogue.v1.Item has no field `nam`",
+            "routes[0].aggregate[1].headers.x: there is no part `itm`; did you mean \"item\"?",
+        ],
+    );
+}
+
+#[test]
 fn settings_that_contradict_each_other_are_refused() {
     refused(
         "

@@ -86,6 +86,39 @@ fn the_policies_with_their_values_and_whom_it_would_reach() {
 }
 
 #[test]
+fn the_parts_of_an_aggregate_in_the_order_in_which_they_are_asked() {
+    let descriptors = crate::library::descriptors_file();
+    let text = format!(
+        "{LISTENER}
+upstreams:
+  v1: {{ endpoints: ['127.0.0.1:1'] }}
+  library: {{ endpoints: ['127.0.0.1:2'], protocol: grpc, descriptors: '{}' }}
+routes:
+  - match: {{ path: '/books/{{id}}' }}
+    upstream: library
+    aggregate:
+      - {{ part: web, get: '/books/{{parts.book.title}}', upstream: v1, timeout: 300ms, fallback: [] }}
+      - {{ part: book, call: library.v1.Library/GetBook, required: true }}
+      - part: tags
+        for_each: '{{parts.book.tags}}'
+        get: '/tags/{{item}}'
+        upstream: v1
+",
+        descriptors.display(),
+    );
+    let probe = Probe::new("GET", "/books/1", &[], None).unwrap();
+    let explanation = gateway::explain(&text, &Properties::new(), None, &BTreeMap::new(), &probe).unwrap().to_string();
+    for line in [
+        "part book asks library for library.v1.Library/GetBook: required, 2s",
+        "part web asks v1 for GET /books/{parts.book.title}, after book: with a fallback, 300ms",
+        "part tags asks v1 for GET /tags/{item}, after book: optional, 2s, for each of at most 100 elements, 8 at once",
+    ] {
+        assert!(explanation.contains(line), "{explanation}");
+    }
+    assert!(explanation.find("part book") < explanation.find("part web"), "{explanation}");
+}
+
+#[test]
 fn what_no_route_takes_is_explained_too() {
     let refused = |method, target| {
         let refused = explain(method, target, &[]).refused.unwrap();
