@@ -4,7 +4,7 @@ const reference = document.getElementById('reference');
 Scalar.createApiReference(reference, {
   url: reference.dataset.openapi,
   layout: 'modern',
-  theme: 'none',
+  theme: 'default',
   withDefaultFonts: false,
   telemetry: false,
   agent: { disabled: true },
@@ -15,6 +15,8 @@ Scalar.createApiReference(reference, {
   operationTitleSource: 'summary',
   defaultOpenFirstTag: true,
   hideModels: false,
+  authentication: { preferredSecurityScheme: 'apiKey' },
   persistAuth: false,
   defaultHttpClient: { targetKey: 'shell', clientKey: 'curl' },
+  onLoaded: () => document.getElementById('waiting')?.remove(),
 });

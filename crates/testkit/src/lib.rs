@@ -6,6 +6,7 @@
 
 mod browser;
 mod eventually;
+mod openapi;
 mod faults;
 mod port;
 mod postgres;
@@ -14,6 +15,7 @@ mod redis;
 
 pub use browser::{Browser, browser};
 pub use eventually::eventually;
+pub use openapi::{check_openapi, openapi_tool};
 pub use faults::{Fault, FaultProxy, Way};
 pub use port::free_port;
 pub use postgres::{Postgres, postgres};

@@ -27,21 +27,24 @@ fn read(file: &FileDescriptor) -> HashMap<Vec<i32>, String> {
     comments.collect()
 }
 
-/// Without the space that follows `//`, and without `@exclude` or `buf:lint:` lines, which speak to programs.
+/// Without the space that follows `//`, and without lines `buf:lint:`, which speak to programs.
 fn unindented(comment: &str) -> String {
     let lines = comment.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end());
     let lines: Vec<_> = lines.filter(|line| !line.starts_with("buf:lint:")).collect();
     lines.join("\n").trim().to_owned()
 }
 
-/// The first sentence, without its full stop, and all of it where there is more.
+/// The first sentence, without its full stop, and what follows it.
 pub fn summary(comment: &str) -> (String, String) {
-    let paragraph = comment.split("\n\n").next().unwrap_or_default().replace('\n', " ");
-    let end = paragraph.find(". ").or_else(|| paragraph.find(": ")).unwrap_or(paragraph.len());
-    let first = paragraph[..end].trim_end_matches(['.', ':']).trim().to_owned();
-    let whole = comment.trim();
-    let rest = if whole.trim_end_matches('.') == first { String::new() } else { whole.to_owned() };
-    (first, rest)
+    let comment = comment.trim();
+    let paragraph = comment.find("\n\n").unwrap_or(comment.len());
+    let ends = |character: char| matches!(character, '.' | ':');
+    let end = comment[..paragraph].char_indices().find(|(at, character)| {
+        ends(*character) && comment[at + 1..paragraph].chars().next().is_none_or(char::is_whitespace)
+    });
+    let end = end.map_or(paragraph, |(at, _)| at);
+    let rest = comment[end..].trim_start_matches(ends).trim();
+    (comment[..end].replace('\n', " "), rest.to_owned())
 }
 
 #[cfg(test)]
@@ -51,8 +54,9 @@ mod tests {
     #[test]
     fn the_first_sentence_is_the_summary() {
         assert_eq!(summary("Lists books."), ("Lists books".into(), String::new()));
-        assert_eq!(summary("Lists books. By\nname."), ("Lists books".into(), "Lists books. By\nname.".into()));
-        assert_eq!(summary("Lists\nbooks.\n\nMore."), ("Lists books".into(), "Lists\nbooks.\n\nMore.".into()));
+        assert_eq!(summary("Lists books. By\nname."), ("Lists books".into(), "By\nname.".into()));
+        assert_eq!(summary("Lists\nbooks v1.2.\n\nMore."), ("Lists books v1.2".into(), "More.".into()));
+        assert_eq!(summary("Lists books\n\nMore."), ("Lists books".into(), "More.".into()));
         assert_eq!(summary(""), (String::new(), String::new()));
     }
 

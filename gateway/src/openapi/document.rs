@@ -158,7 +158,8 @@ impl Maker<'_> {
             if operation.get("operationId").is_none() {
                 operation.set("operationId", id(listed, &method, &path));
             }
-            self.add(listed, &path, method, operation, &[]);
+            // It reads what it takes, and says itself who may.
+            self.add(listed, &path, method, operation, &[ErrorKind::Invalid, ErrorKind::Forbidden]);
             is_described = true;
         }
         is_described

@@ -1,0 +1,35 @@
+//! Programs that others wrote for OpenAPI documents, and that `deploy/install-test-tools` fetches.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const CHECK: &str = include_str!("openapi.py");
+
+/// A program of theirs: `python` with their packages, `openapi-python-client`.
+///
+/// # Panics
+/// If it is not installed, with the line that installs it.
+pub fn openapi_tool(name: &str) -> PathBuf {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/openapi/bin");
+    let tool = tools.join(name);
+    assert!(tool.exists(), "{name} is not installed: deploy/install-test-tools");
+    tool
+}
+
+/// Checks a document by openapi-spec-validator, and every example in it by its own schema. How many examples there are.
+///
+/// # Panics
+/// If one of them is not good, with all that is wrong.
+pub fn check_openapi(document: &str) -> usize {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (file, script) = (folder.path().join("openapi.json"), folder.path().join("check.py"));
+    fs::write(&file, document).expect("a file");
+    fs::write(&script, CHECK).expect("a file");
+    let checked = Command::new(openapi_tool("python")).arg(script).arg(file).output().expect("python starts");
+    let (said, faults) = (String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    assert!(checked.status.success(), "{said}\n{faults}");
+    said.trim().parse().expect("how many examples")
+}
