@@ -10,6 +10,7 @@
 
 pub mod dynamic;
 mod fault;
+mod keys;
 mod path;
 mod plain;
 mod read;

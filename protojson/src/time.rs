@@ -132,8 +132,8 @@ pub fn write_duration(seconds: i64, nanos: i32, text: &mut Vec<u8>) {
 fn write_fraction(nanos: u32, text: &mut Vec<u8>) {
     let (value, width) = match nanos {
         0 => return,
-        _ if nanos % 1_000_000 == 0 => (nanos / 1_000_000, 3),
-        _ if nanos % 1_000 == 0 => (nanos / 1_000, 6),
+        _ if nanos.is_multiple_of(1_000_000) => (nanos / 1_000_000, 3),
+        _ if nanos.is_multiple_of(1_000) => (nanos / 1_000, 6),
         _ => (nanos, 9),
     };
     text.push(b'.');

@@ -1,5 +1,8 @@
 //! The wire format (<https://protobuf.dev/programming-guides/encoding/>): tags, varints, lengths.
 
+/// How deep messages may nest by the tables. Below what decoders take (100), so that the dynamic path decides.
+pub const NESTING: usize = 90;
+
 /// A field's number with its wire type, encoded; of the elements of a packed list it is empty.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tag {

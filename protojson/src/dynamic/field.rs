@@ -116,7 +116,7 @@ pub(super) fn rival(message: &DynamicMessage, field: &FieldDescriptor) -> Option
 }
 
 /// A field by its lowerCamel or its original name.
-pub fn named(message: &MessageDescriptor, name: &str) -> Option<FieldDescriptor> {
+pub(super) fn named(message: &MessageDescriptor, name: &str) -> Option<FieldDescriptor> {
     message.get_field_by_json_name(name).or_else(|| message.get_field_by_name(name))
 }
 

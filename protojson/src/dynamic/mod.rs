@@ -6,5 +6,5 @@ pub mod read;
 pub(crate) mod text;
 mod write;
 
-pub use field::{FieldPath, named};
+pub use field::FieldPath;
 pub use write::{write_field, write_message};

@@ -10,9 +10,11 @@ mod well_known;
 use scan::Scanner;
 
 use crate::{
-    DEPTH, plain,
+    DEPTH,
+    keys::Keys,
+    plain,
     table::{Field, Form, Kind, Message, Shape, Tables},
-    wire::{self, Tag},
+    wire::{self, NESTING, Tag},
 };
 
 /// Not a text that the tables can judge.
@@ -21,17 +23,12 @@ pub struct Unread;
 
 type Step<T = ()> = Result<T, Unread>;
 
-/// How deep messages may nest in what is written. Below what decoders take (100), so that the dynamic path decides.
-const NESTING: usize = 90;
-/// Up to so many keys are compared each with each.
-const FEW: usize = 16;
-
 pub struct Reader<'a> {
     tables: &'a Tables,
     json: Scanner<'a>,
     wire: &'a mut Vec<u8>,
     /// Where in `wire` the keys stand of the maps that are being read.
-    keys: Vec<(usize, usize)>,
+    keys: Keys,
     depth: usize,
     nesting: usize,
 }
@@ -73,6 +70,7 @@ pub fn text(tables: &Tables, field: &Field, text: &str, wire: &mut Vec<u8>) -> S
             wire.extend_from_slice(text.as_bytes());
             Ok(())
         }
+        (_, Kind::Message(place)) if !tables.messages[place].form.is_text() => Err(Unread),
         // What JSON has in quotes.
         (_, Kind::Bytes | Kind::Enum(_) | Kind::Message(_)) if plain::len(text.as_bytes()) == text.len() => {
             whole(tables, format!("\"{text}\"").as_bytes(), wire, value)
@@ -92,7 +90,7 @@ fn whole<T>(
 ) -> Step<T> {
     std::str::from_utf8(json).map_err(|_| Unread)?;
     let json = Scanner::new(json);
-    let mut reader = Reader { tables, json, wire, keys: Vec::new(), depth: 0, nesting: 0 };
+    let mut reader = Reader { tables, json, wire, keys: Keys::default(), depth: 0, nesting: 0 };
     let read = read(&mut reader)?;
     reader.json.end()?;
     Ok(read)
@@ -214,7 +212,7 @@ impl Reader<'_> {
     }
 
     fn map(&mut self, field: &Field) -> Step {
-        let before = self.keys.len();
+        let begin = self.keys.begin();
         self.enter()?;
         let mut more = self.json.open(b'{', b'}')?;
         while more {
@@ -222,7 +220,7 @@ impl Reader<'_> {
             more = self.json.more(b'}')?;
         }
         self.leave();
-        self.check_keys(before)
+        if self.keys.end(begin, self.wire) { Err(Unread) } else { Ok(()) }
     }
 
     fn entry(&mut self, field: &Field) -> Step {
@@ -236,22 +234,8 @@ impl Reader<'_> {
         self.json.expect(b':')?;
         self.value(value.kind, value.tag, true)?;
         let start = wire::end(self.wire, start);
-        self.keys.push((start, start + key));
+        self.keys.push(start, start + key);
         Ok(())
-    }
-
-    /// No key may be given twice. They are compared as they are encoded, which every key is in but one way.
-    fn check_keys(&mut self, before: usize) -> Step {
-        let (keys, wire) = (&mut self.keys[before..], &*self.wire);
-        let key = |(start, end): &(usize, usize)| &wire[*start..*end];
-        let is_repeated = if keys.len() <= FEW {
-            keys.iter().enumerate().any(|(at, one)| keys[..at].iter().any(|other| key(one) == key(other)))
-        } else {
-            keys.sort_unstable_by(|one, other| key(one).cmp(key(other)));
-            keys.windows(2).any(|pair| key(&pair[0]) == key(&pair[1]))
-        };
-        self.keys.truncate(before);
-        if is_repeated { Err(Unread) } else { Ok(()) }
     }
 
     fn enter(&mut self) -> Step {

@@ -33,8 +33,8 @@ impl Reader<'_> {
                     Ok(())
                 })
             }
-            (Form::Struct, [entries]) => self.structure(entries),
-            (Form::ListValue, [values]) => self.list_value(values),
+            (Form::Struct, [entries]) => self.map(entries),
+            (Form::ListValue, [values]) => self.list(values),
             (Form::Value, fields) => self.any_json(fields),
             (Form::Any, [type_url, value]) => self.any(type_url, value),
             _ => Err(Unread),
@@ -50,29 +50,6 @@ impl Reader<'_> {
                 wire::put_varint(self.wire, part as u64);
             }
         }
-        Ok(())
-    }
-
-    fn structure(&mut self, entries: &Field) -> Step {
-        let before = self.keys.len();
-        self.enter()?;
-        let mut more = self.json.open(b'{', b'}')?;
-        while more {
-            self.entry(entries)?;
-            more = self.json.more(b'}')?;
-        }
-        self.leave();
-        self.check_keys(before)
-    }
-
-    fn list_value(&mut self, values: &Field) -> Step {
-        self.enter()?;
-        let mut more = self.json.open(b'[', b']')?;
-        while more {
-            self.value(values.kind, values.tag, true)?;
-            more = self.json.more(b']')?;
-        }
-        self.leave();
         Ok(())
     }
 

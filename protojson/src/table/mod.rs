@@ -106,6 +106,13 @@ pub struct Enum {
     shown: Box<[(i32, Box<[u8]>)]>,
 }
 
+impl Form {
+    /// Whether JSON shows one value, which can be given as text.
+    pub fn is_text(self) -> bool {
+        matches!(self, Self::Wrapper | Self::Timestamp | Self::Duration | Self::FieldMask)
+    }
+}
+
 impl Tables {
     /// The message that a type URL names after its last slash.
     pub fn named_by(&self, type_url: &[u8]) -> Option<&Message> {

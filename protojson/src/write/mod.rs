@@ -9,8 +9,9 @@ mod well_known;
 
 use crate::{
     Malformed, SIZE,
+    keys::Keys,
     table::{Field, Form, Kind, Message, Shape, Tables},
-    wire::{Broken, Cursor, WireType},
+    wire::{Broken, Cursor, NESTING, WireType},
 };
 
 /// Why the tables don't show a message.
@@ -24,16 +25,11 @@ pub enum Unwritten {
 
 type Step<T = ()> = Result<T, Unwritten>;
 
-/// How deep messages may nest. Below what decoders take (100), so that the dynamic path decides.
-const NESTING: usize = 90;
-/// Up to so many keys are compared each with each.
-const FEW: usize = 16;
-
 pub struct Writer<'a> {
     tables: &'a Tables,
     json: &'a mut Vec<u8>,
     /// Where in `json` the keys stand of the maps that are being written.
-    keys: Vec<(usize, usize)>,
+    keys: Keys,
     nesting: usize,
     /// How long `json` may become.
     limit: usize,
@@ -101,7 +97,7 @@ pub fn field(tables: &Tables, field: &Field, wire: &[u8], json: &mut Vec<u8>) ->
 impl<'a> Writer<'a> {
     fn new(tables: &'a Tables, json: &'a mut Vec<u8>) -> Self {
         let limit = json.len() + SIZE;
-        Self { tables, json, keys: Vec::new(), nesting: 0, limit }
+        Self { tables, json, keys: Keys::default(), nesting: 0, limit }
     }
 
     fn message(&mut self, table: &Message, wire: &[u8]) -> Step {
@@ -219,7 +215,7 @@ impl<'a> Writer<'a> {
         let Kind::Message(place) = field.kind else { return Err(Unwritten::Unusual) };
         let tables = self.tables;
         let [key, value] = &*tables.messages[place].fields else { return Err(Unwritten::Unusual) };
-        let before = self.keys.len();
+        let begin = self.keys.begin();
         self.json.push(b'{');
         loop {
             if wire_type != WireType::Bytes as u8 {
@@ -233,7 +229,7 @@ impl<'a> Writer<'a> {
             }
         }
         self.close(b'}');
-        self.check_keys(before)
+        if self.keys.end(begin, self.json) { Err(Unwritten::Unusual) } else { Ok(()) }
     }
 
     fn entry(&mut self, key: &Field, value: &Field, wire: &[u8]) -> Step {
@@ -243,7 +239,7 @@ impl<'a> Writer<'a> {
             Some(wire_type) => self.key(key.kind, wire_type, &mut cursor)?,
             None => self.default_key(key)?,
         }
-        self.keys.push((start, self.json.len()));
+        self.keys.push(start, self.json.len());
         self.json.push(b':');
         match follows(value, &mut cursor) {
             Some(wire_type) => self.value(value.kind, wire_type, &mut cursor)?,
@@ -265,20 +261,6 @@ impl<'a> Writer<'a> {
             }
             (_, None) => Err(Unwritten::Unusual),
         }
-    }
-
-    /// No key may be there twice: the last of them would count.
-    fn check_keys(&mut self, before: usize) -> Step {
-        let (keys, json) = (&mut self.keys[before..], &*self.json);
-        let key = |(start, end): &(usize, usize)| &json[*start..*end];
-        let is_repeated = if keys.len() <= FEW {
-            keys.iter().enumerate().any(|(at, one)| keys[..at].iter().any(|other| key(one) == key(other)))
-        } else {
-            keys.sort_unstable_by(|one, other| key(one).cmp(key(other)));
-            keys.windows(2).any(|pair| key(&pair[0]) == key(&pair[1]))
-        };
-        self.keys.truncate(before);
-        if is_repeated { Err(Unwritten::Unusual) } else { Ok(()) }
     }
 
     /// Closes what every element of has a comma after it.
