@@ -10,7 +10,7 @@ use std::{
 
 use opentelemetry::{
     KeyValue,
-    metrics::{BoundCounter, BoundHistogram, Counter, Histogram, ObservableGauge},
+    metrics::{AsyncInstrument, BoundCounter, BoundHistogram, Counter, Histogram, ObservableGauge},
 };
 use parking_lot::Mutex;
 
@@ -27,10 +27,15 @@ struct Instruments {
     _breaker: ObservableGauge<u64>,
     /// Only holds the callback.
     _healthy: ObservableGauge<u64>,
+    /// Only holds the callback.
+    _known: ObservableGauge<u64>,
 }
 
 /// Endpoints there are, and some that were until just now.
 static SHOWN: Mutex<Vec<Weak<Shown>>> = Mutex::new(Vec::new());
+
+/// Sources there are.
+static SOURCES: Mutex<Vec<Weak<Shown>>> = Mutex::new(Vec::new());
 
 /// Breakers there are.
 static POSITIONS: Mutex<Vec<Weak<Stands>>> = Mutex::new(Vec::new());
@@ -81,15 +86,12 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
         _healthy: meter
             .u64_observable_gauge("turnpike_upstream_endpoint_healthy")
             .with_description("1 where active checks find the endpoint healthy or there are none, 0 otherwise")
-            .with_callback(|observer| {
-                SHOWN.lock().retain(|shown| {
-                    let shown = shown.upgrade().filter(|shown| !shown.is_gone.load(Relaxed));
-                    shown.is_some_and(|shown| {
-                        observer.observe(u64::from(shown.healthy.load(Relaxed)), &shown.labels);
-                        true
-                    })
-                });
-            })
+            .with_callback(|observer| observe(&SHOWN, observer))
+            .build(),
+        _known: meter
+            .u64_observable_gauge("turnpike_upstream_source_known")
+            .with_description("1 where it could be found out the last time where endpoints are, 0 otherwise")
+            .with_callback(|observer| observe(&SOURCES, observer))
             .build(),
     }
 });
@@ -187,19 +189,48 @@ struct Shown {
     is_gone: AtomicBool,
 }
 
-impl Healthy {
-    pub fn new(upstream: &str, endpoint: &str) -> Self {
+/// Whether it could be found out the last time where endpoints are.
+pub(crate) struct Known(Arc<Shown>);
+
+impl Known {
+    pub fn new(upstream: &str, source: &str) -> Self {
+        Self(Shown::new(&SOURCES, upstream, KeyValue::new("source", source.to_owned())))
+    }
+
+    pub fn set(&self, known: bool) {
+        self.0.healthy.store(known, Relaxed);
+    }
+}
+
+impl Shown {
+    fn new(all: &Mutex<Vec<Weak<Self>>>, upstream: &str, what: KeyValue) -> Arc<Self> {
         LazyLock::force(&INSTRUMENTS);
-        let shown = Arc::new(Shown {
-            labels: [KeyValue::new("upstream", upstream.to_owned()), KeyValue::new("endpoint", endpoint.to_owned())],
+        let shown = Arc::new(Self {
+            labels: [KeyValue::new("upstream", upstream.to_owned()), what],
             healthy: AtomicBool::new(true),
             is_gone: AtomicBool::new(false),
         });
-        let mut all = SHOWN.lock();
+        let mut all = all.lock();
         // Nobody may ever look at the metrics.
         all.retain(|shown| shown.strong_count() > 0);
         all.push(Arc::downgrade(&shown));
-        Self(shown)
+        shown
+    }
+}
+
+fn observe(all: &Mutex<Vec<Weak<Shown>>>, observer: &dyn AsyncInstrument<u64>) {
+    all.lock().retain(|shown| {
+        let shown = shown.upgrade().filter(|shown| !shown.is_gone.load(Relaxed));
+        shown.is_some_and(|shown| {
+            observer.observe(u64::from(shown.healthy.load(Relaxed)), &shown.labels);
+            true
+        })
+    });
+}
+
+impl Healthy {
+    pub fn new(upstream: &str, endpoint: &str) -> Self {
+        Self(Shown::new(&SHOWN, upstream, KeyValue::new("endpoint", endpoint.to_owned())))
     }
 
     pub fn set(&self, healthy: bool) {

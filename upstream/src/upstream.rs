@@ -89,7 +89,7 @@ impl Upstream {
         let tls = config.tls.as_ref().map(|tls| Encryption::new(tls, config.protocol)).transpose()?.map(Arc::new);
         let roster = Arc::default();
         let source = |(index, text): (usize, &String)| {
-            let source = match Finder::new(text, discovery) {
+            let source = match Finder::new(&config.name, text, discovery) {
                 Ok(Some(finder)) => Ok(Source::Finder(finder)),
                 Ok(None) => endpoint::Shared::new(&config.name, text)
                     .map(|one| Source::Address(Arc::new(one.on(&roster, &config)))),

@@ -26,12 +26,13 @@ use std::{
 
 use futures_util::future::join_all;
 use http::uri::Authority;
+use parking_lot::Mutex;
 use registry::Registry;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::{name::Name, registered::Registered};
-use crate::{ConfigError, upstream};
+use crate::{ConfigError, metrics, upstream};
 
 const DNS: &str = "dns://";
 const SRV: &str = "srv://";
@@ -95,8 +96,8 @@ pub(crate) enum Finder {
 }
 
 /// What is known of a source.
-#[derive(Default)]
 struct State {
+    gauge: metrics::Known,
     found: Vec<Found>,
     at: Option<SystemTime>,
     /// When it is looked up again.
@@ -109,16 +110,16 @@ impl Finder {
     ///
     /// # Errors
     /// If it names a registry, and there is none.
-    pub fn new(text: &str, discovery: &Discovery) -> Result<Option<Self>, ConfigError> {
+    pub fn new(upstream: &str, text: &str, discovery: &Discovery) -> Result<Option<Self>, ConfigError> {
         if let Some(service) = text.strip_prefix(REGISTRY) {
             let refused = |message: String| ConfigError { path: "endpoints".to_owned(), message };
             let Some(registry) = &discovery.registry else {
                 return Err(refused(format!("`{text}` needs a registry, and there is none")));
             };
             let follower = registry.follow(service).map_err(|error| refused(error.to_string()))?;
-            return Ok(Some(Self::Registered(Registered::new(text, follower))));
+            return Ok(Some(Self::Registered(Registered::new(upstream, text, follower))));
         }
-        Ok(Name::parse(text).map(Self::Name))
+        Ok(Name::parse(upstream, text).map(Self::Name))
     }
 
     pub fn found(&self) -> Vec<Found> {
@@ -149,6 +150,17 @@ impl Finder {
 }
 
 impl State {
+    fn new(upstream: &str, source: &str) -> Mutex<Self> {
+        let gauge = metrics::Known::new(upstream, source);
+        Mutex::new(Self { gauge, found: Vec::new(), at: None, due: None, error: None })
+    }
+
+    /// Why it can't be told now, if it can't.
+    fn fails(&mut self, error: Option<String>) {
+        self.gauge.set(error.is_none());
+        self.error = error;
+    }
+
     fn view(&self, text: &str) -> Source {
         let now = Instant::now();
         Source {

@@ -52,7 +52,7 @@ enum Sought {
 
 impl Name {
     /// None if the text begins neither with `dns://` nor `srv://`, or what follows is no name.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub fn parse(upstream: &str, text: &str) -> Option<Self> {
         let sought = match (text.strip_prefix(DNS), text.strip_prefix(SRV)) {
             (Some(host), _) => {
                 let (host, port) = host.rsplit_once(':')?;
@@ -62,7 +62,8 @@ impl Name {
             (None, Some(service)) => Sought::Service(service.to_owned()),
             (None, None) => return None,
         };
-        Some(Self { text: text.to_owned(), sought, state: Mutex::default(), nothing_since: Mutex::default() })
+        let state = State::new(upstream, text);
+        Some(Self { text: text.to_owned(), sought, state, nothing_since: Mutex::default() })
     }
 
     pub fn is_service(&self) -> bool {
@@ -157,7 +158,7 @@ impl Name {
             let known = state.found.len();
             tracing::warn!(upstream, name = self.text, known, error, "a name can't be looked up");
         }
-        state.error = error;
+        state.fails(error);
         state.due = Some(std::time::Instant::now() + wait);
         wait
     }
@@ -185,7 +186,7 @@ mod tests {
     use super::*;
 
     fn name() -> Name {
-        Name::parse("dns://things.internal:7001").unwrap()
+        Name::parse("things", "dns://things.internal:7001").unwrap()
     }
 
     fn found(name: &Name, addresses: &[&str], hold: u64) -> Answer<Found> {
@@ -203,9 +204,9 @@ mod tests {
             name().sought,
             Sought::Host { host, port: 7001 } if host == "things.internal"
         ));
-        assert!(Name::parse("dns://things.internal").is_none());
-        assert!(Name::parse("things.internal:7001").is_none(), "that is one endpoint");
-        assert!(Name::parse("srv://_grpc._tcp.things.internal").unwrap().is_service());
+        assert!(Name::parse("things", "dns://things.internal").is_none());
+        assert!(Name::parse("things", "things.internal:7001").is_none(), "that is one endpoint");
+        assert!(Name::parse("things", "srv://_grpc._tcp.things.internal").unwrap().is_service());
     }
 
     #[test]

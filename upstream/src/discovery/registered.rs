@@ -18,8 +18,8 @@ pub(crate) struct Registered {
 }
 
 impl Registered {
-    pub fn new(text: &str, follower: Follower) -> Self {
-        Self { text: text.to_owned(), follower, state: Mutex::default() }
+    pub fn new(upstream: &str, text: &str, follower: Follower) -> Self {
+        Self { text: text.to_owned(), follower, state: State::new(upstream, text) }
     }
 
     pub async fn follow(&self, upstream: &upstream::Shared) {
@@ -35,7 +35,7 @@ impl Registered {
         let mut state = self.state.lock();
         state.found = standing.instances.into_iter().map(|instance| self.endpoint(instance)).collect();
         state.at = standing.read_at;
-        state.error = standing.error;
+        state.fails(standing.error);
     }
 
     fn endpoint(&self, instance: Instance) -> Found {

@@ -134,6 +134,9 @@ async fn what_a_name_server_can_t_tell_takes_nothing_away() {
     names.fail("things.test", RecordType::A);
     names.fail("things.test", RecordType::AAAA);
     until("it can't be looked up", || error(&upstream).is_some()).await;
+    let shown = telemetry::render();
+    let gauge = shown.lines().find(|line| line.starts_with("turnpike_upstream_source_known{"));
+    assert!(gauge.is_some_and(|line| line.ends_with(" 0")), "{gauge:?}");
     assert_eq!(addresses(&upstream), [service.address.to_string()]);
     text(upstream.client().send(get("/"), SAFE).await.unwrap()).await;
     // Half an answer adds.
