@@ -88,6 +88,7 @@ impl Setting {
         fs::write(folder.join("both.pem"), format!("{certificate}{private_key}"))?;
         fs::write(folder.join("certificate.pem"), certificate)?;
         fs::write(folder.join("key.pem"), private_key)?;
+        fs::write(folder.join("shop.binpb"), proto::DESCRIPTORS)?;
         Ok(Self { turnpike: turnpike.to_owned(), folder: folder.to_owned(), key, http, grpc })
     }
 
@@ -130,6 +131,7 @@ impl Setting {
             .replace("CERTIFICATE", &file("certificate.pem"))
             .replace("PRIVATE_KEY", &file("key.pem"))
             .replace("KEYS_FILE", &file("keys.yaml"))
+            .replace("DESCRIPTORS", &file("shop.binpb"))
             .replace("FOLDER", &self.folder.display().to_string());
         // Envoy goes by the ending; the others don't mind.
         let path = self.folder.join(format!("{name}.yaml"));
