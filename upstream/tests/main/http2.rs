@@ -10,7 +10,10 @@ use std::{
 
 use futures_util::future::join_all;
 use http::Response;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 use upstream::{Body, Config, ErrorKind, Protocol, Upstream};
 
 use crate::service::{SAFE, Service, UNSAFE, client, config, get, hello, hello_slowly, post, text};
@@ -26,7 +29,10 @@ async fn all_who_come_at_once_share_one_connection() {
 #[tokio::test]
 async fn connections_are_added_where_streams_are_used_up() {
     let service = Service::http2_of(5, hello_slowly).await;
-    let once = Config { retry: upstream::Retry { attempts: 0, ..Default::default() }, ..config(Protocol::Http2, &[service.address]) };
+    let once = Config {
+        retry: upstream::Retry { attempts: 0, ..Default::default() },
+        ..config(Protocol::Http2, &[service.address])
+    };
     let client = Upstream::new(once).unwrap().client();
     // Its settings are known after the first answer.
     text(client.send(get("/"), SAFE).await.unwrap()).await;
@@ -193,4 +199,56 @@ async fn a_connection_told_to_go_away_finishes_what_it_has_and_takes_nothing_new
         client.send(post("/", "order"), UNSAFE).await.unwrap();
     }
     assert_eq!(accepted.load(SeqCst), 3, "each had to have a connection of its own");
+}
+
+/// Goes away when it has two requests, having looked at the first alone, as a service does that is told to stop. Answers
+/// every other connection's requests. Counts those it looked at.
+async fn going_away() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    const HEADERS: u8 = 1;
+    const HEAD_IS_ALL: u8 = 0x5;
+    /// A frame of this type and stream.
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let looked_at = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&looked_at);
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_exact(&mut [0; 24]).await.unwrap();
+        stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+        let mut asked = Vec::new();
+        while asked.len() < 2 {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            stream.read_exact(&mut vec![0; length as usize]).await.unwrap();
+            if head[3] == HEADERS {
+                asked.push(u32::from_be_bytes([head[5], head[6], head[7], head[8]]));
+            }
+        }
+        let last = [asked[0].to_be_bytes(), [0; 4]].concat();
+        stream.write_all(&frame(7, 0, 0, &last)).await.unwrap();
+        // `:status: 200`
+        stream.write_all(&frame(HEADERS, HEAD_IS_ALL, asked[0], &[0x88])).await.unwrap();
+        counted.fetch_add(1, SeqCst);
+        let (next, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(next).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            counted.fetch_add(1, SeqCst);
+            respond.send_response(Response::new(()), true).unwrap();
+        }
+    });
+    (address, looked_at)
+}
+
+#[tokio::test]
+async fn what_a_service_that_goes_away_did_not_look_at_is_sent_again_even_a_post() {
+    let (address, looked_at) = going_away().await;
+    let client = client(Protocol::Http2, &[address]);
+    let orders = join_all((0..2).map(|_| client.send(post("/", "order"), UNSAFE))).await;
+    assert!(orders.iter().all(Result::is_ok), "{orders:?}");
+    assert_eq!(looked_at.load(SeqCst), 2, "each was done once");
 }
