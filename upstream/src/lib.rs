@@ -27,6 +27,8 @@ mod load;
 mod metrics;
 mod retry;
 mod roster;
+#[cfg(test)]
+mod simulation;
 mod stack;
 mod standing;
 mod stream;

@@ -2,8 +2,9 @@
 //! under way. An answer that doesn't come counts at once, for as long as it was waited for, and fades.
 //!
 //! Two seconds of memory: long enough that chance doesn't show, short enough that an endpoint that has become slow is
-//! noticed within them, and one that has recovered is too. That every slow answer counted at once would be quicker still,
-//! and have the endpoints of a service whose latency varies share unevenly, each shunned in turn for its last bad moment.
+//! noticed within them, and one that has recovered is too. An answer that took far longer than usual counts in part. That
+//! every slow answer counted at once and fully would be quicker still, and have the endpoints of a service whose latency
+//! varies share unevenly, each shunned in turn for its last bad moment.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
@@ -16,6 +17,10 @@ use parking_lot::Mutex;
 const DECAY: Duration = Duration::from_secs(2);
 /// What an endpoint that was never measured counts for while it has requests under way, in seconds: others go first.
 const UNKNOWN: f64 = 1e6;
+/// An answer that took longer than so many usual ones counts as if it had taken as long as those.
+const OUTLIER: f64 = 3.0;
+/// From so many answers on, time alone says what an earlier one counts for.
+const MANY: u16 = 1000;
 /// What an endpoint counts for that has only failed.
 const FAILING: Duration = Duration::from_secs(1);
 
@@ -30,11 +35,13 @@ pub(crate) struct Load {
 struct Latency {
     seconds: f64,
     at: Instant,
+    /// How many answers it is the mean of, as far as that matters.
+    answers: u16,
 }
 
 impl Load {
     pub fn new(now: Instant) -> Self {
-        Self { in_flight: AtomicUsize::new(0), latency: Mutex::new(Latency { seconds: 0.0, at: now }) }
+        Self { in_flight: AtomicUsize::new(0), latency: Mutex::new(Latency { seconds: 0.0, at: now, answers: 0 }) }
     }
 
     pub fn in_flight(&self) -> usize {
@@ -56,9 +63,11 @@ impl Load {
         latency.seconds = if latency.seconds == 0.0 {
             seconds
         } else {
-            let weight = latency.weight(now);
-            latency.seconds * weight + seconds * (1.0 - weight)
+            // The first few count alike: by chance the very first may be far off.
+            let weight = latency.weight(now).min(1.0 - f64::from(latency.answers + 1).recip());
+            latency.seconds * weight + seconds.min(latency.seconds * OUTLIER) * (1.0 - weight)
         };
+        latency.answers = (latency.answers + 1).min(MANY);
         latency.at = now;
     }
 
@@ -77,13 +86,13 @@ impl Load {
         let seconds = took.as_secs_f64();
         let mut latency = self.latency.lock();
         if seconds > latency.decayed(now) {
-            *latency = Latency { seconds, at: now };
+            *latency = Latency { seconds, at: now, answers: 1 };
         }
     }
 
     /// What was observed no longer holds.
     pub fn forget(&self, now: Instant) {
-        *self.latency.lock() = Latency { seconds: 0.0, at: now };
+        *self.latency.lock() = Latency { seconds: 0.0, at: now, answers: 0 };
     }
 
     /// The figure to compare endpoints by; lower is better.
@@ -135,7 +144,7 @@ mod tests {
         let load = Load::new(start);
         let now = answering(MS, &load, start);
         let now = answering(10 * MS, &load, now);
-        assert!(load.cost(now) > 0.006, "{}", load.cost(now));
+        assert!(load.cost(now) > 0.005, "{}", load.cost(now));
         let now = answering(MS, &load, now);
         assert!(load.cost(now) < 0.004, "{}", load.cost(now));
     }

@@ -74,6 +74,12 @@ impl Machine {
         }
     }
 
+    /// A request that passed freely was answered.
+    #[cfg(test)]
+    pub fn answered(&mut self, now: Instant) {
+        self.window.add(self.slots.of(now), 1, 0);
+    }
+
     /// Good answers of a slot, of requests that passed freely.
     pub fn add(&mut self, slot: u64, requests: u64) {
         self.window.add(slot, requests, 0);
