@@ -17,8 +17,10 @@ use tokio::sync::Notify;
 
 use super::{Descriptors, decode};
 
-/// How soon a service is asked again that did not answer.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How soon a service is asked again of which nothing is known.
+const UNKNOWN: Duration = Duration::from_secs(1);
+/// How soon one is that may be another than is known.
+const DOUBTED: Duration = Duration::from_secs(3);
 
 /// Of all upstreams with `descriptors: reflection`, by name.
 #[derive(Default)]
@@ -104,21 +106,31 @@ impl Live {
         Ok(())
     }
 
-    /// Whether it is time to ask.
-    pub fn is_due(&self, upstream: &str, refresh: Duration) -> bool {
+    /// Whether it is time to ask. `youngest`: for how many seconds the endpoint is there that has come last.
+    pub fn is_due(&self, upstream: &str, refresh: Duration, youngest: Option<u64>) -> bool {
         let sets = self.sets.lock();
         let Some(set) = sets.get(upstream) else { return true };
         let Some((asked, _)) = set.asked else { return true };
-        let is_urgent = set.known.is_none() || set.is_stale || set.fault.is_some();
-        asked.elapsed() >= if is_urgent { AGAIN.min(refresh) } else { refresh }
+        let has_come = youngest.is_some_and(|seconds| seconds < asked.elapsed().as_secs());
+        let wait = match set {
+            Set { known: None, .. } => UNKNOWN,
+            set if set.is_stale || set.fault.is_some() || has_come => DOUBTED,
+            _ => refresh,
+        };
+        asked.elapsed() >= wait.min(refresh)
     }
 
     /// All are asked as soon as may be, or one.
     pub fn tell(&self, upstream: Option<&str>) {
+        let mut is_news = false;
         for (name, set) in self.sets.lock().iter_mut() {
-            set.is_stale |= upstream.is_none_or(|upstream| upstream == name);
+            if upstream.is_none_or(|upstream| upstream == name) {
+                is_news |= !std::mem::replace(&mut set.is_stale, true);
+            }
         }
-        self.told.notify_one();
+        if is_news {
+            self.told.notify_one();
+        }
     }
 
     /// Until somebody tells.

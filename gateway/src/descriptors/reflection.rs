@@ -1,7 +1,7 @@
 //! Asks a service for its descriptors, by `grpc.reflection.v1` or, where it doesn't know that, `v1alpha`: the two differ by
 //! their name alone (<https://github.com/grpc/grpc/blob/master/doc/server-reflection.md>).
 //!
-//! One conversation with one endpoint, so that all of it fits together. Files that the service doesn't tell of, as many
+//! One conversation with one endpoint, as long as it lets us, so that all of it fits together. Files that the service doesn't tell of, as many
 //! leave out what only annotations need, are those of protobuf itself, or empty: what is missing in truth shows when the
 //! set is read.
 
@@ -33,6 +33,7 @@ const PATHS: [&str; 2] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
+const NOT_FOUND: i32 = 5;
 const UNIMPLEMENTED: i32 = 12;
 /// Services of every server, which nobody routes to.
 const OWN: [&str; 2] = ["grpc.reflection.", "grpc.health."];
@@ -54,9 +55,8 @@ struct File {
 /// # Errors
 /// A sentence: it doesn't answer, knows no reflection, or tells of too much.
 pub async fn fetch(client: &Client) -> Result<Bytes, String> {
-    let options = || Options::within(TIMEOUT);
-    let (mut conversation, services) = match Conversation::begin(client, PATHS[0], options()).await {
-        Err(status) if status.code == UNIMPLEMENTED => Conversation::begin(client, PATHS[1], options()).await,
+    let (mut conversation, services) = match Conversation::begin(client, PATHS[0]).await {
+        Err(status) if status.code == UNIMPLEMENTED => Conversation::begin(client, PATHS[1]).await,
         begun => begun,
     }
     .map_err(|status| match status.code {
@@ -86,15 +86,18 @@ pub async fn fetch(client: &Client) -> Result<Bytes, String> {
     Ok(files.encode())
 }
 
-struct Conversation {
+struct Conversation<'a> {
+    client: &'a Client,
+    path: &'static str,
     requests: mpsc::Sender<Bytes>,
     answers: grpc::Streaming,
 }
 
-impl Conversation {
+impl<'a> Conversation<'a> {
     /// Asks which services there are.
     #[expect(clippy::result_large_err, reason = "once a refresh")]
-    async fn begin(client: &Client, path: &str, options: Options) -> Result<(Self, Vec<String>), grpc::Status> {
+    async fn begin(client: &'a Client, path: &'static str) -> Result<(Self, Vec<String>), grpc::Status> {
+        let options = Options::within(TIMEOUT);
         let (requests, mut receiver) = mpsc::channel::<Bytes>(1);
         let frames = futures_util::stream::poll_fn(move |context| {
             receiver.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok::<_, Infallible>(Frame::data(bytes))))
@@ -102,7 +105,7 @@ impl Conversation {
         // A server may wait for it before it says anything.
         _ = requests.try_send(encoded(MessageRequest::ListServices(String::new())));
         let answers = client.call(path, HeaderMap::new(), Body::new(StreamBody::new(frames)), options).await?;
-        let mut conversation = Self { requests, answers };
+        let mut conversation = Self { client, path, requests, answers };
         match conversation.answer().await? {
             Some(MessageResponse::ListServicesResponse(list)) => {
                 Ok((conversation, list.service.into_iter().map(|service| service.name).collect()))
@@ -114,7 +117,15 @@ impl Conversation {
     /// The files asked for; None if the server doesn't know them.
     async fn files(&mut self, asked: MessageRequest) -> Result<Option<Vec<Bytes>>, String> {
         self.requests.send(encoded(asked)).await.map_err(|_| "it ended the conversation".to_owned())?;
-        match self.answer().await.map_err(|status| status.to_string())? {
+        let answer = match self.answer().await {
+            // Some servers end the conversation where they don't know something.
+            Err(status) if status.code == NOT_FOUND => {
+                (*self, _) = Self::begin(self.client, self.path).await.map_err(|status| status.to_string())?;
+                return Ok(None);
+            }
+            answer => answer.map_err(|status| status.to_string())?,
+        };
+        match answer {
             Some(MessageResponse::FileDescriptorResponse(told)) => {
                 Ok(Some(told.file_descriptor_proto.into_iter().map(Bytes::from).collect()))
             }

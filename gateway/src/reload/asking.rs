@@ -1,11 +1,7 @@
 //! Asks services for their descriptors: at the start, every now and then, when an endpoint has come or come back, when a
 //! call finds that the service is another than was thought, and when an operator wants it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -29,18 +25,11 @@ const GRACE: Duration = Duration::from_secs(10);
 impl Reloader {
     /// Until `stop`.
     pub async fn ask(self: &Arc<Self>, stop: &CancellationToken) {
-        let mut fit = BTreeMap::new();
         loop {
             let snapshot = self.shared.snapshot();
-            for reflected in &snapshot.reflected {
-                let (before, now) = (fit.get(&reflected.upstream), endpoints(&snapshot, reflected));
-                if before.is_some_and(|before: &BTreeSet<_>| !now.is_subset(before)) {
-                    self.loader.live.tell(Some(&reflected.upstream));
-                }
-                fit.insert(reflected.upstream.clone(), now);
-            }
-            let due = snapshot.reflected.iter();
-            let due = due.filter(|one| self.loader.live.is_due(&one.upstream, one.refresh));
+            let is_due =
+                |one: &&Reflected| self.loader.live.is_due(&one.upstream, one.refresh, youngest(&snapshot, one));
+            let due = snapshot.reflected.iter().filter(is_due);
             join_all(due.map(|reflected| self.ask_one(&snapshot, reflected))).await;
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -112,9 +101,9 @@ impl Reloader {
     }
 }
 
-/// Those that could be asked.
-fn endpoints(snapshot: &Snapshot, reflected: &Reflected) -> BTreeSet<String> {
+/// How long the endpoint has been well, in seconds, that has last come or come back.
+fn youngest(snapshot: &Snapshot, reflected: &Reflected) -> Option<u64> {
     let running = snapshot.upstreams.get(reflected.id.0);
     let endpoints = running.into_iter().flat_map(|running| running.upstream.endpoints());
-    endpoints.filter(|endpoint| endpoint.healthy).map(|endpoint| endpoint.address).collect()
+    endpoints.filter(|endpoint| endpoint.healthy).map(|endpoint| endpoint.for_seconds).min()
 }

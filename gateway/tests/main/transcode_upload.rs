@@ -162,8 +162,9 @@ async fn both_sides_may_talk_in_turns() {
     assert_eq!(body.collect().await.unwrap().to_bytes(), "");
     let (lines, response) = open(&gateway, "/v1/chat", &[NDJSON, ("accept", "application/x-ndjson")]).await;
     let mut body = response.into_body();
-    say(&lines, "{}\n{\"txt\": 1}\n").await;
+    say(&lines, "{}\n").await;
     assert_eq!(line(&mut body).await["text"], "");
+    say(&lines, "{\"txt\": 1}\n").await;
     let problem = line(&mut body).await;
     assert_eq!(problem["error"]["errors"][0]["field"], "[1].txt", "{problem}");
     gateway.stop().await;
