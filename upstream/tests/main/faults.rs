@@ -117,7 +117,7 @@ async fn ask(client: &Client, protocol: Protocol, what: &str, options: Options) 
         let message = if protocol == Protocol::Grpc { body.slice(5.min(body.len())..) } else { body };
         Ok(String::from_utf8_lossy(&message).into_owned())
     };
-    tokio::time::timeout(PATIENCE, asked).await.expect("a request ends")
+    tokio::time::timeout(PATIENCE, asked).await.unwrap()
 }
 
 fn once() -> Retry {
