@@ -95,7 +95,6 @@ struct Conversation<'a> {
 
 impl<'a> Conversation<'a> {
     /// Asks which services there are.
-    #[expect(clippy::result_large_err, reason = "once a refresh")]
     async fn begin(client: &'a Client, path: &'static str) -> Result<(Self, Vec<String>), grpc::Status> {
         let options = Options::within(TIMEOUT);
         let (requests, mut receiver) = mpsc::channel::<Bytes>(1);
@@ -134,7 +133,6 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    #[expect(clippy::result_large_err, reason = "once a refresh")]
     async fn answer(&mut self) -> Result<Option<MessageResponse>, grpc::Status> {
         let Some(message) = self.answers.next().await.transpose()? else { return Ok(None) };
         Ok(ServerReflectionResponse::decode(message).ok().and_then(|answer| answer.message_response))
