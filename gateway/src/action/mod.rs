@@ -140,6 +140,12 @@ fn is_idempotent(method: &MethodDescriptor) -> bool {
     options.is_some_and(|options| options.idempotency_level() != IdempotencyLevel::IdempotencyUnknown)
 }
 
+/// Whether the method's `idempotency_level` says that a call has no effect.
+fn is_safe(method: &MethodDescriptor) -> bool {
+    let options = method.method_descriptor_proto().options.as_ref();
+    options.is_some_and(|options| options.idempotency_level() == IdempotencyLevel::NoSideEffects)
+}
+
 /// A variable of the matched path.
 fn variable<'a>(context: &'a RequestContext, name: &str) -> Option<&'a str> {
     context.variables.iter().find(|(known, _)| **known == *name).map(|(_, value)| value.as_str())

@@ -79,6 +79,8 @@ pub struct Transcode {
     response: Arc<response::Plan>,
     forward: Forward,
     idempotent: bool,
+    /// It may be called twice at once.
+    safe: bool,
     streams: Streams,
     /// Whom to tell that the service is another than was thought.
     stale: Option<Stale>,
@@ -117,6 +119,7 @@ impl Transcode {
             response: Arc::new(response),
             forward,
             idempotent: super::is_idempotent(method),
+            safe: super::is_safe(method),
             streams: match (method.is_client_streaming(), method.is_server_streaming()) {
                 (false, false) => Streams::Neither,
                 (false, true) => Streams::Answers,
@@ -154,10 +157,11 @@ impl Transcode {
         let metadata = self.forward.metadata(&head.headers, context);
         let upstream = self.upstream.choose(&head.headers, context);
         let (client, hash) = (worker.client(upstream), worker.key(upstream, &head.headers, context));
-        let idempotent = self.idempotent || head.method.is_safe();
+        let safe = self.safe || head.method.is_safe();
+        let idempotent = self.idempotent || safe;
         if self.streams == Streams::Neither {
             let message = self.message(&given, body).await?;
-            let options = Options { deadline: Some(context.deadline), idempotent, hash, ..Options::default() };
+            let options = Options { deadline: Some(context.deadline), idempotent, safe, hash };
             let reply = client.unary(&self.path, metadata, message, options).await;
             let reply = reply.map_err(|status| self.failed(&status))?;
             return self.response.response(&head.method, &head.headers, reply.message);
