@@ -21,3 +21,4 @@ mod retry;
 mod service;
 mod stream;
 mod tls;
+mod unfit;
