@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -27,13 +28,15 @@ struct Process {
     child: Child,
     ops: Client,
     address: String,
+    log: PathBuf,
 }
 
 impl Process {
     fn start(name: &str, folder: &TempDir, arguments: &[&str], environment: &[(&str, String)]) -> Self {
         let (listen, ops) = (free_port(), free_port());
         let address = format!("127.0.0.1:{listen}");
-        let log = File::create(folder.path().join(format!("{name}.log"))).unwrap();
+        let path = folder.path().join(format!("{name}.log"));
+        let log = File::create(&path).unwrap();
         // The process ends with the test, however that ends.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
@@ -49,7 +52,8 @@ impl Process {
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { name: name.to_owned(), child, ops: Client::new(&format!("http://127.0.0.1:{ops}")), address }
+        let ops = Client::new(&format!("http://127.0.0.1:{ops}"));
+        Self { name: name.to_owned(), child, ops, address, log: path }
     }
 
     /// A product service of its own database, announced.
@@ -82,6 +86,9 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the log of {}:\n{}", self.name, fs::read_to_string(&self.log).unwrap_or_default());
+        }
     }
 }
 
@@ -150,7 +157,7 @@ async fn instances_are_called_from_when_they_serve_until_they_leave() {
     one.ready().await;
     let config = folder.path().join("gateway.yaml");
     let text = format!(
-        "listeners: [{{address: '${{GATEWAY_ADDRESS}}'}}]\naccess_log: false\nshared: {{redis: '{}'}}\n\
+        "listeners:\n- address: ${{GATEWAY_ADDRESS}}\naccess_log: false\nshared: {{redis: '{}'}}\n\
          upstreams: {{product: {{endpoints: ['registry://product'], protocol: grpc, descriptors: shop}}}}\n\
          routes: [{{grpc: shop.product.v1.ProductService, upstream: product}}]\n",
         redis.url()
