@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use upstream::Client;
 
-use crate::{action::split::Sticky, context::RequestContext};
+use crate::{action::split::Sticky, cache::Store, context::RequestContext};
 
 /// An upstream by its place in the configuration snapshot; cheaper than its name on every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Worker {
     pub clients: Vec<Client>,
     /// What each upstream knows a request by, where its endpoint is chosen by that.
     pub keys: Arc<[Option<Sticky>]>,
+    /// What is kept of answers, where an action keeps any: no core's own, but shared by all.
+    pub cache: Option<Arc<Store>>,
 }
 
 impl Worker {

@@ -54,6 +54,11 @@ impl Forward {
         if errors.is_empty() { Ok(Self(allowed)) } else { Err(errors) }
     }
 
+    /// What of a request's headers goes along.
+    pub fn of<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
+        self.0.iter().flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)))
+    }
+
     /// The metadata of a call made for this request.
     pub fn metadata(&self, headers: &HeaderMap, context: &RequestContext) -> HeaderMap {
         let mut metadata = HeaderMap::with_capacity(8);

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::{
     aggregate::{Services, paths},
     library::{Answer, Library, context, json, message},
-    running::{echo, upstream},
+    running::{Running, echo, upstream},
 };
 
 fn book(id: &str, title: &str) -> Answer {
@@ -249,6 +249,61 @@ async fn every_part_is_asked_in_the_name_of_the_caller() {
         assert_eq!(call.metadata["turnpike-principal"], "a.b.c");
         assert_eq!(call.metadata["accept-language"], "de");
     }
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_part_is_for_its_caller_or_for_everybody() {
+    let library = Library::start(|call| {
+        let name = if call.metadata.contains_key("turnpike-principal") { "somebody" } else { "nobody" };
+        book(call.json()["id"].as_str().unwrap(), name)
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys.yaml");
+    let [one, other] = ["a/1", "a/2"].map(|subject| gateway::keys::new(&keys, subject, &[], None).unwrap());
+    let descriptors = crate::library::descriptors_file();
+    let part = |cache: &str| {
+        format!("- {{part: book, call: library.v1.Library/GetBook, pick: title, cache: {{ttl: 1h{cache}}}}}")
+    };
+    let gateway = Running::start(&format!(
+        "authentication: {{api_keys: {{file: '{}'}}}}\n\
+         upstreams: {{library: {{endpoints: ['{}'], protocol: grpc, descriptors: '{}'}}}}\n\
+         routes:\n\
+         - match: {{path: '/own/{{id}}'}}\n  upstream: library\n  aggregate:\n  {}\n\
+         - match: {{path: '/all/{{id}}'}}\n  upstream: library\n  aggregate:\n  {}\n\
+         - match: {{path: '/write/{{id}}', method: POST}}\n  upstream: library\n  aggregate:\n  {}\n",
+        keys.display(),
+        library.address,
+        descriptors.display(),
+        part(""),
+        part(", per: public"),
+        part(""),
+    ))
+    .await;
+    let mut calls = 0;
+    let mut ask = async |method: &str, path: &str, key: &str, expected: &str| {
+        let headers: &[(&str, &str)] = if key.is_empty() { &[] } else { &[("x-api-key", key)] };
+        let answer = gateway.send(method, path, headers, "").await;
+        assert_eq!(serde_json::from_str::<Value>(&answer.body).unwrap()["book"], expected, "{path} {key}");
+        let now = library.calls().len();
+        std::mem::replace(&mut calls, now) < now
+    };
+    for (method, path, key, expected, is_asked) in [
+        ("GET", "/own/1", "", "nobody", true),
+        ("GET", "/own/1", "", "nobody", false),
+        ("GET", "/own/2", "", "nobody", true),
+        ("GET", "/own/1", &*one, "somebody", true),
+        ("GET", "/own/1", &*one, "somebody", false),
+        ("GET", "/own/1", &*other, "somebody", true),
+        ("GET", "/all/3", &*one, "nobody", true),
+        ("GET", "/all/3", "", "nobody", false),
+        ("GET", "/all/3", &*other, "nobody", false),
+        ("POST", "/write/4", "", "nobody", true),
+        ("POST", "/write/4", "", "nobody", true),
+    ] {
+        assert_eq!(ask(method, path, key, expected).await, is_asked, "{method} {path} {key}");
+    }
+    gateway.stop().await;
 }
 
 #[tokio::test]

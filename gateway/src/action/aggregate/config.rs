@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::action::duration;
+use crate::{action::duration, cache::Per};
 
 /// `aggregate: [ { part, call, … }, … ]`, 1 to 16 parts.
 pub type Config = Vec<PartConfig>;
@@ -70,9 +70,30 @@ pub struct PartConfig {
     /// With `for_each`: calls at once, 1 to 64; default 8.
     #[serde(default)]
     pub concurrency: Option<usize>,
+    /// How long its answers are kept: those to GET and HEAD, and those of methods whose `idempotency_level` says that asking
+    /// twice does no harm. Default: they are not.
+    #[serde(default)]
+    pub cache: Option<CacheConfig>,
     /// With `for_each`: elements that are asked for, 1 to 1000; default 100. Those beyond are left out.
     #[serde(default)]
     pub max_elements: Option<usize>,
+}
+
+/// `cache: { ttl: 30s, tags: ["things:{id}"], per: public }`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "PartCache")]
+pub struct CacheConfig {
+    /// Above 0s, at most 8760h.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub ttl: Duration,
+    /// What purges an answer, as on routes; with the variables of the part's texts. Default none.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// `principal`, the default: for the caller whom it was given to; `public`: for everybody, and the service is not told
+    /// who calls.
+    #[serde(default)]
+    pub per: Per,
 }
 
 /// `batch: { list: products, key: id }`

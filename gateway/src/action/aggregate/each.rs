@@ -137,7 +137,7 @@ impl Each {
                         let unfit = |reason| Failure::no_input(Some(self.list.part), reason);
                         batch.add(key, &mut message).map_err(unfit)?;
                     }
-                    made.questions.push(Question::Rpc(message.into()));
+                    made.questions.push(Question::of_rpc(message.into(), part.tags(values)));
                 }
             }
             _ => {

@@ -42,6 +42,22 @@ pub struct Asked {
     body: Bytes,
 }
 
+impl Asked {
+    /// All of it.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.target.as_str().as_bytes().to_vec();
+        for (name, value) in &self.headers {
+            bytes.push(b'\n');
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.push(b':');
+            bytes.extend_from_slice(value.as_bytes());
+        }
+        bytes.extend_from_slice(b"\n\n");
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+}
+
 impl Exchange {
     /// Of `target`, which is `path` with a query.
     pub fn new(
@@ -101,6 +117,10 @@ impl Exchange {
     /// `GET /authors/{parts.book.author}`
     pub fn written(&self) -> String {
         format!("{} {}", self.method, self.target)
+    }
+
+    pub fn is_safe(&self) -> bool {
+        self.method.is_safe()
     }
 
     /// Whether a query parameter means something to it.

@@ -4,6 +4,7 @@
 //! part.rs    one part                          rpc.rs       asked by gRPC
 //! each.rs    asked for each of a list          exchange.rs  asked by HTTP (body.rs: what is posted)
 //! run.rs     who is asked when                 answer.rs    putting it together, `_meta` (json.rs: looking into JSON)
+//! kept.rs    answers that are kept for a while
 //!
 //! The answer nests by part, in the order of the configuration, whatever comes first: `{"product": {…}, "reviews": […],
 //! "_meta": {"parts": {…}}}`. A required part that fails is the answer's failure; another leaves its fallback, or null,
@@ -18,13 +19,14 @@ mod each;
 mod exchange;
 mod failure;
 mod json;
+mod kept;
 mod order;
 mod part;
 mod rpc;
 mod run;
 mod text;
 
-pub use config::{BatchConfig, Config, PartConfig};
+pub use config::{BatchConfig, CacheConfig, Config, PartConfig};
 
 use std::sync::atomic::AtomicUsize;
 

@@ -12,6 +12,7 @@ use super::{
     each::Each,
     exchange::Exchange,
     json,
+    kept::Kept,
     rpc::{Parameters, Rpc},
     text::{Scope, Shape, Text, Variable},
 };
@@ -34,6 +35,7 @@ pub struct Part {
     pub flatten: Option<Vec<String>>,
     pub timeout: Duration,
     pub each: Option<Each>,
+    pub kept: Option<Kept>,
     /// Parts that are asked before, a bit each.
     pub needs: u32,
     /// Others are asked by what it answers, or put something into it.
@@ -116,6 +118,10 @@ impl Part {
         });
         let flatten = config.flatten.then(|| flattened(config, &target.shape())).transpose();
         let flatten = flatten.map_err(|error| errors.push(error)).ok().flatten();
+        let kept = config
+            .cache
+            .as_ref()
+            .and_then(|cache| Kept::new(cache, config, scope).map_err(|found| errors.extend(found)).ok());
         let (Some(ask), true) = (ask, errors.is_empty()) else { return Err(errors) };
         let mut part = Self {
             name: config.part.clone(),
@@ -126,6 +132,7 @@ impl Part {
             flatten,
             timeout: config.timeout.unwrap_or(TIMEOUT),
             each,
+            kept,
             needs: 0,
             is_read: false,
             metrics: PartMetrics::new(&config.part),
@@ -143,7 +150,8 @@ impl Part {
 
     /// Parts that are asked before it, each perhaps more than once.
     fn needed(&self) -> impl Iterator<Item = usize> {
-        let named = self.late().into_iter().flat_map(Text::variables).filter_map(|variable| match variable {
+        let texts = self.late().into_iter().chain(self.kept.iter().flat_map(Kept::texts));
+        let named = texts.flat_map(Text::variables).filter_map(|variable| match variable {
             Variable::Part(place) => Some(place.part),
             _ => None,
         });
@@ -155,6 +163,14 @@ impl Part {
         match &self.ask {
             Ask::Rpc(rpc) => rpc.late().collect(),
             Ask::Http(exchange) => exchange.texts(),
+        }
+    }
+
+    /// Whether asking twice does no harm, whoever asks.
+    pub fn is_idempotent(&self) -> bool {
+        match &self.ask {
+            Ask::Rpc(rpc) => rpc.idempotent,
+            Ask::Http(exchange) => exchange.is_safe(),
         }
     }
 

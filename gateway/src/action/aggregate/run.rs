@@ -17,6 +17,7 @@ use super::{
     each::{Answers, Questions},
     exchange::Asked,
     failure::Failure,
+    kept,
     part::{Ask, Part},
     rpc::Parameters,
     text::Values,
@@ -36,9 +37,30 @@ pub enum Outcome {
 
 /// One question, whole.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub enum Question {
+pub struct Question {
+    asks: Asks,
+    /// Of its answer, where that is kept.
+    pub tags: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Asks {
     Rpc(Bytes),
     Http(Asked),
+}
+
+impl Question {
+    pub fn of_rpc(message: Bytes, tags: Vec<String>) -> Self {
+        Self { asks: Asks::Rpc(message), tags }
+    }
+
+    /// What tells it from others that the same part asks.
+    pub fn bytes(&self) -> Bytes {
+        match &self.asks {
+            Asks::Rpc(message) => message.clone(),
+            Asks::Http(asked) => asked.bytes().into(),
+        }
+    }
 }
 
 /// What is asked for a part.
@@ -144,13 +166,19 @@ fn prepare(
 impl Part {
     /// The question, of which the request has said what is in `draft`.
     pub fn question(&self, mut draft: Vec<u8>, values: &Values<'_>) -> Result<Question, Failure> {
-        match &self.ask {
+        let asks = match &self.ask {
             Ask::Rpc(rpc) => {
                 rpc.finish(&mut draft, values)?;
-                Ok(Question::Rpc(draft.into()))
+                Asks::Rpc(draft.into())
             }
-            Ask::Http(exchange) => exchange.asked(values).map(Question::Http),
-        }
+            Ask::Http(exchange) => Asks::Http(exchange.asked(values)?),
+        };
+        Ok(Question { asks, tags: self.tags(values) })
+    }
+
+    /// Those of an answer that is kept.
+    pub fn tags(&self, values: &Values<'_>) -> Vec<String> {
+        self.kept.as_ref().map(|kept| kept.tags(values)).unwrap_or_default()
     }
 }
 
@@ -185,18 +213,27 @@ impl Running<'_> {
 
     /// One answer as it came: a message, or JSON.
     pub async fn ask(self, part: &Part, question: Question) -> Result<Bytes, Failure> {
-        let metadata = self.forward.metadata(self.headers, self.context);
-        let client = self.worker.client(part.upstream);
-        let hash = self.worker.key(part.upstream, self.headers, self.context);
-        let options = Options { hash, ..self.options };
-        let answer = match (&part.ask, question) {
-            (Ask::Rpc(rpc), Question::Rpc(message)) => rpc.ask(client, metadata, message, options).await?,
-            (Ask::Http(exchange), Question::Http(asked)) => {
-                Box::pin(exchange.ask(client, metadata, asked, options)).await?
-            }
-            _ => return Err(Failure::malformed("a question of another protocol")),
+        let answer = match &part.kept {
+            None => self.asked(part, question, false).await?,
+            Some(kept) => Box::pin(self.kept(part, kept, question)).await?,
         };
         let taken = self.room.fetch_update(Relaxed, Relaxed, |room| room.checked_sub(answer.len()));
         taken.map(|_| answer).map_err(|_| Failure::too_large())
+    }
+
+    /// Asks; `public`: in nobody's name.
+    pub async fn asked(self, part: &Part, question: Question, public: bool) -> Result<Bytes, Failure> {
+        let mut metadata = self.forward.metadata(self.headers, self.context);
+        if public {
+            kept::of_nobody(&mut metadata);
+        }
+        let client = self.worker.client(part.upstream);
+        let hash = self.worker.key(part.upstream, self.headers, self.context);
+        let options = Options { hash, ..self.options };
+        match (&part.ask, question.asks) {
+            (Ask::Rpc(rpc), Asks::Rpc(message)) => rpc.ask(client, metadata, message, options).await,
+            (Ask::Http(exchange), Asks::Http(asked)) => Box::pin(exchange.ask(client, metadata, asked, options)).await,
+            _ => Err(Failure::malformed("a question of another protocol")),
+        }
     }
 }
