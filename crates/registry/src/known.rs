@@ -78,9 +78,7 @@ impl Known {
             _ => now + GRACE,
         };
         self.contact = Some(Contact { trusted_from, last: now, clock: listing.now });
-        if listing.epoch.is_some() {
-            self.epoch = listing.epoch;
-        }
+        self.epoch = listing.epoch;
 
         let mut next = BTreeMap::new();
         self.next = None;
@@ -127,7 +125,7 @@ mod tests {
         at: u64,
         /// How far the clock of Redis is ahead.
         ahead: u64,
-        epoch: &'static str,
+        epoch: Option<&'static str>,
         beats: BTreeMap<&'static str, u64>,
     }
 
@@ -140,7 +138,7 @@ mod tests {
                 start: Instant::now(),
                 at: 0,
                 ahead: 1_000_000,
-                epoch: "first",
+                epoch: Some("first"),
                 beats: BTreeMap::new(),
             };
             scene.beat(addresses);
@@ -157,7 +155,7 @@ mod tests {
         fn read(&mut self) {
             let instance = |address: &str| Instance { id: format!("id of {address}"), ..Instance::new(address) };
             let instances = self.beats.iter().map(|(address, until)| (instance(address), *until)).collect();
-            let listing = Listing { now: self.at + self.ahead, epoch: Some(self.epoch.to_owned()), instances };
+            let listing = Listing { now: self.at + self.ahead, epoch: self.epoch.map(str::to_owned), instances };
             self.known.read(listing, self.start + Duration::from_millis(self.at));
         }
 
@@ -217,13 +215,23 @@ mod tests {
     fn a_redis_without_memory_takes_nobody_away() {
         let mut scene = Scene::new(&["a:1", "b:1"]);
         scene.seconds(3, &["a:1", "b:1"]);
-        (scene.epoch, scene.beats) = ("second", BTreeMap::new());
+        (scene.epoch, scene.beats) = (Some("second"), BTreeMap::new());
         scene.seconds(1, &[]);
         assert_eq!(scene.known(), ["a:1", "b:1"]);
         scene.seconds(9, &["a:1"]);
         assert_eq!(scene.known(), ["a:1", "b:1"], "it has ten seconds to speak up");
         scene.seconds(1, &["a:1"]);
         assert_eq!(scene.known(), ["a:1"]);
+    }
+
+    #[test]
+    fn where_nobody_speaks_up_again_nobody_is_there() {
+        let mut scene = Scene::new(&["a:1", "b:1"]);
+        (scene.epoch, scene.beats) = (None, BTreeMap::new());
+        scene.seconds(1, &[]);
+        assert_eq!(scene.known(), ["a:1", "b:1"]);
+        scene.seconds(GRACE.as_secs(), &[]);
+        assert!(scene.known().is_empty());
     }
 
     #[test]
