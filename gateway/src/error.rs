@@ -55,6 +55,10 @@ pub enum ErrorKind {
     UpstreamFull,
     Overloaded,
     Timeout,
+    /// Only what is kept was asked for.
+    NotCached,
+    /// A part that there is not.
+    RangeNotSatisfiable,
 }
 
 impl Error {

@@ -17,12 +17,13 @@ use bytes::Bytes;
 use lifecycle::{OpsIndex, Readiness, Role, Shutdown};
 use principal::{RootSecret, Signer};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     access_log,
     analytics::Analytics,
     auth::{Authority, revocation, session::Sessions},
+    cache::{Store, purging},
     compile::{self, Sources, compile},
     config::{Config, ConfigError, Places, Properties},
     explain::{self, Explanation, Probe},
@@ -154,7 +155,7 @@ pub async fn build_with(options: Options, gauges: Gauges) -> anyhow::Result<Gate
     }
     let redis = Redis::open(&config.shared).await?;
     let sessions = Arc::new(Sessions::new(redis.clone()));
-    let revocations = revocation::begin(&config, options.bus, &sessions).await.map_err(not_good)?;
+    let revocations = revocation::begin(&config, options.bus.clone(), &sessions).await.map_err(not_good)?;
     let loader = Loader {
         source: options.source,
         descriptors: options.descriptors,
@@ -164,6 +165,9 @@ pub async fn build_with(options: Options, gauges: Gauges) -> anyhow::Result<Gate
     };
     let loaded = loader.load(None, false).map_err(not_good)?;
     let snapshot = &loaded.snapshot;
+    let cache = Arc::new(Store::new((&snapshot.cache).into()));
+    let purging = CancellationToken::new();
+    purging::begin(&snapshot.cache, snapshot.shared.redis(), options.bus, &cache, &purging).map_err(not_good)?;
     let mut listeners = Vec::new();
     for listener in &snapshot.listeners {
         listeners.push(server::bind(listener.address, cores)?);
@@ -183,6 +187,7 @@ pub async fn build_with(options: Options, gauges: Gauges) -> anyhow::Result<Gate
             Beyond {
                 authority,
                 records,
+                cache,
                 redis,
                 access_log,
                 analytics,
@@ -193,7 +198,8 @@ pub async fn build_with(options: Options, gauges: Gauges) -> anyhow::Result<Gate
             },
         )
     });
-    Ok(Gateway { reloader: Arc::new(reloader), listeners, readiness: Readiness::default() })
+    let _purging = purging.drop_guard();
+    Ok(Gateway { reloader: Arc::new(reloader), listeners, readiness: Readiness::default(), _purging })
 }
 
 fn not_good(errors: Vec<ConfigError>) -> anyhow::Error {
@@ -206,6 +212,8 @@ pub struct Gateway {
     reloader: Arc<Reloader>,
     listeners: Vec<Bound>,
     readiness: Readiness,
+    /// Purges are followed as long as this lives.
+    _purging: DropGuard,
 }
 
 impl Gateway {
@@ -238,7 +246,7 @@ impl Role for Gateway {
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { reloader, listeners, readiness } = *self;
+        let Self { reloader, listeners, readiness, _purging } = *self;
         let shared = &reloader.shared;
         adopt(&shared.snapshot(), None, &shared.authority.sessions);
         let cores = start(shared, listeners, &shutdown)?;

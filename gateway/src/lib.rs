@@ -18,6 +18,7 @@ pub mod descriptors;
 mod dialect;
 pub mod error;
 pub mod explain;
+mod following;
 mod gateway;
 mod grpc_problem;
 mod idempotency;

@@ -58,7 +58,11 @@ pub struct Metrics {
     revocations: BoundGauge<u64>,
     revocations_followed: BoundGauge<u64>,
     revocations_evicted: BoundCounter<u64>,
+    cache_requests: [BoundCounter<u64>; CACHED.len()],
+    cache_purged: Counter<u64>,
     cache_evicted: BoundCounter<u64>,
+    cache_bytes: BoundGauge<u64>,
+    cache_followed: BoundGauge<u64>,
 }
 
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
@@ -226,6 +230,27 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             .with_description("Revocations forgotten before their time for want of room")
             .build()
             .bind(&[]),
+        cache_requests: {
+            let requests = meter
+                .u64_counter("turnpike_gateway_cache_requests")
+                .with_description("Requests of routes that keep answers, by what became of them")
+                .build();
+            CACHED.map(|outcome| requests.bind(&[KeyValue::new("outcome", outcome)]))
+        },
+        cache_purged: meter
+            .u64_counter("turnpike_gateway_cache_purged")
+            .with_description("Purges: of a tag, by key, or of all")
+            .build(),
+        cache_bytes: meter
+            .u64_gauge("turnpike_gateway_cache_bytes")
+            .with_description("Bytes that kept answers take up, with their keys and headers")
+            .build()
+            .bind(&[]),
+        cache_followed: meter
+            .u64_gauge("turnpike_gateway_cache_followed")
+            .with_description("1: events that purge are heard; 0: the bus is away")
+            .build()
+            .bind(&[]),
         cache_evicted: meter
             .u64_counter("turnpike_gateway_cache_evicted")
             .with_description("Targets whose answers were dropped for want of room")
@@ -351,6 +376,20 @@ impl Metrics {
     pub fn revocation_evicted(&self) {
         self.revocations_evicted.add(1);
     }
+    pub fn cache(&self, outcome: &'static str) {
+        if let Some(at) = CACHED.iter().position(|known| *known == outcome) {
+            self.cache_requests[at].add(1);
+        }
+    }
+    pub fn cache_purged(&self, what: &'static str) {
+        self.cache_purged.add(1, &[KeyValue::new("what", what)]);
+    }
+    pub fn cache_bytes(&self, bytes: u64) {
+        self.cache_bytes.record(bytes);
+    }
+    pub fn cache_followed(&self, followed: bool) {
+        self.cache_followed.record(followed.into());
+    }
     pub fn cache_evicted(&self) {
         self.cache_evicted.add(1);
     }
@@ -365,6 +404,10 @@ impl Metrics {
         self.config_good.record(ok.into());
     }
 }
+
+/// What may become of a request of a route that keeps answers.
+const CACHED: [&str; 9] =
+    ["hit", "stale", "miss", "revalidated", "collapsed", "passed", "refused", "failed", "stale_if_error"];
 
 /// The methods that are told apart; the rest is `other`.
 const METHODS: [Method; 8] = [

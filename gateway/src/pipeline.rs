@@ -12,10 +12,11 @@ use crate::{
     access_log::{self, AccessLog},
     analytics,
     auth::Authority,
+    cache::Store,
     coding::Slots,
     idempotency::Records,
     layers::{
-        Request, Response, action, addresses, authenticate, authorise, compress, concurrency, cors, deadline,
+        Request, Response, action, addresses, authenticate, authorise, cache, compress, concurrency, cors, deadline,
         decompress, farewell, https_only, idempotency, limits, load_shed, observe, panic_guard, rate_limit, request_id,
         rescue, route_match, security_headers, unreadable,
     },
@@ -30,6 +31,8 @@ use crate::{
 pub struct Surroundings {
     pub authority: Arc<Authority>,
     pub records: Arc<Records>,
+    /// What is kept of answers.
+    pub cache: Arc<Store>,
     pub access_log: access_log::Writer,
     /// This core's share of them.
     pub analytics: Arc<analytics::Core>,
@@ -62,7 +65,10 @@ pub fn pipeline(
     let cors_differs = policies().any(|policy| !matches!(policy.cors, cors::OfRoute::Inherited));
     let https = snapshot.tls.iter().any(Option::is_some) || !edge.proxies.networks.is_empty();
     let https_only = snapshot.listeners.iter().any(|listener| listener.redirect_https.is_some());
+    let keeps = policies().any(|policy| policy.cache.is_some());
     let headers_differ = policies().any(|policy| policy.security_headers.is_some());
+    let cache = Some(Arc::clone(&around.cache));
+    let worker = Arc::new(Worker { cache, ..Worker::clone(worker) });
     ServiceBuilder::new()
         // Everything after it, errors and log lines included, names the request by its id.
         .layer(request_id::Layer(Arc::clone(&edge.proxies)))
@@ -123,7 +129,9 @@ pub fn pipeline(
         // Where the body counts, it is what was meant that counts; and nobody is given room for it who has no right to
         // it.
         .layer(decompress::Layer(around.decompressing.clone()))
-        // Last: whoever is answered from a record may do what the record says, and has been counted.
+        // Whoever is answered from a record may do what the record says, and has been counted.
         .layer(idempotency::Layer(Arc::clone(&around.records)))
-        .service(action::Service { worker: Arc::clone(worker) })
+        // Whoever gets what is kept has passed all that could have refused it.
+        .layer(cache::Layer(keeps.then(|| Arc::clone(&around.cache))))
+        .service(action::Service { worker })
 }

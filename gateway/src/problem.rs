@@ -93,6 +93,8 @@ pub fn status(kind: ErrorKind) -> Status {
         ErrorKind::Overloaded => (503, 14, "overloaded", "Too much is going on"),
         ErrorKind::VersionNotSupported => (505, 12, "version-not-supported", "The version of HTTP is not supported"),
         ErrorKind::Timeout => (504, 4, "timeout", "The answer took too long"),
+        ErrorKind::NotCached => (504, 14, "not-cached", "The answer is not kept here"),
+        ErrorKind::RangeNotSatisfiable => (416, 11, "range-not-satisfiable", "There is no such part of the answer"),
     };
     Status { http: StatusCode::from_u16(http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), grpc, kind, title }
 }

@@ -10,6 +10,7 @@ use crate::{
     action::split::Sticky,
     address::{Lists, Proxies},
     auth::{certificate::Certificates, jwt::Tokens},
+    cache,
     config::{Authentication, Limits, Listener, Shared},
     layers::{compress, cors, security_headers},
     limit::{Concurrency, Limiter, Policies},
@@ -32,6 +33,7 @@ pub struct Snapshot {
     /// Where certificates are taken for credentials.
     pub certificates: Option<Arc<Certificates>>,
     pub shared: Shared,
+    pub cache: cache::Section,
     pub table: Table<Route>,
     /// Every route that can be taken, explicit ones first, for operators.
     pub routes: Vec<Listed>,

@@ -60,6 +60,12 @@ impl<T> Flights<T> {
 }
 
 impl<T> Lead<T> {
+    /// Whether anybody waits.
+    pub fn is_awaited(&self) -> bool {
+        // One of them is the table's own.
+        self.told.receiver_count() > 1
+    }
+
     /// Tells all who wait. Who asks from now on finds what is kept, or leads.
     pub fn tell(self, outcome: T) {
         self.told.send_replace(Some(outcome));

@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn who_speaks_to_shared_caches_goes_first_and_a_date_last() {
-        let lifetime = |fields| fresh(fields).lifetime;
+        let lifetime = |fields: &[(&'static str, &'static str)]| fresh(fields).lifetime;
         let expires = ("expires", "Sun, 06 Nov 1994 08:50:37 GMT");
         let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(lifetime(&[expires, date]), secs(60));

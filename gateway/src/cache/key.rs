@@ -32,6 +32,28 @@ impl Key {
         Self { hash: hash_of(&text), text: text.into() }
     }
 
+    /// The same with one more part.
+    pub fn with(&self, part: &[u8]) -> Self {
+        let mut text = Vec::with_capacity(self.text.len() + part.len() + 1);
+        text.extend_from_slice(&self.text);
+        text.extend_from_slice(part);
+        text.push(BETWEEN);
+        Self { hash: hash_of(&text), text: text.into() }
+    }
+
+    /// Of an answer: who may have it, and the pieces that its target is written in.
+    pub fn of_answer(kind: &[u8], caller: &[&[u8]], target: &[&[u8]]) -> Self {
+        let length: usize = caller.iter().chain(target).map(|piece| piece.len()).sum();
+        let mut text = Vec::with_capacity(kind.len() + length + 3);
+        text.extend_from_slice(kind);
+        text.push(BETWEEN);
+        caller.iter().for_each(|piece| text.extend_from_slice(piece));
+        text.push(BETWEEN);
+        target.iter().for_each(|piece| text.extend_from_slice(piece));
+        text.push(BETWEEN);
+        Self { hash: hash_of(&text), text: text.into() }
+    }
+
     pub fn hash(&self) -> u64 {
         self.hash
     }
@@ -89,6 +111,7 @@ mod tests {
         assert_ne!(Key::new(&[b"a", b""]), Key::new(&[b"a"]));
         let key = Key::new(&[b"answer", b"", b"http://a/b"]);
         assert_eq!((key.part(1), key.part(2)), (Some(&b""[..]), Some(&b"http://a/b"[..])));
-        assert_eq!(key, Key::new(&[b"answer", b"", b"http://a/b"]));
+        assert_eq!(key, Key::of_answer(b"answer", &[], &[b"http", b"://", b"a", b"/b"]));
+        assert_eq!(key.with(b"x"), Key::new(&[b"answer", b"", b"http://a/b", b"x"]));
     }
 }

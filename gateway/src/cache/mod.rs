@@ -12,8 +12,11 @@
 //! and nobody waits for another for longer than he would have waited for the service.
 
 mod answer;
+pub mod answering;
 mod config;
 mod directives;
+pub mod fetching;
+mod filling;
 mod flight;
 mod following;
 mod freshness;
@@ -21,19 +24,24 @@ mod key;
 mod marks;
 mod moment;
 mod policy;
+pub mod purging;
+pub mod sought;
 mod store;
+mod storing;
 mod tags;
 mod vary;
 
-pub use answer::{Resource, Stored};
-pub use config::{Config, Purge, Section};
+pub use answer::Stored;
+pub use config::{Config, Per, Section};
 pub use directives::{Asked, Said};
+pub use filling::part;
 pub use flight::{Lead, Turn, landed};
 pub use freshness::{Freshness, Use};
 pub use key::Key;
 pub use marks::{Mark, Stamp};
 pub use moment::Moment;
 pub use policy::{Policy, Rules};
+pub use sought::{Seen, Sought};
 pub use store::{Landed, Part, Store};
 pub use vary::Selected;
 

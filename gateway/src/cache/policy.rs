@@ -1,6 +1,7 @@
 //! What a route lets be kept, compiled.
 
 use std::{
+    fmt,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     time::Duration,
 };
@@ -39,6 +40,8 @@ pub struct Policy {
     pub public: bool,
     /// Tells answers of this route, as it stands in this file, from those of another.
     pub salt: [u8; 16],
+    /// Its tags as the file has them.
+    written: String,
 }
 
 impl Policy {
@@ -82,7 +85,25 @@ impl Policy {
             stale_if_error: config.stale_if_error.unwrap_or_default(),
         };
         let salt = salt(&format!("{config:?} {route}"));
-        Ok(Self { rules, tags, vary, public: config.per == Per::Public, salt })
+        let written = config.tags.join(", ");
+        Ok(Self { rules, tags, vary, public: config.per == Per::Public, salt, written })
+    }
+}
+
+/// As operators read it.
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.public { "for everybody" } else { "for each principal" })?;
+        match self.rules.ttl {
+            Some(ttl) => write!(f, ", {ttl:?} unless the answer says otherwise")?,
+            None => f.write_str(", as long as the answer says")?,
+        }
+        let Rules { stale_while_revalidate, stale_if_error, .. } = self.rules;
+        write!(f, "; stale {stale_while_revalidate:?} while it is fetched, {stale_if_error:?} where that fails")?;
+        if !self.tags.is_empty() {
+            write!(f, "; tags {}", self.written)?;
+        }
+        Ok(())
     }
 }
 

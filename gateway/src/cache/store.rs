@@ -24,7 +24,7 @@ use super::{
     Bounds, Freshness, Key, Mark, Moment,
     answer::{Resource, Stored},
     flight::{Flights, Turn, landed},
-    following::Following,
+    following::{Following, Standing},
     key::Hashed,
     marks::{Marks, Stamp},
     vary::Selected,
@@ -45,7 +45,7 @@ pub struct Store {
     /// One who changes what is kept of a target at a time.
     turns: Box<[Mutex<()>]>,
     marks: Marks,
-    pub(super) flights: Flights<Landed>,
+    pub flights: Flights<Landed>,
     /// Where purges come from.
     pub(super) following: Following,
     evicted: Arc<AtomicU64>,
@@ -58,6 +58,8 @@ pub struct Store {
 #[derive(Clone)]
 pub enum Landed {
     Kept(Arc<Stored>),
+    /// It is stale, and all there is.
+    StandsIn(Arc<Stored>),
     /// Everybody is to fetch it for himself.
     Passed,
     /// It would not go otherwise for anybody.
@@ -204,6 +206,7 @@ impl Store {
         } else {
             self.kept.insert(key.clone(), Arc::new(resource));
         }
+        METRICS.cache_bytes(self.kept.weight());
     }
 
     /// Purges everything with a tag, and everything of a target.
@@ -229,6 +232,11 @@ impl Store {
             !goes
         });
         usize::try_from(count.load(SeqCst)).unwrap_or(usize::MAX)
+    }
+
+    /// Where purges come from, and whether they are heard.
+    pub fn standing(&self) -> Standing {
+        self.following.standing()
     }
 
     pub fn figures(&self) -> Figures {
@@ -270,7 +278,7 @@ impl Store {
                         return Ok(stored.body.clone());
                     }
                     Some(Landed::Passed | Landed::Failed(_)) => break,
-                    Some(Landed::Kept(_)) | None => {}
+                    Some(Landed::Kept(_) | Landed::StandsIn(_)) | None => {}
                 },
             }
         }

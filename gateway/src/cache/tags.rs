@@ -38,6 +38,13 @@ impl Tags {
         self.0.is_empty()
     }
 
+    /// Those that the path alone makes.
+    #[must_use]
+    pub fn of_path(&self, variables: &[(std::sync::Arc<str>, String)]) -> Self {
+        let known = |name: &str| variables.iter().any(|(known, _)| **known == *name);
+        Self(self.0.iter().filter(|template| template.variables().all(known)).cloned().collect())
+    }
+
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         self.0.iter().flat_map(Template::variables)
     }

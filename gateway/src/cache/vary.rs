@@ -54,11 +54,7 @@ impl Selected {
         })
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
-        self.0.iter().map(|(name, _)| name)
-    }
-
-    /// What sets a request apart by these fields.
+    /// What sets a request apart by these fields; no room where there are none.
     pub fn signature(&self, request: &HeaderMap) -> Vec<u8> {
         let mut text = Vec::new();
         for (name, _) in &*self.0 {

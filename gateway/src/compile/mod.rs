@@ -25,6 +25,7 @@ use crate::{
     access_log,
     action::{self, document},
     auth::{certificate::Certificates, jwt::Tokens, session::Sessions},
+    cache,
     config::{Config, ConfigError, Size},
     descriptors::{Descriptors, Directory, Live},
     layers::{compress, cors, security_headers},
@@ -81,6 +82,7 @@ pub fn compile(config: &Config, sources: &Sources<'_>) -> Result<Snapshot, Vec<C
     compiler.listeners();
     compiler.limits();
     compiler.shared();
+    compiler.caching();
     compiler.upstreams();
     let edge = compiler.edge();
     let tls = compiler.tls();
@@ -206,6 +208,17 @@ impl Compiler<'_> {
         }
     }
 
+    fn caching(&mut self) {
+        let section = &self.config.cache;
+        for (name, message) in section.faults() {
+            self.fault(format!("cache.{name}"), message);
+        }
+        if let Some(Err(message)) = section.redis().map(shared::check_url) {
+            self.fault("cache.redis", message);
+        }
+        self.errors.extend(cache::purging::check(section));
+    }
+
     fn edge(&mut self) -> Option<Edge> {
         let cors = self.config.cors.as_ref().map(|section| cors::Config::new("cors", section)).transpose();
         let cors = cors.map_err(|errors| self.errors.extend(errors));
@@ -258,6 +271,7 @@ impl Compiler<'_> {
                         .clone()
                         .map(|rules| Arc::new(Certificates::new(rules))),
                     shared: self.config.shared.clone(),
+                cache: self.config.cache.clone(),
                     table: self.table,
                     routes: self.routes,
                     upstreams: self.upstreams,

@@ -4,8 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::Compiler;
 use crate::{
+    action::transcode::FORWARD_HEADERS,
     address::Lists,
     auth::{Kinds, rule::Rule},
+    cache,
     config::{self, Idempotency, Override, Requirement, Size, Switch},
     layers::{cors, security_headers},
     limit::{ConcurrencyConfig, Limit},
@@ -25,6 +27,9 @@ pub struct Level<'a> {
     pub timeout: Option<Duration>,
     pub body_limit: Option<Size>,
     pub idempotency: Option<Idempotency>,
+    pub cache: Option<&'a Switch<cache::Config>>,
+    /// What the action forwards by itself.
+    pub forwarded: Vec<String>,
     pub rate_limits: Vec<Limit>,
     pub concurrency: Vec<&'a ConcurrencyConfig>,
     pub addresses: Option<&'a Lists>,
@@ -42,6 +47,8 @@ impl<'a> Level<'a> {
             timeout: route.timeout,
             body_limit: route.body_limit,
             idempotency: route.idempotency,
+            cache: route.cache.as_ref(),
+            forwarded: forwarded(route, None),
             rate_limits,
             concurrency: route.concurrency.0.iter().collect(),
             addresses: route.addresses.as_ref(),
@@ -60,11 +67,22 @@ impl<'a> Level<'a> {
             timeout: method.timeout.or(self.timeout),
             body_limit: method.body_limit.or(self.body_limit),
             idempotency: method.idempotency.or(self.idempotency),
+            cache: method.cache.as_ref().or(self.cache),
+            forwarded: self.route.map_or_else(Vec::new, |route| forwarded(route, Some(method))),
             rate_limits: self.rate_limits.iter().cloned().chain(rate_limits).collect(),
             concurrency: self.concurrency.iter().copied().chain(&method.concurrency.0).collect(),
             addresses: method.addresses.as_ref().or(self.addresses),
         }
     }
+}
+
+/// The request headers that reach a gRPC service, and so may make its answer another.
+fn forwarded(route: &config::Route, method: Option<&Override>) -> Vec<String> {
+    if route.grpc.is_none() && route.transcode.is_none() && route.aggregate.is_none() {
+        return Vec::new();
+    }
+    let own = method.and_then(|method| method.forward_headers.as_ref()).or(route.forward_headers.as_ref());
+    own.cloned().unwrap_or_else(|| FORWARD_HEADERS.map(str::to_owned).to_vec())
 }
 
 impl Compiler<'_> {
@@ -145,10 +163,27 @@ impl Compiler<'_> {
             concurrency,
             addresses,
             idempotency: level.idempotency,
+            cache: self.cache(path, level),
             compression: route.and_then(|route| route.compression).unwrap_or(true),
             decompress,
             cors: self.cors(path, route),
             security_headers: self.security_headers(path, route),
+        }
+    }
+
+    /// What is kept of the route's answers.
+    fn cache(&mut self, path: &str, level: &Level<'_>) -> Option<Arc<cache::Policy>> {
+        let config = level.cache.and_then(Switch::on)?;
+        // Whatever the file says otherwise of the route, its answers are others.
+        let route = format!("{:?}", level.route);
+        match cache::Policy::new(config, &level.forwarded, &route) {
+            Ok(policy) => Some(Arc::new(policy)),
+            Err(faults) => {
+                for (place, message) in faults {
+                    self.fault(format!("{path}.cache.{place}"), message);
+                }
+                None
+            }
         }
     }
 

@@ -54,6 +54,7 @@ use crate::{
     access_log,
     action::duration,
     address::{Lists, Proxies},
+    cache,
     limit, openapi, overload,
     route::Authenticate,
 };
@@ -107,6 +108,9 @@ pub struct Config {
     /// Response headers beside the default ones; an empty value takes a default one away.
     #[serde(default)]
     pub security_headers: BTreeMap<String, String>,
+    /// How many answers are kept, and which events purge them. Which routes' answers are, those say themselves.
+    #[serde(default)]
+    pub cache: cache::Section,
     /// Whether and how answers are compressed; `false` turns it off.
     #[serde(default)]
     pub compression: Switch<Compression>,

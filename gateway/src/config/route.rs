@@ -14,6 +14,7 @@ use crate::{
     },
     address::Lists,
     auth::Kind,
+    cache,
     descriptors::rule,
     limit,
     openapi::Describe,
@@ -81,6 +82,9 @@ pub struct Route {
     pub body_limit: Option<Size>,
     #[serde(default)]
     pub idempotency: Option<Idempotency>,
+    /// Whether answers to GET and HEAD are kept; default not.
+    #[serde(default)]
+    pub cache: Option<Switch<cache::Config>>,
     /// Which other origins' pages may call, instead of what holds everywhere; `false`: none.
     #[serde(default)]
     pub cors: Option<Switch<Cors>>,
@@ -145,6 +149,7 @@ pub struct Override {
     pub addresses: Option<Lists>,
     pub body_limit: Option<Size>,
     pub idempotency: Option<Idempotency>,
+    pub cache: Option<Switch<cache::Config>>,
     pub forward_headers: Option<Vec<String>>,
     pub response: Option<ResponseConfig>,
     pub describe: Describe,

@@ -7,6 +7,7 @@ pub mod action;
 pub mod addresses;
 pub mod authenticate;
 pub mod authorise;
+pub mod cache;
 pub mod compress;
 pub mod concurrency;
 pub mod cors;

@@ -3,6 +3,7 @@
 
 mod analytics;
 mod api_keys;
+mod cache;
 mod certificates;
 mod config;
 mod connections;
@@ -56,6 +57,8 @@ fn subjects() -> Subjects {
         )
         .get("/limits/key", "what is left to one key: ?limit=PLACE&key=VALUE", limits::key)
         .delete("/limits/key", "forgets what was counted for one key: ?limit=PLACE&key=VALUE", limits::reset)
+        .get("/cache", "how much is kept, what came of purges, and whether events that purge are heard", cache::show)
+        .post("/cache/purge", "purges here: ?tag=TAG, ?prefix=https://host/path or ?all=true", cache::purge)
         .get("/overload", "whether there is too much, why, and what is done about it", overload::show)
         .get(
             "/connections",

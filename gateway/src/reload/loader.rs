@@ -69,6 +69,9 @@ impl Loader {
         if previous.is_some_and(|previous| previous.authentication.revocation != snapshot.authentication.revocation) {
             return Err(vec![ConfigError::new("authentication.revocation", "can't change while the gateway runs")]);
         }
+        if previous.is_some_and(|previous| !previous.cache.follows_as(&snapshot.cache)) {
+            return Err(vec![ConfigError::new("cache", "only `size` and `object` can change while the gateway runs")]);
+        }
         let keys = self
             .keys(&snapshot, had_keys)
             .map_err(|error| vec![ConfigError::new("authentication.api_keys.file", format!("{error:#}"))])?;

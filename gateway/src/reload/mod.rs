@@ -199,6 +199,7 @@ impl Reloader {
         let Loaded { snapshot, keys, written } = loaded;
         let snapshot = Arc::new(snapshot);
         adopt(&snapshot, Some(previous), &self.loader.sessions);
+        self.shared.cache.resize((&snapshot.cache).into());
         keys.inherit(&self.shared.authority.keys.load());
         self.shared.authority.keys.store(Arc::new(keys));
         self.shared.replace(Arc::clone(&snapshot));

@@ -27,6 +27,7 @@ use crate::{
     action::{Action, edit::Edit},
     address::Lists,
     auth::{Kinds, rule::Rule},
+    cache,
     config::Idempotency,
     layers::{cors, security_headers},
     limit::{Concurrency, Policies},
@@ -87,6 +88,8 @@ pub struct Policy {
     pub addresses: Option<Arc<Lists>>,
     /// None: `Idempotency-Key` is the upstream's affair.
     pub idempotency: Option<Idempotency>,
+    /// None: nothing is kept.
+    pub cache: Option<Arc<cache::Policy>>,
     /// Whether answers may be compressed.
     pub compression: bool,
     /// Whether the action gets bodies out of their content coding.

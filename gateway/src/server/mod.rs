@@ -29,7 +29,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
-    access_log, analytics::Analytics, auth::Authority, idempotency::Records, overload::Overload, shared::Redis,
+    access_log, analytics::Analytics, auth::Authority, cache::Store, idempotency::Records, overload::Overload, shared::Redis,
     snapshot::Snapshot,
 };
 
@@ -47,6 +47,8 @@ pub struct Beyond {
     pub authority: Arc<Authority>,
     /// What came of requests with an Idempotency-Key.
     pub records: Arc<Records>,
+    /// What is kept of answers.
+    pub cache: Arc<Store>,
     /// What gateways share, if they do.
     pub redis: Option<Arc<Redis>>,
     /// How much there is too much.

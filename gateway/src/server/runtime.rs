@@ -57,6 +57,7 @@ async fn serve(core: Core) -> anyhow::Result<()> {
     let around = Surroundings {
         authority: Arc::clone(&shared.authority),
         records: Arc::clone(&shared.records),
+        cache: Arc::clone(&shared.cache),
         access_log: shared.access_log.clone(),
         analytics: shared.analytics.core(),
         in_flight: Arc::default(),

@@ -26,10 +26,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{Credential, Origin, session::Sessions};
 use crate::{
     config::{Config, ConfigError},
+    following::Way,
     metrics::METRICS,
 };
 pub use event::{Revocation, Target};
-use follow::{Place, Way, follow};
+use follow::{Place, follow};
 
 /// The event that revokes.
 const EVENT: &str = "REVOKE";

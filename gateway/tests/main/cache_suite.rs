@@ -1,0 +1,116 @@
+//! The HTTP community's tests of caches (<https://github.com/http-tests/cache-tests>), as npm has them, against a gateway.
+//! They need node and npm; `docs/cache.md` says what came of them.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use testkit::eventually;
+use tokio::net::TcpStream;
+
+use crate::running::Running;
+
+const PACKAGE: &str = "http-cache-tests@0.4.5";
+const BOUND: Duration = Duration::from_secs(60);
+
+/// What is required, and done otherwise on purpose.
+const OTHERWISE: &[(&str, &str)] = &[];
+
+#[derive(Debug, Deserialize)]
+struct Row {
+    suite: String,
+    id: String,
+    kind: String,
+    outcome: String,
+    detail: String,
+}
+
+/// The suite's own server; ends with the test.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+/// Runs to its end, beside what runs here.
+async fn run(mut command: Command) -> std::io::Result<Output> {
+    tokio::task::spawn_blocking(move || command.output()).await.unwrap()
+}
+
+/// The suite, installed beside what the tests build.
+async fn suite() -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache-tests");
+    let suite = folder.join("node_modules/http-cache-tests");
+    if !suite.join("tests/index.mjs").exists() {
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut install = Command::new("npm");
+        install.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--omit=dev", "--prefix"]);
+        install.arg(&folder).arg(PACKAGE);
+        let installed = run(install).await;
+        let installed = installed.unwrap_or_else(|error| panic!("npm is needed (apt-get install npm): {error}"));
+        assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+    }
+    suite
+}
+
+#[tokio::test]
+async fn the_communitys_tests_of_caches_pass() {
+    let suite = suite().await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let folder = tempfile::tempdir().unwrap();
+    let origin = Command::new("node")
+        .arg(suite.join("server/server.mjs"))
+        .current_dir(&suite)
+        .env("npm_config_protocol", "http")
+        .env("npm_config_port", port.to_string())
+        .env("npm_config_pidfile", folder.path().join("pid"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map(Server)
+        .unwrap_or_else(|error| panic!("node is needed (apt-get install nodejs): {error}"));
+    eventually("it listens", BOUND, async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
+    // Nothing stale by default, as the suite expects of a cache that nobody has told otherwise.
+    let gateway = Running::start(&format!(
+        "upstreams: {{origin: {{endpoints: ['127.0.0.1:{port}']}}}}\n\
+         routes: [{{match: {{path: '/{{rest=**}}'}}, proxy: origin, compression: false, cache: {{stale_while_revalidate: 0s}}}}]\n"
+    ))
+    .await;
+    let mut suite_run = Command::new("node");
+    suite_run
+        .arg("--no-warnings")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cache_suite/run.mjs"))
+        .arg(&suite)
+        .arg(format!("http://{}", gateway.address))
+        .stderr(Stdio::inherit());
+    let run = run(suite_run).await.unwrap();
+    drop(origin);
+    gateway.stop().await;
+    let printed = String::from_utf8_lossy(&run.stdout);
+    let rows: Vec<Row> = serde_json::from_str(printed.lines().last().unwrap_or_default()).unwrap();
+    assert!(rows.len() > 300, "{}", rows.len());
+
+    let mut table = BTreeMap::<(&str, &str, &str), usize>::new();
+    for row in &rows {
+        *table.entry((&row.suite, &row.kind, &row.outcome)).or_default() += 1;
+        if row.outcome != "passed" {
+            println!("{} {} {} {}: {}", row.suite, row.kind, row.outcome, row.id, row.detail);
+        }
+    }
+    for ((suite, kind, outcome), count) in &table {
+        println!("{suite} | {kind} | {outcome} | {count}");
+    }
+    let failed: Vec<_> = rows
+        .iter()
+        .filter(|row| row.kind == "required" && ["failed", "setup"].contains(&row.outcome.as_str()))
+        .filter(|row| !OTHERWISE.iter().any(|(id, _)| *id == row.id))
+        .collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
