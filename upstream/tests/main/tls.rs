@@ -1,6 +1,6 @@
 //! Services within TLS: whose word is taken, and what an operator reads where it isn't.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
@@ -11,9 +11,10 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
+use testkit::{Fault, FaultProxy, Way};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use upstream::{Body, Config, Health, Identity, Protocol, Tls, Upstream};
+use upstream::{Body, Config, Health, Identity, Options, Protocol, Tls, Upstream};
 
 use crate::service::{SAFE, Service, UNSAFE, config, get, grpc, hello, post, text, until};
 
@@ -180,7 +181,7 @@ async fn who_speaks_another_protocol_is_told_apart() {
 #[tokio::test]
 async fn a_service_that_never_shakes_hands_is_waited_for_as_long_as_for_a_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let soon = std::time::Duration::from_millis(150);
+    let soon = Duration::from_millis(150);
     let config = Config {
         tls: Some(Authority::new("authority").believed()),
         connect_timeout: soon,
@@ -242,7 +243,47 @@ async fn a_connection_that_ended_while_it_was_idle_costs_not_even_a_post() {
     assert_eq!(text(client.send(post("/", ""), UNSAFE).await.unwrap()).await, "hello");
     service.kill().await;
     // Nobody is there any more: what was sent on the old connection would have broken, not been unreachable.
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
     let error = client.send(post("/", ""), UNSAFE).await.unwrap_err();
     assert_eq!(error.kind, upstream::ErrorKind::Unreachable, "{error}");
+}
+
+#[tokio::test]
+async fn no_corrupt_answer_passes_within_tls() {
+    use http_body_util::BodyExt as _;
+    let authority = Authority::new("authority");
+    let back = |request: Request<Incoming>| async {
+        match request.into_body().collect().await {
+            Ok(body) => Response::new(Body::from(body.to_bytes())),
+            Err(_) => Response::builder().status(400).body(Body::empty()).unwrap(),
+        }
+    };
+    for (protocol, alpn) in [(Protocol::Http1, HTTP1), (Protocol::Http2, HTTP2)] {
+        let service = Service::secured(authority.server("localhost", alpn, None), back).await;
+        let proxy = FaultProxy::start(service.address, 5).await;
+        let tls = Tls { server_name: Some("localhost".to_owned()), ..authority.believed() };
+        let config = Config { tls: Some(tls), breaker: None, ..config(protocol, &[proxy.address()]) };
+        let client = Upstream::new(config).unwrap().client();
+        let (mut passed, mut broken) = (0, 0);
+        for way in [Way::Back, Way::Out] {
+            proxy.set_both(Fault::None);
+            proxy.set(way, Fault::Corrupt { every: 20_000 });
+            for number in 0..60 {
+                let sent = format!("{number}").repeat(500);
+                let options = Options::within(Duration::from_secs(5));
+                let Ok(response) = client.send(post("/", sent.clone()), options).await else {
+                    broken += 1;
+                    continue;
+                };
+                match tokio::time::timeout(Duration::from_secs(5), response.into_body().collect()).await.unwrap() {
+                    Ok(body) => {
+                        assert!(body.to_bytes() == sent, "{protocol:?}");
+                        passed += 1;
+                    }
+                    Err(_) => broken += 1,
+                }
+            }
+        }
+        assert!(passed > 0 && broken > 0, "{protocol:?}: {passed} passed, {broken} broke");
+    }
 }
