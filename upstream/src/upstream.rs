@@ -62,7 +62,7 @@ pub(crate) struct Shared {
 /// Where endpoints come from.
 enum Source {
     Address(Arc<endpoint::Shared>),
-    Finder(Finder),
+    Finder(Box<Finder>),
 }
 
 /// A client's lane of an endpoint that is gone, as long as something is under way there.
@@ -90,7 +90,7 @@ impl Upstream {
         let roster = Arc::default();
         let source = |(index, text): (usize, &String)| {
             let source = match Finder::new(&config.name, text, discovery) {
-                Ok(Some(finder)) => Ok(Source::Finder(finder)),
+                Ok(Some(finder)) => Ok(Source::Finder(Box::new(finder))),
                 Ok(None) => endpoint::Shared::new(&config.name, text)
                     .map(|one| Source::Address(Arc::new(one.on(&roster, &config)))),
                 Err(error) => Err(error),
@@ -184,7 +184,7 @@ impl Shared {
 
     pub fn finders(&self) -> impl Iterator<Item = &Finder> {
         self.sources.iter().filter_map(|source| match source {
-            Source::Finder(finder) => Some(finder),
+            Source::Finder(finder) => Some(&**finder),
             Source::Address(_) => None,
         })
     }

@@ -92,7 +92,7 @@ pub(crate) struct Origin {
 /// Where endpoints come from that come and go.
 pub(crate) enum Finder {
     Name(Name),
-    Registered(Registered),
+    Registered(Box<Registered>),
 }
 
 /// What is known of a source.
@@ -117,7 +117,7 @@ impl Finder {
                 return Err(refused(format!("`{text}` needs a registry, and there is none")));
             };
             let follower = registry.follow(service).map_err(|error| refused(error.to_string()))?;
-            return Ok(Some(Self::Registered(Registered::new(upstream, text, follower))));
+            return Ok(Some(Self::Registered(Box::new(Registered::new(upstream, text, follower)))));
         }
         Ok(Name::parse(upstream, text).map(Self::Name))
     }

@@ -1,5 +1,7 @@
 //! Endpoints by DNS, on a name server of the test's own.
 
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+
 use std::{
     net::SocketAddr,
     sync::{

@@ -1,5 +1,7 @@
 //! Instances in the registry.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use registry::{Registry, Standing};
 use service::Announce;
 use tokio::{sync::watch, time::timeout};
