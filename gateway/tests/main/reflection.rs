@@ -121,14 +121,15 @@ async fn answer(service: Arc<Service>, request: Request<Incoming>) -> Result<Res
         let server = server().build_v1alpha().map_err(|_| "no set")?;
         return Ok(server.oneshot(request).await.map_err(|_| "never")?.map(Body::new));
     }
-    let is_known = path.starts_with("/catalogue.v1.Catalogue/") && !service.is_other.load(Relaxed);
+    let is_health = path.starts_with("/grpc.health.");
+    let is_known = is_health || path.starts_with("/catalogue.v1.Catalogue/") && !service.is_other.load(Relaxed);
     // Who asks for what isn't there is told at once, whatever else they have to say.
     if is_known && request.into_body().collect().await.is_err() {
         return Err("the caller is gone");
     }
     let mut response = if is_known {
-        // id "1", name "x", colour "red".
-        let message = framed(b"\x0a\x011\x12\x01x\x1a\x03red");
+        // Serving; or id "1", name "x", colour "red".
+        let message = framed(if is_health { b"\x08\x01" } else { b"\x0a\x011\x12\x01x\x1a\x03red" });
         let trailers = [("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))].into_iter().collect();
         let frames = [Ok::<_, &str>(Frame::data(message)), Ok(Frame::trailers(trailers))];
         Response::new(Body::new(StreamBody::new(futures_util::stream::iter(frames))))

@@ -170,6 +170,79 @@ fn every_message_comes_back_as_it_went() {
     outcome.unwrap_or_else(|error| panic!("{error}"));
 }
 
+/// A parameter of a query with the member of JSON that says the same.
+fn any_parameter() -> BoxedStrategy<(&'static str, String, serde_json::Value)> {
+    let text = |name| ".{0,8}".prop_map(move |text: String| (name, text.clone(), text.into()));
+    prop_oneof![
+        any::<i32>().prop_map(|value| ("int32", value.to_string(), value.into())),
+        any::<i64>().prop_map(|value| ("int64", value.to_string(), value.to_string().into())),
+        any::<u64>().prop_map(|value| ("uint64", value.to_string(), value.to_string().into())),
+        any::<bool>().prop_map(|value| ("bool", value.to_string(), value.into())),
+        any::<i32>().prop_map(|value| (
+            "double",
+            format!("{value}.5"),
+            (f64::from(value).signum() * (f64::from(value).abs() + 0.5)).into()
+        )),
+        text("text"),
+        text("wrapped_text"),
+        prop::sample::select(vec![("NOVEL", 1), ("ESSAY", 2)]).prop_map(|(name, value)| (
+            "genre",
+            name.to_owned(),
+            value.into()
+        )),
+        (0..3).prop_map(|value: i32| ("genre", value.to_string(), value.into())),
+        any::<i64>().prop_map(|value| ("wrapped_int64", value.to_string(), value.to_string().into())),
+        (0..60_u32).prop_map(|second| {
+            let time = format!("2026-11-21T10:00:{second:02}Z");
+            ("timestamp", time.clone(), time.into())
+        }),
+        any::<i32>().prop_map(|value| ("maybe", value.to_string(), value.into())),
+    ]
+    .boxed()
+}
+
+#[test]
+fn a_query_says_what_the_same_json_does() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let route = runtime.block_on(async { Route::new(&Library::echoing().await, Method::GET, "/echo") });
+    let descriptor = pool().get_message_by_name("library.v1.Everything").unwrap();
+    let parameters = (
+        collection::vec(any_parameter(), 0..6),
+        collection::vec(any_parameter(), 0..4),
+        collection::vec(any::<i64>(), 0..4),
+    );
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 512, ..config() });
+    let outcome = runner.run(&parameters, |(own, nested, numbers)| {
+        let mut pairs = Vec::new();
+        let mut members = [serde_json::Map::new(), serde_json::Map::new()];
+        for (at, (prefix, parameters)) in [("", own), ("nested.", nested)].into_iter().enumerate() {
+            for (name, text, value) in parameters {
+                // A singular field is given once.
+                if !members[at].contains_key(name) {
+                    let text = percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC);
+                    pairs.push(format!("{prefix}{name}={text}"));
+                    members[at].insert(name.to_owned(), value);
+                }
+            }
+        }
+        let [mut json, nested] = members;
+        if !nested.is_empty() {
+            json.insert("nested".to_owned(), nested.into());
+        }
+        pairs.extend(numbers.iter().map(|number| format!("numbers={number}")));
+        json.insert("numbers".to_owned(), numbers.into());
+        let uri = format!("/echo?{}", pairs.join("&"));
+        let response = runtime.block_on(route.send(&uri, &[], &[], ""));
+        let response = response.map_err(|error| TestCaseError::fail(format!("{error:?} for {uri}")))?;
+        let answer: serde_json::Value = serde_json::from_str(&runtime.block_on(text(response))).unwrap();
+        let read = |json: serde_json::Value| descriptor.clone().deserialize(json).unwrap();
+        let (received, expected) = (read(answer), read(json.into()));
+        prop_assert_eq!(serde_json::to_value(received).unwrap(), serde_json::to_value(expected).unwrap(), "{}", uri);
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+}
+
 /// Bytes, JSON that is no message, and messages with a piece replaced.
 fn hostile() -> BoxedStrategy<Vec<u8>> {
     let piece = prop_oneof![
