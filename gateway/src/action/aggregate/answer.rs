@@ -84,7 +84,7 @@ impl Frame {
             if let Err(failure) = write(at, parts, &outcomes, &mut json) {
                 if part.required {
                     part.ended(context, "failed");
-                    return Err(failure.error);
+                    return Err(*failure.error);
                 }
                 json.truncate(value);
                 json.extend_from_slice(&absent(part));
@@ -94,7 +94,7 @@ impl Frame {
                 unwrap(start, &mut json);
             }
             if json.len() > ROOM {
-                return Err(Failure::too_large().error);
+                return Err(*Failure::too_large().error);
             }
         }
         if json.is_empty() {

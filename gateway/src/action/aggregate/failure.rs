@@ -14,7 +14,7 @@ pub struct Failure {
     pub reason: &'static str,
     /// The part that lacks what this one is asked by, where that is known.
     pub needs: Option<usize>,
-    pub error: Error,
+    pub error: Box<Error>,
 }
 
 /// It was not asked for: what it is asked by is not there.
@@ -22,12 +22,12 @@ pub const NO_INPUT: &str = "no_input";
 
 impl Failure {
     pub fn of_status(status: &upstream::grpc::Status) -> Self {
-        Self { reason: status::name(status.code), needs: None, error: status::error(status) }
+        Self { reason: status::name(status.code), needs: None, error: Box::new(status::error(status)) }
     }
 
     pub fn no_answer(error: &upstream::Error) -> Self {
         let error = status::no_answer(error);
-        Self { reason: reason(error.kind), needs: None, error }
+        Self { reason: reason(error.kind), needs: None, error: error.into() }
     }
 
     /// An HTTP answer that is none.
@@ -47,32 +47,32 @@ impl Failure {
         if let Some(delay) = headers.get(header::RETRY_AFTER) {
             error = error.header(header::RETRY_AFTER, delay.clone());
         }
-        Self { reason: reason(kind), needs: None, error }
+        Self { reason: reason(kind), needs: None, error: error.into() }
     }
 
     /// What came is not what was to come.
     pub fn malformed(cause: impl std::fmt::Display) -> Self {
         let error = Error::new(ErrorKind::BadGateway, "the service gave no valid answer").cause(cause);
-        Self { reason: reason(error.kind), needs: None, error }
+        Self { reason: reason(error.kind), needs: None, error: error.into() }
     }
 
     /// The answers have more bytes than may be held.
     pub fn too_large() -> Self {
         let error =
             Error::new(ErrorKind::BadGateway, "the answer is too large").cause("more than an aggregate may have");
-        Self { reason: "resource_exhausted", needs: None, error }
+        Self { reason: "resource_exhausted", needs: None, error: error.into() }
     }
 
     pub fn late() -> Self {
         let error = Error::new(ErrorKind::Timeout, "the service took too long");
-        Self { reason: reason(error.kind), needs: None, error }
+        Self { reason: reason(error.kind), needs: None, error: error.into() }
     }
 
     /// `needs` has failed, or lacks something.
     pub fn no_input(needs: Option<usize>, cause: impl std::fmt::Display) -> Self {
         let error =
             Error::new(ErrorKind::BadGateway, "a part of the answer lacks what another is asked by").cause(cause);
-        Self { reason: NO_INPUT, needs, error }
+        Self { reason: NO_INPUT, needs, error: error.into() }
     }
 }
 

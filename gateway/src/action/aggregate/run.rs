@@ -125,7 +125,7 @@ fn note(part: &Part, outcome: Result<Outcome, Failure>, context: &RequestContext
     match outcome {
         Err(failure) if part.required => {
             part.ended(context, "failed");
-            Err(failure.error)
+            Err(*failure.error)
         }
         Err(failure) => Ok(Outcome::Failed(failure)),
         Ok(outcome) => Ok(outcome),
@@ -151,7 +151,7 @@ fn prepare(
             Some(Outcome::Failed(failure)) if part.needs & (1 << at) != 0 => {
                 let cause = format!("part {} has failed", parts[at].name);
                 let error = Error::new(failure.error.kind, failure.error.detail.clone()).cause(&cause);
-                return Err(Failure { error, ..Failure::no_input(Some(at), cause) });
+                return Err(Failure { error: error.into(), ..Failure::no_input(Some(at), cause) });
             }
             _ => &[],
         });
