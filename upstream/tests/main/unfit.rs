@@ -51,6 +51,7 @@ fn states(upstream: &Upstream) -> Vec<&'static str> {
 }
 
 /// Sends until something holds.
+#[expect(clippy::panic, reason = "a test fails by panicking")]
 async fn ask_until(client: &Client, options: impl Fn() -> Options, mut holds: impl FnMut() -> bool) {
     for _ in 0..2000 {
         if holds() {
