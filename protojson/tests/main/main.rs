@@ -8,3 +8,4 @@ mod fields;
 mod properties;
 mod schemas;
 mod spelling;
+mod tree;

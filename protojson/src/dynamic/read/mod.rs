@@ -4,6 +4,7 @@
 //! arrays, numbers out of range or not exact: each is a violation, and reading goes on to find the next. Text that isn't
 //! JSON ends it at once. Nesting deeper than [`DEPTH`] is refused before anything is built.
 
+mod any;
 mod node;
 mod number;
 mod path;

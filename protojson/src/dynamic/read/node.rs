@@ -48,7 +48,7 @@ pub struct Node<'a> {
 }
 
 impl Node<'_> {
-    fn violation(&self, reason: impl Into<String>) -> Option<Value> {
+    pub(super) fn violation(&self, reason: impl Into<String>) -> Option<Value> {
         let mut violations = self.violations.borrow_mut();
         if violations.len() < VIOLATIONS {
             violations.push(Violation { field: self.path.to_string(), reason: reason.into() });
@@ -90,7 +90,7 @@ impl Node<'_> {
         })
     }
 
-    fn fields<'de, A: MapAccess<'de>>(
+    pub(super) fn fields<'de, A: MapAccess<'de>>(
         &self,
         descriptor: &MessageDescriptor,
         mut map: A,
@@ -144,7 +144,7 @@ impl Node<'_> {
         Ok(Some(Value::Map(entries)))
     }
 
-    fn at<'b>(&'b self, path: &'b Path<'b>) -> Node<'b> {
+    pub(super) fn at<'b>(&'b self, path: &'b Path<'b>) -> Node<'b> {
         Node { shape: self.shape, element: self.element, path, violations: self.violations }
     }
 }
@@ -243,10 +243,7 @@ impl<'de> Visitor<'de> for Node<'_> {
                     let object = DynamicMessage::deserialize(descriptor.clone(), MapAccessDeserializer::new(map))?;
                     Ok(Some(Value::Message(object)))
                 }
-                "google.protobuf.Any" => {
-                    let any = DynamicMessage::deserialize(descriptor.clone(), MapAccessDeserializer::new(map));
-                    any.map(|any| Some(Value::Message(any))).inspect_err(|error| _ = self.violation(error.to_string()))
-                }
+                "google.protobuf.Any" => self.any(descriptor, map),
                 _ if text::is_written_as_text(descriptor) || descriptor.full_name() == "google.protobuf.ListValue" => {
                     while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                     Ok(self.unexpected())
