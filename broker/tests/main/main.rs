@@ -4,5 +4,6 @@
 mod admin;
 mod confirm;
 mod follow;
+mod openapi;
 mod publish;
 mod site;

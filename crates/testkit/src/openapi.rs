@@ -13,10 +13,11 @@ const CHECK: &str = include_str!("openapi.py");
 /// # Panics
 /// If it is not installed, with the line that installs it.
 pub fn openapi_tool(name: &str) -> PathBuf {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/openapi/bin");
-    let tool = tools.join(name);
-    assert!(tool.exists(), "{name} is not installed: deploy/install-test-tools");
-    tool
+    // A test runs in the folder of its crate.
+    let here = std::env::current_dir().expect("a folder to run in");
+    let tool = |folder: &Path| folder.join("target/tools/openapi/bin").join(name);
+    let found = here.ancestors().map(tool).find(|tool| tool.exists());
+    found.unwrap_or_else(|| panic!("{name} is not installed: deploy/install-test-tools"))
 }
 
 /// Checks a document by openapi-spec-validator, and every example in it by its own schema. How many examples there are.

@@ -48,12 +48,17 @@ pub fn document(snapshot: &Snapshot, section: &Section) -> Result<Node, Vec<Faul
     let mut routes: Vec<_> = snapshot.routes.iter().filter(|listed| !listed.route.described.is_hidden()).collect();
     routes.sort_by_key(|listed| listed.route.described.place);
     // What takes only some of a path's requests stands behind what takes all others.
-    let conditions = |listed: &Listed| listed.conditions.headers.len() + listed.conditions.query.len();
-    routes.sort_by_key(|listed| conditions(listed) + usize::from(listed.conditions.host.is_some()));
+    routes.sort_by_key(|listed| conditions(listed));
     for listed in &routes {
         maker.route(listed);
     }
     maker.finish(section)
+}
+
+/// What a request must be beside its path and method.
+fn conditions(listed: &Listed) -> usize {
+    let own = &listed.conditions;
+    own.headers.len() + own.query.len() + usize::from(own.host.is_some())
 }
 
 struct Maker<'a> {
@@ -106,9 +111,13 @@ impl Maker<'_> {
             None => {
                 let item = self.paths.iter().find(|item| item.path.shape == path.shape);
                 let taken = |method: &Method| {
-                    let others = self.snapshot.routes.iter().filter(|other| other.template == listed.template);
-                    item.is_some_and(|item| item.operations.iter().any(|(known, _)| known == method))
-                        || others.into_iter().any(|other| other.conditions.method.as_ref() == Some(method))
+                    let takes_all = |other: &Listed| {
+                        other.template == listed.template
+                            && conditions(other) == 0
+                            && other.conditions.method.as_ref() == Some(method)
+                    };
+                    let known = item.is_some_and(|item| item.operations.iter().any(|(known, _)| known == method));
+                    conditions(listed) == 0 && (known || self.snapshot.routes.iter().any(takes_all))
                 };
                 let free: Vec<_> = ANY.into_iter().filter(|method| !taken(method)).collect();
                 if free.is_empty() { ANY.to_vec() } else { free }
