@@ -212,7 +212,10 @@ impl Compiler<'_> {
         let section = transcoding(route, &Override::default());
         let split = self.served(path, route, upstream)?;
         match Transcode::new(&binding, split, &section) {
-            Ok(action) => Some((Action::Transcode(action.telling(self.stale(&called))), self.upstreams.get(upstream.0)?.config.name.clone())),
+            Ok(action) => Some((
+                Action::Transcode(action.telling(self.stale(&called))),
+                self.upstreams.get(upstream.0)?.config.name.clone(),
+            )),
             Err(errors) => {
                 self.faults(path, errors);
                 None
