@@ -139,7 +139,8 @@ impl Call<'_> {
                 answer
             };
             let Some((cause, said)) = retry::judge(&config.retry, config.protocol, &answer) else { return answer };
-            if request.is_none() {
+            // Who is given up keeps what it has taken of the request.
+            if request.is_none() || cause == Cause::Slow {
                 *request = copy;
             }
             let is_safe = config.retry.is_on(cause) && cause.allows_retry(options.idempotent);

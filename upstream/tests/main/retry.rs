@@ -223,11 +223,11 @@ async fn a_grpc_service_may_push_back() {
 async fn a_try_that_takes_too_long_is_given_up_for_another_but_the_last_has_all_the_time() {
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let seen = AtomicUsize::new(0);
-        let handler = move |_: Request<Incoming>| {
+        let handler = move |request: Request<Incoming>| {
             let wait = Duration::from_millis(if seen.fetch_add(1, SeqCst) == 0 { 60_000 } else { 400 });
             async move {
                 tokio::time::sleep(wait).await;
-                Response::new(Body::from("late"))
+                Response::new(Body::from(request.into_body().collect().await.unwrap().to_bytes()))
             }
         };
         let service = match protocol {
@@ -236,9 +236,9 @@ async fn a_try_that_takes_too_long_is_given_up_for_another_but_the_last_has_all_
         };
         let retry = Retry { per_try_timeout: Some(Duration::from_millis(100)), ..Retry::default() };
         let client = retrying(protocol, &service, retry);
-        assert_eq!(text(client.send(get("/"), SAFE).await.unwrap()).await, "late");
+        assert_eq!(text(client.send(post("/", "whole"), SAFE).await.unwrap()).await, "whole", "{protocol:?}");
         assert_eq!(service.requests(), 2);
-        assert_eq!(text(client.send(post("/", "order"), UNSAFE).await.unwrap()).await, "late", "a POST has one try");
+        assert_eq!(text(client.send(post("/", "order"), UNSAFE).await.unwrap()).await, "order", "it has one try");
         assert_eq!(service.requests(), 3);
     }
 }
