@@ -6,8 +6,8 @@
 
 mod browser;
 mod eventually;
-mod openapi;
 mod faults;
+mod openapi;
 mod port;
 mod postgres;
 mod random;
@@ -15,8 +15,8 @@ mod redis;
 
 pub use browser::{Browser, browser};
 pub use eventually::eventually;
-pub use openapi::{check_openapi, openapi_tool};
 pub use faults::{Fault, FaultProxy, Way};
+pub use openapi::{check_openapi, openapi_tool};
 pub use port::free_port;
 pub use postgres::{Postgres, postgres};
 pub use random::Random;

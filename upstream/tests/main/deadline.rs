@@ -65,7 +65,11 @@ async fn without_one_connecting_still_ends() {
 #[tokio::test]
 async fn many_who_wait_for_one_connection_wait_only_once() {
     let hole = BlackHole::open().await;
-    let config = upstream::Config { connect_timeout: SOON, retry: upstream::Retry { attempts: 0, ..Default::default() }, ..config(Protocol::Grpc, &[hole.address()]) };
+    let config = upstream::Config {
+        connect_timeout: SOON,
+        retry: upstream::Retry { attempts: 0, ..Default::default() },
+        ..config(Protocol::Grpc, &[hole.address()])
+    };
     let client = Upstream::new(config).unwrap().client();
     let started = Instant::now();
     let errors = futures_util::future::join_all((0..20).map(|_| client.send(get("/"), UNSAFE))).await;
