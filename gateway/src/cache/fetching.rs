@@ -160,8 +160,8 @@ where
 
 impl Keep {
     fn left(&self) -> i64 {
-        let left = self.freshness.lifetime.saturating_sub(self.freshness.age);
-        i64::try_from(left.as_secs()).unwrap_or(i64::MAX)
+        let left = self.freshness.lifetime.as_secs().saturating_sub(self.freshness.age.as_secs());
+        i64::try_from(left).unwrap_or(i64::MAX)
     }
 
     /// # Errors

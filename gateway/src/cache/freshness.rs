@@ -4,10 +4,9 @@
 //! Nothing is guessed: an answer that doesn't say how long it is good, on a route that doesn't either, is not good for any
 //! time at all (no heuristic freshness, section 4.2.2).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, header};
-use time::{Date, Month, PrimitiveDateTime, Time};
 
 use super::{
     Moment, Rules,
@@ -142,43 +141,13 @@ fn age(headers: &HeaderMap) -> Duration {
 
 /// A date of HTTP in seconds since 1970 (RFC 9110, section 5.6.7), in any of its three forms.
 pub fn http_date(value: &HeaderValue) -> Option<u64> {
-    let text = value.to_str().ok()?;
-    let parts: Vec<&str> = text.split([' ', ',', '-']).filter(|part| !part.is_empty()).collect();
-    let (day, month, year, clock) = match parts.as_slice() {
-        // Sun, 06 Nov 1994 08:49:37 GMT, and Sunday, 06-Nov-94 08:49:37 GMT.
-        [_, day, month, year, clock, "GMT"] => (day, month, year, clock),
-        // Sun Nov  6 08:49:37 1994.
-        [_, month, day, clock, year] => (day, month, year, clock),
-        _ => return None,
-    };
-    let digits =
-        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u16>().ok()).flatten();
-    let year = match (year.len(), i32::from(digits(year)?)) {
-        (4, year) => year,
-        // Two digits: not more than 50 years ahead.
-        (2, year) if year >= 77 => 1900 + year,
-        (2, year) => 2000 + year,
-        _ => return None,
-    };
-    let mut clock = clock.split(':').map(|part| if part.len() == 2 { digits(part) } else { None });
-    let mut next = || clock.next().flatten().and_then(|part| u8::try_from(part).ok());
-    let (hour, minute, second) = (next()?, next()?, next()?);
-    // A leap second is the one before.
-    let time = Time::from_hms(hour, minute, second.min(59)).ok().filter(|_| second <= 60)?;
-    let day = u8::try_from(digits(day)?).ok()?;
-    let date = Date::from_calendar_date(year, named(month)?, day).ok()?;
-    u64::try_from(PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp()).ok()
-}
-
-fn named(month: &str) -> Option<Month> {
-    const NAMES: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let at = NAMES.iter().position(|name| *name == month)?;
-    Month::try_from(u8::try_from(at + 1).ok()?).ok()
+    let date = httpdate::parse_http_date(value.to_str().ok()?).ok()?;
+    Some(date.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Instant, SystemTime};
+    use std::time::Instant;
 
     use super::*;
 
@@ -198,7 +167,8 @@ mod tests {
 
     fn fresh(fields: &[(&'static str, &'static str)]) -> Freshness {
         let headers = headers(fields);
-        Freshness::new(&headers, &Said::read(&headers), &RULES, then(), then())
+        let now = then();
+        Freshness::new(&headers, &Said::read(&headers), &RULES, now, now)
     }
 
     const fn secs(number: u64) -> Duration {
@@ -237,7 +207,8 @@ mod tests {
         }
         let headers = headers(&[("age", "10")]);
         let said = Said::read(&headers);
-        let slow = Freshness::new(&headers, &said, &RULES, then(), then().plus(secs(4)));
+        let asked = then();
+        let slow = Freshness::new(&headers, &said, &RULES, asked, asked.plus(secs(4)));
         assert!(slow.age >= secs(14), "the time on its way counts");
     }
 

@@ -56,8 +56,10 @@ impl Tags {
     pub fn make<'a>(&self, value: impl Fn(&str) -> Vec<Cow<'a, str>>) -> Result<Vec<String>, TooMany> {
         let mut made = Vec::new();
         for template in &self.0 {
-            let variables: Vec<(&str, Vec<Cow<'_, str>>)> =
-                template.variables().map(|name| (name, value(name))).collect();
+            let mut names: Vec<&str> = template.variables().collect();
+            names.sort_unstable();
+            names.dedup();
+            let variables: Vec<(&str, Vec<Cow<'_, str>>)> = names.into_iter().map(|name| (name, value(name))).collect();
             let count = variables.iter().try_fold(1_usize, |count, (_, values)| count.checked_mul(values.len()));
             let count = count.filter(|count| made.len() + count <= MOST).ok_or(TooMany)?;
             for number in 0..count {

@@ -10,8 +10,8 @@ const load = path => import(pathToFileURL(resolve(folder, path)))
 const isPackage = existsSync(join(folder, 'client/runner.mjs'))
 const tests = (await load('tests/index.mjs')).default
 const { runTests, getResults } = await load(isPackage ? 'client/runner.mjs' : 'test-engine/client/runner.mjs')
-// The suite gives a second or so to each step: not too many at once.
-if (isPackage) await runTests(tests, fetch, false, url, 100)
+// Not Node's own `fetch`, which adds `no-cache` by itself.
+if (isPackage) await runTests(tests, (await load('../node-fetch/lib/index.mjs')).default, false, url, 100)
 else await runTests(tests, false, url, 100)
 
 const results = getResults()

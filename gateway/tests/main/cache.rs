@@ -95,7 +95,7 @@ async fn a_fresh_answer_is_given_again_with_its_age_and_what_was_done() {
     let gateway = origin.behind("{}").await;
     let first = gateway.get("/a").await;
     assert_eq!((body(&first), first.header("age").as_str()), ("answer 1", ""));
-    assert_eq!(first.header("cache-status"), "turnpike; fwd=uri-miss; stored; ttl=60");
+    assert!(first.header("cache-status").starts_with("turnpike; fwd=uri-miss; stored; ttl="), "{first:?}");
     let again = gateway.get("/a").await;
     assert_eq!((body(&again), again.header("x-own").as_str(), again.header("x-hop").as_str()), ("answer 1", "1", ""));
     assert!(again.header("cache-status").starts_with("turnpike; hit; ttl="), "{again:?}");
@@ -161,10 +161,8 @@ async fn a_client_may_ask_for_more_and_for_less() {
     assert_eq!(body(&ask("max-age=60").await), "answer 2", "what was asked for with no-store was not kept");
     assert_eq!(body(&ask("only-if-cached").await), "answer 2");
     let anew = ask("no-cache").await;
-    assert_eq!(
-        (body(&anew), anew.header("cache-status").as_str()),
-        ("answer 3", "turnpike; fwd=request; stored; ttl=60")
-    );
+    assert_eq!(body(&anew), "answer 3");
+    assert!(anew.header("cache-status").starts_with("turnpike; fwd=request; stored; ttl="), "{anew:?}");
     assert_eq!(body(&ask("min-fresh=3600").await), "answer 4");
     let pragma = gateway.send("GET", "/a", &[("pragma", "no-cache")], "").await;
     assert_eq!((body(&pragma), body(&gateway.get("/a").await)), ("answer 5", "answer 5"));
