@@ -33,7 +33,7 @@ pub enum Obtained {
     /// The service failed: what there was is given instead.
     StandsIn(Arc<Stored>),
     /// Its body is on its way, and kept when it is there.
-    Comes(Parts, Body, Keep),
+    Comes(Box<Parts>, Body, Box<Keep>),
     Passed(Response),
     Failed(Error),
 }
@@ -134,7 +134,7 @@ where
     if !response.body().is_whole() && !is_small {
         let (mut parts, body) = response.into_parts();
         told.note(&mut parts.headers);
-        return Obtained::Comes(parts, body, keep);
+        return Obtained::Comes(Box::new(parts), body, Box::new(keep));
     }
     let (parts, body) = response.into_parts();
     let bytes = match timeout_at(deadline.into(), body.collect()).await {
@@ -313,7 +313,7 @@ fn same_host(value: &HeaderValue, host: &[u8], target: &str) -> Option<String> {
     let rest = written.strip_prefix("http:").or_else(|| written.strip_prefix("https:")).unwrap_or(written);
     if let Some(rest) = rest.strip_prefix("//") {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let named = rest[..end].as_bytes().eq_ignore_ascii_case(host);
+        let named = rest.as_bytes()[..end].eq_ignore_ascii_case(host);
         return named.then(|| if rest[end..].is_empty() { "/".to_owned() } else { rest[end..].to_owned() });
     }
     match rest {

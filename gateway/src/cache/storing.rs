@@ -89,11 +89,11 @@ pub fn reach(
     }
     let timed = said.max_age.is_some() || said.s_maxage.is_some() || headers.contains_key(header::EXPIRES);
     let by_route = policy.rules.ttl.is_some() && status == StatusCode::OK && !timed;
-    if !timed && !by_route && !(said.present && said.no_cache) {
+    if !(timed || by_route || said.no_cache) {
         return Err("no-freshness");
     }
     let checkable = headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
-    if !freshness.is_ever_good() && !(checkable && status == StatusCode::OK) {
+    if !(freshness.is_ever_good() || checkable && status == StatusCode::OK) {
         return Err("stale");
     }
     let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();

@@ -232,7 +232,7 @@ where
             Obtained::Comes(parts, body, keep) => {
                 METRICS.cache("miss");
                 let (body, rest) = part(body, Arc::clone(&self.store), Some(lead), |body| keep.keep(body).ok());
-                send(&mut reply, Ok(Response::from_parts(parts, body)));
+                send(&mut reply, Ok(Response::from_parts(*parts, body)));
                 return rest.await;
             }
         };
@@ -259,7 +259,7 @@ where
                 METRICS.cache("miss");
                 let (body, rest) = part(body, Arc::clone(&self.store), None, |body| keep.keep(body).ok());
                 tokio::spawn(rest.in_current_span());
-                Ok(Response::from_parts(parts, body))
+                Ok(Response::from_parts(*parts, body))
             }
         }
     }
