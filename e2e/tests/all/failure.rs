@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{Options, System};
+use e2e::{Client, Options, System};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_two_product_instances_is_stopped_under_load() {
@@ -16,7 +16,7 @@ async fn one_of_two_product_instances_is_stopped_under_load() {
     let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let readers: Vec<_> = (0..4)
         .map(|_| {
-            let (client, stop, answered) = (system.anonymous(), stop.clone(), answered.clone());
+            let (client, stop, answered) = (anew(&system), stop.clone(), answered.clone());
             tokio::spawn(async move {
                 while !stop.load(Relaxed) {
                     let answer = client.get("/products?page_size=3").await;
@@ -78,4 +78,9 @@ async fn an_order_placed_while_the_invoice_service_is_away_is_confirmed_once_it_
 async fn ctrl_c_drains_within_five_seconds() {
     let mut system = System::start(Options::default()).await;
     assert!(system.terminate(Duration::from_secs(5)).await, "{}", system.log_tail());
+}
+
+/// A client that is answered by the service, not from what is kept.
+fn anew(system: &System) -> Client {
+    system.anonymous().with("cache-control", "no-cache")
 }

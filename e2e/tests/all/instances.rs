@@ -103,7 +103,8 @@ impl Shoppers {
     fn start(gateway: &str) -> Self {
         let (ended, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let shopper = |_| {
-            let (ended, answered, client) = (Arc::clone(&ended), Arc::clone(&answered), Client::new(gateway));
+            let (ended, answered, client) =
+                (Arc::clone(&ended), Arc::clone(&answered), Client::new(gateway).with("cache-control", "no-cache"));
             tokio::spawn(async move {
                 while !ended.load(SeqCst) {
                     client.get("/products").await.expect(200);

@@ -29,6 +29,7 @@ async fn walk(system: &mut System) {
     order_with_a_session(system).await;
     refusals(system).await;
     change_the_catalogue(system).await;
+    a_list_is_kept_until_it_changes(system).await;
     a_page_without_reviews(system).await;
     everything_was_logged(system).await;
 }
@@ -172,6 +173,25 @@ async fn change_the_catalogue(system: &System) {
 
     operator.delete(&format!("/products/{id}")).await.expect(204);
     operator.get(&format!("/products/{id}")).await.problem(404);
+}
+
+async fn a_list_is_kept_until_it_changes(system: &System) {
+    let (anyone, operator) = (system.anonymous(), system.operator().await);
+    let list = "/products?category=outdoor&page_size=100";
+    let soon = std::time::Duration::from_secs(20);
+    testkit::eventually("the list is kept", soon, || async {
+        let answer = anyone.get(list).await.expect(200);
+        answer.header("cache-status").is_some_and(|status| status.contains("; hit")).then_some(())
+    })
+    .await;
+    let product = json!({"name": "Lantern", "category": "outdoor", "price": {"minorUnits": "2500", "currency": "EUR"}});
+    let created = operator.post("/products", product).await.expect(201).json();
+    // It would be good for a minute.
+    testkit::eventually("the list has what is new", soon, || async {
+        let products = anyone.get(list).await.expect(200).json();
+        products["products"].as_array()?.iter().any(|product| product["id"] == created["id"]).then_some(())
+    })
+    .await;
 }
 
 async fn a_page_without_reviews(system: &mut System) {
