@@ -66,7 +66,7 @@ impl Tags {
                 made.extend(template.expand(Escape::None, |name| {
                     // Which of each variable's values: the digits of a number with a base for each.
                     let at = variables.iter().position(|(known, _)| *known == name)?;
-                    let base: usize = variables[..at].iter().map(|(_, values)| values.len()).product();
+                    let base = variables[..at].iter().fold(1, |base, (_, values)| base * values.len());
                     let (_, values) = &variables[at];
                     Some(values[number / base % values.len()].clone())
                 }));
