@@ -21,6 +21,8 @@ use crate::{
 };
 
 const POLL: Duration = Duration::from_secs(1);
+/// What is wrong where nobody beats and nobody has left.
+const HUSH: &str = "no instance is heard any more: can they reach Redis?";
 /// After Redis could not be read.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -86,10 +88,17 @@ impl Follower {
         let (mut connection, mut news) = self.registry.listen(&keys::news(&self.service)).await?;
         loop {
             let listing = self.list(&mut connection).await?;
-            if standing.error.take().is_some() {
-                tracing::info!(service = self.service, "the registry answers again");
-            }
             known.read(listing, Instant::now());
+            let error = known.is_in_doubt().then(|| HUSH.to_owned());
+            let before = std::mem::replace(&mut standing.error, error);
+            match (before, &standing.error) {
+                (Some(_), None) => tracing::info!(service = self.service, "the registry tells again who is there"),
+                (before, Some(error)) if before.as_ref() != Some(error) => {
+                    let instances = standing.instances.len();
+                    tracing::warn!(service = self.service, instances, error, "what is known stays for a while");
+                }
+                _ => {}
+            }
             standing.read_at = Some(SystemTime::now());
             standing.instances = known.instances().cloned().collect();
             tell(standing.clone());

@@ -3,13 +3,16 @@
 //! What is missing, or silent, is gone only for who has listened without a break for a while. A break is: Redis did not
 //! answer, it has lost its memory, its clock has jumped, or we stood still ourselves. After one, everybody gets time to
 //! speak up.
+//!
+//! Where all are silent at once while Redis answers, it is likelier that they can't reach it than that all have died: they
+//! are believed to be there for a while yet.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use crate::{GRACE, INSTANCES, Instance};
+use crate::{DISBELIEF, GRACE, INSTANCES, Instance};
 
 /// Redis was read at least so often, if there was no break.
 const GAP: Duration = Duration::from_secs(3);
@@ -32,6 +35,8 @@ pub(crate) struct Known {
     instances: BTreeMap<String, Instance>,
     epoch: Option<String>,
     contact: Option<Contact>,
+    /// Since when nobody is heard, though some are known and none has left.
+    hush: Option<Instant>,
     /// The next moment at which one may be silent for too long.
     next: Option<Instant>,
 }
@@ -53,6 +58,11 @@ impl Known {
     /// When to read again at the latest, for the sake of the one that will have been silent first.
     pub fn next(&self) -> Option<Instant> {
         self.next
+    }
+
+    /// Nobody is heard: what is known is what was.
+    pub fn is_in_doubt(&self) -> bool {
+        self.hush.is_some() && !self.instances.is_empty()
     }
 
     /// Redis could not be read.
@@ -81,9 +91,13 @@ impl Known {
         self.epoch = listing.epoch;
 
         let mut next = BTreeMap::new();
+        let mut silent = Vec::new();
         self.next = None;
         for (instance, until) in listing.instances {
-            let Some(left) = until.checked_sub(listing.now).filter(|left| *left > 0) else { continue };
+            let Some(left) = until.checked_sub(listing.now).filter(|left| *left > 0) else {
+                silent.push(instance);
+                continue;
+            };
             let deadline = now + Duration::from_millis(left);
             self.next = Some(self.next.map_or(deadline, |next| next.min(deadline)));
             next.insert(instance.address.clone(), instance);
@@ -93,6 +107,12 @@ impl Known {
                 next.entry(address.clone()).or_insert_with(|| instance.clone());
             }
             self.next = Some(self.next.map_or(trusted_from, |next| next.min(trusted_from)));
+        }
+        silent.retain(|instance| self.instances.contains_key(&instance.address));
+        if !next.is_empty() || silent.is_empty() {
+            self.hush = None;
+        } else if now < *self.hush.get_or_insert(now) + DISBELIEF {
+            next.extend(silent.into_iter().map(|instance| (instance.address.clone(), instance)));
         }
         while next.len() > INSTANCES {
             next.pop_last();
@@ -232,6 +252,33 @@ mod tests {
         assert_eq!(scene.known(), ["a:1", "b:1"]);
         scene.seconds(GRACE.as_secs(), &[]);
         assert!(scene.known().is_empty());
+    }
+
+    #[test]
+    fn where_all_are_silent_at_once_they_may_be_cut_off_and_stay_for_a_while() {
+        let mut scene = Scene::new(&["a:1", "b:1", "c:1"]);
+        scene.beats.remove("c:1");
+        scene.seconds(LIFETIME.as_secs(), &[]);
+        assert_eq!((scene.known(), scene.known.is_in_doubt()), (vec!["a:1", "b:1"], true));
+        scene.known.left("id of b:1");
+        scene.beats.remove("b:1");
+        scene.seconds(DISBELIEF.as_secs() - 1, &[]);
+        assert_eq!((scene.known(), scene.known.is_in_doubt()), (vec!["a:1"], true), "who says so is gone");
+        scene.seconds(1, &[]);
+        assert_eq!((scene.known(), scene.known.is_in_doubt()), (vec![], false));
+        scene.seconds(1, &["a:1"]);
+        assert_eq!((scene.known(), scene.known.is_in_doubt()), (vec!["a:1"], false));
+    }
+
+    #[test]
+    fn one_that_is_heard_is_enough_to_believe_that_the_silent_are_gone() {
+        let mut scene = Scene::new(&["a:1", "b:1"]);
+        scene.seconds(LIFETIME.as_secs() + 10, &[]);
+        assert_eq!(scene.known(), ["a:1", "b:1"]);
+        scene.seconds(1, &["b:1"]);
+        assert_eq!((scene.known(), scene.known.is_in_doubt()), (vec!["b:1"], false));
+        scene.seconds(LIFETIME.as_secs() + DISBELIEF.as_secs() - 1, &[]);
+        assert_eq!(scene.known(), ["b:1"], "the while begins anew");
     }
 
     #[test]
