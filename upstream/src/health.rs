@@ -2,6 +2,9 @@
 //!
 //! One good answer isn't health and one bad one isn't illness: two in a row bring an endpoint up, three take it down. An
 //! instance that says itself that it isn't serving (it drains, or has lost what it needs) is believed at once.
+//!
+//! A service without `grpc.health.v1` (UNIMPLEMENTED) can't say how it is: that it answers is all there is to know, and
+//! counts as well, as gRPC's proposal A17 has it. It is still asked: one that no longer answers is down as any other.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -15,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
 
-use crate::{Body, Client, Health, Options, Protocol, endpoint, upstream};
+use crate::{Body, Client, Health, Options, Protocol, endpoint, grpc::Code, upstream};
 
 const UP_AFTER: u32 = 2;
 const DOWN_AFTER: u32 = 3;
@@ -119,6 +122,9 @@ async fn ask(client: &Client, options: Options) -> Finding {
     let reply = match client.unary(CHECK, HeaderMap::new(), Bytes::from(question), options).await {
         Ok(reply) => reply,
         Err(status) if status.local.is_some() => return Finding::Bad(status.message),
+        Err(status) if status.code == Code::Unimplemented as i32 => {
+            return Finding::Good("answers; it has no grpc.health.v1 to say how it is");
+        }
         Err(status) => return Finding::Bad(status.to_string()),
     };
     match HealthCheckResponse::decode(reply.message).map(|response| response.status()) {
