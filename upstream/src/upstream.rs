@@ -165,9 +165,9 @@ impl Upstream {
 
     /// Whether so few endpoints are fit that all are asked.
     pub fn is_in_panic(&self) -> bool {
-        let (endpoints, now) = (self.0.endpoints(), Instant::now());
-        let fit = endpoints.iter().filter(|endpoint| !endpoint.fitness(now).is_out).count();
-        choice::is_panic(fit, endpoints.len())
+        let (called, now) = (self.0.called(), Instant::now());
+        let fit = called.iter().filter(|endpoint| !endpoint.fitness(now).is_out).count();
+        choice::is_panic(fit, called.len())
     }
 
     /// How the breaker stands; None where there is none.
@@ -335,13 +335,18 @@ impl Shared {
             let kept = known.iter().find(|lane| Arc::ptr_eq(&lane.endpoint, endpoint)).cloned();
             kept.unwrap_or_else(|| Lane::new(connector(endpoint), self.config.protocol, share.cloned()))
         };
-        let standing_back = self.standing_back.lock().clone();
-        let endpoints = self.endpoints();
-        let called = endpoints.iter().filter(|endpoint| !standing_back.contains(&endpoint.address));
-        called.map(lane).collect()
+        self.called().iter().map(lane).collect()
     }
 
-    /// The same service with only one of its endpoints and no second try, for its health checks.
+    /// The endpoints that don't stand back.
+    fn called(&self) -> Vec<Arc<endpoint::Shared>> {
+        let standing_back = self.standing_back.lock().clone();
+        let endpoints = self.endpoints();
+        endpoints.iter().filter(|endpoint| !standing_back.contains(&endpoint.address)).cloned().collect()
+    }
+
+    /// The same service with only one of its endpoints and no second try, for its health checks. Its limits are its own: a
+    /// check takes nobody's place, and an upstream that is full is not ill.
     pub fn alone(&self, endpoint: &Arc<endpoint::Shared>) -> Arc<Self> {
         Arc::new(Self {
             config: Config { retry: Retry { attempts: 0, ..Retry::default() }, hedge: None, ..self.config.clone() },
@@ -355,7 +360,7 @@ impl Shared {
             changed: Notify::new(),
             metrics: None,
             breaker: None,
-            limits: Arc::clone(&self.limits),
+            limits: Arc::default(),
             tls: self.tls.clone(),
             clients: Mutex::default(),
         })

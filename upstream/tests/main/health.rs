@@ -11,9 +11,9 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic_health::ServingStatus;
-use upstream::{Body, Config, Health, Protocol, Upstream};
+use upstream::{Body, Caps, Config, Health, Protocol, Upstream};
 
-use crate::service::{SAFE, Service, config, get, hello, text, until};
+use crate::service::{SAFE, Service, config, get, hello, text, trailers_only, until};
 
 const SOON: Duration = Duration::from_millis(20);
 
@@ -42,6 +42,38 @@ async fn an_instance_that_says_it_drains_leaves_and_comes_back() {
     reporter.set_service_status("", ServingStatus::Serving).await;
     until("it is back", || upstream.endpoints()[0].healthy).await;
     assert_eq!(upstream.endpoints()[0].reason, "serving");
+}
+
+#[tokio::test]
+async fn a_service_without_the_health_service_is_well_as_long_as_it_answers() {
+    let mut service = Service::http2(|_| async { trailers_only(&[("grpc-status", "12")]) }).await;
+    let (upstream, _checking) = checked(config(Protocol::Grpc, &[service.address]));
+    until("it is asked", || upstream.endpoints()[0].reason.contains("no grpc.health.v1")).await;
+    let asked = service.requests();
+    until("it is asked again and again", || service.requests() > asked + 5).await;
+    assert_eq!((upstream.endpoints()[0].healthy, upstream.endpoints()[0].state), (true, "well"));
+    service.kill().await;
+    until("it is down", || !upstream.endpoints()[0].healthy).await;
+}
+
+#[tokio::test]
+async fn no_cap_stands_between_a_check_and_its_endpoint_nor_a_check_between_a_request_and_its_own() {
+    let service = Service::http1(|request: Request<_>| async move {
+        if request.uri().path() != "/livez" {
+            tokio::time::sleep(SOON * 20).await;
+        }
+        Response::new(Body::from("hello"))
+    })
+    .await;
+    let caps = Caps { connections: 1, pending: 1, requests: 1 };
+    let (upstream, _checking) = checked(Config { caps, ..config(Protocol::Http1, &[service.address]) });
+    let client = upstream.client();
+    until("it is checked", || upstream.endpoints()[0].reason == "answers its health path").await;
+    for _ in 0..3 {
+        // Checks go on meanwhile, and each has to do without the connection that is taken.
+        let response = client.send(get("/"), SAFE).await.unwrap();
+        assert_eq!((upstream.endpoints()[0].healthy, text(response).await.as_str()), (true, "hello"));
+    }
 }
 
 #[tokio::test]
