@@ -153,7 +153,7 @@ impl From<&'static str> for Body {
 
 impl From<hyper::body::Incoming> for Body {
     fn from(body: hyper::body::Incoming) -> Self {
-        Self(Inner::Incoming(body), None, None)
+        if body.is_end_stream() { Self::empty() } else { Self(Inner::Incoming(body), None, None) }
     }
 }
 
