@@ -24,7 +24,10 @@ use crate::{
 };
 
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Streams that one connection gets, however many the service allows.
+const MAX_STREAMS: u32 = 256;
+/// Room for all its streams: answers that nobody reads (a client is slow) would else hold up those of others.
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// Headers of a response, in bytes.
 const MAX_HEADERS: u32 = 60 * 1024;
 /// How often an idle connection is asked whether it lives. Busy ones aren't: gRPC servers take frequent pings between
@@ -102,7 +105,7 @@ impl Connection {
     }
 
     pub fn max_streams(&self) -> usize {
-        self.sender.current_max_send_streams()
+        self.sender.current_max_send_streams().min(MAX_STREAMS as usize)
     }
 
     pub fn free_streams(&self) -> usize {

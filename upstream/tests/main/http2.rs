@@ -61,6 +61,37 @@ async fn a_body_in_memory_says_how_long_it_is() {
     assert_eq!(text(client.send(post("/", "12345"), UNSAFE).await.unwrap()).await, "5");
 }
 
+#[tokio::test]
+async fn a_request_that_came_without_a_body_has_one_that_can_be_sent_again() {
+    let service = Service::http2(|request: http::Request<hyper::body::Incoming>| async move {
+        let body = Body::from(request.into_body());
+        Response::new(Body::from(format!("{} {}", body.is_whole(), body.repeat().is_some())))
+    })
+    .await;
+    let client = client(Protocol::Http2, &[service.address]);
+    assert_eq!(text(client.send(get("/"), SAFE).await.unwrap()).await, "true true");
+    assert_eq!(text(client.send(post("/", "order"), UNSAFE).await.unwrap()).await, "false false");
+}
+
+#[tokio::test]
+async fn those_who_don_t_read_their_answers_hold_nobody_up() {
+    const LARGE: usize = 512 * 1024;
+    let service = Service::http2_of(1000, |request: http::Request<hyper::body::Incoming>| async move {
+        let size = if request.uri().path() == "/large" { LARGE } else { 5 };
+        Response::new(Body::from("x".repeat(size)))
+    })
+    .await;
+    let client = client(Protocol::Http2, &[service.address]);
+    let mut unread = join_all((0..100).map(|_| client.send(get("/large"), UNSAFE))).await;
+    let small = tokio::time::timeout(Duration::from_secs(10), async {
+        text(client.send(get("/"), UNSAFE).await.unwrap()).await
+    });
+    assert_eq!(small.await.expect("one that reads its answer gets it"), "xxxxx");
+    let read = unread.pop().unwrap().unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(10), text(read)).await;
+    assert_eq!(read.expect("so does one that begins to read").len(), LARGE);
+}
+
 /// Accepts connections, refuses the first `refusals` streams by REFUSED_STREAM, answers the others.
 async fn refusing(refusals: usize) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
