@@ -10,7 +10,7 @@ use crate::{
     read,
     schema::{decode, encode},
     table::{Field, Kind, Shape},
-    wire::{self, Cursor, WireType},
+    wire::{self, Broken, Cursor, WireType},
     write::{self, Unwritten},
 };
 
@@ -48,30 +48,65 @@ impl Path {
         self.field.starts_with(&other.field)
     }
 
-    /// Appends the field, given as text, to an encoded message: a number, a string, bytes and an enum's value take the
-    /// place of what was there, another message merges with it, a repeated field gets another element.
+    /// Appends the field, given as text, to an encoded message. It takes the place of what was there, but for a field mask,
+    /// which gets more paths, and a repeated field, which gets another element.
     ///
     /// # Errors
     /// A sentence: the text is no value of the field, or it can't be given as text. That another member of its oneof is
-    /// set is an error too.
+    /// set, or of that of a field on the way, is an error too.
     pub fn append(&self, wire: &mut Vec<u8>, text: &str) -> Result<(), String> {
         let start = wire.len();
         let (leaf, parents) = self.fields();
-        if leaf.oneof.is_none()
-            && nest(parents, wire, |wire| read::text(&self.message.tables, leaf, text, wire).map(|()| true)).is_ok()
-        {
-            return Ok(());
+        if nest(parents, wire, |wire| read::text(&self.message.tables, leaf, text, wire).map(|()| true)).is_err() {
+            wire.truncate(start);
+            let mut alone = DynamicMessage::new(self.message.descriptor.clone());
+            self.field.set_text(&mut alone, text)?;
+            encode(&alone, wire);
         }
-        wire.truncate(start);
-        // Set in what is there, for the sake of its oneof; appended alone, since encoded messages merge by appending.
-        if leaf.oneof.is_some() {
-            let mut whole = self.decode(wire).map_err(|Malformed(reason)| reason)?;
-            self.field.set_text(&mut whole, text)?;
+        if let Some(other) = self.rival(&wire[..start]) {
+            wire.truncate(start);
+            return Err(format!("can't be given beside `{other}`"));
         }
-        let mut alone = DynamicMessage::new(self.message.descriptor.clone());
-        self.field.set_text(&mut alone, text)?;
-        encode(&alone, wire);
         Ok(())
+    }
+
+    /// The name of another member that is set of its oneof, or of that of a field on the way.
+    fn rival(&self, wire: &[u8]) -> Option<String> {
+        let (leaf, mut parents) = self.fields();
+        if leaf.oneof.is_none() && parents.all(|parent| parent.oneof.is_none()) {
+            return None;
+        }
+        match self.rival_below(&self.places, wire) {
+            Ok(other) => other,
+            // What the tables can't pass over, and what is no message: that shows elsewhere.
+            Err(Broken) => self.field.rival(&self.decode(wire).ok()?).map(|other| other.json_name().to_owned()),
+        }
+    }
+
+    /// The same for what is left of the way, in a message there.
+    fn rival_below(&self, places: &[(usize, usize)], wire: &[u8]) -> Result<Option<String>, Broken> {
+        let Some((&(table, place), below)) = places.split_first() else { return Ok(None) };
+        let fields = &self.message.tables.messages[table];
+        let own = &fields.fields[place];
+        let mut cursor = Cursor::new(wire);
+        while !cursor.is_empty() {
+            let (number, wire_type) = cursor.tag()?;
+            if number == own.number && !below.is_empty() && wire_type == WireType::Bytes as u8 {
+                let other = self.rival_below(below, cursor.slice()?)?;
+                if other.is_some() {
+                    return Ok(other);
+                }
+                continue;
+            }
+            let other = fields.numbered(number, place).map(|place| &fields.fields[place]);
+            if let Some(other) =
+                other.filter(|other| number != own.number && own.oneof.is_some() && other.oneof == own.oneof)
+            {
+                return Ok(Some(other.json_name().into_owned()));
+            }
+            cursor.skip(wire_type)?;
+        }
+        Ok(None)
     }
 
     /// Appends the field, given as JSON; null appends nothing.

@@ -88,8 +88,8 @@ impl Message {
         written
     }
 
-    /// The field that dotted names lead to, through singular messages only, each name in its lowerCamel or its original
-    /// form.
+    /// The field that dotted names lead to, at most [`DEPTH`](crate::DEPTH) of them, through singular messages only, each
+    /// name in its lowerCamel or its original form.
     pub fn path(&self, dotted: &str) -> Option<Path> {
         Path::resolve(self, dotted)
     }

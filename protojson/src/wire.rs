@@ -1,7 +1,10 @@
 //! The wire format (<https://protobuf.dev/programming-guides/encoding/>): tags, varints, lengths.
 
-/// How deep messages may nest by the tables. Below what decoders take (100), so that the dynamic path decides.
+/// How deep messages may nest by the tables. Below [`DECODED`], so that the dynamic path decides.
 pub const NESTING: usize = 90;
+
+/// How deep messages may nest for decoders.
+pub const DECODED: usize = 100;
 
 /// A field's number with its wire type, encoded; of the elements of a packed list it is empty.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,6 +5,7 @@ use std::{borrow::Cow, fmt};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 
 use super::text;
+use crate::DEPTH;
 
 /// A path from a message to a field in it, through singular messages only. Shown as the original names.
 #[derive(Clone, PartialEq, Eq)]
@@ -14,8 +15,12 @@ pub struct FieldPath {
 }
 
 impl FieldPath {
-    /// Resolves dotted names, each in its lowerCamel or its original form.
+    /// Resolves at most [`DEPTH`] dotted names, each in its lowerCamel or its original form.
     pub fn resolve(message: &MessageDescriptor, path: &str) -> Option<Self> {
+        // A message may hold itself, and who asks says how often.
+        if path.split('.').nth(DEPTH).is_some() {
+            return None;
+        }
         let mut names = path.split('.');
         let mut leaf = named(message, names.next()?)?;
         let mut parents = Vec::new();
@@ -78,19 +83,32 @@ impl FieldPath {
         holder.try_set_field(&self.leaf, value).map_err(|_| "is of another kind".to_owned())
     }
 
+    /// Another member that is set of its oneof, or of that of a field on the way: it would be gone.
+    pub(crate) fn rival(&self, message: &DynamicMessage) -> Option<FieldDescriptor> {
+        let mut holder = message;
+        for parent in &self.parents {
+            if let Some(other) = rival(holder, parent) {
+                return Some(other);
+            }
+            holder = borrowed(holder, parent)?;
+        }
+        rival(holder, &self.leaf)
+    }
+
     /// Sets a singular field from text, or appends to a repeated one.
     ///
     /// # Errors
-    /// A sentence: the text is no value of the field, another member of its oneof is set, or it can't be given as text.
+    /// A sentence: the text is no value of the field, another member of its oneof (or of that of a field on the way) is
+    /// set, or it can't be given as text.
     pub fn set_text(&self, message: &mut DynamicMessage, text: &str) -> Result<(), String> {
         if self.leaf.is_map() {
             return Err("is a map, which can't be given here".to_owned());
         }
         let value = text::parse(&self.leaf.kind(), text)?;
-        let holder = self.holder(message).ok_or("can't be set")?;
-        if let Some(other) = rival(holder, &self.leaf) {
+        if let Some(other) = self.rival(message) {
             return Err(format!("can't be given beside `{}`", other.json_name()));
         }
+        let holder = self.holder(message).ok_or("can't be set")?;
         if !self.leaf.is_list() {
             return holder.try_set_field(&self.leaf, value).map_err(|_| "is of another kind".to_owned());
         }

@@ -8,14 +8,14 @@ use prost_reflect::{DynamicMessage, Kind, MapKey, ReflectMessage as _, Serialize
 use serde::{Serialize, Serializer};
 
 use super::FieldPath;
-use crate::SIZE;
+use crate::{SIZE, wire::DECODED};
 
 /// Appends a message.
 ///
 /// # Errors
 /// A value that JSON has no form for, such as a timestamp in the year 10000.
 pub fn write_message(message: &DynamicMessage, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    check_times(message)?;
+    check(message, 0)?;
     message.serialize_with_options(&mut serde_json::Serializer::new(Bounded { room: SIZE, buffer }), &options())
 }
 
@@ -25,7 +25,7 @@ pub fn write_message(message: &DynamicMessage, buffer: &mut Vec<u8>) -> Result<(
 /// As [`write_message`].
 pub fn write_field(message: &DynamicMessage, path: &FieldPath, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     let value = path.get(message);
-    value.as_deref().map_or(Ok(()), check_times_of)?;
+    value.as_deref().map_or(Ok(()), |value| check_value(value, 0))?;
     let kind = path.leaf().kind();
     let node = value.as_ref().map(|value| Node(value, &kind));
     node.serialize(&mut serde_json::Serializer::new(Bounded { room: SIZE, buffer }))
@@ -88,8 +88,12 @@ impl Serialize for Node<'_> {
     }
 }
 
-/// prost-reflect shows timestamps and durations whose nanos are out of bounds, or of another sign, as if they were not.
-fn check_times(message: &DynamicMessage) -> Result<(), serde_json::Error> {
+/// What prost-reflect shows all the same: timestamps and durations whose nanos are out of bounds, or of another sign; and
+/// messages in an `Any`, in an `Any`, and so on, until the stack is used up.
+fn check(message: &DynamicMessage, nesting: usize) -> Result<(), serde_json::Error> {
+    if nesting > DECODED {
+        return Err(serde::ser::Error::custom("nested too deep"));
+    }
     let part = |number| {
         message.get_field_by_number(number).and_then(|part| part.as_i64().or(part.as_i32().map(i64::from))).unwrap_or(0)
     };
@@ -98,18 +102,28 @@ fn check_times(message: &DynamicMessage) -> Result<(), serde_json::Error> {
         "google.protobuf.Duration" => {
             part(2).abs() < 1_000_000_000 && (part(1) == 0 || part(2) == 0 || (part(1) < 0) == (part(2) < 0))
         }
-        _ => return message.fields().try_for_each(|(_, value)| check_times_of(value)),
+        // Of one that holds nothing that is known here the reason is given when it is shown.
+        "google.protobuf.Any" => return content(message).map_or(Ok(()), |content| check(&content, nesting + 1)),
+        _ => return message.fields().try_for_each(|(_, value)| check_value(value, nesting + 1)),
     };
     if is_valid { Ok(()) } else { Err(serde::ser::Error::custom("nanos out of range, or not of the seconds' sign")) }
 }
 
-fn check_times_of(value: &Value) -> Result<(), serde_json::Error> {
+fn check_value(value: &Value, nesting: usize) -> Result<(), serde_json::Error> {
     match value {
-        Value::Message(message) => check_times(message),
-        Value::List(values) => values.iter().try_for_each(check_times_of),
-        Value::Map(entries) => entries.values().try_for_each(check_times_of),
+        Value::Message(message) => check(message, nesting),
+        Value::List(values) => values.iter().try_for_each(|value| check_value(value, nesting)),
+        Value::Map(entries) => entries.values().try_for_each(|value| check_value(value, nesting)),
         _ => Ok(()),
     }
+}
+
+/// The message in a `google.protobuf.Any`.
+fn content(any: &DynamicMessage) -> Option<DynamicMessage> {
+    let (type_url, encoded) = (any.get_field_by_number(1)?, any.get_field_by_number(2)?);
+    let (_, name) = type_url.as_str()?.rsplit_once('/')?;
+    let descriptor = any.descriptor().parent_pool().get_message_by_name(name)?;
+    DynamicMessage::decode(descriptor, encoded.as_bytes()?.clone()).ok()
 }
 
 fn not_finite(value: f64) -> &'static str {

@@ -31,6 +31,8 @@ pub struct Reader<'a> {
     keys: Keys,
     depth: usize,
     nesting: usize,
+    /// Of a message that JSON shows as one value all is encoded, defaults too, so that it takes the place of another.
+    is_whole: bool,
 }
 
 /// Which fields of a message were given.
@@ -61,7 +63,10 @@ pub fn field(tables: &Tables, field: &Field, json: &[u8], wire: &mut Vec<u8>) ->
 /// # Errors
 /// As [`message`].
 pub fn text(tables: &Tables, field: &Field, text: &str, wire: &mut Vec<u8>) -> Step {
-    let value = |reader: &mut Reader<'_>| reader.value(field.kind, field.tag, true);
+    let value = |reader: &mut Reader<'_>| {
+        reader.is_whole = true;
+        reader.value(field.kind, field.tag, true)
+    };
     match (field.shape, field.kind) {
         (Shape::Map, _) => Err(Unread),
         (_, Kind::String) => {
@@ -90,7 +95,7 @@ fn whole<T>(
 ) -> Step<T> {
     std::str::from_utf8(json).map_err(|_| Unread)?;
     let json = Scanner::new(json);
-    let mut reader = Reader { tables, json, wire, keys: Keys::default(), depth: 0, nesting: 0 };
+    let mut reader = Reader { tables, json, wire, keys: Keys::default(), depth: 0, nesting: 0, is_whole: false };
     let read = read(&mut reader)?;
     reader.json.end()?;
     Ok(read)

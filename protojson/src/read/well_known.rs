@@ -14,7 +14,7 @@ impl Reader<'_> {
                 true => Err(Unread),
                 false => Ok(()),
             },
-            (Form::Wrapper, [value]) => self.value(value.kind, value.tag, false),
+            (Form::Wrapper, [value]) => self.value(value.kind, value.tag, self.is_whole),
             (Form::Timestamp, fields) => {
                 let parts = time::timestamp(self.json.string()?.plain()?);
                 self.parts(fields, parts)
@@ -45,7 +45,7 @@ impl Reader<'_> {
     fn parts(&mut self, fields: &[Field], parts: Option<(i64, i32)>) -> Step {
         let (seconds, nanos) = parts.ok_or(Unread)?;
         for (field, part) in fields.iter().zip([seconds, i64::from(nanos)]) {
-            if part != 0 {
+            if part != 0 || self.is_whole {
                 field.tag.put(self.wire);
                 wire::put_varint(self.wire, part as u64);
             }

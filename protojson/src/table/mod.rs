@@ -3,7 +3,7 @@
 
 mod compile;
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use crate::wire::Tag;
 
@@ -104,6 +104,13 @@ pub struct Enum {
     names: Box<[(Box<[u8]>, i32)]>,
     /// The name a number is shown by, with its quotes; sorted by the number.
     shown: Box<[(i32, Box<[u8]>)]>,
+}
+
+impl Field {
+    pub fn json_name(&self) -> Cow<'_, str> {
+        let len = self.name.len();
+        String::from_utf8_lossy(self.name.get(2..len.saturating_sub(2)).unwrap_or_default())
+    }
 }
 
 impl Form {

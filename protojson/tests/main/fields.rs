@@ -74,13 +74,14 @@ fn compare(
     }
     assert_eq!(meaning(descriptor, &read), meaning(descriptor, &expected.encode_to_vec()), "{path}: {shown}");
 
-    // Given as text, over what is there; only messages merge.
+    // Given as text, over what is there; only field masks merge.
     let Some(text) = path.text(&other.encode_to_vec()) else { return };
     let mut expected = value.clone();
     let mut wire = wire;
     let set = field.set_text(&mut expected, &text);
     assert_eq!(path.append(&mut wire, &text), set, "{path}: {text}");
-    let merges = matches!(field.leaf().kind(), Kind::Message(_)) && !field.leaf().is_list() && field.is_set(value);
+    let is_mask = matches!(field.leaf().kind(), Kind::Message(kind) if kind.full_name() == "google.protobuf.FieldMask");
+    let merges = is_mask && field.is_set(value);
     if set.is_ok() && !merges {
         assert_eq!(meaning(descriptor, &wire), meaning(descriptor, &expected.encode_to_vec()), "{path}: {text}");
     }

@@ -4,9 +4,13 @@ use prost_reflect::DescriptorPool;
 use protojson::{DEPTH, Fault, Message, SIZE, Schema, Violation};
 
 fn node() -> Message {
+    message("tree.v1.Node")
+}
+
+fn message(name: &str) -> Message {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proto");
     let files = protox::compile(["tree.proto"], [folder]).unwrap();
-    Schema::new(&DescriptorPool::from_file_descriptor_set(files).unwrap()).message("tree.v1.Node").unwrap()
+    Schema::new(&DescriptorPool::from_file_descriptor_set(files).unwrap()).message(name).unwrap()
 }
 
 fn read(json: &str) -> Result<Vec<u8>, Fault> {
@@ -124,4 +128,83 @@ fn a_field_is_appended_over_what_is_there() {
     let mut json = Vec::new();
     message.path("leaves").unwrap().write(&wire, &mut json).unwrap();
     assert_eq!(json, br#"{"a":1}"#);
+}
+
+#[test]
+fn a_default_given_as_text_takes_the_place_of_what_is_there() {
+    let basket = message("tree.v1.Basket");
+    let mut wire = Vec::new();
+    basket.read(br#"{"count": 5, "age": "1.5s"}"#, &mut wire).unwrap();
+    for (path, text) in [("count", "0"), ("age", "2s")] {
+        let path = basket.path(path).unwrap();
+        path.append(&mut wire, text).unwrap();
+        assert_eq!(path.text(&wire).as_deref(), Some(text), "{path}");
+    }
+}
+
+#[test]
+fn a_member_of_a_oneof_is_not_pushed_out_by_what_is_within_another() {
+    let basket = message("tree.v1.Basket");
+    let deep = basket.path("basket.basket.count").unwrap();
+    for json in [r#"{"fruit": "pear"}"#, r#"{"basket": {"fruit": "pear"}}"#] {
+        let mut wire = Vec::new();
+        basket.read(json.as_bytes(), &mut wire).unwrap();
+        let before = wire.clone();
+        assert_eq!(deep.append(&mut wire, "1"), Err("can't be given beside `fruit`".to_owned()), "{json}");
+        assert_eq!(wire, before);
+    }
+    let mut wire = Vec::new();
+    basket.read(br#"{"basket": {"basket": {"fruit": "pear"}}}"#, &mut wire).unwrap();
+    assert_eq!(deep.append(&mut wire, "1"), Ok(()));
+    assert_eq!(basket.path("basket.basket.fruit").unwrap().text(&wire).as_deref(), Some("pear"));
+}
+
+#[test]
+fn a_path_is_as_deep_as_json_may_be() {
+    let path = |depth: usize| message("tree.v1.Basket").path(&format!("{}count", "basket.".repeat(depth - 1)));
+    assert!(path(DEPTH).is_some_and(|path| path.append(&mut Vec::new(), "1").is_ok()));
+    assert!(path(DEPTH + 1).is_none() && path(100_000).is_none());
+}
+
+#[test]
+fn what_an_any_holds_counts_as_nested() {
+    let basket = message("tree.v1.Basket");
+    let nested = |depth: usize| {
+        let mut wire = Vec::new();
+        for level in 0..depth {
+            let name = if level == 0 { "tree.v1.Basket" } else { "google.protobuf.Any" };
+            let any = [(1, format!("a/{name}").into_bytes()), (2, wire)];
+            wire = encoded(&any);
+        }
+        encoded(&[(1, wire)])
+    };
+    assert!(basket.write(&nested(99), &mut Vec::new()).is_ok());
+    for depth in [110, 20_000] {
+        assert_eq!(basket.write(&nested(depth), &mut Vec::new()).unwrap_err().to_string(), "nested too deep");
+    }
+    // A duration in it is checked as any other, also where the order of the fields is not for the tables.
+    let age = encoded(&[
+        (1, b"a/google.protobuf.Duration".to_vec()),
+        (2, b"\x08\x01\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01".to_vec()),
+    ]);
+    assert!(basket.write(&encoded(&[(5, b"pear".to_vec()), (1, age)]), &mut Vec::new()).is_err());
+}
+
+#[test]
+fn a_flood_of_values_in_an_any_is_refused_at_once() {
+    let many = 100_000;
+    let other = r#""x":1,"#.repeat(many);
+    let values = r#""value":"1s","#.repeat(many);
+    let json = format!(r#"{{"content":{{{other}{values}"@type":"a/google.protobuf.Duration"}}}}"#);
+    assert!(matches!(message("tree.v1.Basket").read(json.as_bytes(), &mut Vec::new()), Err(Fault::Violations(_))));
+}
+
+fn encoded(fields: &[(u32, Vec<u8>)]) -> Vec<u8> {
+    let mut wire = Vec::new();
+    for (number, value) in fields {
+        prost::encoding::encode_key(*number, prost::encoding::WireType::LengthDelimited, &mut wire);
+        prost::encoding::encode_varint(value.len() as u64, &mut wire);
+        wire.extend_from_slice(value);
+    }
+    wire
 }

@@ -58,11 +58,12 @@ impl Node<'_> {
         members: &[(Cow<'_, str>, Box<RawValue>)],
     ) -> Result<Option<Value>, serde_json::Error> {
         let mut content = None;
-        for (at, (name, value)) in members.iter().enumerate() {
+        let mut is_given = false;
+        for (name, value) in members {
             let path = Path::Field(self.path, name);
             if name != "value" {
                 self.at(&path).violation("is not a known field");
-            } else if members[..at].iter().any(|(earlier, _)| earlier == name) {
+            } else if std::mem::replace(&mut is_given, true) {
                 self.at(&path).violation("is given twice");
             } else {
                 let kind = Kind::Message(descriptor.clone());
@@ -70,7 +71,7 @@ impl Node<'_> {
                 content = node.deserialize(&mut serde_json::Deserializer::from_str(value.get()))?;
             }
         }
-        if !members.iter().any(|(name, _)| name == "value") {
+        if !is_given {
             self.violation("must say its `value`");
         }
         Ok(content)
