@@ -23,6 +23,8 @@ mod freshness;
 mod key;
 mod marks;
 mod moment;
+#[cfg(test)]
+mod oracle;
 mod policy;
 pub mod purging;
 pub mod sought;
@@ -42,7 +44,7 @@ pub use marks::{Mark, Stamp};
 pub use moment::Moment;
 pub use policy::{Policy, Rules};
 pub use sought::{Seen, Sought};
-pub use store::{Landed, Part, Store};
+pub use store::{Landed, Part, Room, Store};
 pub use vary::Selected;
 
 /// How much is kept, in bytes.
