@@ -4,11 +4,13 @@
 //! binding.rs  one way to reach a method over HTTP, made of a rule
 //!
 //! reflection.rs  asks a running service        live.rs  what services have said
+//! sound.rs    what must hold of a set before anything is made of it
 
 mod binding;
 mod live;
 pub(crate) mod reflection;
 pub mod rule;
+mod sound;
 
 pub use binding::{Binding, BodyRule, bindings, by_rules};
 pub(crate) use live::{Live, Stale, keep};
@@ -37,9 +39,11 @@ pub struct Directory {
 /// Reads an encoded `FileDescriptorSet`.
 ///
 /// # Errors
-/// If it doesn't decode, or a file it imports is not in it.
+/// If it doesn't decode, a file it imports is not in it, or it is not sound.
 pub fn decode(encoded: &[u8]) -> Result<Descriptors, String> {
+    sound::imports(encoded)?;
     let pool = DescriptorPool::decode(encoded).map_err(|error| format!("not a complete descriptor set: {error}"))?;
+    sound::messages(&pool)?;
     Ok(Descriptors { schema: Schema::new(&pool), pool })
 }
 

@@ -20,7 +20,7 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint},
 };
 use prost_reflect::DescriptorPool;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, ServerReflectionResponse, server_reflection_request::MessageRequest,
     server_reflection_response::MessageResponse,
@@ -55,6 +55,12 @@ struct File {
 /// # Errors
 /// A sentence: it doesn't answer, knows no reflection, or tells of too much.
 pub async fn fetch(client: &Client) -> Result<Bytes, String> {
+    // A conversation may be begun again, and has its own time then.
+    let late = || format!("it takes longer than {} s to tell of them", TIMEOUT.as_secs());
+    timeout(TIMEOUT, ask(client)).await.unwrap_or_else(|_| Err(late()))
+}
+
+async fn ask(client: &Client) -> Result<Bytes, String> {
     let (mut conversation, services) = match Conversation::begin(client, PATHS[0]).await {
         Err(status) if status.code == UNIMPLEMENTED => Conversation::begin(client, PATHS[1]).await,
         begun => begun,

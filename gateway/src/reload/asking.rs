@@ -80,8 +80,11 @@ impl Reloader {
             && let Ok(encoded) = answer
         {
             let (own, reflected) = (Arc::clone(self), reflected.clone());
-            // It panicked, or the process is going: what is known stays.
-            _ = tokio::task::spawn_blocking(move || own.try_descriptors(&reflected, encoded)).await;
+            let tried = tokio::task::spawn_blocking(move || own.try_descriptors(&reflected, encoded)).await;
+            if tried.is_err() {
+                // It panicked, or the process is going: what is known stays.
+                self.loader.live.settle(name, &["it could not be tried".to_owned()]);
+            }
         }
     }
 

@@ -100,7 +100,9 @@ impl Plan {
         self.set_variables(given.context, !body.is_empty(), &mut wire, &mut violations);
         let has_mask = self.set_query(given.query.unwrap_or_default(), &mut wire, &mut violations)?;
         self.set_etag(given, &mut wire)?;
-        if let Some((mask, _)) = self.mask.as_ref().filter(|_| !has_mask && !body.is_empty()) {
+        // A body at fault might name the same fields without end.
+        let is_masked = !has_mask && !body.is_empty() && violations.is_empty();
+        if let Some((mask, _)) = self.mask.as_ref().filter(|_| is_masked) {
             self.set_mask(mask, body, &mut wire);
         }
         finish(wire, violations)
