@@ -142,7 +142,7 @@ impl Client {
     /// counts against the upstream's limits.
     ///
     /// The deadline (for gRPC also the request's own `grpc-timeout`) bounds everything up to the response's head, not its
-    /// body. The request's body is sent again only if it is in memory (made from `Bytes` or a string) and at most 64 KiB.
+    /// body. The request's body is sent again only if all of it is there at once, or in memory, and at most 64 KiB.
     ///
     /// # Errors
     /// No answer came: see [`crate::ErrorKind`]. Any status is an answer.

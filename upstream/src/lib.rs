@@ -17,6 +17,7 @@ mod drain;
 mod endpoint;
 mod error;
 mod forward;
+mod gather;
 pub mod grpc;
 mod health;
 mod hedge;

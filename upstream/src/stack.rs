@@ -9,8 +9,10 @@
 //! 7. lane: a pooled connection to that endpoint, opened where none is free.
 
 use std::{
+    future::poll_fn,
     pin::pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -21,7 +23,9 @@ use crate::{
     Body, Error, ErrorKind, Options, Protocol,
     client::Shared,
     error::{Cause, Failure},
-    forward, grpc, hedge,
+    forward,
+    gather::gather,
+    grpc, hedge,
     lane::Lane,
     retry::{self, Pause},
     standing::Event,
@@ -63,6 +67,10 @@ pub(crate) async fn send(
             return Err(error);
         }
     };
+    if !request.body().is_whole() {
+        let body = request.body_mut();
+        poll_fn(|context| Poll::Ready(gather(body, context))).await;
+    }
     let mut deadline = options.deadline;
     if upstream.config.protocol == Protocol::Grpc {
         deadline = grpc::earliest(deadline, request.headers(), started);

@@ -2,13 +2,12 @@
 
 use std::{
     convert::Infallible,
-    future::poll_fn,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Instant,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use http_body::Frame;
 use tokio::time::{Sleep, sleep_until};
@@ -17,7 +16,7 @@ use super::{
     status::{MESSAGE, STATUS, Status},
     timeout,
 };
-use crate::{Body, BoxError, Client, Options, config::MAX_REPEATABLE};
+use crate::{Body, BoxError, Client, Options};
 
 /// Marks a call, in the request's extensions, that may be made twice: it may then be tried again after it was sent.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +69,7 @@ where
     }
     let deadline = timeout::earliest(None, &head.headers, Instant::now());
     let options = Options { deadline, idempotent: head.extensions.get::<Idempotent>().is_some(), ..Options::default() };
-    let body = take_ready(body).await;
-    match client.send(Request::from_parts(head, body), options).await {
+    match client.send(Request::from_parts(head, Body::new(body)), options).await {
         Ok(response) => match deadline {
             None => response,
             Some(deadline) => response.map(|body| Body::new(Until::new(body, deadline))),
@@ -96,87 +94,6 @@ fn trailers(status: &Status) -> HeaderMap {
         trailers.insert(MESSAGE, message);
     }
     trailers
-}
-
-/// Takes what of a body is there without waiting: all of it makes a body that can be repeated; else it goes on as it was.
-async fn take_ready<B>(mut body: B) -> Body
-where
-    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BoxError>,
-{
-    let mut taken = Taken::default();
-    let is_whole = poll_fn(|context| {
-        loop {
-            match Pin::new(&mut body).poll_frame(context) {
-                Poll::Ready(None) => return Poll::Ready(true),
-                Poll::Ready(Some(Ok(frame))) => {
-                    if !taken.push(frame) {
-                        return Poll::Ready(false);
-                    }
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    taken.last = Some(Err(error.into()));
-                    return Poll::Ready(false);
-                }
-                Poll::Pending => return Poll::Ready(false),
-            }
-        }
-    })
-    .await;
-    if is_whole { Body::from(taken.data.freeze()) } else { Body::new(Resumed { taken, rest: body }) }
-}
-
-#[derive(Default)]
-struct Taken {
-    data: BytesMut,
-    /// What ended the taking, after the data.
-    last: Option<Result<Frame<Bytes>, BoxError>>,
-}
-
-impl Taken {
-    /// Whether to go on.
-    fn push(&mut self, frame: Frame<Bytes>) -> bool {
-        match frame.into_data() {
-            Ok(data) if self.data.len() + data.len() <= MAX_REPEATABLE => {
-                self.data.extend_from_slice(&data);
-                true
-            }
-            Ok(data) => {
-                self.last = Some(Ok(Frame::data(data)));
-                false
-            }
-            Err(frame) => {
-                self.last = Some(Ok(frame));
-                false
-            }
-        }
-    }
-}
-
-/// A body of which some was taken.
-struct Resumed<B> {
-    taken: Taken,
-    rest: B,
-}
-
-impl<B> http_body::Body for Resumed<B>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-    B::Error: Into<BoxError>,
-{
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.get_mut();
-        if !this.taken.data.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(this.taken.data.split().freeze()))));
-        }
-        if let Some(last) = this.taken.last.take() {
-            return Poll::Ready(Some(last));
-        }
-        Pin::new(&mut this.rest).poll_frame(context).map_err(Into::into)
-    }
 }
 
 /// An answer that ends at the deadline, with that status.

@@ -1,6 +1,7 @@
 //! What is tried again, and when that stops.
 
 use std::{
+    convert::Infallible,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener},
     sync::{
@@ -11,9 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, future::join_all};
 use http::{Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
 use upstream::{Body, Client, Config, ErrorKind, On, Options, Protocol, Retry, Upstream};
 
@@ -52,12 +55,34 @@ async fn a_post_that_may_have_been_read_is_not_sent_again() {
     assert_eq!((error.kind, seen.load(SeqCst)), (ErrorKind::Broken, 1));
 }
 
+/// A body that comes in parts, each at once or when it is asked for again.
+fn parts(at_once: bool) -> Body {
+    let parts = ["in ", "parts"].map(|part| Ok::<_, Infallible>(Frame::data(Bytes::from_static(part.as_bytes()))));
+    let parts = futures_util::stream::iter(parts);
+    if at_once {
+        return Body::new(StreamBody::new(parts));
+    }
+    Body::new(StreamBody::new(parts.then(async |part| {
+        tokio::task::yield_now().await;
+        part
+    })))
+}
+
 #[tokio::test]
 async fn a_body_that_is_gone_is_not_sent_again() {
     let (address, seen) = hanging_up(1);
-    let body = Body::new(http_body_util::Full::new(bytes::Bytes::from_static(b"stream")));
-    let error = client(Protocol::Http1, &[address]).send(post("/", body), SAFE).await.unwrap_err();
+    let error = client(Protocol::Http1, &[address]).send(post("/", parts(false)), SAFE).await.unwrap_err();
     assert_eq!((error.kind, seen.load(SeqCst)), (ErrorKind::Broken, 1));
+}
+
+#[tokio::test]
+async fn a_small_body_that_came_with_its_head_is_sent_again() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let service = failing(protocol, 1, status(503, None)).await;
+        let client = retrying(protocol, &service, on(&[On::Status(503)]));
+        assert_eq!(text(client.send(post("/", parts(true)), SAFE).await.unwrap()).await, "in parts");
+        assert_eq!(service.requests(), 2);
+    }
 }
 
 #[tokio::test]
