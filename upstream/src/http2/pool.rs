@@ -61,8 +61,13 @@ impl Pool {
                 let max_streams = state.open.first().map_or(MAX_STREAMS, Connection::max_streams);
                 state.opening.get_or_insert_with(|| self.open(&under_way.lane, max_streams)).clone()
             };
-            let _waiting = under_way.lane.connector.wait()?;
-            opening.await?;
+            let waiting = under_way.lane.connector.wait()?;
+            if let Err(failure) = opening.await {
+                let state = self.state.lock();
+                let others = state.roomiest().filter(|_| matches!(failure.cause, Cause::Limit(_)));
+                // One more may not be opened: those that are have to do.
+                return others.map(|connection| connection.take(Some(waiting))).ok_or(failure);
+            }
             under_way.connected();
         }
         Err(Failure::new(Cause::Closed, "connections are full or closed as soon as they are made"))

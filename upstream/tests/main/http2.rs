@@ -42,6 +42,16 @@ async fn connections_are_added_where_streams_are_used_up() {
 }
 
 #[tokio::test]
+async fn where_no_more_connections_may_be_opened_a_stream_is_waited_for() {
+    let service = Service::http2_of(5, hello_slowly).await;
+    let caps = upstream::Caps { connections: 1, ..Default::default() };
+    let client = Upstream::new(Config { caps, ..config(Protocol::Http2, &[service.address]) }).unwrap().client();
+    text(client.send(get("/"), UNSAFE).await.unwrap()).await;
+    join_all((0..30).map(|_| async { text(client.send(post("/", "order"), UNSAFE).await.unwrap()).await })).await;
+    assert_eq!((service.requests(), service.connections()), (31, 1));
+}
+
+#[tokio::test]
 async fn the_authority_is_the_incoming_host() {
     let service = Service::http2(|request: http::Request<hyper::body::Incoming>| async move {
         Response::new(Body::from(request.uri().to_string()))
