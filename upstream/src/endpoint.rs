@@ -254,6 +254,7 @@ impl Shared {
             let (upstream, endpoint) = (&self.upstream, &self.address);
             tracing::info!(upstream, endpoint, healthy, reason, "endpoint health changed");
             if healthy {
+                self.leave_roster(&mut state, now);
                 state.standing.begin_anew(now);
                 state.stands_since = now;
                 self.is_troubled.store(false, Relaxed);
@@ -282,6 +283,13 @@ impl Shared {
         stands
     }
 
+    /// Another may be taken out in its place.
+    fn leave_roster(&self, state: &mut State, now: Instant) {
+        if let standing::State::Ejected { until } = state.standing.state(now) {
+            self.roster.release(until);
+        }
+    }
+
     /// A connection to it, which ends with it.
     pub fn track(&self, stream: Stream) -> Stream {
         match &self.connections {
@@ -294,6 +302,7 @@ impl Shared {
     pub fn retire(&self, patience: Duration) {
         self.is_gone.store(true, Relaxed);
         self.gauge.retire();
+        self.leave_roster(&mut self.state.lock(), Instant::now());
         let (Some(connections), Ok(runtime)) = (&self.connections, Handle::try_current()) else { return };
         let connections = Arc::clone(connections);
         let (upstream, endpoint) = (self.upstream.clone(), self.address.clone());
@@ -394,6 +403,26 @@ pub(crate) mod tests {
         assert!(endpoint.fitness(now + S).is_out);
         endpoint.set_health(true, "serving", now + 2 * S);
         assert!(!endpoint.fitness(now + 2 * S).is_out);
+    }
+
+    #[test]
+    fn one_that_is_back_early_or_gone_makes_room_for_another_to_be_ejected() {
+        let fail = |endpoint: &Shared, now| (0..5).for_each(|n| endpoint.after(Event::Failed, "", now + S / 10 * n));
+        let is_ejected = |endpoint: &Shared, now| endpoint.view(0, now).state == "ejected";
+        for leaves in [true, false] {
+            let (all, now) = (endpoints(2, Duration::ZERO), Instant::now());
+            fail(&all[0], now);
+            fail(&all[1], now);
+            assert!(is_ejected(&all[0], now + S) && !is_ejected(&all[1], now + S), "there is one place");
+            if leaves {
+                all[0].retire(S);
+            } else {
+                all[0].set_health(false, "no answer", now + S);
+                all[0].set_health(true, "serving", now + S);
+            }
+            fail(&all[1], now + S);
+            assert!(is_ejected(&all[1], now + 2 * S));
+        }
     }
 
     #[test]

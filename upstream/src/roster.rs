@@ -46,6 +46,14 @@ impl Roster {
         }
         has_room
     }
+
+    /// One that was taken out until then is back before, or gone.
+    pub fn release(&self, until: Instant) {
+        let mut ejected = self.ejected.lock();
+        if let Some(place) = ejected.iter().position(|other| *other == until) {
+            ejected.swap_remove(place);
+        }
+    }
 }
 
 #[cfg(test)]
