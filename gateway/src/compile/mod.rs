@@ -118,7 +118,11 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     fn fault(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.errors.push(ConfigError::new(path, message));
+        let error = ConfigError::new(path, message);
+        // What a service's section says holds for each of its methods: once is enough.
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
     }
 
     /// Takes over what an action found in its section.

@@ -12,7 +12,10 @@ impl Compiler<'_> {
     /// Upstreams that no route asks.
     pub(super) fn unasked<'r>(&mut self, routes: impl Iterator<Item = &'r Route>) {
         let asked: HashSet<usize> = routes.flat_map(|route| route.action.asks()).map(|asks| asks.upstream.0).collect();
-        let names = self.config.upstreams.keys().enumerate().filter(|(at, _)| !asked.contains(at));
+        // A route that waits for its service asks it, too.
+        let awaited = |name: &String| self.awaited.iter().any(|(_, upstream)| upstream == name);
+        let names = self.config.upstreams.keys().enumerate();
+        let names = names.filter(|(at, name)| !asked.contains(at) && !awaited(name));
         let notes: Vec<_> = names.map(|(_, name)| format!("upstreams.{name}: no route asks it")).collect();
         self.notes.extend(notes);
     }

@@ -64,6 +64,16 @@ impl Compiler<'_> {
         let Some(rules) = self.rules(path, route) else { return };
         let bindings = match descriptors::by_rules(&descriptors, service, &rules) {
             Ok(bindings) => bindings,
+            Err(messages) if descriptors.service(service).is_ok() => {
+                // It is a rule that makes no sense: the route's, or an annotation.
+                let place = match (&route.http_rules_file, route.http_rules.is_empty()) {
+                    (Some(_), _) => "http_rules_file",
+                    (None, false) => "http_rules",
+                    (None, true) => "grpc",
+                };
+                messages.into_iter().for_each(|message| self.fault(format!("{path}.{place}"), message));
+                return;
+            }
             Err(messages) => {
                 let near = did_you_mean(
                     service,

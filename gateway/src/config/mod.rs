@@ -172,6 +172,9 @@ impl ConfigError {
             said = said.replace(HIDDEN, field);
             near = did_you_mean(field, expected.iter().copied());
         }
+        if let serde_saphyr::Error::SerdeUnknownVariant { variant, expected, .. } = error {
+            near = did_you_mean(variant, expected.iter().copied());
+        }
         let path = place.and_then(|place| Places::of(text, properties).path(place.line(), place.column()));
         let message = format!("{said}{near}");
         Self { path: path.unwrap_or_default(), message, line: place.map(|place| place.line()) }

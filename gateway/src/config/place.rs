@@ -22,8 +22,15 @@ struct Node {
 
 enum Inside {
     Nothing,
-    Map(Vec<(String, Node)>),
+    Map(Vec<Member>),
     List(Vec<Node>),
+}
+
+struct Member {
+    name: String,
+    /// Where the name stands.
+    at: (u64, u64),
+    node: Node,
 }
 
 impl Places {
@@ -45,14 +52,13 @@ impl Places {
         line
     }
 
-    /// The path of what begins at a place, or of the mapping whose keys stand in that column.
+    /// The path of what begins at a place; of a name that stands there, the path of the mapping that it is in.
     pub fn path(&self, line: u64, column: u64) -> Option<String> {
         let mut best = None;
         self.0.as_ref()?.visit(String::new(), &mut |path, node| {
-            let is_there = (node.line, node.column) == (line, column);
-            let is_around =
-                node.line < line && node.column == column && matches!(node.inside, Inside::Map(_)) && !path.is_empty();
-            if is_there || is_around {
+            let names_it = |members: &[Member]| members.iter().any(|member| member.at == (line, column));
+            let is_around = matches!(&node.inside, Inside::Map(members) if names_it(members));
+            if is_around || (node.line, node.column) == (line, column) {
                 best = Some(path.to_owned());
             }
         });
@@ -72,7 +78,7 @@ impl Node {
             Inside::Map(members) => {
                 let path = path.strip_prefix('.').unwrap_or(path);
                 // Names may hold dots: the longest that fits.
-                let fitting = members.iter().filter_map(|(name, node)| {
+                let fitting = members.iter().filter_map(|Member { name, node, .. }| {
                     let after = path.strip_prefix(name.as_str())?;
                     (after.is_empty() || after.starts_with(['.', '[', ' '])).then_some((name.len(), node, after))
                 });
@@ -87,7 +93,7 @@ impl Node {
         match &self.inside {
             Inside::Nothing => {}
             Inside::Map(members) => {
-                for (name, node) in members {
+                for Member { name, node, .. } in members {
                     node.visit(if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, see);
                 }
             }
@@ -117,8 +123,9 @@ impl<'de> Deserialize<'de> for Inside {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Inside, A::Error> {
                 let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
+                while let Some((key, node)) = map.next_entry::<Spanned<String>, _>()? {
+                    let at = (key.referenced.line(), key.referenced.column());
+                    members.push(Member { name: key.value, at, node });
                 }
                 Ok(Inside::Map(members))
             }
@@ -196,6 +203,9 @@ routes:
     fn a_place_has_a_path() {
         let places = Places::of(TEXT, &Properties::new());
         assert_eq!(places.path(8, 13).as_deref(), Some("routes[0].match.path"));
+        // A name belongs to the mapping that it stands in, whichever way that is written.
         assert_eq!(places.path(10, 5).as_deref(), Some("routes[0]"));
+        assert_eq!(places.path(10, 16).as_deref(), Some("routes[0].respond"));
+        assert_eq!(places.path(11, 14).as_deref(), Some("routes[1].match"));
     }
 }

@@ -1,12 +1,16 @@
 //! `upstreams:` the services behind the gateway.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, Visitor},
+};
 
 use super::{
     Switch,
@@ -117,15 +121,15 @@ pub struct Retry {
 /// After what a request is tried again: `connect`, it never reached the service (any method); `reset`, the connection broke
 /// after it may have been read; `unavailable`, gRPC's UNAVAILABLE; or a status, 429, 502, 503 or 504. All but the first:
 /// idempotent requests only.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(untagged)]
 pub enum RetryOn {
     Event(RetryEvent),
     Status(u16),
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
 pub enum RetryEvent {
     Connect,
     Reset,
@@ -232,6 +236,36 @@ impl Tls {
     /// The file of the authorities; None: those of the system.
     pub fn authorities(&self) -> Option<&PathBuf> {
         self.ca.as_ref().filter(|ca| ca.as_path() != Path::new("system"))
+    }
+}
+
+// Not by serde's own: that wouldn't say what there is.
+impl<'de> Deserialize<'de> for RetryOn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct On;
+
+        impl Visitor<'_> for On {
+            type Value = RetryOn;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("connect, reset, unavailable, 429, 502, 503 or 504")
+            }
+            fn visit_u64<E: de::Error>(self, status: u64) -> Result<RetryOn, E> {
+                u16::try_from(status).map(RetryOn::Status).map_err(|_| E::custom("must be 429, 502, 503 or 504"))
+            }
+            fn visit_str<E: de::Error>(self, event: &str) -> Result<RetryOn, E> {
+                match event {
+                    "connect" => Ok(RetryOn::Event(RetryEvent::Connect)),
+                    "reset" => Ok(RetryOn::Event(RetryEvent::Reset)),
+                    "unavailable" => Ok(RetryOn::Event(RetryEvent::Unavailable)),
+                    _ => {
+                        Err(E::unknown_variant(event, &["connect", "reset", "unavailable", "429", "502", "503", "504"]))
+                    }
+                }
+            }
+        }
+
+        deserializer.deserialize_any(On)
     }
 }
 

@@ -316,7 +316,10 @@ upstreams:
         "upstreams.d.endpoints[0]: `dns://d.internal` is not host:port, dns://name:port, srv://name or registry://service"
     );
     // Without `shared.redis`.
-    assert_eq!(errors[5], "upstreams.f.endpoints[1]: `registry://f` needs a registry, and there is none");
+    assert_eq!(
+        errors[5],
+        "upstreams.f.endpoints[1]: `registry://f` needs a Redis in which instances announce themselves: `shared.redis`"
+    );
     assert_eq!(errors.len(), 6, "{errors:?}");
 }
 
@@ -349,4 +352,53 @@ routes:
             "routes[8].sticky: belongs to `weights`",
         ],
     );
+}
+
+#[test]
+fn a_misspelt_name_is_found_wherever_it_stands_and_however_deep() {
+    let upstream = |key: &str| format!("  other:\n    endpoints: ['127.0.0.1:2']\n    {key}\n");
+    for (key, expected) in [
+        ("caps: { connection: 5 }", ("upstreams.other.caps: unknown field `connection`", "\"connections\"")),
+        ("ejection: { failure: 5 }", ("upstreams.other.ejection: unknown field `failure`", "\"failures\"")),
+        ("balance: { ringhash: principal }", ("upstreams.other.balance: unknown variant `ringhash`", "\"ring_hash\"")),
+        ("balance: least_requests", ("upstreams.other.balance: unknown variant `least_requests`", "\"least_request\"")),
+        ("protocol: gprc", ("upstreams.other.protocol: unknown variant `gprc`", "\"grpc\"")),
+        ("retry: { on: [conect] }", ("upstreams.other.retry.on[0]: unknown variant `conect`", "\"connect\"")),
+        ("hedge:\n      aftr: 1s", ("upstreams.other.hedge: unknown field `aftr`", "\"after\"")),
+    ] {
+        let errors = check(&upstream(key)).unwrap_err();
+        let [error] = errors.as_slice() else { panic!("{key}: {errors:?}") };
+        let (place, near) = expected;
+        assert!(error.starts_with(place) && error.ends_with(&format!("did you mean {near}?")), "{key}: {error}");
+    }
+    let errors = check("openapi: { titel: x }\n").unwrap_err();
+    assert!(errors[0].starts_with("openapi: unknown field `titel`"), "{errors:?}");
+    assert!(check(&upstream("retry: { on: [connect, 503] }")).is_ok());
+}
+
+#[test]
+fn a_rule_that_makes_no_sense_is_told_where_it_stands() {
+    let errors = check(
+        "routes:\n  - grpc: catalogue.v1.Catalogue\n    upstream: catalogue\n    http_rules: [{ selector: catalogue.v1.Catalogue.GetItme, get: /x }]\n",
+    )
+    .unwrap_err();
+    let expected =
+        "routes[0].http_rules: the selector `catalogue.v1.Catalogue.GetItme` names no method of catalogue.v1.Catalogue";
+    assert_eq!(errors, [expected]);
+}
+
+#[test]
+fn what_is_wrong_with_a_service_is_told_once_and_not_by_each_of_its_methods() {
+    refused(
+        "routes: [{ grpc: catalogue.v1.Catalogue, upstream: catalogue, cache: { ttl: 1s, vary: ['a b'] } }]\n",
+        &["routes[0].cache.vary[0]: is not the name of a header"],
+    );
+}
+
+#[test]
+fn an_upstream_that_is_asked_for_its_services_is_not_unasked() {
+    let upstream = "  told: {endpoints: ['127.0.0.1:2'], protocol: grpc, descriptors: reflection}\n";
+    let notes = check(&format!("{upstream}routes: [{{ grpc: some.v1.Service, upstream: told }}]\n")).unwrap();
+    assert!(notes.iter().any(|note| note.starts_with("routes[0]: not served before `told`")), "{notes:?}");
+    assert!(!notes.iter().any(|note| note.starts_with("upstreams.told")), "{notes:?}");
 }

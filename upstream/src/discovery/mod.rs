@@ -114,7 +114,9 @@ impl Finder {
         if let Some(service) = text.strip_prefix(REGISTRY) {
             let refused = |message: String| ConfigError { path: "endpoints".to_owned(), message };
             let Some(registry) = &discovery.registry else {
-                return Err(refused(format!("`{text}` needs a registry, and there is none")));
+                return Err(refused(format!(
+                    "`{text}` needs a Redis in which instances announce themselves: `shared.redis`"
+                )));
             };
             let follower = registry.follow(service).map_err(|error| refused(error.to_string()))?;
             return Ok(Some(Self::Registered(Box::new(Registered::new(upstream, text, follower)))));
