@@ -99,7 +99,9 @@ impl fmt::Display for Policy {
             None => f.write_str(", as long as the answer says")?,
         }
         let Rules { stale_while_revalidate, stale_if_error, .. } = self.rules;
-        write!(f, "; stale {stale_while_revalidate:?} while it is fetched, {stale_if_error:?} where that fails")?;
+        let span = |time: Duration| if time.is_zero() { "never".to_owned() } else { format!("{time:?}") };
+        let (refetched, failed) = (span(stale_while_revalidate), span(stale_if_error));
+        write!(f, "; stale {refetched} while it is fetched, {failed} where that fails")?;
         if !self.tags.is_empty() {
             write!(f, "; tags {}", self.written)?;
         }

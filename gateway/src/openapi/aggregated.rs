@@ -141,6 +141,8 @@ fn outcome() -> Node {
         .with("properties", properties)
         .with("required", Node::list(["status"]))
         .with("additionalProperties", true)
+        // Made from the schema it would have a reason, too.
+        .with("examples", Node::list([Node::object().with("status", "ok")]))
 }
 
 /// The field of a part's request that a variable of the route, or `query.name`, is put into.

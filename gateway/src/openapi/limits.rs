@@ -75,6 +75,8 @@ fn whom(key: &str) -> String {
 fn span(duration: Duration) -> String {
     match duration.as_secs() {
         seconds if duration.subsec_millis() > 0 || seconds < 60 => format!("{duration:?}"),
+        60 => "minute".to_owned(),
+        3600 => "hour".to_owned(),
         seconds if seconds % 3600 == 0 => format!("{} h", seconds / 3600),
         seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),
         seconds => format!("{seconds} s"),

@@ -253,6 +253,8 @@ fn an_aggregate_is_its_parts_and_how_they_went() {
     assert_eq!(parts["reviews"]["items"]["$ref"], "#/components/schemas/Review");
     assert_eq!(parts["maybe"]["anyOf"][1], json!({"type": "null"}));
     assert_eq!(parts["_meta"]["properties"]["parts"]["required"], json!(["book", "reviews", "maybe"]));
+    let example = &page["responses"]["200"]["content"]["application/json"]["example"]["_meta"]["parts"]["book"];
+    assert_eq!(*example, json!({"status": "ok"}), "what went well has no reason");
     assert!(page["description"].as_str().unwrap().contains("Without `book` there is no answer."));
     let size = page["parameters"].as_array().unwrap().iter().find(|one| one["name"] == "size").unwrap();
     assert_eq!(size["schema"]["type"], "integer");
