@@ -143,7 +143,7 @@ pub fn is_known(answer: &HeaderMap, received: Moment, request: &HeaderMap) -> bo
 }
 
 /// An entity tag without its weakness, which doesn't count here (RFC 9110, section 8.8.3.2).
-fn opaque(etag: &[u8]) -> &[u8] {
+pub fn opaque(etag: &[u8]) -> &[u8] {
     etag.strip_prefix(b"W/").unwrap_or(etag)
 }
 

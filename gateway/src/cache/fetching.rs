@@ -11,10 +11,10 @@ use tokio::time::timeout_at;
 use upstream::Body;
 
 use super::{
-    Freshness, Mark, Moment, Said, Selected, Stamp, Store, Stored,
-    answering::{Told, is_known, not_modified},
+    Freshness, Mark, Moment, Room, Said, Selected, Stamp, Store, Stored,
+    answering::{Told, answer, is_known, not_modified, opaque},
     sought::{Sought, mark_of},
-    storing::{self, Asker, Reach},
+    storing::{self, Reach},
     tags::{Tags, texts},
     vary,
 };
@@ -33,7 +33,7 @@ pub enum Obtained {
     /// The service failed: what there was is given instead.
     StandsIn(Arc<Stored>),
     /// Its body is on its way, and kept when it is there.
-    Comes(Box<Parts>, Body, Box<Keep>),
+    Comes(Box<Parts>, Body, Box<Keep>, Room),
     Passed(Response),
     Failed(Error),
 }
@@ -76,11 +76,16 @@ where
     let is_whole = request.method() == Method::GET && !client.contains_key(header::RANGE);
     let mut request = request;
     let found = found.filter(|_| is_whole);
+    let unconditional = found.as_ref().filter(|found| found.headers.contains_key(header::ETAG)).map(|_| copy(&request));
     if is_whole {
         condition(request.headers_mut(), found.as_deref());
     }
-    let answered = timeout_at(deadline.into(), inner.call(request)).await;
-    let answered = answered.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "the answer took too long")));
+    let mut answered = ask(inner, request, deadline).await;
+    // It speaks of another version than the one that is kept (RFC 9111, section 4.3.4): only the whole of it helps.
+    let is_other = matches!((&answered, &found), (Ok(response), Some(found)) if is_of_another(response, found));
+    if is_other && let Some(request) = unconditional {
+        answered = ask(inner, request, deadline).await;
+    }
     let mut response = match answered {
         Ok(response) => response,
         Err(error) => {
@@ -95,12 +100,14 @@ where
     if response.status() == StatusCode::NOT_MODIFIED
         && let Some(found) = &found
     {
-        let stored = Arc::new(freshened(found, response.headers(), sought, stamp, asked, now));
-        let reach = if sought.policy.public { Reach::Everybody } else { of(store, sought, found) };
-        store.put(sought.key(reach), Arc::clone(&stored));
+        if is_of_another(&response, found) {
+            let cause = "it says twice that another version has not changed";
+            return Obtained::Failed(
+                Error::new(ErrorKind::BadGateway, "the service gave no valid answer").cause(cause),
+            );
+        }
         told.status = Some(StatusCode::NOT_MODIFIED);
-        told.stored = true;
-        return Obtained::Kept(stored, told);
+        return revalidated(store, sought, found, response.headers(), &client, Times { stamp, asked, now }, told);
     }
     if response.status().is_server_error()
         && let Some(stored) = stand_in(found, sought, true)
@@ -110,7 +117,7 @@ where
     vary::tell(response.headers_mut(), &sought.policy.vary);
     let said = Said::read(response.headers());
     let freshness = Freshness::new(response.headers(), &said, &sought.policy.rules, asked, now);
-    let asker = Asker { asked: &sought.asked, credential: sought.credential };
+    let asker = sought.asker();
     let reach = storing::reach(response.status(), response.headers(), &said, &freshness, &asker, &sought.policy);
     let reach = if is_whole { reach } else { Err("partial") };
     let reach = reach.and_then(|reach| match response.body().size_hint().lower() > store.object() as u64 {
@@ -132,9 +139,13 @@ where
     let keep = Keep { store, sought, status, headers, reach, freshness, selected, stamp, target, variables };
     let is_small = response.body().size_hint().exact().is_some_and(|length| length <= SMALL);
     if !response.body().is_whole() && !is_small {
+        let Some(room) = keep.store.room(response.body().size_hint().exact()) else {
+            told.detail = Some("busy");
+            return Obtained::Passed(passed(response, &client, is_whole, &told, now));
+        };
         let (mut parts, body) = response.into_parts();
         told.note(&mut parts.headers);
-        return Obtained::Comes(Box::new(parts), body, Box::new(keep));
+        return Obtained::Comes(Box::new(parts), body, Box::new(keep), room);
     }
     let (parts, body) = response.into_parts();
     let bytes = match timeout_at(deadline.into(), body.collect()).await {
@@ -224,10 +235,82 @@ fn condition(request: &mut HeaderMap, found: Option<&Stored>) {
     }
 }
 
-/// What was there, with what a 304 says of it.
-fn freshened(found: &Stored, told: &HeaderMap, sought: &Sought, stamp: Stamp, asked: Moment, now: Moment) -> Stored {
+/// Asks, and waits no longer than anybody would.
+async fn ask<S>(inner: &mut S, request: Request, deadline: Instant) -> Result<Response, Error>
+where
+    S: tower::Service<Request, Response = Response, Error = Error>,
+{
+    let answered = timeout_at(deadline.into(), inner.call(request)).await;
+    answered.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "the answer took too long")))
+}
+
+/// The same request once more, without conditions. It has no body.
+fn copy(request: &Request) -> Request {
+    let mut copy = Request::new(Body::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    condition(copy.headers_mut(), None);
+    copy
+}
+
+/// Whether an answer says of another version than the one that is kept that it has not changed.
+fn is_of_another(response: &Response, found: &Stored) -> bool {
+    let tag = |headers: &HeaderMap| headers.get(header::ETAG).map(|tag| opaque(tag.as_bytes()).to_vec());
+    let (told, kept) = (tag(response.headers()), tag(&found.headers));
+    response.status() == StatusCode::NOT_MODIFIED && told.is_some() && kept.is_some() && told != kept
+}
+
+#[derive(Clone, Copy)]
+struct Times {
+    stamp: Stamp,
+    asked: Moment,
+    now: Moment,
+}
+
+/// What was there, with what a 304 says of it: that may have made it one that is kept for others, or not at all.
+fn revalidated(
+    store: &Store,
+    sought: &Sought,
+    found: &Arc<Stored>,
+    said: &HeaderMap,
+    client: &HeaderMap,
+    times: Times,
+    mut told: Told,
+) -> Obtained {
+    let mut stored = freshened(found, said, sought, times);
+    let (status, headers) = (stored.status, &stored.headers);
+    let reach =
+        storing::reach(status, headers, &Said::read(headers), &stored.freshness, &sought.asker(), &sought.policy);
+    let selected = Selected::new(client, headers, &sought.policy.vary).ok_or("vary");
+    match reach.and_then(|reach| Ok((reach, selected?))) {
+        Ok((reach, selected)) => {
+            stored.selected = selected;
+            let (before, stored) = (of(store, sought, found), Arc::new(stored));
+            if before != reach {
+                store.forget(sought.key(before), found);
+            }
+            store.put(sought.key(reach), Arc::clone(&stored));
+            told.stored = true;
+            Obtained::Kept(stored, told)
+        }
+        Err(why) => {
+            told.detail = Some(why);
+            match answer(&stored, client, &told, times.now) {
+                Ok(response) => Obtained::Passed(response),
+                Err(error) => Obtained::Failed(error),
+            }
+        }
+    }
+}
+
+fn freshened(found: &Stored, told: &HeaderMap, sought: &Sought, times: Times) -> Stored {
+    let Times { stamp, asked, now } = times;
     let mut headers = found.headers.clone();
     storing::update(&mut headers, told);
+    vary::tell(&mut headers, &sought.policy.vary);
     if !told.contains_key(header::DATE) {
         headers.insert(header::DATE, http_date(now));
     }
@@ -286,21 +369,30 @@ fn http_date(now: Moment) -> HeaderValue {
 
 /// Purges what a write has made old (RFC 9111, section 4.4): its target, what it names on the same host, and the tags of its
 /// route.
-pub fn invalidate(store: &Store, host: &[u8], target: &str, response: &Response, written: Option<(&Tags, &Variables)>) {
-    if response.status().is_client_error() || response.status().is_server_error() {
+/// `response` is None where there is none, and nobody knows.
+pub fn invalidate(
+    store: &Store,
+    host: &[u8],
+    target: &str,
+    response: Option<&Response>,
+    written: Option<(&Tags, &Variables)>,
+) {
+    if response.is_some_and(|response| response.status().is_client_error() || response.status().is_server_error()) {
         return;
     }
     store.purge(mark_of(host, target));
+    let none = HeaderMap::new();
+    let headers = response.map_or(&none, |response| response.headers());
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        if let Some(named) = response.headers().get(name).and_then(|value| same_host(value, host, target)) {
+        if let Some(named) = headers.get(name).and_then(|value| same_host(value, host, target)) {
             store.purge(mark_of(host, &named));
         }
     }
     if let Some((tags, variables)) = written {
-        let body = response.body().bytes().map_or(&b""[..], |body| body);
-        let made = tags_of(tags, variables, response.headers(), body);
+        let body = response.and_then(|response| response.body().bytes()).map_or(&b""[..], |body| body);
+        let made = tags_of(tags, variables, headers, body);
         // Where the fields can't be read, those that need none are purged nonetheless.
-        let made = made.or_else(|| tags_of(&tags.of_path(variables), variables, response.headers(), b""));
+        let made = made.or_else(|| tags_of(&tags.of_path(variables), variables, headers, b""));
         for tag in made.unwrap_or_default() {
             store.purge(Mark::of_tag(&tag));
         }

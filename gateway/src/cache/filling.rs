@@ -14,7 +14,7 @@ use http_body_util::BodyExt as _;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use upstream::{Body, BoxError};
 
-use super::{Landed, Lead, Store, Stored};
+use super::{Landed, Lead, Room, Stored};
 
 /// How long others wait for the rest of an answer that has begun.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -33,22 +33,25 @@ struct Filling {
     rest: Option<Body>,
     hint: SizeHint,
     taken: u64,
+    /// While something may be on its way.
+    room: Option<Arc<Room>>,
 }
 
 /// Parts a body in two: what the first client reads, and what keeps it. The second is to be run by a task of its own; it
 /// ends when nobody wants the answer any more.
-pub fn part<K>(body: Body, store: Arc<Store>, lead: Option<Lead<Landed>>, keep: K) -> (Body, impl Future<Output = ()>)
+pub fn part<K>(body: Body, room: Room, lead: Option<Lead<Landed>>, keep: K) -> (Body, impl Future<Output = ()>)
 where
     K: FnOnce(Bytes) -> Option<Arc<Stored>>,
 {
     let (pieces, received) = unbounded_channel();
-    let hint = body.size_hint();
-    (Body::new(Filling { pieces: received, rest: None, hint, taken: 0 }), fill(body, store, pieces, lead, keep))
+    let (hint, room) = (body.size_hint(), Arc::new(room));
+    let filling = Filling { pieces: received, rest: None, hint, taken: 0, room: Some(Arc::clone(&room)) };
+    (Body::new(filling), fill(body, room, pieces, lead, keep))
 }
 
 async fn fill<K>(
     mut body: Body,
-    store: Arc<Store>,
+    room: Arc<Room>,
     pieces: UnboundedSender<Piece>,
     mut lead: Option<Lead<Landed>>,
     keep: K,
@@ -77,7 +80,7 @@ async fn fill<K>(
             }
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
-                let is_too_large = whole.len() + length > store.object();
+                let is_too_large = whole.len() + length > room.object();
                 if let Some(data) = frame.data_ref().filter(|_| !is_too_large) {
                     whole.extend_from_slice(data);
                 }
@@ -119,8 +122,11 @@ impl http_body::Body for Filling {
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 Some(Piece::Broken(error)) => return Poll::Ready(Some(Err(error))),
-                Some(Piece::Rest(body)) => self.rest = Some(body),
-                None => return Poll::Ready(None),
+                Some(Piece::Rest(body)) => (self.rest, self.room) = (Some(body), None),
+                None => {
+                    self.room = None;
+                    return Poll::Ready(None);
+                }
             }
         }
     }

@@ -108,12 +108,6 @@ struct Purger {
 }
 
 impl Purger {
-    fn hears(&self, heard: bool) -> bool {
-        let mut all = self.heard.lock();
-        all.insert(self.queue.clone(), heard);
-        all.values().all(|heard| *heard)
-    }
-
     fn purge_all(&self, why: &str) {
         if let Some(store) = self.store.upgrade() {
             store.purge_all();
@@ -132,7 +126,11 @@ impl Reader for Purger {
     fn event(&mut self, envelope: &Envelope) {
         let Some(store) = self.store.upgrade() else { return };
         let rules = self.rules.iter().filter(|rule| rule.filter.matches(&envelope.queue, &envelope.event));
-        let tags: Vec<String> = rules.flat_map(|rule| rule.tags.of_event(envelope)).collect();
+        let made: Result<Vec<_>, _> = rules.map(|rule| rule.tags.of_event(envelope)).collect();
+        let Ok(tags) = made.map(|tags| tags.concat()) else {
+            self.purge_all("an event names more tags than are looked at one by one");
+            return;
+        };
         for tag in &tags {
             store.purge(Mark::of_tag(tag));
             METRICS.cache_purged("tag");
@@ -143,7 +141,10 @@ impl Reader for Purger {
     }
 
     fn caught_up(&mut self) {
-        let all = self.hears(true);
+        // Held until it is noted: what another queue loses meanwhile comes after it.
+        let mut heard = self.heard.lock();
+        heard.insert(self.queue.clone(), true);
+        let all = heard.values().all(|heard| *heard);
         if let Some(store) = self.store.upgrade().filter(|_| all) {
             store.following.heard();
             METRICS.cache_followed(true);
@@ -156,7 +157,8 @@ impl Reader for Purger {
     }
 
     fn lost(&mut self, error: &str) {
-        self.hears(false);
+        let mut heard = self.heard.lock();
+        heard.insert(self.queue.clone(), false);
         let Some(store) = self.store.upgrade() else { return };
         if store.following.standing().error.is_none() {
             tracing::warn!(error, "the bus is away: what is tagged is given for a while yet");

@@ -5,8 +5,11 @@ use std::{borrow::Cow, sync::Arc};
 use http::{HeaderMap, HeaderName, Method, header};
 use http_body::Body as _;
 
-use super::{Asked, Key, Mark, Moment, Policy, Store, Stored, Use, storing::Reach};
-use crate::{context::RequestContext, layers::Request, route::Local};
+use super::{
+    Asked, Key, Mark, Moment, Policy, Store, Stored, Use,
+    storing::{Asker, Reach},
+};
+use crate::{action::Action, auth::X_API_KEY, context::RequestContext, layers::Request, route::Local};
 
 /// What makes another request of one that looks like this one, for services that look at it.
 const OVERRIDES: [HeaderName; 3] = [
@@ -26,7 +29,9 @@ pub struct Sought {
     everybody: Option<Key>,
     pub asked: Asked,
     /// It brings a credential that the gateway knows nothing of.
-    pub credential: bool,
+    credential: bool,
+    /// It brings cookies that the service gets to see, of somebody whom the gateway doesn't know.
+    cookie: bool,
 }
 
 /// What there is.
@@ -69,14 +74,22 @@ impl Sought {
             None => (Key::of_answer(&kind, &[], &target), Some(everybody())),
             // Two credentials of one subject may differ in what they may see.
             Some(principal) => {
-                let rights = serde_json::to_vec(&(&principal.scopes, &principal.claims)).ok()?;
-                let caller = [principal.subject.as_bytes(), b" ", &rights];
-                (Key::of_answer(&kind, &caller, &target), Some(everybody()))
+                let caller = serde_json::to_vec(principal).ok()?;
+                (Key::of_answer(&kind, &[&caller], &target), Some(everybody()))
             }
         };
-        let credential = principal.is_none() && headers.contains_key(header::AUTHORIZATION);
+        // Only a service that is asked by HTTP sees them.
+        let passes_on = principal.is_none() && matches!(route.action, Action::Proxy(_));
+        let credential = principal.is_none() && headers.contains_key(header::AUTHORIZATION)
+            || passes_on && headers.contains_key(&X_API_KEY);
+        let cookie = passes_on && headers.contains_key(header::COOKIE);
         let (route, policy) = (Arc::clone(route), Arc::clone(policy));
-        Some(Self { route, policy, own, everybody, asked: Asked::read(headers), credential })
+        Some(Self { route, policy, own, everybody, asked: Asked::read(headers), credential, cookie })
+    }
+
+    /// What of the request decides whether its answer may be kept.
+    pub fn asker(&self) -> Asker<'_> {
+        Asker { asked: &self.asked, credential: self.credential, cookie: self.cookie }
     }
 
     /// What there is for it now.

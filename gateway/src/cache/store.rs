@@ -52,6 +52,15 @@ pub struct Store {
     purged: AtomicU64,
     size: AtomicU64,
     object: AtomicU64,
+    /// What answers on their way to their first clients may take up.
+    coming: AtomicU64,
+}
+
+/// What an answer may take up that is kept while it is on its way to its first client.
+pub struct Room {
+    store: Arc<Store>,
+    object: usize,
+    bytes: u64,
 }
 
 /// What became of what was fetched.
@@ -133,7 +142,20 @@ impl Store {
             purged: AtomicU64::new(0),
             size: AtomicU64::new(size),
             object: AtomicU64::new(object),
+            coming: AtomicU64::new(0),
         }
+    }
+
+    /// Room for an answer of this length on its way to its first client, who may be slow. None: there is as much on its way
+    /// as may be kept.
+    pub fn room(self: &Arc<Self>, length: Option<u64>) -> Option<Room> {
+        let object = self.object.load(Relaxed);
+        // Once for the client, once to be kept.
+        let bytes = length.unwrap_or(object).min(object) * 2;
+        let most = self.size.load(Relaxed);
+        let taken =
+            self.coming.fetch_update(Relaxed, Relaxed, |coming| Some(coming + bytes).filter(|all| *all <= most));
+        taken.ok().map(|_| Room { store: Arc::clone(self), object: self.object(), bytes })
     }
 
     /// Takes other bounds up. What is kept stays, as far as there is room.
@@ -162,6 +184,11 @@ impl Store {
     pub fn stands(&self, stored: &Stored, now: Moment) -> bool {
         self.marks.stand(stored.stamp, &stored.marks)
             && (!stored.by_events || self.following.vouches_for(stored.freshness.received, now))
+    }
+
+    /// Whether nothing was purged by its target's name since it was fetched: such a purge finds only what is kept.
+    pub fn is_untouched(&self, stored: &Stored) -> bool {
+        self.marks.may_keep(stored.stamp)
     }
 
     /// Keeps an answer in the place of the one for the same requests, if there is one.
@@ -270,6 +297,10 @@ impl Store {
             }
             match self.flights.join(&key) {
                 Turn::Lead(turn) => {
+                    // It may have landed since we looked.
+                    if let Some(body) = self.part(&key) {
+                        return Ok(body);
+                    }
                     lead = Some(turn);
                     break;
                 }
@@ -315,6 +346,19 @@ impl Store {
         let stored = resource.variants.first()?;
         let good = stored.freshness.age_at(now) < stored.freshness.lifetime && self.stands(stored, now);
         good.then(|| stored.body.clone())
+    }
+}
+
+impl Room {
+    /// The largest body that is kept.
+    pub fn object(&self) -> usize {
+        self.object
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.store.coming.fetch_sub(self.bytes, Relaxed);
     }
 }
 
@@ -424,6 +468,17 @@ mod tests {
         assert!(store.figures().bytes <= MIB, "{:?}", store.figures());
         store.purge_all();
         assert_eq!((store.figures().targets, store.figures().bytes), (0, 0));
+    }
+
+    #[test]
+    fn no_more_is_on_its_way_than_may_be_kept() {
+        let store = store(4 * MIB);
+        let (one, other) = (store.room(None).unwrap(), store.room(Some(9 * MIB)).unwrap());
+        assert!(store.room(Some(1)).is_none(), "each takes up twice the largest that is kept");
+        drop(one);
+        assert!(store.room(Some(MIB)).is_some() && store.room(Some(1)).is_some());
+        drop(other);
+        assert_eq!(store.coming.load(SeqCst), 0);
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use super::{
 const FIELDS: usize = 32 * 1024;
 
 /// What of an answer's header is not kept: it is of one connection or of one moment (section 3.1).
-const PASSING: [HeaderName; 15] = [
+const PASSING: [HeaderName; 17] = [
     header::AGE,
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -25,6 +25,9 @@ const PASSING: [HeaderName; 15] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-authentication-info"),
     HeaderName::from_static("proxy-connection"),
+    // What one client has left is nobody else's affair.
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
     HeaderName::from_static("server-timing"),
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("turnpike-principal"),
@@ -46,6 +49,8 @@ pub struct Asker<'a> {
     pub asked: &'a Asked,
     /// It went on with a credential that the gateway knows nothing of.
     pub credential: bool,
+    /// It went on with cookies, and nobody knows whose they are.
+    pub cookie: bool,
 }
 
 /// Whether an answer may be kept, as far as its header tells.
@@ -91,6 +96,11 @@ pub fn reach(
     let by_route = policy.rules.ttl.is_some() && status == StatusCode::OK && !timed;
     if !(timed || by_route || said.no_cache) {
         return Err("no-freshness");
+    }
+    // A service that says nothing of an answer may have made it for whom the cookie is.
+    let by_cookie = || policy.vary.contains(&header::COOKIE) || vary().any(|name| name.eq_ignore_ascii_case(b"cookie"));
+    if asker.cookie && !(timed || said.public || policy.public || by_cookie()) {
+        return Err("cookie");
     }
     let checkable = headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
     if !(freshness.is_ever_good() || checkable && status == StatusCode::OK) {

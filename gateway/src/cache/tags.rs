@@ -76,7 +76,10 @@ impl Tags {
     }
 
     /// The tags that an event names.
-    pub fn of_event(&self, event: &Envelope) -> Vec<String> {
+    ///
+    /// # Errors
+    /// If there are too many.
+    pub fn of_event(&self, event: &Envelope) -> Result<Vec<String>, TooMany> {
         let subject = event.subject.as_deref().unwrap_or_default();
         let (collection, id) = subject.split_once('/').unwrap_or((subject, ""));
         let value = |name: &str| -> Vec<Cow<'_, str>> {
@@ -93,7 +96,7 @@ impl Tags {
             };
             if text.is_empty() { Vec::new() } else { vec![Cow::Owned(text.to_owned())] }
         };
-        self.make(value).unwrap_or_default()
+        self.make(value)
     }
 }
 
@@ -174,7 +177,7 @@ mod tests {
     fn an_event_names_what_it_is_about() {
         let (queue, event) = (Name::new("DB").unwrap(), Name::new("UPDATE").unwrap());
         let event = Envelope::new("/x", queue, event).subject("things/4/2").data(json!({"boxId": "b"}));
-        let made = |text: &str| tags(&[text]).of_event(&event);
+        let made = |text: &str| tags(&[text]).of_event(&event).unwrap();
         assert_eq!(made("{collection}:{id}"), ["things:4/2"]);
         assert_eq!(made("{queue}.{event}.{subject}"), ["DB.UPDATE.things/4/2"]);
         assert_eq!(made("box:{data.box_id}"), ["box:b"]);

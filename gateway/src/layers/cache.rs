@@ -64,7 +64,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let Some(store) = &self.store else { return Either::Left(Checked::Right(self.inner.call(request))) };
         let Some(context) = request.extensions().get::<RequestContext>() else {
             return Either::Left(Checked::Right(self.inner.call(request)));
@@ -72,11 +72,16 @@ where
         if !request.method().is_safe() {
             let (store, host, context) = (Arc::clone(store), sought::host(&request).into_owned(), context.clone());
             let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
-            return Either::Right(Box::pin(written(self.inner.call(request), store, host, target, context)));
+            let write = Write { store, host, target, context, is_known: false };
+            return Either::Right(Box::pin(written(self.inner.call(request), write)));
         }
         let Some(sought) = Sought::new(&request, context) else {
             return Either::Left(Checked::Right(self.inner.call(request)));
         };
+        // Parts are for GET alone (RFC 9110, section 14.2).
+        if request.method() == Method::HEAD {
+            request.headers_mut().remove(http::header::RANGE);
+        }
         let now = Moment::now();
         let seen = sought.look(store, request.headers(), now);
         if let Some((_, stored, may)) = &seen.found
@@ -167,7 +172,8 @@ where
 
     /// Whether what another one was given is for this request, too.
     fn may_have(&self, stored: &Stored, request: &Request) -> bool {
-        stored.selected.fits(request.headers()) && self.store.stands(stored, Moment::now())
+        let stands = self.store.stands(stored, Moment::now()) && self.store.is_untouched(stored);
+        stands && stored.selected.fits(request.headers())
     }
 
     /// In a task of its own, for all who ask for the same.
@@ -229,9 +235,9 @@ where
                 let landed = if fetching::is_failure(error.kind) { failed(error.kind) } else { Landed::Passed };
                 (landed, Err(error))
             }
-            Obtained::Comes(parts, body, keep) => {
+            Obtained::Comes(parts, body, keep, room) => {
                 METRICS.cache("miss");
-                let (body, rest) = part(body, Arc::clone(&self.store), Some(lead), |body| keep.keep(body).ok());
+                let (body, rest) = part(body, room, Some(lead), |body| keep.keep(body).ok());
                 send(&mut reply, Ok(Response::from_parts(*parts, body)));
                 return rest.await;
             }
@@ -255,9 +261,9 @@ where
                 METRICS.cache("failed");
                 Err(error)
             }
-            Obtained::Comes(parts, body, keep) => {
+            Obtained::Comes(parts, body, keep, room) => {
                 METRICS.cache("miss");
-                let (body, rest) = part(body, Arc::clone(&self.store), None, |body| keep.keep(body).ok());
+                let (body, rest) = part(body, room, None, |body| keep.keep(body).ok());
                 tokio::spawn(rest.in_current_span());
                 Ok(Response::from_parts(*parts, body))
             }
@@ -340,20 +346,44 @@ fn send(reply: &mut Option<oneshot::Sender<Result<Response, Error>>>, response: 
     }
 }
 
-/// Passes a write on, and purges what it made old before its client hears of it.
-async fn written<F>(
-    answering: F,
+/// A write. Where nobody learns what became of it, because its client has left or the service didn't answer, it may have
+/// changed what it was to change: then that is purged.
+struct Write {
     store: Arc<Store>,
     host: Vec<u8>,
     target: String,
     context: RequestContext,
-) -> Result<Response, Error>
+    is_known: bool,
+}
+
+impl Write {
+    fn purge(&self, response: Option<&Response>) {
+        let policy = self.context.route.as_ref().and_then(|route| route.policy.cache.as_ref());
+        let tags = policy.map(|policy| (&policy.tags, &self.context.variables));
+        fetching::invalidate(&self.store, &self.host, &self.target, response, tags);
+    }
+}
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        if !self.is_known {
+            self.purge(None);
+        }
+    }
+}
+
+/// Passes a write on, and purges what it made old before its client hears of it.
+async fn written<F>(answering: F, mut write: Write) -> Result<Response, Error>
 where
     F: Future<Output = Result<Response, Error>>,
 {
-    let response = answering.await?;
-    let policy = context.route.as_ref().and_then(|route| route.policy.cache.as_ref());
-    let tags = policy.map(|policy| (&policy.tags, &context.variables));
-    fetching::invalidate(&store, &host, &target, &response, tags);
-    Ok(response)
+    let answered = answering.await;
+    match &answered {
+        Ok(response) => {
+            write.is_known = true;
+            write.purge(Some(response));
+        }
+        Err(error) => write.is_known = !fetching::is_failure(error.kind),
+    }
+    answered
 }

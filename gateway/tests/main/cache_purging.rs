@@ -139,6 +139,27 @@ async fn what_was_on_its_way_when_it_was_purged_is_not_kept() {
 }
 
 #[tokio::test]
+async fn an_event_with_more_tags_than_may_be_purges_everything() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), things().await);
+    let bus = bus::sqlite::open(&folder.path().join("bus.db")).await.unwrap();
+    let purge = "cache: {purge: [{filter: 'DB/*', tags: ['things:{data.ids}']}]}";
+    let gateway = Running::beside(bus.clone(), &sections(&origin, purge)).await;
+    heard(&gateway).await;
+    for (ids, others_go) in [(1..=1000, false), (1..=1001, true)] {
+        gateway.get("/things/1").await;
+        gateway.get("/things/9999").await;
+        let (queue, event) = (Name::new("DB").unwrap(), Name::new("UPDATE").unwrap());
+        let data = serde_json::json!({"ids": ids.collect::<Vec<_>>()});
+        let event = Envelope::new("/services/thing", queue, event).subject("things/1").data(data);
+        bus.publish(vec![event]).await.unwrap().remove(0).unwrap();
+        eventually("it is purged", BOUND, async || (!is_kept(&gateway, "/things/1").await).then_some(())).await;
+        // Tags are purged one after the other, in their order.
+        assert_eq!(!is_kept(&gateway, "/things/9999").await, others_go);
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_bus_that_was_away_purges_everything_when_it_is_back() {
     let (mut redis, origin) = (testkit::redis().await, things().await);
     let text = sections(&origin, &format!("cache: {{redis: '{}', bus_away: 1h, {PURGE}}}", redis.url()));

@@ -7,6 +7,7 @@ mod authentication;
 mod authorisation;
 mod balance;
 mod cache;
+mod cache_leaks;
 mod cache_purging;
 mod cache_suite;
 mod checking;
