@@ -92,6 +92,12 @@ pub fn of_route(text: &str, variables: &[&str]) -> Result<Template, String> {
 }
 
 impl Escape {
+    pub fn apply(self, value: &str) -> String {
+        let mut text = String::with_capacity(value.len());
+        self.push(&mut text, value);
+        text
+    }
+
     fn push(self, text: &mut String, value: &str) {
         match self {
             Self::None => text.push_str(value),

@@ -39,7 +39,7 @@ impl Compiler<'_> {
                 if self.awaits_any(path, &parts) {
                     return None;
                 }
-                let made = Aggregate::new(&parts, &variables, &self.directory);
+                let made = Aggregate::new(&parts, &variables, &template.rests(), &self.directory);
                 ("aggregate", made.map(Action::Aggregate), None)
             }
             (None, None, Some(section), None, None) => {

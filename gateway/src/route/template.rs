@@ -123,6 +123,12 @@ impl Template {
         }
     }
 
+    /// Names of the variables that may be several segments.
+    pub fn rests(&self) -> Vec<&str> {
+        let rests = self.variables.iter().filter(|variable| !self.is_one_segment(variable));
+        rests.map(|variable| &*variable.name).collect()
+    }
+
     fn is_one_segment(&self, variable: &Variable) -> bool {
         variable.end - variable.start == 1 && self.segments[variable.start] != Segment::Rest
     }

@@ -34,7 +34,7 @@ fn compile(config: Value) -> Result<aggregate::Aggregate, Vec<ConfigError>> {
     let config: aggregate::Config = serde_json::from_value(config).unwrap();
     let mut directory = directory();
     directory.add_upstream("web", UpstreamId(2), None);
-    aggregate::Aggregate::new(&config, &["id"], &directory)
+    aggregate::Aggregate::new(&config, &["id", "rest"], &["rest"], &directory)
 }
 
 async fn get(library: &Library, reviews: &Library, config: Value, uri: &str) -> Result<Response<Body>, Error> {

@@ -125,6 +125,69 @@ async fn whatever_can_be_asked_at_once_is() {
 }
 
 #[tokio::test]
+async fn what_was_several_segments_stays_that_and_everything_else_is_one() {
+    let library = Library::start(|_| book("1/2", "Emma")).await;
+    let config = json!([{"part": "got", "get": "/files/{rest}/of/{id}?path={rest}", "upstream": "web"}]);
+    let services = Services::of(&library, &library).and_web(echo().await);
+    for (rest, path) in [
+        ("a/b c", Some("/files/a/b%20c/of/x%2Fy?path=a%2Fb%20c")),
+        ("a%2Fb/c", Some("/files/a%2Fb/c/of/x%2Fy?path=a%252Fb%2Fc")),
+        ("a/../b", None),
+    ] {
+        let context = context(&[("id", "x/y"), ("rest", rest)]);
+        let request = Request::get("/").body(Body::empty()).unwrap();
+        let answer = json(services.call(config.clone(), request, &context).await.unwrap()).await;
+        assert_eq!(answer["got"]["path"].as_str(), path, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_post_is_asked_once_whatever_the_route_is_called_by() {
+    let library = Library::start(|_| book("1", "Emma")).await;
+    let breaks_off = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = breaks_off.local_addr().unwrap();
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&asked);
+    tokio::spawn(async move {
+        // Reads the beginning of a request and hangs up.
+        while let Ok((mut socket, _)) = breaks_off.accept().await {
+            let mut some = [0; 1024];
+            if tokio::io::AsyncReadExt::read(&mut socket, &mut some).await.is_ok_and(|read| read > 0) {
+                counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }
+        }
+    });
+    let services = Services::of(&library, &library).and_web(address);
+    for (how, times) in [("post", 1), ("get", 2)] {
+        asked.store(0, std::sync::atomic::Ordering::SeqCst);
+        let config = json!([{"part": "web", how: "/x", "upstream": "web", "required": true}]);
+        services.get(config, "/books/1").await.unwrap_err();
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), times, "{how}");
+    }
+}
+
+#[tokio::test]
+async fn questions_take_up_no_more_than_answers() {
+    let library = Library::start(|_| book("1", "Emma")).await;
+    let ids = vec!["x".repeat(30_000); 60].into_iter().enumerate().map(|(at, id)| json!(format!("{at}{id}")));
+    let ids: Value = ids.collect();
+    let web = upstream(move |_| {
+        let body = ids.to_string();
+        async move { Response::new(Full::new(Bytes::from(body))) }
+    })
+    .await;
+    let config = json!([
+        {"part": "list", "get": "/", "upstream": "web"},
+        {"part": "each", "post": "/", "upstream": "web", "for_each": "{parts.list}",
+         "body": {"id": "{item}", "all": "{parts.list}"}},
+    ]);
+    let services = Services::of(&library, &library).and_web(web);
+    let answer = json(services.patient(config, "/books/1").await.unwrap()).await;
+    let meta = json!({"status": "failed", "reason": "resource_exhausted", "http_status": 502});
+    assert_eq!((&answer["each"], &answer["_meta"]["parts"]["each"]), (&Value::Null, &meta));
+}
+
+#[tokio::test]
 async fn parts_are_asked_for_by_http_too() {
     let library = Library::start(|_| book("1/2", "Emma")).await;
     let config = json!([

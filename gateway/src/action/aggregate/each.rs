@@ -8,6 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use super::{
     super::ConfigError,
     super::template::Escape,
+    ROOM,
     config::PartConfig,
     failure::Failure,
     json::{self, Span},
@@ -141,9 +142,12 @@ impl Each {
                 }
             }
             _ => {
-                let mut known = HashMap::new();
+                let (mut known, mut room) = (HashMap::new(), ROOM);
                 for item in items {
                     let question = part.question(draft.to_vec(), &Values { item, ..*values }).ok();
+                    // Each may hold all of another part's answer.
+                    let weight = question.as_ref().map_or(0, Question::weight);
+                    room = room.checked_sub(weight).ok_or_else(Failure::too_large)?;
                     made.places.push(question.map(|question| place(&mut known, &mut made.questions, question)));
                 }
             }

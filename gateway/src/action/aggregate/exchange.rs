@@ -43,6 +43,12 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// How many bytes it has, about.
+    pub fn weight(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        self.target.as_str().len() + headers + self.body.len()
+    }
+
     /// All of it.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.target.as_str().as_bytes().to_vec();
@@ -130,7 +136,10 @@ impl Exchange {
     }
 
     pub fn asked(&self, values: &Values<'_>) -> Result<Asked, Failure> {
-        let path = expand(&self.path, Escape::Segment, values)?;
+        let path = match self.path.path(values) {
+            Some(path) => Some(path),
+            None => expand(&self.path, Escape::Segment, values)?,
+        };
         // A value can leave no segment, but be one that leads out of where it stands.
         let path = path.filter(|path| !path.split('/').any(|segment| matches!(segment, "." | "..")));
         let mut target = path.ok_or_else(|| Failure::no_input(None, "a value that can't stand in a path"))?;
@@ -178,7 +187,9 @@ impl Exchange {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         headers.extend(asked.headers.into_iter().map(|(name, value)| (Some(name), value)));
-        let options = Options { idempotent: options.idempotent || self.method.is_safe(), ..options };
+        // Whatever the route is called by: what a POST does, nobody knows but the service.
+        let safe = self.method.is_safe();
+        let options = Options { idempotent: safe, safe, ..options };
         let response = client.send(request, options).await.map_err(|error| Failure::no_answer(&error))?;
         let (head, body) = response.into_parts();
         if !head.status.is_success() {

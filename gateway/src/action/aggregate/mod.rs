@@ -74,12 +74,17 @@ pub struct Described<'a> {
 }
 
 impl Aggregate {
-    /// `variables` are those of the route's path template. Error paths start with the part's index: `[1].call`.
+    /// `variables` are those of the route's path template, `rests` those of them that may be several segments. Error paths start with the part's index: `[1].call`.
     ///
     /// # Errors
     /// Too many parts, a part named twice, a method, upstream, field, part or variable that isn't there, streaming, members
     /// of one name, parts that wait for each other.
-    pub fn new(config: &[PartConfig], variables: &[&str], directory: &Directory) -> Result<Self, Vec<ConfigError>> {
+    pub fn new(
+        config: &[PartConfig],
+        variables: &[&str],
+        rests: &[&str],
+        directory: &Directory,
+    ) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
         if config.is_empty() || config.len() > MAX_PARTS {
             errors.push(ConfigError::new("", format!("must have 1 to {MAX_PARTS} parts")));
@@ -110,7 +115,7 @@ impl Aggregate {
         let known: Vec<_> = config.iter().zip(&targets).map(|both| (both.0.part.as_str(), shape(both))).collect();
         let mut parts = Vec::new();
         for (index, (part, target)) in config.iter().zip(targets).enumerate() {
-            let mut scope = Scope { variables, parts: &known, item: None };
+            let mut scope = Scope { variables, rests, parts: &known, item: None };
             match target.map_err(|error| vec![error]).and_then(|target| Part::new(part, target, &mut scope)) {
                 Ok(part) => parts.push(part),
                 Err(found) => errors.extend(found.into_iter().map(within(index))),
@@ -140,6 +145,7 @@ impl Aggregate {
         context: &RequestContext,
     ) -> Result<Response<Body>, Error> {
         let (head, _) = request.into_parts();
+        // What of it may be asked twice, each part says for itself.
         let safe = head.method.is_safe();
         let options = Options { deadline: Some(context.deadline), idempotent: safe, safe, ..Options::default() };
         let mut violations = Vec::new();

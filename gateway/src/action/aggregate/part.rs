@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prost_reflect::Kind;
 use protojson::{Malformed, Path};
 use serde_json::Value;
 
@@ -86,7 +87,7 @@ impl Target {
 
     /// That of its answer.
     pub fn shape(&self) -> Shape {
-        self.method.as_ref().map_or(Shape::Unknown, |method| Shape::Message(method.output()))
+        self.method.as_ref().map_or(Shape::Unknown, |method| Shape::of(&Kind::Message(method.output())))
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use upstream::{Client, Options};
 
 use super::{
-    super::{ConfigError, grpc_path, is_idempotent, template::Escape},
+    super::{ConfigError, grpc_path, is_idempotent, is_safe, template::Escape},
     config::{BatchConfig, PartConfig},
     each::Answer,
     failure::Failure,
@@ -21,12 +21,17 @@ use super::{
     part::Part,
     text::{Scope, Shape, Text, Values, Variable},
 };
-use crate::{context::RequestContext, error::Violation};
+use crate::{context::RequestContext, descriptors::rule::HttpRule, error::Violation};
 
 /// A compiled call.
 pub struct Rpc {
     pub method: MethodDescriptor,
+    /// Its `idempotency_level` says that repeating it does no harm.
     pub idempotent: bool,
+    /// The same, even twice at once.
+    safe: bool,
+    /// It is bound to GET: on a route that reads, it is a read.
+    reads: bool,
     path: String,
     input: Message,
     output: Message,
@@ -75,6 +80,8 @@ impl Rpc {
         let (input, output) = (message(method.input().full_name())?, message(method.output().full_name())?);
         let mut made = Self {
             idempotent: is_idempotent(method),
+            safe: is_safe(method),
+            reads: is_bound_to_get(method),
             path: grpc_path(method),
             method: method.clone(),
             fixed: Vec::new(),
@@ -256,7 +263,8 @@ impl Rpc {
         message: Bytes,
         options: Options,
     ) -> Result<Bytes, Failure> {
-        let options = Options { idempotent: options.idempotent || self.idempotent, ..options };
+        let safe = self.safe || self.reads && options.safe;
+        let options = Options { idempotent: self.idempotent || safe, safe, ..options };
         let reply = client.unary(&self.path, metadata, message, options).await;
         reply.map(|reply| reply.message).map_err(|status| Failure::of_status(&status))
     }
@@ -283,6 +291,12 @@ impl Batch {
         });
         answers
     }
+}
+
+/// Whether the method's own annotation says that it is a read.
+fn is_bound_to_get(method: &MethodDescriptor) -> bool {
+    let rule = HttpRule::of(method).ok().flatten();
+    rule.is_some_and(|rule| matches!(rule.target(), Ok((Some(http::Method::GET), _))))
 }
 
 fn has_template(value: &Value) -> bool {

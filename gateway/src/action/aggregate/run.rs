@@ -54,6 +54,14 @@ impl Question {
         Self { asks: Asks::Rpc(message), tags }
     }
 
+    /// How many bytes it has, about.
+    pub fn weight(&self) -> usize {
+        match &self.asks {
+            Asks::Rpc(message) => message.len(),
+            Asks::Http(asked) => asked.weight(),
+        }
+    }
+
     /// What tells it from others that the same part asks.
     pub fn bytes(&self) -> Bytes {
         match &self.asks {

@@ -29,6 +29,8 @@ pub struct Text {
 
 pub enum Variable {
     Route(String),
+    /// Of several segments.
+    Rest(String),
     Query(String),
     Part(Place),
     /// Names as JSON has them.
@@ -67,6 +69,8 @@ pub struct Way {
 pub struct Scope<'a> {
     /// Of the route's path.
     pub variables: &'a [&'a str],
+    /// Those of them that may be several segments.
+    pub rests: &'a [&'a str],
     /// Names of parts and the shapes of their answers, in the order of the configuration; None: its answer can't be named.
     pub parts: &'a [(&'a str, Option<Shape>)],
     /// That of the elements, where there are any.
@@ -114,7 +118,7 @@ impl Text {
 
     /// Whether it can be expanded before any part has answered.
     pub fn is_of_request(&self) -> bool {
-        self.variables().all(|variable| matches!(variable, Variable::Route(_) | Variable::Query(_)))
+        self.variables().all(|variable| matches!(variable, Variable::Route(_) | Variable::Rest(_) | Variable::Query(_)))
     }
 
     pub fn names_item(&self) -> bool {
@@ -130,7 +134,7 @@ impl Text {
     /// What a client knows it by: the name of the route's variable or query parameter that is all of it.
     pub fn shown(&self) -> Option<&str> {
         match self.sole()? {
-            Variable::Route(name) | Variable::Query(name) => Some(name),
+            Variable::Route(name) | Variable::Rest(name) | Variable::Query(name) => Some(name),
             Variable::Part(_) | Variable::Item(_) => None,
         }
     }
@@ -155,6 +159,25 @@ impl Text {
     }
 }
 
+impl Text {
+    /// As a path: each value in one segment, but what was several segments of the route's path stays that. None if a value
+    /// isn't there.
+    pub fn path(&self, values: &Values<'_>) -> Option<String> {
+        let value = |name: &str| {
+            let variable = &self.variables.iter().find(|(known, _)| known == name)?.1;
+            let value = variable.text(values)?;
+            Some(Cow::Owned(match variable {
+                // In these an escaped slash has stayed escaped.
+                Variable::Rest(_) => {
+                    value.split("%2F").map(|piece| Escape::Path.apply(piece)).collect::<Vec<_>>().join("%2F")
+                }
+                _ => Escape::Segment.apply(&value),
+            }))
+        };
+        self.template.expand(Escape::None, value)
+    }
+}
+
 impl Variable {
     /// With the shape of what it stands for.
     fn parse(name: &str, scope: &Scope<'_>) -> Result<(Self, Shape), String> {
@@ -167,7 +190,8 @@ impl Variable {
             return Ok((Self::Part(Place { part, names }), shape));
         }
         if scope.variables.contains(&name) {
-            return Ok((Self::Route(name.to_owned()), Shape::Value));
+            let route = if scope.rests.contains(&name) { Self::Rest } else { Self::Route };
+            return Ok((route(name.to_owned()), Shape::Value));
         }
         match (name.strip_prefix(ITEM).filter(|path| path.is_empty() || path.starts_with('.')), &scope.item) {
             (Some(path), Some(shape)) => {
@@ -183,7 +207,7 @@ impl Variable {
     /// proto3 writes what nobody set as an empty text.
     pub fn text<'a>(&self, values: &Values<'a>) -> Option<Cow<'a, str>> {
         match self {
-            Self::Route(name) => variable(values.context, name).map(Cow::Borrowed),
+            Self::Route(name) | Self::Rest(name) => variable(values.context, name).map(Cow::Borrowed),
             Self::Query(name) => values.parameter(name).map(Cow::Borrowed),
             Self::Part(_) | Self::Item(_) => json::text(self.json(values)?).filter(|text| !text.is_empty()),
         }
@@ -194,7 +218,7 @@ impl Variable {
         let (json, names) = match self {
             Self::Part(place) => (*values.answers.get(place.part)?, &place.names),
             Self::Item(names) => (values.item, names),
-            Self::Route(_) | Self::Query(_) => return None,
+            Self::Route(_) | Self::Rest(_) | Self::Query(_) => return None,
         };
         json.get(json::find(json, 0..json.len(), names)?).filter(|value| *value != b"null")
     }
@@ -237,7 +261,7 @@ impl Place {
 
 impl Shape {
     /// The shape of a field, or of the elements of a list.
-    fn of(kind: &Kind) -> Self {
+    pub fn of(kind: &Kind) -> Self {
         match kind {
             Kind::Message(message) if !message.full_name().starts_with("google.protobuf.") => {
                 Self::Message(message.clone())
