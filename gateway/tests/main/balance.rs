@@ -1,10 +1,17 @@
 //! Which endpoint gets a request, and what a client reads where none does.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use bytes::Bytes;
 use http::Response;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 
 use crate::running::{Running, upstream};
 
@@ -66,6 +73,26 @@ async fn who_is_not_let_through_by_the_breaker_is_told_when_to_come_back() {
     assert_eq!(shown["states"]["web"]["breaker"]["state"], "open");
     assert_eq!(shown["states"]["web"]["panic"], false);
     assert_eq!(shown["upstreams"]["web"][0]["state"], "well");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_small_body_is_sent_again_with_its_request_where_that_does_no_harm() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let moody = upstream(move |request| {
+        let status = if counted.fetch_add(1, Relaxed) % 2 == 0 { 503 } else { 200 };
+        async move {
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            Response::builder().status(status).body(Full::from(body)).unwrap()
+        }
+    })
+    .await;
+    let gateway = gateway(&[moody], "retry: {on: [503]}").await;
+    let put = gateway.send("PUT", "/", &[], "a word").await;
+    assert_eq!((put.status.as_u16(), put.body.as_str(), asked.load(Relaxed)), (200, "a word", 2));
+    let post = gateway.send("POST", "/", &[], "a word").await;
+    assert_eq!((post.status.as_u16(), asked.load(Relaxed)), (503, 3), "an order is placed once");
     gateway.stop().await;
 }
 
