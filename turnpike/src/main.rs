@@ -53,6 +53,7 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if bus::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("turnpike: {error:#}");
             ExitCode::FAILURE

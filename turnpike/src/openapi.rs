@@ -1,7 +1,11 @@
 //! `turnpike openapi FILE`: the OpenAPI 3.1 document of a gateway's configuration, the one that a gateway with it serves.
 //! Exit codes: 0 here it is, 1 the configuration is not good, 2 not understood.
 
-use std::{collections::HashMap, fs};
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, Write as _},
+};
 
 use anyhow::Context as _;
 
@@ -15,9 +19,9 @@ pub fn main(options: &cli::OpenApi) -> anyhow::Result<()> {
         let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("{} is not good:\n{}", file.display(), errors.join("\n"))
     })?;
-    match options.output {
-        cli::Written::Json => println!("{}", serde_json::to_string_pretty(&document)?),
-        cli::Written::Yaml => print!("{}", serde_saphyr::to_string(&document)?),
-    }
-    Ok(())
+    let written = match options.output {
+        cli::Written::Json => serde_json::to_string_pretty(&document)? + "\n",
+        cli::Written::Yaml => serde_saphyr::to_string(&document)?,
+    };
+    Ok(io::stdout().write_all(written.as_bytes())?)
 }

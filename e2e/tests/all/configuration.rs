@@ -1,6 +1,10 @@
 //! What an operator gets wrong is said precisely, and changes nothing.
 
-use std::{fs, net::TcpListener, process::Command};
+use std::{
+    fs,
+    net::TcpListener,
+    process::{Command, Stdio},
+};
 
 use e2e::{Options, System, binary};
 
@@ -146,4 +150,17 @@ fn the_schema_is_printed_and_notes_can_be_errors() {
     let strict = check(&["--strict", "-o", "json"]);
     let said: serde_json::Value = serde_json::from_slice(&strict.stdout).unwrap();
     assert_eq!((strict.status.code(), &said["notes"][0]), (Some(1), &"upstreams.spare: no route asks it".into()));
+}
+
+#[test]
+fn whoever_reads_only_the_beginning_gets_it_without_a_complaint() {
+    let shop = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/gateway.yaml");
+    for arguments in [vec!["schema"], vec!["openapi", shop], vec!["openapi", shop, "-o", "yaml"]] {
+        let mut command = Command::new(binary());
+        let mut child = command.args(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{arguments:?}: {said}");
+    }
 }

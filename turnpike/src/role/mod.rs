@@ -103,7 +103,7 @@ async fn attend(role: Box<dyn Role>, ops: Ops, shutdown: &Shutdown) -> anyhow::R
     board.watch(role.name(), role.readiness());
     board.mount(role.name(), role.ops());
     board.list(role.name(), role.ops_index());
-    tracing::info!(role = role.name(), address = ?role.address(), ops = %ops.address(), "started");
+    tracing::info!(role = role.name(), address = role.address().map(tracing::field::display), ops = %ops.address(), "started");
     let serving = tokio::spawn(ops.run(shutdown.child()));
     let done = role.run(shutdown.clone()).await;
     shutdown.escalate();
