@@ -19,6 +19,8 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
 use serde_json::{Value, json};
 use testkit::eventually;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -271,6 +273,26 @@ async fn what_makes_no_sense_does_not_count_and_is_told() {
     catalogue.becomes(compiled(&new(), true));
     answers(&gateway, "DELETE", "/items/1", 200).await;
     assert_eq!(view(&gateway).await["fault"], Value::Null);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn files_that_import_each_other_without_end_do_not_end_the_gateway() {
+    let catalogue = Catalogue::anywhere(OLD).await;
+    let gateway = Running::start(&config(catalogue.address, ", descriptors_refresh: 1s")).await;
+    answers(&gateway, "GET", "/items/1", 200).await;
+    let mut set = FileDescriptorSet::decode(compiled(OLD, true)).unwrap();
+    let file = set.file.iter_mut().find(|file| file.name() == "catalogue.proto").unwrap();
+    file.public_dependency.push(file.dependency.len().try_into().unwrap());
+    file.dependency.push("catalogue.proto".to_owned());
+    catalogue.becomes(set.encode_to_vec().into());
+    eventually("it is told why", PATIENCE, || async {
+        view(&gateway).await["fault"].as_str().filter(|fault| fault.contains("publicly by itself")).map(|_| ())
+    })
+    .await;
+    assert_eq!(gateway.get("/items/1").await.status, 200);
+    catalogue.becomes(compiled(&new(), true));
+    answers(&gateway, "DELETE", "/items/1", 200).await;
     gateway.stop().await;
 }
 

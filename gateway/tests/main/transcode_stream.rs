@@ -127,3 +127,18 @@ async fn a_service_is_not_read_faster_than_the_client_reads() {
     let lines = text(response).await.lines().count();
     assert_eq!(lines, sent);
 }
+
+#[tokio::test]
+async fn an_event_stream_is_never_silent_for_long() {
+    let (messages, response) = watch("text/event-stream").await;
+    let mut body = response.into_body();
+    messages.send(book("1")).await.unwrap();
+    next(&mut body).await;
+    tokio::time::pause();
+    let before = tokio::time::Instant::now();
+    assert_eq!(next(&mut body).await, ":\n\n");
+    assert!((15..17).contains(&before.elapsed().as_secs()), "{:?}", before.elapsed());
+    tokio::time::resume();
+    messages.send(book("2")).await.unwrap();
+    assert!(next(&mut body).await.contains("\"2\""));
+}

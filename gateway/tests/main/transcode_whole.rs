@@ -1,7 +1,11 @@
 //! The actions behind the whole pipeline: a configuration file, a socket, problem documents.
 
+use http::Request;
+use http_body_util::BodyExt as _;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use crate::{
     library::{Answer, Library, descriptors_file, message},
@@ -135,5 +139,24 @@ async fn a_stream_that_fails_ends_with_the_problem_document() {
     let problem = body(error.trim_end().strip_prefix("event: error\ndata: ").unwrap());
     assert_eq!((&problem["status"], &problem["instance"]), (&json!(503), &json!("/books:watch")));
     assert_eq!(problem["request_id"], answer.header("x-request-id"));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_array_that_fails_does_not_look_complete() {
+    let (gateway, _descriptors) = start(&library().await).await;
+    for coding in ["identity", "gzip"] {
+        let request = format!("GET /books:watch HTTP/1.1\r\nhost: gateway.test\r\naccept-encoding: {coding}\r\n\r\n");
+        let answer = gateway.raw(request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("transfer-encoding: chunked"), "{answer}");
+        assert!(!answer.ends_with("0\r\n\r\n"), "there is no last chunk: {answer}");
+    }
+    let io = TokioIo::new(TcpStream::connect(gateway.address).await.unwrap());
+    let (mut client, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://gateway.test/books:watch").body(String::new()).unwrap();
+    let response = client.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    response.into_body().collect().await.unwrap_err();
     gateway.stop().await;
 }
