@@ -42,7 +42,7 @@ impl Taken {
                 None => return true,
                 Some(Err(error)) => self.last = Some(Err(error)),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if self.len() + data.len() <= MAX_REPEATABLE => self.push(data),
+                    Ok(data) if self.size() + data.len() <= MAX_REPEATABLE => self.push(data),
                     Ok(data) => self.last = Some(Ok(Frame::data(data))),
                     Err(frame) => self.last = Some(Ok(frame)),
                 },
@@ -65,19 +65,19 @@ impl Taken {
         }
     }
 
-    fn len(&self) -> usize {
+    fn size(&self) -> usize {
         self.first.len() + self.more.len()
     }
 
     fn is_empty(&self) -> bool {
-        self.len() == 0 && self.last.is_none()
+        self.size() == 0 && self.last.is_none()
     }
 
     fn data(&mut self) -> Bytes {
         if self.more.is_empty() {
             return std::mem::take(&mut self.first);
         }
-        let mut data = BytesMut::with_capacity(self.len());
+        let mut data = BytesMut::with_capacity(self.size());
         data.extend_from_slice(&self.first);
         data.extend_from_slice(&self.more);
         self.first.clear();
@@ -98,7 +98,7 @@ impl http_body::Body for Resumed {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        if this.taken.len() > 0 {
+        if this.taken.size() > 0 {
             return Poll::Ready(Some(Ok(Frame::data(this.taken.data()))));
         }
         if let Some(last) = this.taken.last.take() {
@@ -113,7 +113,7 @@ impl http_body::Body for Resumed {
 
     fn size_hint(&self) -> SizeHint {
         let last = self.taken.last.as_ref().and_then(|last| last.as_ref().ok()?.data_ref());
-        let taken = (self.taken.len() + last.map_or(0, Bytes::len)) as u64;
+        let taken = (self.taken.size() + last.map_or(0, Bytes::len)) as u64;
         let mut hint = self.rest.size_hint();
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper + taken);

@@ -69,7 +69,11 @@ pub(crate) async fn send(
     };
     if !request.body().is_whole() {
         let body = request.body_mut();
-        poll_fn(|context| Poll::Ready(gather(body, context))).await;
+        poll_fn(|context| {
+            gather(body, context);
+            Poll::Ready(())
+        })
+        .await;
     }
     let mut deadline = options.deadline;
     if upstream.config.protocol == Protocol::Grpc {
