@@ -142,3 +142,21 @@ async fn an_event_stream_is_never_silent_for_long() {
     messages.send(book("2")).await.unwrap();
     assert!(next(&mut body).await.contains("\"2\""));
 }
+
+#[tokio::test]
+async fn a_service_that_is_silent_for_too_long_fails_the_stream() {
+    let (messages, response) = watch("text/event-stream").await;
+    let mut body = response.into_body();
+    messages.send(book("1")).await.unwrap();
+    next(&mut body).await;
+    tokio::time::pause();
+    let before = tokio::time::Instant::now();
+    let last = loop {
+        match next(&mut body).await {
+            comment if comment == ":\n\n" => {}
+            last => break last,
+        }
+    };
+    assert!(last.starts_with("event: error\n") && last.contains("504"), "{last}");
+    assert!((299..303).contains(&before.elapsed().as_secs()), "{:?}", before.elapsed());
+}

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{self, timeout, timeout_at};
 use upstream::{Body, BoxError, grpc::Streaming};
 
 use super::{super::status, accept::Format, response, upload};
@@ -73,7 +73,7 @@ pub async fn respond(
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     let plan = Arc::clone(plan);
-    let (state, heard) = (State::Beginning, Instant::now());
+    let (state, heard) = (State::Beginning, time::Instant::now());
     let writer = Writer { messages, plan, form, occurrence, fault, first, state, heard };
     let frames = futures_util::stream::unfold(writer, |mut writer| async move {
         let frame = writer.next().await?;
@@ -93,7 +93,7 @@ struct Writer {
     first: Option<Bytes>,
     state: State,
     /// When the service was last heard of.
-    heard: Instant,
+    heard: time::Instant,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -152,7 +152,7 @@ impl Writer {
             let silent = || Error::new(ErrorKind::Timeout, "the service was silent for too long");
             return if beats { Ok(Next::Silence) } else { Err(silent()) };
         };
-        self.heard = Instant::now();
+        self.heard = time::Instant::now();
         let message = message.transpose().map_err(|status| self.fault.or(|| status::error(&status)))?;
         Ok(message.map_or(Next::End, Next::Message))
     }
