@@ -275,7 +275,7 @@ impl Compiler<'_> {
                         .clone()
                         .map(|rules| Arc::new(Certificates::new(rules))),
                     shared: self.config.shared.clone(),
-                cache: self.config.cache.clone(),
+                    cache: self.config.cache.clone(),
                     table: self.table,
                     routes: self.routes,
                     upstreams: self.upstreams,

@@ -54,8 +54,7 @@ use crate::{
     access_log,
     action::duration,
     address::{Lists, Proxies},
-    cache,
-    limit, openapi, overload,
+    cache, limit, openapi, overload,
     route::Authenticate,
 };
 

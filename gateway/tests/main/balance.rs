@@ -81,7 +81,7 @@ async fn a_small_body_is_sent_again_with_its_request_where_that_does_no_harm() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
     let moody = upstream(move |request| {
-        let status = if counted.fetch_add(1, Relaxed) % 2 == 0 { 503 } else { 200 };
+        let status = if counted.fetch_add(1, Relaxed).is_multiple_of(2) { 503 } else { 200 };
         async move {
             let body = request.into_body().collect().await.unwrap().to_bytes();
             Response::builder().status(status).body(Full::from(body)).unwrap()
