@@ -1,6 +1,11 @@
 //! A configuration, compiled: immutable, built whole, swapped whole. Requests in flight finish on the one they began with.
 
-use std::{collections::{BTreeMap, HashMap}, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 use upstream::Upstream;

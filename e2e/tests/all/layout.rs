@@ -23,7 +23,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("http1", &[]),
     ("protojson", &[]),
     ("upstream", &["http1", "registry", "telemetry", "lifecycle"]),
-    ("gateway", &["proto", "protojson", "principal", "http1", "upstream", "registry", "bus", "events", "telemetry", "lifecycle"]),
+    (
+        "gateway",
+        &[
+            "proto",
+            "protojson",
+            "principal",
+            "http1",
+            "upstream",
+            "registry",
+            "bus",
+            "events",
+            "telemetry",
+            "lifecycle",
+        ],
+    ),
     // the event path
     ("bus", &["events", "database", "telemetry"]),
     ("outbox", &["bus", "events", "database", "telemetry", "lifecycle"]),

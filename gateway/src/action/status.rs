@@ -95,9 +95,8 @@ fn concealed(code: i32) -> Option<&'static str> {
 fn unanswered(kind: upstream::ErrorKind) -> Error {
     match kind {
         upstream::ErrorKind::Unreachable => Error::new(ErrorKind::Unavailable, "the service is not available"),
-        upstream::ErrorKind::Full => {
-            Error::new(ErrorKind::UpstreamFull, "the service has enough to do").header(header::RETRY_AFTER, seconds(SOON))
-        }
+        upstream::ErrorKind::Full => Error::new(ErrorKind::UpstreamFull, "the service has enough to do")
+            .header(header::RETRY_AFTER, seconds(SOON)),
         upstream::ErrorKind::Open { retry_after } => {
             Error::new(ErrorKind::BreakerOpen, "the service fails, and is given a rest")
                 .header(header::RETRY_AFTER, seconds(retry_after))

@@ -45,7 +45,8 @@ where
 {
     pub fn new(shared: Arc<Shared>, overload: Arc<overload::Core>, build: B) -> Self {
         let snapshot = shared.snapshot();
-        let worker = Arc::new(Worker { clients: clients::<P>(&snapshot, None), keys: Arc::clone(&snapshot.keys), cache: None });
+        let worker =
+            Arc::new(Worker { clients: clients::<P>(&snapshot, None), keys: Arc::clone(&snapshot.keys), cache: None });
         let pipeline = build(&snapshot, &worker);
         Self { shared, overload, build, live: Mutex::new(Live { snapshot, worker, pipeline }) }
     }
@@ -80,7 +81,8 @@ where
     #[cold]
     fn renew(&self, live: &mut Live<P>) {
         let snapshot = self.shared.snapshot();
-        let worker = Arc::new(Worker { clients: clients(&snapshot, Some(live)), keys: Arc::clone(&snapshot.keys), cache: None });
+        let worker =
+            Arc::new(Worker { clients: clients(&snapshot, Some(live)), keys: Arc::clone(&snapshot.keys), cache: None });
         live.pipeline = (self.build)(&snapshot, &worker);
         live.snapshot = snapshot;
         live.worker = worker;

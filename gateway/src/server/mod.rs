@@ -29,8 +29,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
-    access_log, analytics::Analytics, auth::Authority, cache::Store, idempotency::Records, overload::Overload, shared::Redis,
-    snapshot::Snapshot,
+    access_log, analytics::Analytics, auth::Authority, cache::Store, idempotency::Records, overload::Overload,
+    shared::Redis, snapshot::Snapshot,
 };
 
 /// What all cores share.
