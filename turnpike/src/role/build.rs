@@ -34,7 +34,7 @@ struct Service {
 
 impl Service {
     fn config(self, bus: Bus, root: RootSecret) -> anyhow::Result<service::Config> {
-        let announce = self.announce.enabled.then(|| service::Announce { advertise: self.announce.advertise });
+        let announce = self.announce.enabled.then_some(service::Announce { advertise: self.announce.advertise });
         Ok(service::Config {
             listen: self.listen,
             database: Url(self.database),
