@@ -155,8 +155,14 @@ async fn an_array_that_fails_does_not_look_complete() {
     let (mut client, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);
     let request = Request::get("http://gateway.test/books:watch").body(String::new()).unwrap();
-    let response = client.send_request(request).await.unwrap();
-    assert_eq!(response.status(), 200);
-    response.into_body().collect().await.unwrap_err();
+    let failed = match client.send_request(request).await {
+        Ok(response) => {
+            assert_eq!(response.status(), 200);
+            response.into_body().collect().await.unwrap_err()
+        }
+        // The reset may come before the client has looked at the head.
+        Err(error) => error,
+    };
+    assert!(format!("{failed:?}").contains("Reset"), "{failed:?}");
     gateway.stop().await;
 }
