@@ -1,11 +1,15 @@
-//! The bus, on both backends, beside raw Redis doing the same, and an event's way into a browser; in one run.
+//! The bus, on both backends, beside the engines that they stand on and beside NATS JetStream, and an event's way into a
+//! browser; in one run.
 //!
-//! redis-server (append-only file, fsync every second) has core 0; the client, and with it the embedded bus, core 1.
-//! Rounds interleave the contestants, in turned order; the table shows medians, and the median of each round's ratio to raw
-//! Redis.
+//! Servers (append-only file, fsync every second; for what must be on disk another one that flushes always) have core 0;
+//! the client, and with it the embedded bus, core 1. Rounds interleave the contestants, in turned order; the table shows
+//! medians, and the median of each round's ratio.
 
+mod bare;
 mod browser;
 mod contestant;
+mod jetstream;
+mod memory;
 mod raw;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
@@ -13,7 +17,8 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use anyhow::{Context as _, ensure};
 
 use self::{
-    contestant::{Contestant, Turnpike},
+    contestant::{Contestant, Publishing, Turnpike},
+    jetstream::JetStream,
     raw::Raw,
 };
 use crate::{
@@ -32,6 +37,12 @@ pub struct Run {
     /// Seconds a contestant, load and round.
     #[arg(long, default_value_t = 2)]
     seconds: u64,
+    /// Only the loads whose name holds this (`memory` and `browser` are loads as well).
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Events that a reader catches up with.
+    #[arg(long, default_value_t = 1_000_000)]
+    events: usize,
     /// The executable that browsers are served by.
     #[arg(long, default_value = "target/dist/turnpike")]
     turnpike: std::path::PathBuf,
@@ -44,79 +55,168 @@ enum Figure {
     Latency(Latency),
 }
 
-const LOADS: [&str; 4] =
-    ["publish, 1 in flight", "publish, 100 in flight", "deliver + ack, 256 a batch", "publish → deliver, 1,000/s"];
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Publish(Publishing),
+    Deliver { batch: usize },
+    Latency { rate: u32 },
+    CatchUp,
+}
+
+struct Load {
+    name: &'static str,
+    work: Work,
+}
+
+const fn publish(name: &'static str, in_flight: usize, batch: usize) -> Load {
+    Load { name, work: Work::Publish(Publishing { in_flight, batch, fsynced: false }) }
+}
+
+const fn fsynced(name: &'static str, in_flight: usize, batch: usize) -> Load {
+    Load { name, work: Work::Publish(Publishing { in_flight, batch, fsynced: true }) }
+}
+
+/// Against servers that write to disk once a second.
+const LOADS: [Load; 7] = [
+    publish("publish, 1 in flight", 1, 1),
+    publish("publish, 100 in flight", 100, 1),
+    publish("publish 10, 10 in flight", 10, 10),
+    publish("publish 100, 4 in flight", 4, 100),
+    Load { name: "deliver + ack, 256 a batch", work: Work::Deliver { batch: 256 } },
+    Load { name: "publish → deliver, 1,000/s", work: Work::Latency { rate: 1_000 } },
+    Load { name: "catch-up", work: Work::CatchUp },
+];
+
+/// Against servers that write to disk before they answer.
+const ON_DISK: [Load; 3] = [
+    fsynced("fsynced, 1 in flight", 1, 1),
+    fsynced("fsynced, 64 in flight", 64, 1),
+    fsynced("fsynced 100, 4 in flight", 4, 100),
+];
 
 pub fn main(run: &Run) -> anyhow::Result<()> {
     ensure!(run.rounds > 0 && run.seconds > 0, "at least one round of one second");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.block_on(contest(run))
+    runtime.block_on(contests(run))
 }
 
-async fn contest(run: &Run) -> anyhow::Result<()> {
+async fn contests(run: &Run) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let (server, url) = redis(folder.path(), "log")?;
-    let contestants: [Box<dyn Contestant>; 3] = [
-        Box::new(Raw::connect(&url).await?),
+    println!("{} rounds of {} s; servers on core 0, the client on core 1\n", run.rounds, run.seconds);
+    stored(run, folder.path()).await?;
+    on_disk(run, folder.path()).await?;
+    if "memory".contains(&run.only) {
+        let (_one, raw) = redis(folder.path(), "memory-raw", "everysec")?;
+        let (_other, server) = redis(folder.path(), "memory-bus", "everysec")?;
+        memory::contest(folder.path(), &raw, &server).await?;
+        println!();
+    }
+    if "browser".contains(&run.only) {
+        // An empty one: a dashboard counts everything that a bus holds before it rests.
+        let (_server, url) = redis(folder.path(), "system", "everysec")?;
+        browser::contest(run, folder.path(), &url, Duration::from_secs(run.seconds)).await?;
+    }
+    Ok(())
+}
+
+async fn stored(run: &Run, folder: &Path) -> anyhow::Result<()> {
+    let (_raw, raw) = redis(folder, "raw", "everysec")?;
+    let (_server, url) = redis(folder, "log", "everysec")?;
+    let folder = folder.join("stored");
+    std::fs::create_dir(&folder)?;
+    let contestants: [Box<dyn Contestant>; 5] = [
+        Box::new(Raw::connect(&raw, false).await?),
         Box::new(Turnpike::new("redis", bus::redis::open(&url).await?)),
-        Box::new(Turnpike::new("sqlite", bus::sqlite::open(&folder.path().join("bus.db")).await?)),
+        Box::new(bare::Sqlite::open(&folder)?),
+        Box::new(Turnpike::new("sqlite", bus::sqlite::open(&folder.join("bus.db")).await?)),
+        Box::new(JetStream::start(&folder).await?),
     ];
-    let time = Duration::from_secs(run.seconds);
-    println!(
-        "{} rounds of {} s; redis-server (AOF everysec) on core 0, the client on core 1\n",
-        run.rounds, run.seconds
-    );
-    println!(
-        "{:<28} {:>16} {:>16} {:>16} {:>11} {:>12}",
-        "load", "raw Redis", "redis", "sqlite", "redis/raw", "sqlite/raw"
-    );
-    for load in LOADS {
+    table(run, &LOADS, &contestants).await
+}
+
+async fn on_disk(run: &Run, folder: &Path) -> anyhow::Result<()> {
+    let (_raw, raw) = redis(folder, "raw-always", "always")?;
+    let (_server, url) = redis(folder, "log-always", "always")?;
+    let folder = folder.join("on-disk");
+    std::fs::create_dir(&folder)?;
+    let contestants: [Box<dyn Contestant>; 4] = [
+        Box::new(Raw::connect(&raw, true).await?),
+        Box::new(Turnpike::new("redis", bus::redis::open(&url).await?)),
+        Box::new(bare::Sqlite::open(&folder)?),
+        Box::new(Turnpike::new("sqlite", bus::sqlite::open(&folder.join("bus.db")).await?)),
+    ];
+    table(run, &ON_DISK, &contestants).await?;
+    if ON_DISK.iter().any(|load| load.name.contains(&run.only)) {
+        let rounds = (0..run.rounds).map(|_| bare::fdatasync(&folder, Duration::from_secs(run.seconds)));
+        let rounds = rounds.collect::<anyhow::Result<Vec<_>>>()?;
+        println!("a file, fdatasync after each event: {:.0}/s\n", median(rounds.into_iter()));
+    }
+    Ok(())
+}
+
+/// Each load, all contestants in turn.
+async fn table(run: &Run, loads: &[Load], contestants: &[Box<dyn Contestant>]) -> anyhow::Result<()> {
+    let loads: Vec<&Load> = loads.iter().filter(|load| load.name.contains(&run.only)).collect();
+    if loads.is_empty() {
+        return Ok(());
+    }
+    print!("{:<28}", "load");
+    contestants.iter().for_each(|contestant| print!(" {:>16}", contestant.name()));
+    println!(" {:>11} {:>11} {:>12} {:>16}", "redis/raw", "sqlite/raw", "sqlite/bare", "redis/JetStream");
+    for load in loads {
         let mut rounds: BTreeMap<&str, Vec<Figure>> = BTreeMap::new();
-        for round in 0..run.rounds {
+        // To fill a log takes longer than to read it.
+        let count = if matches!(load.work, Work::CatchUp) { 1 } else { run.rounds };
+        for round in 0..count {
             for turn in 0..contestants.len() {
                 let contestant = &contestants[(round + turn) % contestants.len()];
-                let figure = measure(load, contestant.as_ref(), time).await;
-                let figure = figure.with_context(|| format!("{load} on {}", contestant.name()))?;
-                rounds.entry(contestant.name()).or_default().push(figure);
+                let figure = measure(run, load.work, contestant.as_ref()).await;
+                let figure = figure.with_context(|| format!("{} on {}", load.name, contestant.name()))?;
+                rounds.entry(contestant.name()).or_default().extend(figure);
             }
         }
-        print_row(load, &rounds);
+        print_row(load.name, contestants, &rounds);
     }
-    drop(contestants);
-    drop(server);
     println!();
-    // An empty one: a dashboard counts everything that a bus holds before it rests.
-    let (_server, url) = redis(folder.path(), "system")?;
-    browser::contest(run, folder.path(), &url, time).await
+    Ok(())
 }
 
-async fn measure(load: &str, contestant: &dyn Contestant, time: Duration) -> anyhow::Result<Figure> {
-    Ok(match load {
-        "publish, 1 in flight" => Figure::PerSecond(contestant.publish(1, time).await?),
-        "publish, 100 in flight" => Figure::PerSecond(contestant.publish(100, time).await?),
-        "deliver + ack, 256 a batch" => Figure::PerSecond(contestant.deliver(256, time).await?),
-        _ => Figure::Latency(contestant.latency(1_000, time).await?),
+async fn measure(run: &Run, work: Work, contestant: &dyn Contestant) -> anyhow::Result<Option<Figure>> {
+    let time = Duration::from_secs(run.seconds);
+    Ok(match work {
+        Work::Publish(publishing) => contestant.publish(publishing, time).await?.map(Figure::PerSecond),
+        Work::Deliver { batch } => contestant.deliver(batch, time).await?.map(Figure::PerSecond),
+        Work::Latency { rate } => contestant.latency(rate, time).await?.map(Figure::Latency),
+        Work::CatchUp => contestant.catch_up(run.events).await?.map(Figure::PerSecond),
     })
 }
 
-fn print_row(load: &str, rounds: &BTreeMap<&str, Vec<Figure>>) {
-    let text = |name: &str| match rounds[name].first() {
-        Some(Figure::PerSecond(_)) => format!("{:.0}/s", median(rounds[name].iter().map(Figure::value))),
-        _ => {
+fn print_row(load: &str, contestants: &[Box<dyn Contestant>], rounds: &BTreeMap<&str, Vec<Figure>>) {
+    let of = |name: &str| rounds.get(name).map(Vec::as_slice).unwrap_or_default();
+    let text = |name: &str| match of(name).first() {
+        None => String::new(),
+        Some(Figure::PerSecond(_)) => format!("{:.0}/s", median(of(name).iter().map(Figure::value))),
+        Some(Figure::Latency(_)) => {
             let of =
-                |pick: fn(&Latency) -> f64| median(rounds[name].iter().filter_map(|figure| figure.latency().map(pick)));
+                |pick: fn(&Latency) -> f64| median(of(name).iter().filter_map(|figure| figure.latency().map(pick)));
             format!("{:.0} / {:.0} µs", of(|latency| latency.p50), of(|latency| latency.p99))
         }
     };
-    let ratio =
-        |name: &str| median(rounds[name].iter().zip(&rounds["raw"]).map(|(own, raw)| own.value() / raw.value()));
+    let ratio = |own: &str, other: &str| match (of(own).is_empty(), of(other).is_empty()) {
+        (false, false) => {
+            let ratios = of(own).iter().zip(of(other)).map(|(own, other)| own.value() / other.value());
+            format!("{:.2}", median(ratios))
+        }
+        _ => String::new(),
+    };
+    print!("{load:<28}");
+    contestants.iter().for_each(|contestant| print!(" {:>16}", text(contestant.name())));
     println!(
-        "{load:<28} {:>16} {:>16} {:>16} {:>11.2} {:>12.2}",
-        text("raw"),
-        text("redis"),
-        text("sqlite"),
-        ratio("redis"),
-        ratio("sqlite")
+        " {:>11} {:>11} {:>12} {:>16}",
+        ratio("redis", "raw Redis"),
+        ratio("sqlite", "raw Redis"),
+        ratio("sqlite", "bare SQLite"),
+        ratio("redis", "JetStream")
     );
 }
 
@@ -137,7 +237,8 @@ impl Figure {
     }
 }
 
-fn redis(folder: &Path, name: &str) -> anyhow::Result<(Process, String)> {
+/// `flushes`: when it writes its file to disk.
+fn redis(folder: &Path, name: &str, flushes: &str) -> anyhow::Result<(Process, String)> {
     let port = free_port()?;
     let folder = folder.join(format!("redis-{name}"));
     std::fs::create_dir(&folder)?;
@@ -154,7 +255,7 @@ fn redis(folder: &Path, name: &str) -> anyhow::Result<(Process, String)> {
         "--save",
         "",
         "--appendfsync",
-        "everysec",
+        flushes,
     ];
     let server = Process::start(0, Path::new("redis-server"), &arguments, &folder.join("redis.log"))?;
     listening(port, "redis-server")?;
