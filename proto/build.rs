@@ -1,7 +1,8 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "turnpike/auth/v1/auth.proto",
+    "turnpike/bus/v1/bus.proto",
     "shop/money/v1/money.proto",
     "shop/product/v1/product.proto",
     "shop/review/v1/review.proto",

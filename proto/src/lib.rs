@@ -19,6 +19,11 @@ pub mod turnpike {
             tonic::include_proto!("turnpike.auth.v1");
         }
     }
+    pub mod bus {
+        pub mod v1 {
+            tonic::include_proto!("turnpike.bus.v1");
+        }
+    }
 }
 
 pub mod shop {
