@@ -20,4 +20,4 @@ pub use openapi::{check_openapi, openapi_tool};
 pub use port::free_port;
 pub use postgres::{Postgres, postgres};
 pub use random::Random;
-pub use redis::{Aof, Redis, RedisOptions, redis};
+pub use redis::{Aof, Certificates, PRIMARY, Redis, RedisCluster, RedisOptions, RedisSentinels, Tls, redis};
