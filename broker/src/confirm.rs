@@ -7,9 +7,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::http::HeaderMap;
-use bus::{Bus, Error, Standing};
+use bus::{Bus, Confirm, ConfirmError, Error, PublishOptions, Standing};
 use events::Name;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -34,13 +34,21 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_mi
 const GROUP: &str = "turnpike-group";
 const MOST_GROUPS: usize = 32;
 
-/// A level of confirmation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+/// A level of confirmation; serialized as in a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    Stored,
-    Fsynced,
+    /// The bus itself gives it.
+    Recorded(Confirm),
     Delivered,
+}
+
+impl Serialize for Level {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Recorded(level) => serializer.collect_str(level),
+            Self::Delivered => serializer.serialize_str("delivered"),
+        }
+    }
 }
 
 /// What a publish asks for.
@@ -52,7 +60,7 @@ pub(crate) struct Wanted {
     /// As the client wrote it.
     pub requested: String,
     pub timeout: Duration,
-    /// A level that this bus can't give becomes the next lower one.
+    /// Where this bus can't give the level, less will do.
     pub allow_degraded: bool,
     /// Answer once the event is recorded, whatever else is wanted.
     pub respond_async: bool,
@@ -77,16 +85,11 @@ impl Wanted {
         Ok(wanted)
     }
 
-    /// Reads a level: `stored`, `fsynced`, `delivered`, `delivered:logger,notifier`.
+    /// Reads a level: `stored`, `fsynced`, `replicated:2`, `delivered`, `delivered:logger,notifier`.
     pub fn level(requested: &str, allow_degraded: bool) -> Result<Self, Problem> {
         let refuse = |reason: String| Err(refuse("confirm", reason));
         let (level, groups) = match requested.split_once(':') {
-            None => match requested {
-                "stored" => (Level::Stored, Vec::new()),
-                "fsynced" => (Level::Fsynced, Vec::new()),
-                "delivered" => (Level::Delivered, Vec::new()),
-                _ => return refuse("must be stored, fsynced, delivered or delivered:GROUP,GROUP".to_owned()),
-            },
+            None if requested == "delivered" => (Level::Delivered, Vec::new()),
             Some(("delivered", groups)) => {
                 let groups: Vec<String> = groups.split(',').map(str::to_owned).collect();
                 if groups.len() > MOST_GROUPS || groups.iter().any(String::is_empty) {
@@ -94,11 +97,14 @@ impl Wanted {
                 }
                 (Level::Delivered, groups)
             }
-            Some(("replicated", _)) if allow_degraded => (Level::Stored, Vec::new()),
-            Some(("replicated", _)) => {
-                return Err(not_given("replicated: this bus doesn't know how many replicas have an event"));
-            }
-            Some(_) => return refuse("must be stored, fsynced, delivered or delivered:GROUP,GROUP".to_owned()),
+            _ => match requested.parse() {
+                Ok(level) => (Level::Recorded(level), Vec::new()),
+                Err(ConfirmError) => {
+                    return refuse(
+                        "must be stored, fsynced, replicated:N, delivered or delivered:GROUP,GROUP".to_owned(),
+                    );
+                }
+            },
         };
         Ok(Self {
             level,
@@ -111,17 +117,14 @@ impl Wanted {
         })
     }
 
-    /// What was asked for is a level that no bus of ours gives.
-    pub fn is_degraded(&self) -> bool {
-        self.requested.starts_with("replicated")
-    }
-
-    /// The level that the bus itself gives.
-    pub fn recording(&self) -> bus::Confirm {
-        match self.level {
-            Level::Fsynced => bus::Confirm::Fsynced,
-            Level::Stored | Level::Delivered => bus::Confirm::Stored,
-        }
+    /// How the bus is to record it.
+    pub fn recording(&self) -> PublishOptions {
+        let confirm = match self.level {
+            Level::Recorded(level) => level,
+            Level::Delivered => Confirm::Stored,
+        };
+        let Self { timeout: patience, allow_degraded, .. } = *self;
+        PublishOptions { confirm, patience, allow_degraded, ..PublishOptions::default() }
     }
 
     /// Refuses to wait for the group in whose handler the publisher is: the group could be waiting for that handler.
@@ -137,11 +140,6 @@ impl Wanted {
         }
         Ok(())
     }
-}
-
-/// A level that this bus can't give.
-pub(crate) fn not_given(detail: &str) -> Problem {
-    Problem::new(Kind::Conflict, format!("{detail}; allow_degraded=true takes the next lower level"))
 }
 
 fn prefers_async(headers: &HeaderMap) -> bool {
@@ -304,11 +302,13 @@ mod tests {
     fn a_level_is_read_with_its_groups() {
         let wanted = Wanted::level("delivered:logger,notifier", false).unwrap();
         assert_eq!((wanted.level, wanted.groups), (Level::Delivered, vec!["logger".to_owned(), "notifier".to_owned()]));
-        for wrong in ["", "sometime", "delivered:", "delivered:a,,b", "stored:a", "fsynced:1", "replicated:2", "Stored"]
+        for wrong in ["", "sometime", "delivered:", "delivered:a,,b", "stored:a", "fsynced:1", "replicated:0", "Stored"]
         {
             assert!(Wanted::level(wrong, false).is_err(), "{wrong}");
         }
-        assert_eq!(Wanted::level("replicated:2", true).unwrap().level, Level::Stored);
+        let replicated = Wanted::level("replicated:2", false).unwrap();
+        assert_eq!(replicated.level, Level::Recorded(Confirm::Replicated(2)));
+        assert_eq!(serde_json::json!(replicated.level), "replicated:2");
     }
 
     #[test]

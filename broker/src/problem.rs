@@ -139,6 +139,7 @@ impl From<bus::Error> for Problem {
         match error {
             bus::Error::Invalid(detail) => Self::invalid(detail),
             error @ (bus::Error::NoGroup(_) | bus::Error::NoQueue(_)) => Self::not_found(error.to_string()),
+            error @ bus::Error::NotGiven(_) => not_given(&error),
             bus::Error::Conflict(detail) => Self::new(Kind::Conflict, detail),
             bus::Error::Unavailable(reason) => {
                 tracing::warn!(reason, "the bus is away");
@@ -146,6 +147,10 @@ impl From<bus::Error> for Problem {
             }
         }
     }
+}
+
+fn not_given(error: &bus::Error) -> Problem {
+    Problem::new(Kind::Conflict, format!("{error}; allow_degraded=true takes what it can give"))
 }
 
 impl From<Refused> for Problem {

@@ -13,6 +13,10 @@ pub enum Error {
     /// It contradicts what stands: partitions of a queue with events, a group on another queue.
     #[error("{0}")]
     Conflict(String),
+    /// A level of confirmation that this bus can't give: nothing was recorded. Less is given where
+    /// [`crate::PublishOptions::allow_degraded`] says that it will do.
+    #[error("confirm: {0}")]
+    NotGiven(String),
     /// The backend can't at the moment; the call may be made again.
     #[error("the bus is away: {0}")]
     Unavailable(String),

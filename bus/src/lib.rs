@@ -11,6 +11,7 @@ mod batch;
 mod bus;
 mod claiming;
 mod clock;
+mod confirm;
 mod consumer;
 mod cursor;
 mod error;
@@ -33,13 +34,14 @@ mod tail;
 pub use backend::Backend;
 pub use bus::Bus;
 pub use clock::{Clock, SystemClock};
+pub use confirm::{Confirm, ConfirmError};
 pub use consumer::{Consumer, Failure, Handler};
 pub use cursor::{Cursor, CursorError};
 pub use error::{Error, LeaseLost, Refused};
 pub use group::{Delivery, Group, Mode, Pace, Start};
 pub use inbox::Inbox;
 pub use lease::{Claim, Claimed, Leased, Settlement, Token, Verb};
-pub use publish::{Confirm, Lineage, Lineages, Outcome, Partition, Producer, PublishOptions, Queue, Recorded};
+pub use publish::{Lineage, Lineages, Outcome, Partition, Producer, PublishOptions, Queue, Recorded};
 pub use roster::{Connection, Joined, Roster, Subscription, Transport};
 pub use status::{
     DeadLetter, Failed, GroupStatus, Logged, Page, PartitionStatus, QueueStatus, Sought, Standing, Which,

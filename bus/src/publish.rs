@@ -1,18 +1,10 @@
 //! Publishing: what may be asked of it and what it answers.
 
+use std::time::Duration;
+
 use events::Name;
 
-use crate::Refused;
-
-/// When a publish is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Confirm {
-    /// Once it is written: it survives the process, and the machine but for a tail that the new lineage makes visible.
-    #[default]
-    Stored,
-    /// Once it is on disk.
-    Fsynced,
-}
+use crate::{Confirm, Refused};
 
 /// A relay that numbers what it publishes instead of relying on the dedupe window.
 ///
@@ -27,13 +19,32 @@ pub struct Producer {
 }
 
 /// How to publish. The default is what a client without numbers wants.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishOptions {
     pub confirm: Confirm,
+    /// How long a level beyond `stored` is waited for once the event is recorded; 10 s by default. Where that isn't
+    /// enough, [`Recorded::confirmed`] is the level reached.
+    pub patience: Duration,
+    /// Take what the bus can give where that is less; otherwise such a publish is refused before anything is recorded
+    /// ([`crate::Error::NotGiven`]).
+    pub allow_degraded: bool,
     /// All events must fall into one queue and partition ([`crate::Bus::partition`]) where this is set.
     pub producer: Option<Producer>,
     /// Refuse ([`Refused::LineageChanged`]) where the partition's lineage is another one.
     pub expect_lineage: Option<u64>,
+}
+
+impl Default for PublishOptions {
+    /// `stored`, without numbers, whatever the lineage.
+    fn default() -> Self {
+        Self {
+            confirm: Confirm::Stored,
+            patience: Duration::from_secs(10),
+            allow_degraded: false,
+            producer: None,
+            expect_lineage: None,
+        }
+    }
 }
 
 /// Where an event was recorded.
@@ -46,6 +57,8 @@ pub struct Recorded {
     pub position: Option<u64>,
     /// It had been recorded before; `position` is the original one.
     pub duplicate: bool,
+    /// The level that was reached: the one asked for, unless it couldn't be given or took too long.
+    pub confirmed: Confirm,
 }
 
 /// What became of each event, in the order they were given.

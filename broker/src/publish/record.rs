@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bus::{Bus, Error, Outcome, PublishOptions, Recorded, Standing};
+use bus::{Bus, Recorded, Standing};
 use events::{Envelope, Name};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
@@ -47,8 +47,7 @@ pub(crate) struct Receipt {
     /// The level that was reached.
     pub confirm: Level,
     pub requested: String,
-    /// The level asked for is one that this bus can't give.
-    #[serde(skip_serializing_if = "is_false")]
+    /// The level reached is less than the one asked for of the bus.
     pub degraded: bool,
     /// It had been published before; the cursor is the first one's.
     #[serde(skip_serializing_if = "is_false")]
@@ -56,7 +55,7 @@ pub(crate) struct Receipt {
     /// For `delivered`: where it stands with each group that it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub groups: Option<BTreeMap<String, Option<Standing>>>,
-    /// For `delivered`: why it isn't.
+    /// Why the level asked for isn't reached, where less wouldn't do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
 }
@@ -118,11 +117,11 @@ pub(super) async fn confirmed(
     wanted: &Wanted,
 ) -> Result<Vec<Result<Receipt, Problem>>, Problem> {
     let labels: Vec<_> = events.iter().map(|event| (event.id.clone(), event.queue.clone())).collect();
-    let (outcomes, degraded) = store(bus, events, wanted).await?;
+    let outcomes = bus.publish_with(events, wanted.recording()).await?;
     let mut receipts = Vec::with_capacity(outcomes.len());
     for ((id, queue), outcome) in labels.into_iter().zip(outcomes) {
         let receipt = match outcome {
-            Ok(recorded) => Ok(receipt(bus, draining, wanted, degraded, Event { id, queue, recorded }).await),
+            Ok(recorded) => Ok(receipt(bus, draining, wanted, Event { id, queue, recorded }).await),
             Err(refused) => Err(refused.into()),
         };
         receipts.push(receipt);
@@ -151,40 +150,21 @@ fn stamp(
     Ok(event)
 }
 
-/// Records the events; whether at a lower level than was asked for.
-async fn store(bus: &Bus, events: Vec<Envelope>, wanted: &Wanted) -> Result<(Vec<Outcome>, bool), Problem> {
-    let confirm = wanted.recording();
-    let options = |confirm| PublishOptions { confirm, ..PublishOptions::default() };
-    let again = (confirm != bus::Confirm::Stored && wanted.allow_degraded).then(|| events.clone());
-    let outcomes = bus.publish_with(events, options(confirm)).await;
-    match (outcomes, again) {
-        (Err(error), Some(events)) if is_level(&error) => {
-            Ok((bus.publish_with(events, options(bus::Confirm::Stored)).await?, true))
-        }
-        (Err(error), None) if is_level(&error) => Err(confirm::not_given(&error.to_string())),
-        (outcomes, _) => Ok((outcomes?, wanted.is_degraded())),
-    }
-}
-
-/// Whether the bus can't give the level, so that nothing was recorded.
-fn is_level(error: &Error) -> bool {
-    matches!(error, Error::Invalid(text) if text.starts_with("confirm:"))
-}
-
 struct Event {
     id: String,
     queue: Name,
     recorded: Recorded,
 }
 
-async fn receipt(bus: &Bus, draining: &CancellationToken, wanted: &Wanted, degraded: bool, event: Event) -> Receipt {
-    let Event { id, queue, recorded: Recorded { partition, lineage, position, duplicate } } = event;
+async fn receipt(bus: &Bus, draining: &CancellationToken, wanted: &Wanted, event: Event) -> Receipt {
+    let Event { id, queue, recorded: Recorded { partition, lineage, position, duplicate, confirmed, .. } } = event;
     let place = position.map(|position| Place { queue, partition, lineage, position });
-    let recorded = if wanted.level == Level::Fsynced && !degraded { Level::Fsynced } else { Level::Stored };
+    let asked = wanted.recording().confirm;
+    let degraded = !confirmed.reaches(asked);
     let mut receipt = Receipt {
         id,
         cursor: place.as_ref().map(|place| place.cursor().to_string()),
-        confirm: recorded,
+        confirm: Level::Recorded(confirmed),
         requested: wanted.requested.clone(),
         degraded,
         duplicate,
@@ -192,6 +172,7 @@ async fn receipt(bus: &Bus, draining: &CancellationToken, wanted: &Wanted, degra
         reason: None,
     };
     if wanted.level != Level::Delivered {
+        receipt.reason = (degraded && !wanted.allow_degraded).then_some("timeout");
         return receipt;
     }
     if wanted.respond_async {

@@ -32,12 +32,7 @@ pub(super) async fn publish(
     events: Vec<Envelope>,
     options: PublishOptions,
 ) -> Result<Vec<Outcome>, Error> {
-    if options.confirm == Confirm::Fsynced && !shared.fsyncs() {
-        return Err(Error::Invalid(
-            "confirm: this Redis can't confirm what is on disk: set its appendonly to yes and appendfsync to always"
-                .to_owned(),
-        ));
-    }
+    let confirmed = level(shared, &options)?;
     let mut waiting = batch::prepare(events)?;
     let mut places: Vec<usize> = (0..waiting.len()).collect();
     let mut outcomes: Vec<Outcome> = vec![Err(Refused::Batch); waiting.len()];
@@ -62,6 +57,7 @@ pub(super) async fn publish(
             }
         }
         if moved.is_empty() {
+            outcomes.iter_mut().flatten().for_each(|recorded| recorded.confirmed = confirmed);
             return Ok(outcomes);
         }
         tokio::time::sleep(PAUSE).await;
@@ -77,6 +73,19 @@ pub(super) async fn publish(
         (places, waiting) = moved.into_iter().unzip();
     }
     Err(Error::Unavailable("the queue's partitions keep changing".to_owned()))
+}
+
+/// The level that the server gives, if it is the one asked for or less will do.
+fn level(shared: &Shared, options: &PublishOptions) -> Result<Confirm, Error> {
+    let lack = match options.confirm {
+        Confirm::Stored => return Ok(Confirm::Stored),
+        Confirm::Fsynced if shared.fsyncs() => return Ok(Confirm::Fsynced),
+        Confirm::Fsynced => {
+            "this Redis can't confirm what is on disk: set its appendonly to yes and appendfsync to always"
+        }
+        Confirm::Replicated(_) => "this Redis can't confirm what its replicas have",
+    };
+    if options.allow_degraded { Ok(Confirm::Stored) } else { Err(Error::NotGiven(lack.to_owned())) }
 }
 
 /// How many partitions each queue has; None where it isn't there.

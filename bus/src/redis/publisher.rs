@@ -18,7 +18,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    Error, Outcome, Producer, PublishOptions, Recorded, Refused,
+    Confirm, Error, Outcome, Producer, PublishOptions, Recorded, Refused,
     batch::{self, Batch},
     metrics,
 };
@@ -188,6 +188,7 @@ fn recorded(place: &Place, view: &View, position: i64) -> Recorded {
         lineage: before.map_or(view.lineage, |lineage| lineage.id),
         position,
         duplicate,
+        confirmed: Confirm::Stored,
     }
 }
 

@@ -78,8 +78,14 @@ impl Backend for Sqlite {
         self.write(false, move |core, now| declare::group(core, group, now)).await
     }
 
-    async fn publish(&self, events: Vec<Envelope>, options: PublishOptions) -> Result<Vec<Outcome>, Error> {
+    async fn publish(&self, events: Vec<Envelope>, mut options: PublishOptions) -> Result<Vec<Outcome>, Error> {
         let began = std::time::Instant::now();
+        if let Confirm::Replicated(_) = options.confirm {
+            if !options.allow_degraded {
+                return Err(Error::NotGiven("a bus in a file has no replicas".to_owned()));
+            }
+            options.confirm = Confirm::Stored;
+        }
         let events = batch::prepare(events)?;
         let fsync = options.confirm == Confirm::Fsynced;
         let outcomes = self.write(fsync, move |core, now| core.publish(events, &options, now)).await;

@@ -100,6 +100,7 @@ impl Owned {
                 lineage: lineage.map_or(0, |lineage| lineage.id),
                 position,
                 duplicate,
+                confirmed: options.confirm,
             }));
         }
         metrics::published(queue, "duplicate", duplicates);

@@ -73,8 +73,21 @@ pub(crate) async fn fsynced_is_confirmed(lab: impl Lab) {
     let bus = lab.bus();
     let options = PublishOptions { confirm: Confirm::Fsynced, ..PublishOptions::default() };
     let outcomes = bus.publish_with(vec![event("a", "k")], options).await.unwrap();
-    assert_eq!(outcomes[0].as_ref().unwrap().position, Some(1));
-    assert_eq!(publish(&bus, &[("b", "k")]).await[0].position, Some(2));
+    let recorded = outcomes[0].as_ref().unwrap();
+    assert_eq!((recorded.position, recorded.confirmed), (Some(1), Confirm::Fsynced));
+    let recorded = publish(&bus, &[("b", "k")]).await[0];
+    assert_eq!((recorded.position, recorded.confirmed), (Some(2), Confirm::Stored));
+}
+
+pub(crate) async fn what_nobody_replicates_is_not_confirmed_as_if_it_were(lab: impl Lab) {
+    let bus = lab.bus();
+    let replicated = PublishOptions { confirm: Confirm::Replicated(1), ..PublishOptions::default() };
+    let refused = bus.publish_with(vec![event("a", "k")], replicated.clone()).await;
+    assert!(matches!(refused, Err(Error::NotGiven(_))), "{refused:?}");
+    assert!(bus.queues().await.unwrap().is_empty(), "nothing was recorded");
+    let degraded = PublishOptions { allow_degraded: true, ..replicated };
+    let outcome = bus.publish_with(vec![event("a", "k")], degraded).await.unwrap().remove(0).unwrap();
+    assert_eq!((outcome.position, outcome.confirmed), (Some(1), Confirm::Stored));
 }
 
 pub(crate) async fn partitions_are_fixed_once_there_are_events(lab: impl Lab) {

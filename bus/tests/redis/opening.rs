@@ -52,7 +52,7 @@ async fn what_is_not_on_disk_is_not_confirmed_as_if_it_were() {
     let bus = bus::redis::open(&server.url()).await.unwrap();
     let options = PublishOptions { confirm: Confirm::Fsynced, ..PublishOptions::default() };
     match bus.publish_with(vec![event("a", "k")], options).await {
-        Err(Error::Invalid(sentence)) => assert!(sentence.contains("appendfsync"), "{sentence}"),
+        Err(Error::NotGiven(sentence)) => assert!(sentence.contains("appendfsync"), "{sentence}"),
         other => panic!("confirmed: {other:?}"),
     }
     assert!(bus.queues().await.unwrap().is_empty(), "nothing was recorded");
@@ -77,5 +77,5 @@ async fn a_user_who_may_do_nothing_dangerous_but_ask_about_the_server_is_enough(
     assert_eq!(publish(&bus, &[("a", "k")]).await[0].position, Some(1));
     // Who may not look can't promise.
     let options = PublishOptions { confirm: Confirm::Fsynced, ..PublishOptions::default() };
-    assert!(matches!(bus.publish_with(vec![event("b", "k")], options).await, Err(Error::Invalid(_))));
+    assert!(matches!(bus.publish_with(vec![event("b", "k")], options).await, Err(Error::NotGiven(_))));
 }
