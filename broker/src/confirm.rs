@@ -192,7 +192,7 @@ pub(crate) struct Stands {
 impl Stands {
     /// Of all groups that take the event, or of the named ones.
     fn of(mut standings: BTreeMap<String, Standing>, named: &[String]) -> Self {
-        use Standing::{Acked, Dead, Filtered, Leased, NotApplicable, Parked, Pending, Retrying, Unknown};
+        use Standing::{Acked, Dead, Filtered, Leased, Lost, NotApplicable, Parked, Pending, Retrying, Unknown};
         let groups: BTreeMap<String, Option<Standing>> = match named {
             [] => standings.into_iter().map(|(group, standing)| (group, Some(standing))).collect(),
             named => named.iter().map(|group| (group.clone(), standings.remove(group))).collect(),
@@ -202,7 +202,7 @@ impl Stands {
             match standing {
                 None | Some(Pending | Leased | Retrying | Parked) => open = true,
                 Some(Acked) => acked = true,
-                Some(Dead | Unknown) => failed = true,
+                Some(Dead | Lost | Unknown) => failed = true,
                 Some(Filtered | NotApplicable) => failed |= !named.is_empty(),
             }
         }
@@ -222,7 +222,7 @@ impl Stands {
     /// Why it isn't delivered.
     pub fn reason(&self) -> &'static str {
         let any = |standings: &[Standing]| self.groups.values().flatten().any(|standing| standings.contains(standing));
-        if self.lost {
+        if self.lost || any(&[Standing::Lost]) {
             "lost"
         } else if any(&[Standing::Dead]) {
             "dead_letter"

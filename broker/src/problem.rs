@@ -158,6 +158,9 @@ impl From<Refused> for Problem {
         match refused {
             Refused::Invalid(detail) => Self::invalid(detail),
             refused @ Refused::TooLarge { .. } => Self::new(Kind::TooLarge, refused.to_string()),
+            refused @ Refused::Full { retry_after } => {
+                Self { retry_after: Some(retry_after), ..Self::new(Kind::TooMany, refused.to_string()) }
+            }
             refused => Self::new(Kind::Conflict, refused.to_string()),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bus::{DeadLetter, GroupStatus, Mode, QueueStatus};
+use bus::{DeadLetter, GroupStatus, LostRange, Mode, QueueStatus};
 use events::Name;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -66,6 +66,15 @@ pub struct GroupView {
     pub oldest: Option<OffsetDateTime>,
     /// The next position to be looked at, a partition.
     pub next: Vec<u64>,
+    /// Events that were dropped before it had settled them.
+    #[serde(default)]
+    pub lost: u64,
+    /// Where they were; of each partition the latest 64 ranges.
+    #[serde(default)]
+    pub lost_ranges: Vec<LostRange>,
+    /// When it lost its hold on what it had not settled, since nobody claimed for it.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub abandoned: Option<OffsetDateTime>,
     /// How many consumers work for it.
     pub members: usize,
 }
@@ -135,6 +144,9 @@ impl GroupView {
             blocked_by_key: status.blocked_by_key,
             oldest: status.oldest,
             next: status.next,
+            lost: status.lost,
+            lost_ranges: status.lost_ranges,
+            abandoned: status.abandoned,
             members,
         }
     }

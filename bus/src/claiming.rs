@@ -56,7 +56,7 @@ pub(crate) struct Claiming<'a, R> {
     pub(crate) claimed: Claimed,
     /// It came to the end of what its source had, and would have taken more.
     pub(crate) at_end: bool,
-    /// What became of events that weren't leased: `filtered`, `expired`, `lost`.
+    /// What became of events that weren't leased: `filtered`, `expired`.
     pub(crate) outcomes: Vec<&'static str>,
 }
 
@@ -115,16 +115,15 @@ impl<R: Rng> Claiming<'_, R> {
             }
             let chunk = source.page(ledger.next(), room.min(CHUNK).min(self.scan))?;
             if chunk.is_empty() {
-                ledger.pass();
+                ledger.lose_next(ledger.next() + 1);
             }
             for entry in chunk {
                 if !ledger.takes_new() || !self.has_room() {
                     break;
                 }
                 self.scan = self.scan.saturating_sub(1);
-                while ledger.next() < entry.position {
-                    ledger.pass();
-                }
+                // Nobody can read what lies between.
+                ledger.lose_next(entry.position);
                 if ledger.record(entry.position).is_some() {
                     ledger.pass();
                 } else if !self.filter.matches(&entry.envelope.queue, &entry.envelope.event) {
@@ -152,17 +151,23 @@ impl<R: Rng> Claiming<'_, R> {
     ) -> Result<Option<Entry>, S::Error> {
         match source.get(position)? {
             Some(entry) if !self.is_over(&entry) => return Ok(Some(entry)),
-            Some(_) => self.outcomes.push("expired"),
+            Some(_) => {
+                self.outcomes.push("expired");
+                self.forget(source, ledger, position)?;
+                ledger.drop_ready(position);
+            }
             None => {
                 tracing::error!(position, "an unsettled event is no longer in the log");
-                self.outcomes.push("lost");
+                self.forget(source, ledger, position)?;
+                ledger.lose_one(position);
             }
         }
-        if ledger.record(position).is_some_and(|record| record.redrive > 0) {
-            source.forget(position)?;
-        }
-        ledger.drop_ready(position);
         Ok(None)
+    }
+
+    /// A redriven letter that isn't delivered needn't be kept.
+    fn forget<S: Source>(&self, source: &mut S, ledger: &Ledger, position: u64) -> Result<(), S::Error> {
+        if ledger.record(position).is_some_and(|record| record.redrive > 0) { source.forget(position) } else { Ok(()) }
     }
 
     fn lease(&mut self, partition: u32, ledger: &mut Ledger, entry: Entry) {

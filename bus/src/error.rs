@@ -1,5 +1,7 @@
 //! Why a call on the bus as a whole failed, and why one event of a publish was refused.
 
+use std::time::Duration;
+
 /// A call failed as a whole.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -40,6 +42,9 @@ pub enum Refused {
     /// A numbered publish whose events don't all fall into one queue and partition.
     #[error("the events fall into several partitions")]
     SeveralPartitions,
+    /// The queue holds as much as it may, and a group still needs the oldest of it. May be tried again, not before this.
+    #[error("the queue is full")]
+    Full { retry_after: Duration },
     /// Another event of the same batch and partition was refused.
     #[error("another event of the batch was refused")]
     Batch,

@@ -44,6 +44,6 @@ pub use lease::{Claim, Claimed, Leased, Settlement, Token, Verb};
 pub use publish::{Lineage, Lineages, Outcome, Partition, Producer, PublishOptions, Queue, Recorded};
 pub use roster::{Connection, Joined, Roster, Subscription, Transport};
 pub use status::{
-    DeadLetter, Failed, GroupStatus, Logged, Page, PartitionStatus, QueueStatus, Sought, Standing, Which,
+    DeadLetter, Failed, GroupStatus, Logged, LostRange, Page, PartitionStatus, QueueStatus, Sought, Standing, Which,
 };
 pub use tail::{Gap, GapReason, Tail, TailFrom, Tailed};

@@ -46,6 +46,23 @@ pub struct GroupStatus {
     pub oldest: Option<OffsetDateTime>,
     /// The next position to be looked at, a partition.
     pub next: Vec<u64>,
+    /// Events that were dropped before the group had settled them, ever.
+    pub lost: u64,
+    /// Where they were; of each partition the latest 64 ranges.
+    pub lost_ranges: Vec<LostRange>,
+    /// When it lost its hold on what it had not settled: nobody had claimed for it for as long as its queue keeps events.
+    /// None: it has its hold.
+    pub abandoned: Option<OffsetDateTime>,
+}
+
+/// Positions that were dropped before a group had settled them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostRange {
+    pub partition: u32,
+    /// The first of them.
+    pub from: u64,
+    /// The first position after them.
+    pub to: u64,
 }
 
 /// Where an event stands with a group; derived from the group's place and its records, never written.
@@ -61,6 +78,8 @@ pub enum Standing {
     Parked,
     Acked,
     Dead,
+    /// Dropped before it was settled: its queue was full, or the group was away for too long.
+    Lost,
     /// The group's filter doesn't take it.
     Filtered,
     /// Recorded before the place where the group began.

@@ -85,7 +85,7 @@ impl Ledger {
         });
     }
 
-    /// Settles an event that is ready without delivering it: it expired, or is no longer kept.
+    /// Settles an event that is ready without delivering it: it expired.
     pub(crate) fn drop_ready(&mut self, position: u64) {
         self.remove(position);
     }

@@ -6,6 +6,7 @@
 //! across retries; in exclusive mode one member, in order; innocents uncharged (see [`Ledger::expire`]).
 
 mod claim;
+mod lost;
 mod record;
 mod seek;
 mod settle;
@@ -16,6 +17,7 @@ use std::{
 };
 
 pub(crate) use claim::{Lessee, Room};
+pub(crate) use lost::Lost;
 pub(crate) use record::{Fate, Record, State};
 
 use crate::{Mode, lease};
@@ -48,6 +50,7 @@ pub(crate) struct Ledger {
     in_flight: usize,
     changed: BTreeSet<u64>,
     moved: bool,
+    lost: Lost,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,6 +74,7 @@ impl Ledger {
             in_flight: 0,
             changed: BTreeSet::new(),
             moved: true,
+            lost: Lost::default(),
         }
     }
 

@@ -19,7 +19,8 @@ impl Ledger {
     pub(crate) fn seek(&mut self, to: u64) {
         let start = if self.sought(to).skipped > 0 { to } else { self.start.min(to) };
         let changed = self.records.keys().chain(&self.changed).copied().collect();
-        *self = Self { start, changed, ..Self::new(self.mode, to) };
+        let lost = std::mem::take(&mut self.lost);
+        *self = Self { start, changed, lost, ..Self::new(self.mode, to) };
     }
 
     /// Goes back to where the log was cut: what it knew of positions from there on is no longer true. Whether it knew of
@@ -34,6 +35,7 @@ impl Ledger {
             self.moved = true;
         }
         self.start = self.start.min(cut);
+        self.lost.cut(cut);
         !lost.is_empty()
     }
 
@@ -48,6 +50,7 @@ impl Ledger {
             None => {}
         }
         match event {
+            None if self.lost.holds(position) => Standing::Lost,
             None => Standing::Unknown,
             Some(_) if position < self.start => Standing::NotApplicable,
             Some(event) if !filter.matches(&event.queue, &event.event) => Standing::Filtered,

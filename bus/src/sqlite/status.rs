@@ -4,7 +4,7 @@ use super::{
     dead,
     owned::{GroupState, Owned},
 };
-use crate::{GroupStatus, PartitionStatus, QueueStatus, clock::moment};
+use crate::{GroupStatus, LostRange, PartitionStatus, QueueStatus, clock::moment};
 
 impl Owned {
     pub(super) fn queue_statuses(&self) -> Vec<QueueStatus> {
@@ -47,9 +47,12 @@ impl Owned {
             blocked_by_key: false,
             oldest: None,
             next: Vec::new(),
+            lost: 0,
+            lost_ranges: Vec::new(),
+            abandoned: None,
         };
         let partitions = self.queues.get(&group.group.filter.queue).map_or(&[][..], |queue| &queue.partitions);
-        for (ledger, partition) in group.ledgers.iter().zip(partitions) {
+        for (number, (ledger, partition)) in (0..).zip(group.ledgers.iter().zip(partitions)) {
             let (retrying, parked) = ledger.retrying_and_parked();
             status.lag += partition.log.next.saturating_sub(ledger.next()) + ledger.unsettled() as u64;
             status.in_flight += ledger.in_flight() as u64;
@@ -57,6 +60,9 @@ impl Owned {
             status.parked += parked;
             status.blocked_by_key |= ledger.is_full();
             status.next.push(ledger.next());
+            status.lost += ledger.lost().total();
+            let ranges = ledger.lost().ranges();
+            status.lost_ranges.extend(ranges.map(|(from, to)| LostRange { partition: number, from, to }));
             if let Some(entry) = partition.log.read(&self.conn, ledger.lowest(), 1)?.first() {
                 let recorded = moment(entry.recorded);
                 status.oldest = Some(status.oldest.map_or(recorded, |oldest| oldest.min(recorded)));

@@ -209,6 +209,7 @@ impl Desk {
             blocked: ledger.is_full(),
             oldest: self.recorded(shared, ledger.lowest(), view.next).await?.map(moment),
             next: ledger.next(),
+            lost: ledger.lost().clone(),
         })
     }
 

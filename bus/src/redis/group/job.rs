@@ -5,7 +5,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
-use crate::{Claimed, Error, LeaseLost, Settlement, Sought, Standing, Start};
+use crate::{Claimed, Error, LeaseLost, Settlement, Sought, Standing, Start, ledger::Lost};
 
 pub(super) enum Ask {
     Claim(Want),
@@ -64,6 +64,7 @@ pub(super) struct Looked {
     pub(super) blocked: bool,
     pub(super) oldest: Option<OffsetDateTime>,
     pub(super) next: u64,
+    pub(super) lost: Lost,
 }
 
 pub(super) struct Job {

@@ -24,7 +24,7 @@ pub(super) use declare::declare;
 pub(super) use team::Teams;
 
 use super::{server::unexpected, shared::Shared};
-use crate::{Claim, Claimed, Error, GroupStatus, LeaseLost, Settlement, Sought, Standing, Start};
+use crate::{Claim, Claimed, Error, GroupStatus, LeaseLost, LostRange, Settlement, Sought, Standing, Start};
 use job::{Answer, Ask, Looked, Want};
 use team::Team;
 
@@ -117,8 +117,11 @@ async fn status(shared: &Arc<Shared>, group: &str) -> Result<GroupStatus, Error>
         blocked_by_key: false,
         oldest: None,
         next: Vec::new(),
+        lost: 0,
+        lost_ranges: Vec::new(),
+        abandoned: None,
     };
-    for looked in look(&team).await? {
+    for (partition, looked) in (0..).zip(look(&team).await?) {
         status.lag += looked.lag;
         status.in_flight += looked.in_flight;
         status.retrying += looked.retrying;
@@ -127,6 +130,8 @@ async fn status(shared: &Arc<Shared>, group: &str) -> Result<GroupStatus, Error>
         status.blocked_by_key |= looked.blocked;
         status.oldest = [status.oldest, looked.oldest].into_iter().flatten().min();
         status.next.push(looked.next);
+        status.lost += looked.lost.total();
+        status.lost_ranges.extend(looked.lost.ranges().map(|(from, to)| LostRange { partition, from, to }));
     }
     Ok(status)
 }
