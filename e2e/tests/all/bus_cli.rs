@@ -243,6 +243,30 @@ async fn settles_dead_letters(cli: &Cli, bus: &Bus, queue: &str, group: &str) {
     .await;
     stop.cancel();
     consuming.await.unwrap().unwrap();
+    moves_a_group(cli, group);
+}
+
+/// A group whose members are gone, and which has handled three events.
+fn moves_a_group(cli: &Cli, group: &str) {
+    let lag = || {
+        let groups = cli.run(&["groups", "-o", "json"]).json();
+        let groups = groups["groups"].as_array().unwrap();
+        groups.iter().find(|known| known["name"] == group).unwrap()["lag"].clone()
+    };
+    let told = cli.run(&["seek", group, "--to", "earliest", "--dry-run"]).done();
+    assert!(told.contains("would be moved: 3 events to be handled again"), "{told}");
+    assert_eq!(lag(), 0, "it was only asked");
+    let moved = cli.run(&["seek", group, "--to", "2", "-o", "json"]).json();
+    assert_eq!(moved, json!({"again": 2, "skipped": 0, "leases": 0, "dry_run": false}));
+    assert_eq!(lag(), 2);
+    let moved = cli.run(&["seek", group, "--to", "-1h", "-o", "json"]).json();
+    assert_eq!(moved["again"], 1, "all of them were recorded within the hour");
+    assert!(cli.run(&["seek", group, "--to", "latest"]).done().contains("3 events passed over"));
+    assert_eq!(lag(), 0);
+    for wrong in [&["seek", group][..], &["seek", group, "--to", "sometime"], &["seek", "--to", "latest"]] {
+        assert_eq!(cli.run(wrong).code, 2, "{wrong:?}");
+    }
+    assert_eq!(cli.run(&["seek", "nobody", "--to", "latest"]).code, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 use events::Address;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 #[derive(Args)]
 pub struct Bus {
@@ -58,6 +59,8 @@ pub enum Command {
     /// Dead letters: ls, show, redrive, discard.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Moves a group to another place: what lies between comes again, or is passed over.
+    Seek(Seek),
     /// Who is connected, members of groups included.
     Clients,
 }
@@ -103,6 +106,49 @@ pub struct Tail {
     /// Ends after so many events.
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+}
+
+#[derive(Args)]
+pub struct Seek {
+    pub group: String,
+    /// Where to: `earliest`, `latest`, a position of each partition, so long ago as `-5m`, or a time (RFC 3339).
+    #[arg(long, allow_hyphen_values = true, value_name = "PLACE")]
+    pub to: Target,
+    /// Says what would happen, and does nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// A place that a group can be moved to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    Earliest,
+    Latest,
+    Position(u64),
+    Time(OffsetDateTime),
+    Ago(Duration),
+}
+
+impl std::str::FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "earliest" => return Ok(Self::Earliest),
+            "latest" => return Ok(Self::Latest),
+            _ => {}
+        }
+        if let Some(ago) = text.strip_prefix('-').and_then(|ago| duration(ago).ok()) {
+            return Ok(Self::Ago(ago));
+        }
+        if let Ok(position) = text.parse::<i64>() {
+            return u64::try_from(position).map(Self::Position).map_err(|_| "a position is 1 or more".to_owned());
+        }
+        let time = OffsetDateTime::parse(text, &Rfc3339).map(Self::Time);
+        time.map_err(|_| {
+            "earliest, latest, a position, so long ago as -5m, or a time such as 2026-11-21T12:00:00Z".to_owned()
+        })
+    }
 }
 
 #[derive(Subcommand)]
@@ -183,6 +229,17 @@ mod tests {
         assert_eq!("42".parse(), Ok(Letter { partition: 0, position: 42 }));
         for wrong in ["", ":", "a", "1:2:3", "-1:2"] {
             assert!(wrong.parse::<Letter>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_group_is_moved_to_a_place_in_one_of_five_forms() {
+        assert_eq!("earliest".parse(), Ok(Target::Earliest));
+        assert_eq!("42".parse(), Ok(Target::Position(42)));
+        assert_eq!("-5m".parse(), Ok(Target::Ago(Duration::from_secs(300))));
+        assert!(matches!("2026-11-21T12:00:00+01:00".parse(), Ok(Target::Time(_))));
+        for wrong in ["", "-5", "-42", "yesterday", "2026-11-21", "99999999999999999999"] {
+            assert!(wrong.parse::<Target>().is_err(), "{wrong}");
         }
     }
 

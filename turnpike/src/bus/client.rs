@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use broker::{GroupView, LetterView, QueueView};
-use bus::{Bus, Connection, Which};
+use bus::{Bus, Connection, Sought, Start, Which};
 use bytes::Bytes;
 use events::{Address, Envelope};
 use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
 
 use super::{
     args::{Letter, Way},
@@ -127,6 +128,25 @@ impl Client {
             Self::Gateway(gateway) => command(gateway, group, "discard", "discarded", letters).await,
             Self::Redis(bus) => Ok(bus.discard(group, which(letters)).await?),
         }
+    }
+
+    /// Moves a group, or says what moving it would do.
+    pub async fn seek(&self, group: &str, to: Start, dry_run: bool) -> anyhow::Result<Sought> {
+        let gateway = match self {
+            Self::Redis(bus) => return Ok(bus.seek(group, to, dry_run).await?),
+            Self::Gateway(gateway) => gateway,
+        };
+        let mut body = match to {
+            Start::Earliest => json!({"to": "earliest"}),
+            Start::Latest => json!({"to": "latest"}),
+            Start::Position(position) => json!({ "position": position }),
+            Start::Time(time) => json!({"time": time.format(&Rfc3339)?}),
+        };
+        body["dry_run"] = dry_run.into();
+        let path = format!("/groups/{}/seek", encoded(group));
+        let answer = gateway.post(&path, "application/json", body.to_string().into()).await?;
+        let count = |name: &str| answer[name].as_u64().with_context(|| format!("POST {path} doesn't say {name}"));
+        Ok(Sought { again: count("again")?, skipped: count("skipped")?, leases: count("leases")? })
     }
 
     /// Publishes; the receipt.

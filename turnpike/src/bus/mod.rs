@@ -10,6 +10,7 @@ mod gateway;
 mod list;
 mod publish;
 mod screen;
+mod seek;
 mod tail;
 
 use std::{io, process::ExitCode};
@@ -43,6 +44,7 @@ async fn run(options: Bus) -> anyhow::Result<()> {
         Command::Groups { watch } => list::groups(&client, &screen, json, watch).await,
         Command::Tail(tail) => tail::run(&client, tail, &screen, json).await,
         Command::Dlq(command) => dlq::run(&client, command, &screen, json).await,
+        Command::Seek(seek) => seek::run(&client, seek, &screen, json).await,
         Command::Clients => list::clients(&client, &screen, json).await,
     }
 }
