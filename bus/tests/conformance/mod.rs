@@ -10,6 +10,7 @@ pub(crate) mod mode;
 pub(crate) mod model;
 pub(crate) mod producer;
 pub(crate) mod publish;
+pub(crate) mod queue;
 pub(crate) mod reopen;
 pub(crate) mod retention;
 pub(crate) mod retry;
@@ -39,6 +40,7 @@ macro_rules! suite {
         publish: positions_are_dense_and_in_the_order_of_publishing, events_of_one_key_share_a_partition,
             what_breaks_a_rule_is_refused_by_name, a_refused_event_takes_its_batch_along,
             fsynced_is_confirmed, what_nobody_replicates_is_not_confirmed_as_if_it_were, partitions_are_fixed_once_there_are_events, every_group_gets_every_event;
+        queue: a_queue_that_is_published_to_has_the_defaults, settings_are_kept, settings_out_of_range_are_refused;
         dedupe: a_repeated_id_answers_the_original_position, racing_publishers_record_an_id_once,
             the_window_ends_after_two_hours, the_window_survives_a_kill,
             the_window_begins_anew_with_what_is_recorded_again;
