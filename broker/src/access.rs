@@ -5,12 +5,12 @@
 //! filters; a filter may be read only if for each event it names one scope covers it.
 
 use axum::extract::FromRequestParts;
-use events::{Envelope, Name};
+use events::{Envelope, Name, Pattern};
 use http::{HeaderMap, request::Parts};
 use principal::{METADATA, Principal, TokenError};
 
 use crate::{
-    filter::{Filter, Term},
+    filter::Filter,
     problem::{Kind, Problem},
     shared::Shared,
 };
@@ -36,9 +36,9 @@ pub(crate) struct Caller {
 
 #[derive(Clone, Debug, Default)]
 struct Scopes {
-    read: Vec<Term>,
-    read_own: Vec<Term>,
-    write: Vec<Term>,
+    read: Vec<Pattern>,
+    read_own: Vec<Pattern>,
+    write: Vec<Pattern>,
     look: bool,
     operate: bool,
 }
@@ -46,7 +46,7 @@ struct Scopes {
 /// What a caller sees of what it asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Sight {
-    terms: Vec<(Term, Reach)>,
+    terms: Vec<(Pattern, Reach)>,
 }
 
 #[derive(Clone, Debug)]
@@ -111,7 +111,8 @@ impl Caller {
         if Self::is_reserved(queue) {
             return Err(Problem::forbidden(format!("the queue {queue} is the bus's own")));
         }
-        if self.scopes.write.iter().any(|term| term.matches(queue, event)) {
+        // What an event says isn't looked at here: a scope with conditions allows nothing.
+        if self.scopes.write.iter().any(|term| term.conditions.is_empty() && term.takes(queue, event)) {
             return Ok(());
         }
         Err(self.refused(format!("publishing {queue}/{event} needs the scope {WRITE}{queue}/{event}")))
@@ -130,8 +131,8 @@ impl Caller {
         if self.scopes.operate { Ok(()) } else { Err(self.refused(format!("this needs the scope {OPERATE}"))) }
     }
 
-    fn reach(&self, term: &Term) -> Option<Reach> {
-        let covered = |by: &[Term]| by.iter().any(|wide| wide.covers(term));
+    fn reach(&self, term: &Pattern) -> Option<Reach> {
+        let covered = |by: &[Pattern]| by.iter().any(|wide| wide.covers(term));
         if covered(&self.scopes.read) {
             return Some(Reach::All);
         }
@@ -152,7 +153,7 @@ impl Sight {
     /// Whether it is among what the caller asked for and may see.
     pub(crate) fn sees(&self, envelope: &Envelope) -> bool {
         self.terms.iter().any(|(term, reach)| {
-            term.matches(&envelope.queue, &envelope.event)
+            term.matches(envelope)
                 && match reach {
                     Reach::All => true,
                     Reach::Own(subject) => envelope.owner.as_ref() == Some(subject),
@@ -193,10 +194,12 @@ impl FromRequestParts<Shared> for Caller {
 }
 
 /// A term for each event that it names, so that different scopes may cover them.
-fn each_event(term: &Term) -> Vec<Term> {
+fn each_event(term: &Pattern) -> Vec<Pattern> {
     match &term.events {
         None => vec![term.clone()],
-        Some(events) => events.iter().map(|event| Term { events: Some(vec![event.clone()]), ..term.clone() }).collect(),
+        Some(events) => {
+            events.iter().map(|event| Pattern { events: Some(vec![event.clone()]), ..term.clone() }).collect()
+        }
     }
 }
 

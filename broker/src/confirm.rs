@@ -131,7 +131,7 @@ impl Wanted {
     pub async fn check_own_group(&self, bus: &Bus, queue: &Name, event: &Name) -> Result<(), Problem> {
         let Some(own) = self.own_group.as_ref().filter(|_| self.level == Level::Delivered) else { return Ok(()) };
         let waits = match self.groups.as_slice() {
-            [] => bus.groups().await?.iter().any(|group| group.name == *own && group.filter.matches(queue, event)),
+            [] => bus.groups().await?.iter().any(|group| group.name == *own && group.filter.takes(queue, event)),
             named => named.contains(own),
         };
         if waits {

@@ -2,8 +2,9 @@
 
 use axum::{Json, Router, extract::State, routing::get};
 use bus::Connection;
+use events::Name;
 
-use crate::{access::Caller, page::Page, problem::Problem, query::Parameters, shared::Shared};
+use crate::{access::Caller, filter::Filter, page::Page, problem::Problem, query::Parameters, shared::Shared};
 
 pub(crate) fn router() -> Router<Shared> {
     Router::new().route("/connections", get(list))
@@ -32,9 +33,10 @@ async fn list(
 
 /// Whether it reads the queue, by its name or with all queues.
 fn follows(connection: &Connection, queue: &str) -> bool {
+    let Ok(queue) = Name::new(queue) else { return false };
     connection.subscriptions.iter().any(|subscription| {
-        let Ok(filter) = subscription.filter.parse::<crate::filter::Filter>() else { return false };
-        filter.terms.iter().any(|term| term.queue.as_ref().is_none_or(|own| own.as_str() == queue))
+        let Ok(filter) = subscription.filter.parse::<Filter>() else { return false };
+        filter.terms.iter().any(|term| term.is_on(&queue))
     })
 }
 

@@ -136,7 +136,7 @@ async fn find(shared: &Shared, caller: &Caller, place: &Place) -> Result<Arc<Env
     let found = page.events.into_iter().find(|logged| logged.position == place.position);
     let envelope = found.ok_or_else(|| Problem::new(Kind::Gone, "the event can't be read any more"))?.envelope;
     if envelope.owner != caller.subject {
-        let filter = events::Filter { queue: envelope.queue.clone(), events: Some(vec![envelope.event.clone()]) };
+        let filter = events::Filter::one(envelope.queue.clone(), envelope.event.clone());
         if !caller.may_read(&filter.into())?.sees(&envelope) {
             return Err(Problem::forbidden("the event is somebody else's"));
         }

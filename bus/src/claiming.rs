@@ -126,7 +126,7 @@ impl<R: Rng> Claiming<'_, R> {
                 ledger.lose_next(entry.position);
                 if ledger.record(entry.position).is_some() {
                     ledger.pass();
-                } else if !self.filter.matches(&entry.envelope.queue, &entry.envelope.event) {
+                } else if !self.filter.matches(&entry.envelope) {
                     self.outcomes.push("filtered");
                     ledger.pass();
                 } else if self.is_over(&entry) {

@@ -87,6 +87,9 @@ impl Group {
         if self.name.is_empty() || self.name.len() > 64 || !self.name.bytes().all(allowed) {
             return refuse(format!("name: {:?} is not 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'", self.name));
         }
+        if let Err(error) = self.filter.check() {
+            return refuse(format!("filter: {error}"));
+        }
         if !(Duration::from_secs(1)..=Duration::from_secs(12 * 3600)).contains(&self.lease) {
             return refuse(format!("lease: {:?} is not within 1 s to 12 h", self.lease));
         }

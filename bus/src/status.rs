@@ -1,17 +1,17 @@
 //! What the bus tells of itself: queues, groups, dead letters, pages of the log.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use events::{Envelope, Filter};
+use events::{Envelope, Filter, Name};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{Lineages, Mode, Queue};
+use crate::{Lineages, Mode};
 
-/// A queue: its settings, and its partitions in their order.
 #[derive(Clone, Debug)]
 pub struct QueueStatus {
-    pub settings: Queue,
+    pub name: Name,
+    pub max_age: Duration,
     pub partitions: Vec<PartitionStatus>,
 }
 
@@ -22,7 +22,7 @@ pub struct PartitionStatus {
     /// The position that the next event gets.
     pub next: u64,
     pub lineage: u64,
-    /// The dedupe window holds fewer events than it should, so that it reaches back less far than is set.
+    /// The dedupe window holds fewer events than it should, so that it reaches back less than two hours.
     pub dedupe_cut_short: bool,
 }
 

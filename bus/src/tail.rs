@@ -196,7 +196,7 @@ impl Tail {
                 self.buffer.push_back((partition, Yield::Gap(gap)));
             }
             reader.next = logged.position + 1;
-            let matches = self.filter.matches(&logged.envelope.queue, &logged.envelope.event);
+            let matches = self.filter.matches(&logged.envelope);
             let next = if matches { Yield::Event(logged) } else { Yield::Passed(logged.position) };
             self.buffer.push_back((partition, next));
         }

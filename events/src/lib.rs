@@ -2,10 +2,16 @@
 //!
 //! It does no input or output, and knows no event by name.
 
+mod condition;
 mod envelope;
+mod field;
+mod filter;
 mod name;
+mod reader;
 mod rule;
 mod wire;
 
+pub use condition::Condition;
 pub use envelope::{Data, Envelope, EnvelopeError};
-pub use name::{Address, Filter, Name, NameError};
+pub use filter::{Filter, FilterError, Pattern};
+pub use name::{Address, Name, NameError};

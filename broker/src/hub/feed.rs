@@ -44,7 +44,7 @@ pub(super) fn is_unread(ring: &Arc<Ring>) -> bool {
 
 /// All events of a queue.
 pub(super) fn all(queue: &Name) -> Filter {
-    Filter { queue: queue.clone(), events: None }
+    Filter::all(queue.clone())
 }
 
 /// Where a tail is.

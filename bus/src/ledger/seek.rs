@@ -53,7 +53,7 @@ impl Ledger {
             None if self.lost.holds(position) => Standing::Lost,
             None => Standing::Unknown,
             Some(_) if position < self.start => Standing::NotApplicable,
-            Some(event) if !filter.matches(&event.queue, &event.event) => Standing::Filtered,
+            Some(event) if !filter.matches(event) => Standing::Filtered,
             Some(_) if position >= self.next => Standing::Pending,
             Some(_) => Standing::Acked,
         }

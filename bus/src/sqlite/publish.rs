@@ -99,7 +99,6 @@ impl Owned {
                 partition: number,
                 lineage: lineage.map_or(0, |lineage| lineage.id),
                 position,
-                due: None,
                 duplicate,
                 confirmed: options.confirm,
             }));

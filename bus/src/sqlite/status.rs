@@ -12,7 +12,8 @@ impl Owned {
             .queues
             .values()
             .map(|queue| QueueStatus {
-                settings: queue.settings.clone(),
+                name: queue.settings.name.clone(),
+                max_age: queue.settings.max_age,
                 partitions: queue
                     .partitions
                     .iter()
@@ -25,7 +26,7 @@ impl Owned {
                     .collect(),
             })
             .collect();
-        statuses.sort_by(|a, b| a.settings.name.cmp(&b.settings.name));
+        statuses.sort_by(|a, b| a.name.cmp(&b.name));
         statuses
     }
 

@@ -10,7 +10,6 @@ pub(crate) mod mode;
 pub(crate) mod model;
 pub(crate) mod producer;
 pub(crate) mod publish;
-pub(crate) mod queue;
 pub(crate) mod reopen;
 pub(crate) mod retention;
 pub(crate) mod retry;
@@ -40,7 +39,6 @@ macro_rules! suite {
         publish: positions_are_dense_and_in_the_order_of_publishing, events_of_one_key_share_a_partition,
             what_breaks_a_rule_is_refused_by_name, a_refused_event_takes_its_batch_along,
             fsynced_is_confirmed, what_nobody_replicates_is_not_confirmed_as_if_it_were, partitions_are_fixed_once_there_are_events, every_group_gets_every_event;
-        queue: a_queue_that_is_published_to_has_the_defaults, settings_are_kept, settings_out_of_range_are_refused;
         dedupe: a_repeated_id_answers_the_original_position, racing_publishers_record_an_id_once,
             the_window_ends_after_two_hours, the_window_survives_a_kill,
             the_window_begins_anew_with_what_is_recorded_again;
@@ -56,7 +54,7 @@ macro_rules! suite {
             a_due_retry_wakes_the_group;
         mode: a_key_has_one_unsettled_delivery, a_key_keeps_its_order_across_retries,
             other_keys_go_on_while_one_waits, a_dead_letter_frees_its_key, parallel_takes_all_at_once,
-            exclusive_is_one_member_in_order, a_filter_passes_over_the_others, an_expired_event_is_not_delivered,
+            exclusive_is_one_member_in_order, a_filter_passes_over_the_others, a_condition_is_judged_before_the_claim, an_expired_event_is_not_delivered,
             a_stuck_key_blocks_the_group_at_ten_thousand;
         dead_letter: a_non_retryable_failure_is_dead_at_once, the_ninth_failure_exhausts,
             redrive_reaches_the_failing_group_only, a_redriven_letter_that_fails_again_is_dead_again,
@@ -65,7 +63,7 @@ macro_rules! suite {
             seeking_back_brings_events_again_and_drops_leases, a_dry_run_changes_nothing;
         standing: an_event_stands_with_each_group_of_its_queue, what_a_group_never_had_is_not_applicable,
             nobody_knows_of_what_was_trimmed, a_settlement_wakes_whoever_waits;
-        tail: it_replays_then_follows, a_cursor_goes_on_where_it_was, a_filter_is_kept_and_the_cursor_moves,
+        tail: it_replays_then_follows, a_cursor_goes_on_where_it_was, a_filter_is_kept_and_the_cursor_moves, a_condition_is_kept,
             trimmed_events_are_told_as_a_gap, several_partitions_are_all_followed, latest_begins_now;
         retention: old_events_are_trimmed, what_a_group_needs_is_kept, a_trimmed_letter_can_be_redriven;
         reopen: what_was_confirmed_is_kept, a_lineage_begins_with_its_parent, groups_go_on_where_they_were,

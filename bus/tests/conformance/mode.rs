@@ -112,6 +112,30 @@ pub(crate) async fn a_filter_passes_over_the_others(lab: impl Lab) {
     assert_eq!(bus.lineage(&queue(), 0).await.unwrap().unwrap().first, 1);
 }
 
+pub(crate) async fn a_condition_is_judged_before_the_claim(lab: impl Lab) {
+    let bus = lab.bus();
+    let filter = "DB/*[data.status=NEW][priority in 7|8]".parse().unwrap();
+    bus.declare_group(Group::new("g", filter, Mode::Keyed)).await.unwrap();
+    let about = |id: &str, status: &str, priority| {
+        event(id, "k").priority(priority).data(serde_json::json!({ "status": status }))
+    };
+    bus.publish(vec![about("a", "OLD", 7), about("b", "NEW", 7), about("c", "NEW", 4), about("d", "NEW", 8)])
+        .await
+        .unwrap();
+    let leased = claim(&bus, "g", 10).await;
+    assert_eq!(ids(&leased), ["b"]);
+    ack(&bus, "g", &leased).await;
+    let leased = claim(&bus, "g", 10).await;
+    assert_eq!(ids(&leased), ["d"]);
+    ack(&bus, "g", &leased).await;
+    assert_eq!(status(&bus, "g").await.lag, 0, "what is filtered is no lag");
+    for (position, filtered) in [(1, true), (2, false), (3, true), (4, false)] {
+        let standing = bus.standing(&queue(), 0, position).await.unwrap()["g"];
+        assert_eq!(standing == bus::Standing::Filtered, filtered, "{position}");
+    }
+    assert_eq!(status(&bus, "g").await.filter.to_string(), "DB/*[data.status=NEW][priority in 7|8]", "kept");
+}
+
 pub(crate) async fn an_expired_event_is_not_delivered(lab: impl Lab) {
     let bus = lab.bus();
     declare(&bus, "g", Mode::Parallel).await;

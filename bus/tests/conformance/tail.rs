@@ -85,6 +85,15 @@ pub(crate) async fn a_filter_is_kept_and_the_cursor_moves(lab: impl Lab) {
     assert_eq!(tail.cursor().position(0), Some(3), "past what the filter refused");
 }
 
+pub(crate) async fn a_condition_is_kept(lab: impl Lab) {
+    let bus = lab.bus();
+    bus.publish(vec![event("a", "products/1"), event("b", "orders/1"), event("c", "products/2")]).await.unwrap();
+    let mut tail = bus.tail("DB/*[subject^=products/]".parse().unwrap(), TailFrom::Earliest).await.unwrap();
+    assert_eq!(next_id(&mut tail).await, "a");
+    assert_eq!(next_id(&mut tail).await, "c");
+    caught_up(&mut tail).await;
+}
+
 pub(crate) async fn trimmed_events_are_told_as_a_gap(lab: impl Lab) {
     let bus = lab.bus();
     publish_many(&bus, 0..5).await;

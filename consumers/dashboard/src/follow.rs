@@ -70,7 +70,7 @@ async fn follow(
     queue: &Name,
     recalled: &mut bool,
 ) -> Result<std::convert::Infallible, Error> {
-    let filter = Filter { queue: queue.clone(), events: None };
+    let filter = Filter::all(queue.clone());
     let from = board.cursor(queue).map_or(TailFrom::Earliest, TailFrom::Cursor);
     let is_new = from == TailFrom::Earliest;
     let mut tail = bus.tail(filter, from).await?;

@@ -102,12 +102,7 @@ impl Plan {
         for filter in self.rules.iter().flat_map(|rule| &rule.filters) {
             match all.iter_mut().find(|other| other.queue == filter.queue) {
                 None => all.push(filter.clone()),
-                Some(other) => match (&mut other.events, &filter.events) {
-                    (Some(events), Some(more)) => {
-                        events.extend(more.iter().filter(|name| !events.contains(name)).cloned().collect::<Vec<_>>());
-                    }
-                    _ => other.events = None,
-                },
+                Some(other) => other.widen(filter),
             }
         }
         all
@@ -120,7 +115,7 @@ impl Plan {
 
 impl Planned {
     pub fn matches(&self, envelope: &Envelope) -> bool {
-        self.filters.iter().any(|filter| filter.matches(&envelope.queue, &envelope.event))
+        self.filters.iter().any(|filter| filter.matches(envelope))
             && self.conditions.iter().all(|condition| condition.holds(envelope))
     }
 

@@ -1,6 +1,7 @@
-//! The envelope against its golden files, its limits, and its own output.
+//! The envelope against its golden files, its limits, and its own output; names and filters.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod filter;
 mod golden;
 mod limit;
 mod name;

@@ -93,7 +93,7 @@ pub fn begin(
         Arc::new(Mutex::new(rules.keys().map(|queue| (queue.clone(), false)).collect()));
     for (queue, rules) in rules {
         let purger = Purger { queue: queue.clone(), rules, store: Arc::downgrade(store), heard: Arc::clone(&heard) };
-        let filter = Filter { queue, events: None };
+        let filter = Filter::all(queue);
         tokio::spawn(follow(way.clone(), filter, TailFrom::Latest, purger, stop.clone()));
     }
     Ok(())
@@ -125,7 +125,7 @@ impl Reader for Purger {
 
     fn event(&mut self, envelope: &Envelope) {
         let Some(store) = self.store.upgrade() else { return };
-        let rules = self.rules.iter().filter(|rule| rule.filter.matches(&envelope.queue, &envelope.event));
+        let rules = self.rules.iter().filter(|rule| rule.filter.matches(envelope));
         let made: Result<Vec<_>, _> = rules.map(|rule| rule.tags.of_event(envelope)).collect();
         let Ok(tags) = made.map(|tags| tags.concat()) else {
             self.purge_all("an event names more tags than are looked at one by one");

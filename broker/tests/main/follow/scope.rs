@@ -55,6 +55,26 @@ async fn own_events_are_all_that_their_owner_sees() {
 }
 
 #[tokio::test]
+async fn a_condition_narrows_what_is_followed_on_every_transport() {
+    let lab = Lab::open().await;
+    let broker = lab.broker().await;
+    let placed = |id: &str, status: &str| event("ORDERS/PLACED", id).data(json!({ "status": status }));
+    lab.bus.publish(vec![placed("1", "NEW"), placed("2", "OLD"), placed("3", "NEW")]).await.unwrap();
+    let token = lab.token("reader", &["events:read:ORDERS/*"]);
+    assert_eq!(broker.poll(&token, "filter=*/*[data.status=NEW]&from=earliest").await.status, 403);
+    let query = "filter=ORDERS/*%5Bdata.status=NEW%5D&from=earliest";
+    assert_eq!(broker.poll(&token, query).await.ids(), ["1", "3"]);
+    let mut ws = broker.ws(&token).await;
+    ws.subscribe("s", "ORDERS/*[data.status=NEW]", "earliest", 256).await;
+    assert!(ws.take("s", 2).await.iter().map(id).eq(["1", "3"]));
+    assert!(ws.next().await["caught_up"].is_object());
+    // A scope with a condition covers the filters that have it as well.
+    let narrow = lab.token("reader", &["events:read:ORDERS/*[data.status=NEW]"]);
+    assert_eq!(broker.poll(&narrow, query).await.ids(), ["1", "3"]);
+    assert_eq!(broker.poll(&narrow, "filter=ORDERS/*").await.status, 403);
+}
+
+#[tokio::test]
 async fn a_full_node_says_when_to_come_again() {
     let lab = Lab::open().await;
     let broker = lab.broker_with(Settings { connections: 1, ..Settings::default() }).await;

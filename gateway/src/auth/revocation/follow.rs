@@ -40,7 +40,7 @@ pub async fn follow(
     let Place { bus, queue, event, keep } = place;
     let follower = Follower { keep, list, sessions, caught_up, replayed: Vec::new(), reading: false };
     follower.note(|standing| standing.queue = Some(queue.to_string()));
-    let filter = Filter { queue, events: Some(vec![event]) };
+    let filter = Filter::one(queue, event);
     following::follow(bus, filter, TailFrom::Earliest, follower, stop).await;
 }
 
