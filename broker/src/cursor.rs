@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use bus::Place;
 use events::Name;
 
 use crate::problem::Problem;
@@ -26,18 +27,18 @@ pub(crate) struct CursorError;
 
 impl Cursor {
     /// The cursor of one event: where it was recorded.
-    pub(crate) fn of(queue: Name, partition: u32, lineage: u64, position: u64) -> Self {
-        Self(BTreeMap::from([(queue, [(partition, lineage, position)].into_iter().collect())]))
+    pub(crate) fn of(Place { queue, partition, lineage, position }: &Place) -> Self {
+        Self(BTreeMap::from([(queue.clone(), [(*partition, *lineage, *position)].into_iter().collect())]))
     }
 
-    /// The one event that it names: (queue, partition, lineage, position). None for any other place.
-    pub(crate) fn event(&self) -> Option<(&Name, u32, u64, u64)> {
+    /// The one event that it names. None for any other place.
+    pub(crate) fn event(&self) -> Option<Place> {
         let mut queues = self.0.iter();
         let (queue, cursor) = queues.next()?;
         let mut places = cursor.places();
         let (partition, lineage, position) = places.next()?;
         let one = queues.next().is_none() && places.next().is_none() && position > 0;
-        one.then_some((queue, partition, lineage, position))
+        one.then(|| Place { queue: queue.clone(), partition, lineage, position })
     }
 }
 
@@ -117,10 +118,14 @@ mod tests {
         Name::new(text).unwrap()
     }
 
+    fn place(position: u64) -> Place {
+        Place { queue: name("DB"), partition: 0, lineage: 7, position }
+    }
+
     #[test]
     fn a_cursor_survives_its_text_form() {
-        let mut cursor = Cursor::of(name("DB"), 0, 7, 42);
-        assert_eq!(cursor.event(), Some((&name("DB"), 0, 7, 42)));
+        let mut cursor = Cursor::of(&place(42));
+        assert_eq!(cursor.event(), Some(place(42)));
         cursor.0.insert(name("ORDERS"), [(0, u64::MAX, 1), (9, 3, 0)].into_iter().collect());
         cursor.0.insert(name("EMPTY"), bus::Cursor::default());
         assert_eq!(cursor.event(), None);
@@ -130,7 +135,7 @@ mod tests {
 
     #[test]
     fn what_is_no_cursor_is_refused() {
-        let endless = Cursor::of(name("DB"), 0, 7, u64::MAX).to_string();
+        let endless = Cursor::of(&place(u64::MAX)).to_string();
         for text in ["", "A", "Ag", "not a cursor", "AQEx", &endless, &"A".repeat(100_000)] {
             assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text:.20}");
         }

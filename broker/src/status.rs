@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use bus::Standing;
+use bus::{Place, Progress, Standing};
 use events::Envelope;
 use http::header;
 use serde::Serialize;
@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 
 use crate::{
     access::Caller,
-    confirm::{self, Delivery, LONGEST, Place, Stands},
+    confirm::{self, LONGEST},
     cursor::Cursor,
     problem::{Kind, Problem},
     query::{Parameters, refuse},
@@ -44,7 +44,7 @@ struct Status {
     position: u64,
     #[serde(with = "time::serde::rfc3339::option")]
     recordedtime: Option<OffsetDateTime>,
-    delivery: Delivery,
+    delivery: Progress,
     groups: BTreeMap<String, Option<Standing>>,
 }
 
@@ -57,7 +57,7 @@ async fn event(
     let place = place(id, &parameters)?;
     parameters.done("nothing is")?;
     let envelope = find(&shared, &caller, &place).await?;
-    let envelope = Envelope { cursor: Some(place.cursor().to_string()), ..(*envelope).clone() };
+    let envelope = Envelope { cursor: Some(Cursor::of(&place).to_string()), ..(*envelope).clone() };
     Ok(([(header::CONTENT_TYPE, "application/cloudevents+json")], Json(envelope)).into_response())
 }
 
@@ -72,31 +72,27 @@ async fn status(
     let patience = parameters.duration("timeout", LONGEST)?.unwrap_or(WATCH);
     parameters.done("watch, timeout")?;
     let envelope = find(&shared, &caller, &place).await?;
-    let over = |stands: &Stands| !stands.open && stands.delivery != Delivery::Nobody;
-    let watched = match watch {
+    let delivered = match watch {
         true => {
             let _waiter = confirm::waiter(&shared.waiters)?;
-            confirm::wait(&shared.bus, shared.shutdown.draining(), &place, &[], patience, over).await
+            let waiting = shared.bus.wait_settled(&place, patience);
+            confirm::unless_draining(&shared.bus, shared.shutdown.draining(), &place, &[], waiting).await?
         }
-        false => None,
+        false => shared.bus.delivered(&place, &[]).await?,
     };
-    let stands = match watched {
-        Some(stands) => stands,
-        None => confirm::stands(&shared.bus, &place, &[]).await?,
-    };
-    if stands.lost {
+    if delivered.lost {
         return Err(lost());
     }
     Ok(Json(Status {
         id: envelope.id.clone(),
-        cursor: place.cursor().to_string(),
+        cursor: Cursor::of(&place).to_string(),
         queue: place.queue.to_string(),
         event: envelope.event.to_string(),
         partition: place.partition,
         position: place.position,
         recordedtime: envelope.recordedtime,
-        delivery: stands.delivery,
-        groups: stands.groups,
+        delivery: delivered.progress,
+        groups: delivered.groups,
     }))
 }
 
@@ -111,10 +107,7 @@ fn place(id: Result<Path<String>, PathRejection>, parameters: &Parameters) -> Re
     }
     let cursor: Cursor =
         id.parse().map_err(|error| refuse("id", format!("{error}; it is what a publish answered as cursor")))?;
-    let Some((queue, partition, lineage, position)) = cursor.event() else {
-        return Err(refuse("id", "is a reader's place, not one event's"));
-    };
-    Ok(Place { queue: queue.clone(), partition, lineage, position })
+    cursor.event().ok_or_else(|| refuse("id", "is a reader's place, not one event's"))
 }
 
 /// The event, if it is there and the caller may see it.

@@ -106,6 +106,8 @@ impl Group {
 /// An event handed to a member of a group.
 #[derive(Clone, Debug)]
 pub struct Delivery {
+    /// The group that it is for.
+    pub group: Arc<str>,
     pub envelope: Arc<Envelope>,
     pub partition: u32,
     pub position: u64,

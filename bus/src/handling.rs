@@ -1,4 +1,4 @@
-//! One handling of a delivery: with an end to its patience, a panic caught.
+//! One handling of a delivery: with an end to its patience, a panic caught, and the group known to whatever it calls.
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -6,9 +6,19 @@ use futures_util::FutureExt as _;
 
 use crate::{Delivery, Failure, Handler, Verb};
 
+tokio::task_local! {
+    static GROUP: Arc<str>;
+}
+
+/// The group in whose handler this is, if it is in one.
+pub(crate) fn group() -> Option<Arc<str>> {
+    GROUP.try_with(Arc::clone).ok()
+}
+
 /// Runs the handler; what to settle the delivery with.
 pub(crate) async fn handle(handler: Arc<dyn Handler>, delivery: Delivery, patience: Duration) -> Verb {
-    let work = AssertUnwindSafe(handler.handle(&delivery)).catch_unwind();
+    let work = GROUP.scope(delivery.group.clone(), handler.handle(&delivery));
+    let work = AssertUnwindSafe(work).catch_unwind();
     match tokio::time::timeout(patience, work).await {
         Ok(Ok(Ok(()))) => Verb::Ack,
         Ok(Ok(Err(Failure::Retry { reason, delay }))) => Verb::Nack { delay, reason, retryable: true },

@@ -173,6 +173,7 @@ impl Member {
             let cancelled = CancellationToken::new();
             self.running.insert(leased.token, cancelled.clone());
             let delivery = Delivery {
+                group: self.group.name.as_str().into(),
                 envelope: leased.envelope,
                 partition: leased.partition,
                 position: leased.position,

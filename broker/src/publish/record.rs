@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bus::{Bus, Recorded, Standing};
+use bus::{Bus, Place, Progress, Recorded, Standing};
 use events::{Envelope, Name};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::form::problem_of;
 use crate::{
     access::Caller,
-    confirm::{self, Delivery, Level, Place, Wanted},
+    confirm::{self, Level, Wanted},
+    cursor::Cursor,
     problem::{Kind, Problem},
     query::refuse,
     shared::Shared,
@@ -101,7 +102,7 @@ pub(super) async fn record(
             return Err(refuse("confirm", "delivered is for one event at a time; ask for the status of each"));
         }
         if let Some(event) = events.first() {
-            wanted.check_own_group(&shared.bus, &event.queue, &event.event).await?;
+            wanted.check_own_group(&shared.bus, event).await?;
         }
     }
     let waits = wanted.level == Level::Delivered && !wanted.respond_async;
@@ -157,13 +158,14 @@ struct Event {
 }
 
 async fn receipt(bus: &Bus, draining: &CancellationToken, wanted: &Wanted, event: Event) -> Receipt {
-    let Event { id, queue, recorded: Recorded { partition, lineage, position, duplicate, confirmed, .. } } = event;
-    let place = position.map(|position| Place { queue, partition, lineage, position });
+    let Event { id, queue, recorded } = event;
+    let place = Place::of(&queue, &recorded);
+    let Recorded { duplicate, confirmed, .. } = recorded;
     let asked = wanted.recording().confirm;
     let degraded = !confirmed.reaches(asked);
     let mut receipt = Receipt {
         id,
-        cursor: place.as_ref().map(|place| place.cursor().to_string()),
+        cursor: place.as_ref().map(|place| Cursor::of(place).to_string()),
         confirm: Level::Recorded(confirmed),
         requested: wanted.requested.clone(),
         degraded,
@@ -184,17 +186,19 @@ async fn receipt(bus: &Bus, draining: &CancellationToken, wanted: &Wanted, event
         return receipt;
     };
     // One that has given up won't acknowledge while the publisher waits.
-    let over = |stands: &confirm::Stands| matches!(stands.delivery, Delivery::Delivered | Delivery::Failed);
-    match confirm::wait(bus, draining, &place, &wanted.groups, wanted.timeout, over).await {
-        Some(stands) if stands.delivery == Delivery::Delivered => {
-            receipt.confirm = Level::Delivered;
-            receipt.groups = Some(stands.groups);
+    let waiting = bus.wait_delivered(&place, &wanted.groups, wanted.timeout);
+    match confirm::unless_draining(bus, draining, &place, &wanted.groups, waiting).await {
+        Ok(delivered) => {
+            match delivered.progress {
+                Progress::Delivered => receipt.confirm = Level::Delivered,
+                _ => receipt.reason = Some(delivered.reason()),
+            }
+            receipt.groups = Some(delivered.groups);
         }
-        Some(stands) => {
-            receipt.reason = Some(stands.reason());
-            receipt.groups = Some(stands.groups);
+        Err(error) => {
+            tracing::debug!(%error, "a waiting publisher can't look");
+            receipt.reason = Some("timeout");
         }
-        None => receipt.reason = Some("timeout"),
     }
     receipt
 }

@@ -122,6 +122,7 @@ mod tests {
 
         async fn handle(&self, envelope: &Envelope) -> Result<(), Failure> {
             let delivery = Delivery {
+                group: "cart".into(),
                 envelope: Arc::new(envelope.clone()),
                 partition: 0,
                 position: 1,
