@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::{Bus, Cursor, Error, Lineages, Logged, Page, Start, cursor::Place, metrics};
 
-const PAGE: usize = 256;
+const PAGE: usize = 1000;
 /// A log that was reset says nothing by itself: its lineage is looked at this often.
 const LOOK: Duration = Duration::from_secs(1);
 

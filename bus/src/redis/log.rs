@@ -20,8 +20,6 @@ use crate::{
 /// The most events of a page, and the bytes after which one ends.
 const PAGE: usize = 1000;
 const PAGE_BYTES: usize = 4 << 20;
-/// Entries of the first look, of a megabyte each at worst.
-const FIRST: usize = 32;
 /// How often a page is read that changed while it was read.
 const ATTEMPTS: usize = 3;
 
@@ -69,12 +67,13 @@ pub(super) async fn read(shared: &Shared, place: &Place, from: u64, limit: usize
     loop {
         // Both at once: the answers come in the order of asking, so the entries are at least as new as the view.
         let (looked, packed) =
-            tokio::join!(shared.look(&place.queue, place.partition), packed(shared, place, from, FIRST.min(limit)));
+            tokio::join!(shared.look(&place.queue, place.partition), packed(shared, place, from, place.entries(limit)));
         let mut reading = Reading::new(looked?.view, from, limit);
-        reading.take(packed?);
+        reading.take(packed?.entries);
         while reading.wants_more() {
             let before = reading.at;
-            reading.take(self::packed(shared, place, reading.at, reading.count()).await?);
+            let count = place.entries(limit - reading.entries.len());
+            reading.take(self::packed(shared, place, reading.at, count).await?.entries);
             if reading.at == before {
                 break;
             }
@@ -104,12 +103,17 @@ pub(super) async fn position_at(shared: &Shared, queue: &Name, partition: u32, s
 pub(super) async fn recorded_at(shared: &Shared, place: &Place, view: &View, time: i64) -> Result<u64, Error> {
     let (mut low, mut high) = (view.floor, view.next);
     // Mostly nothing is that old.
-    if packed(shared, place, low, 0).await?.first().is_some_and(|entry| entry.end() > low && entry.recorded >= time) {
+    if packed(shared, place, low, 0)
+        .await?
+        .entries
+        .first()
+        .is_some_and(|entry| entry.end() > low && entry.recorded >= time)
+    {
         return Ok(low);
     }
     while low < high {
         let middle = low + (high - low) / 2;
-        let entry = packed(shared, place, middle, 0).await?.into_iter().next();
+        let entry = packed(shared, place, middle, 0).await?.entries.into_iter().next();
         match entry.filter(|entry| entry.end() > middle) {
             Some(entry) if entry.recorded >= time => high = entry.first.max(low),
             Some(entry) => low = entry.end(),
@@ -122,31 +126,43 @@ pub(super) async fn recorded_at(shared: &Shared, place: &Place, view: &View, tim
 /// What [`ahead`] read.
 pub(super) struct Ahead {
     pub(super) events: Vec<Entry>,
-    /// Entries of the stream that they came from, and the position after the last of those.
-    pub(super) entries: usize,
+    /// The position after the last of them.
     pub(super) end: u64,
+    /// The stream had no more.
+    pub(super) ended: bool,
 }
 
-/// Events from a position on, as the stream has them, of about so many entries. Whether they are of the partition's
-/// current lineage must be seen to by whoever reads so: a page costs a look besides.
-pub(super) async fn ahead(shared: &Shared, place: &Place, from: u64, count: usize) -> Result<Ahead, Error> {
-    let found = packed(shared, place, from, count).await?;
-    let (entries, end) = (found.len(), found.last().map_or(from, |last| last.end().max(from)));
-    let mut events = Vec::new();
-    for entry in found {
+/// Events from a position on, as the stream has them, at most so many. Whether they are of the partition's current
+/// lineage must be seen to by whoever reads so: a page costs a look besides.
+pub(super) async fn ahead(shared: &Shared, place: &Place, from: u64, limit: usize) -> Result<Ahead, Error> {
+    let Found { entries, ended } = packed(shared, place, from, place.entries(limit)).await?;
+    let mut ahead = Ahead { events: Vec::new(), end: from, ended };
+    for entry in entries {
         let recorded = entry.recorded;
         for (position, json) in (entry.first..).zip(entry.events).filter(|(position, _)| *position >= from) {
+            if ahead.events.len() >= limit {
+                ahead.ended = false;
+                return Ok(ahead);
+            }
             if let Some(envelope) = decode(&json, recorded, position) {
                 let (envelope, bytes) = (Arc::new(envelope), json.len());
-                events.push(Entry { position, envelope, bytes, recorded });
+                ahead.events.push(Entry { position, envelope, bytes, recorded });
             }
+            ahead.end = position + 1;
         }
     }
-    Ok(Ahead { events, entries, end })
+    Ok(ahead)
+}
+
+/// What [`packed`] found.
+struct Found {
+    entries: Vec<Packed>,
+    /// The stream had no more.
+    ended: bool,
 }
 
 /// The entry that holds a position, or the last one before it; and at most so many after that.
-async fn packed(shared: &Shared, place: &Place, from: u64, count: usize) -> Result<Vec<Packed>, Error> {
+async fn packed(shared: &Shared, place: &Place, from: u64, count: usize) -> Result<Found, Error> {
     let stream = &place.keys.stream;
     let mut both = redis::pipe();
     // At one moment: what is recorded between the two would be in neither.
@@ -155,14 +171,17 @@ async fn packed(shared: &Shared, place: &Place, from: u64, count: usize) -> Resu
         both.cmd("XRANGE").arg(stream).arg(from + 1).arg("+").arg("COUNT").arg(count);
     }
     let parts: Vec<Value> = shared.server.ask_all(&both).await?;
-    let mut found = Vec::new();
+    let mut entries = Vec::new();
+    let mut after = 0;
     for part in parts {
-        let Value::Array(entries) = part else { return Err(unexpected()) };
-        for entry in entries {
-            found.push(parse(entry).ok_or_else(unexpected)?);
+        let Value::Array(part) = part else { return Err(unexpected()) };
+        after = part.len();
+        for entry in part {
+            entries.push(parse(entry).ok_or_else(unexpected)?);
         }
     }
-    Ok(found)
+    place.read(entries.iter().map(|entry| (entry.events.len(), entry.events.iter().map(Vec::len).sum())));
+    Ok(Found { entries, ended: after < count })
 }
 
 fn parse(entry: Value) -> Option<Packed> {
@@ -192,7 +211,6 @@ struct Reading {
     from: u64,
     at: u64,
     entries: Vec<Entry>,
-    packed: usize,
     bytes: usize,
     /// Something is of another lineage than the view says, or missing where it should be.
     torn: bool,
@@ -201,7 +219,7 @@ struct Reading {
 impl Reading {
     fn new(view: View, from: u64, limit: usize) -> Self {
         let from = from.max(view.floor);
-        Self { view, limit, from, at: from, entries: Vec::new(), packed: 0, bytes: 0, torn: false }
+        Self { view, limit, from, at: from, entries: Vec::new(), bytes: 0, torn: false }
     }
 
     fn take(&mut self, packed: Vec<Packed>) {
@@ -215,7 +233,6 @@ impl Reading {
                 return;
             }
             self.torn |= entry.first > self.at;
-            self.packed += 1;
             for (position, json) in (entry.first..).zip(entry.events) {
                 if position < self.at || self.entries.len() >= self.limit {
                     continue;
@@ -232,12 +249,6 @@ impl Reading {
 
     fn wants_more(&self) -> bool {
         !self.torn && self.at < self.view.next && self.entries.len() < self.limit && self.bytes < PAGE_BYTES
-    }
-
-    /// How many entries to read next, by the size of those that were.
-    fn count(&self) -> usize {
-        let each = self.bytes / self.packed.max(1);
-        ((PAGE_BYTES - self.bytes) / each.max(1)).clamp(1, self.limit - self.entries.len())
     }
 
     fn done(mut self) -> Part {

@@ -1,7 +1,10 @@
 //! A partition as this process knows it: its keys, and what the last script on it told.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -13,6 +16,9 @@ use tokio::sync::mpsc;
 use super::{keys::PartitionKeys, publisher::Request, server::unexpected};
 use crate::{Error, Lineage, Lineages};
 
+/// Bytes that are read at a time, about.
+const READ: usize = 4 << 20;
+
 pub(super) struct Place {
     pub(super) queue: Name,
     pub(super) partition: u32,
@@ -22,6 +28,9 @@ pub(super) struct Place {
     view: RwLock<View>,
     /// The server's time, as the partition's scripts see it, and when it was told.
     told: RwLock<(i64, Instant)>,
+    /// Events and bytes of an entry, on the average of those that were read last.
+    events: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 /// What was true when a script ran.
@@ -55,7 +64,28 @@ impl Place {
             publisher: OnceLock::new(),
             view: RwLock::new(view),
             told: RwLock::new((0, Instant::now())),
+            // Small ones, as long as none is known: too much is read at most once.
+            events: AtomicUsize::new(32),
+            bytes: AtomicUsize::new(READ / 32),
         }
+    }
+
+    /// How many entries of its stream to read for so many events.
+    pub(super) fn entries(&self, events: usize) -> usize {
+        let each = self.events.load(Ordering::Relaxed).max(1);
+        let by_bytes = READ / self.bytes.load(Ordering::Relaxed).max(1);
+        (events / each + 1).min(by_bytes).max(1)
+    }
+
+    /// Learns from entries that were read: events and bytes of each.
+    pub(super) fn read(&self, entries: impl ExactSizeIterator<Item = (usize, usize)>) {
+        let count = entries.len();
+        if count == 0 {
+            return;
+        }
+        let (events, bytes) = entries.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        self.events.store(events / count, Ordering::Relaxed);
+        self.bytes.store(bytes / count, Ordering::Relaxed);
     }
 
     /// What was last told of it.

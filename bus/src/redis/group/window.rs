@@ -10,10 +10,9 @@ use crate::{
     claiming::{Entry, Source},
 };
 
-/// Events read ahead at a time, at most; bytes, about; entries of the first read, when nothing is known of their size.
+/// Events read ahead at a time: at most, and at least, since a member that claims one after another reads on soon.
 const AHEAD: usize = 512;
-const BYTES: usize = 4 << 20;
-const FIRST: usize = 32;
+const LEAST: usize = 32;
 
 pub(super) struct Window {
     place: Arc<Place>,
@@ -27,8 +26,6 @@ pub(super) struct Window {
     single: HashMap<u64, Option<Entry>>,
     /// Redriven letters that were settled without a delivery.
     pub(super) forgotten: Vec<u64>,
-    /// Of the entries read last: events, bytes and entries.
-    size: (usize, usize, usize),
 }
 
 /// A walk needs more of the log than is here.
@@ -68,16 +65,7 @@ impl Source for Window {
 
 impl Window {
     pub(super) fn new(place: Arc<Place>, letters: String) -> Self {
-        Self {
-            place,
-            letters,
-            ahead: Vec::new(),
-            from: 0,
-            to: 0,
-            single: HashMap::new(),
-            forgotten: Vec::new(),
-            size: (0, 0, 0),
-        }
+        Self { place, letters, ahead: Vec::new(), from: 0, to: 0, single: HashMap::new(), forgotten: Vec::new() }
     }
 
     /// Forgets what it has read: the log may be another one.
@@ -111,15 +99,13 @@ impl Window {
 
     /// Reads on from a position; whether that was all there is.
     pub(super) async fn read_ahead(&mut self, shared: &Shared, from: u64, wanted: usize) -> Result<bool, Error> {
-        let count = self.count(wanted);
-        let read = log::ahead(shared, &self.place, from, count).await?;
-        self.size = (read.events.len(), read.events.iter().map(|event| event.bytes).sum(), read.entries);
+        let read = log::ahead(shared, &self.place, from, wanted.clamp(LEAST, AHEAD)).await?;
         let view = self.place.view();
         self.from = from;
         // Nothing where something was recorded: it was trimmed, or is of a log that is gone, which the commit tells.
         self.to = if read.end > from { read.end } else { from.max(view.floor) };
         self.ahead = read.events;
-        Ok(read.entries <= count)
+        Ok(read.ended)
     }
 
     /// The event of a position, from the log or from the letters.
@@ -128,7 +114,7 @@ impl Window {
             return Ok(known);
         }
         // Records that are ready again mostly lie side by side.
-        let read = log::ahead(shared, &self.place, position, self.count(AHEAD / 8)).await?;
+        let read = log::ahead(shared, &self.place, position, AHEAD / 8).await?;
         self.single.extend(read.events.into_iter().map(|entry| (entry.position, Some(entry))));
         if let Some(known) = self.single.get(&position) {
             return Ok(known.clone());
@@ -142,16 +128,5 @@ impl Window {
     fn find_ahead(&self, position: u64) -> Option<Entry> {
         let at = self.ahead.binary_search_by_key(&position, |entry| entry.position).ok()?;
         self.ahead.get(at).cloned()
-    }
-
-    /// How many entries to read for so many events, by the size of those that were read last.
-    fn count(&self, wanted: usize) -> usize {
-        let wanted = wanted.clamp(1, AHEAD);
-        let (events, bytes, entries) = self.size;
-        if entries == 0 {
-            return wanted.min(FIRST);
-        }
-        let by_bytes = BYTES / (bytes / entries).max(1);
-        (wanted * entries / events.max(1) + 1).min(by_bytes).max(1)
     }
 }
