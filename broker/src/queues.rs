@@ -1,7 +1,5 @@
 //! Queues as an operator sees and sets them: `GET /queues`, `GET` and `PUT /queues/{queue}`.
 
-use std::time::Duration;
-
 use axum::{
     Json, Router,
     body::Body,
@@ -9,10 +7,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use bus::{Queue, QueueStatus};
+use bus::{Overflow, Queue, QueueStatus};
 use events::Name;
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::{
     access::Caller,
@@ -24,9 +22,6 @@ use crate::{
     view::QueueView,
 };
 
-/// How long a queue may keep its events: a shorter time is surely a mistake, a longer one is for ever.
-const MAX_AGE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3650 * 86_400));
-
 pub(crate) fn router() -> Router<Shared> {
     Router::new().route("/queues", get(list)).route("/queues/{queue}", get(one).put(put))
 }
@@ -37,6 +32,43 @@ pub(crate) fn router() -> Router<Shared> {
 struct Settings {
     partitions: Option<u32>,
     max_age: Option<String>,
+    /// Null: no limit any more.
+    #[serde(default, deserialize_with = "given")]
+    max_bytes: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "given")]
+    max_len: Option<Option<u64>>,
+    overflow: Option<Overflow>,
+    dedupe: Option<String>,
+    latest: Option<bool>,
+    realtime: Option<bool>,
+    journal: Option<bool>,
+}
+
+/// A null that was written is something else than nothing.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl Settings {
+    /// A queue with these settings instead of those it had.
+    fn set(self, queue: Queue) -> Result<Queue, Problem> {
+        let time = |field, text: Option<String>, had| {
+            let refused = || refuse(field, "must be a duration such as 36h or 7d");
+            text.map_or(Ok(had), |text| duration::parse(&text).ok_or_else(refused))
+        };
+        Ok(Queue {
+            partitions: self.partitions.unwrap_or(queue.partitions),
+            max_age: time("max_age", self.max_age, queue.max_age)?,
+            max_bytes: self.max_bytes.unwrap_or(queue.max_bytes),
+            max_len: self.max_len.unwrap_or(queue.max_len),
+            overflow: self.overflow.unwrap_or(queue.overflow),
+            dedupe: time("dedupe", self.dedupe, queue.dedupe)?,
+            latest: self.latest.unwrap_or(queue.latest),
+            realtime: self.realtime.unwrap_or(queue.realtime),
+            journal: self.journal.unwrap_or(queue.journal),
+            name: queue.name,
+        })
+    }
 }
 
 async fn list(
@@ -48,7 +80,7 @@ async fn list(
     let (after, limit) = (parameters.text("after")?, parameters.limit()?);
     parameters.done("after, limit")?;
     let mut queues = shared.bus.queues().await?;
-    queues.sort_by(|a, b| a.name.cmp(&b.name));
+    queues.sort_by(|a, b| a.settings.name.cmp(&b.settings.name));
     let views = queues.into_iter().map(QueueView::from);
     Ok(Json(Page::of("queues", views, |queue: &QueueView| queue.name.as_str(), after.as_deref(), limit)))
 }
@@ -82,32 +114,16 @@ async fn put(
     }
     let settings: Settings = body::command(&headers, body).await?;
     let known = find(&shared, &name).await?;
-    let mut queue = Queue::new(name.clone());
-    if let Some(known) = &known {
-        queue.max_age = known.max_age;
-        queue.partitions = u32::try_from(known.partitions.len()).unwrap_or(u32::MAX);
-    }
-    if let Some(text) = &settings.max_age {
-        let within = |age: &Duration| (MAX_AGE.0..=MAX_AGE.1).contains(age);
-        let refused = || refuse("max_age", "must be a duration such as 36h or 7d, 1m to 3650d");
-        queue.max_age = duration::parse(text).filter(within).ok_or_else(refused)?;
-    }
-    queue.partitions = settings.partitions.unwrap_or(queue.partitions);
-    shared.bus.declare_queue(queue.clone()).await?;
-    tracing::info!(
-        subject = caller.subject,
-        queue = name.as_str(),
-        partitions = queue.partitions,
-        max_age = duration::text(queue.max_age),
-        "queue set"
-    );
     let status = if known.is_some() { StatusCode::OK } else { StatusCode::CREATED };
+    let queue = settings.set(known.map_or_else(|| Queue::new(name.clone()), |known| known.settings))?;
+    shared.bus.declare_queue(queue.clone()).await?;
+    tracing::info!(subject = caller.subject, queue = name.as_str(), settings = ?queue, "queue set");
     let view = find(&shared, &name).await?.map(QueueView::from);
     Ok((status, Json(view)).into_response())
 }
 
 async fn find(shared: &Shared, name: &Name) -> Result<Option<QueueStatus>, Problem> {
-    Ok(shared.bus.queues().await?.into_iter().find(|queue| queue.name == *name))
+    Ok(shared.bus.queues().await?.into_iter().find(|queue| queue.settings.name == *name))
 }
 
 fn name(path: Result<Path<String>, PathRejection>) -> Result<Name, Problem> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bus::{DeadLetter, GroupStatus, LostRange, Mode, QueueStatus};
+use bus::{DeadLetter, GroupStatus, LostRange, Mode, Overflow, QueueStatus};
 use events::Name;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -26,6 +26,26 @@ pub struct QueueView {
     pub name: String,
     /// How long an event is kept, unless a group still needs it: `7d`.
     pub max_age: String,
+    /// The most bytes and events a partition keeps; absent: no limit.
+    #[serde(default)]
+    pub max_bytes: Option<u64>,
+    #[serde(default)]
+    pub max_len: Option<u64>,
+    /// `reject`, `drop_oldest`.
+    #[serde(default)]
+    pub overflow: Overflow,
+    /// How long an event that is published again is known to be there: `2h`.
+    #[serde(default)]
+    pub dedupe: String,
+    /// Each key's last event is known.
+    #[serde(default)]
+    pub latest: bool,
+    /// A replay passes over its events.
+    #[serde(default)]
+    pub realtime: bool,
+    /// What clients publish survives a flush.
+    #[serde(default)]
+    pub journal: bool,
     /// How many events it holds.
     pub events: u64,
     pub partitions: Vec<PartitionView>,
@@ -41,7 +61,7 @@ pub struct PartitionView {
     pub next: u64,
     /// In hexadecimal: JSON's numbers are too short in many a program.
     pub lineage: String,
-    /// The dedupe window reaches back less than its two hours.
+    /// The dedupe window reaches back less far than is set.
     pub dedupe_cut_short: bool,
 }
 
@@ -114,9 +134,17 @@ impl From<QueueStatus> for QueueView {
             dedupe_cut_short: status.dedupe_cut_short,
         });
         let partitions: Vec<PartitionView> = partitions.collect();
+        let settings = status.settings;
         Self {
-            name: status.name.to_string(),
-            max_age: duration::text(status.max_age),
+            name: settings.name.to_string(),
+            max_age: duration::text(settings.max_age),
+            max_bytes: settings.max_bytes,
+            max_len: settings.max_len,
+            overflow: settings.overflow,
+            dedupe: duration::text(settings.dedupe),
+            latest: settings.latest,
+            realtime: settings.realtime,
+            journal: settings.journal,
             events: partitions.iter().map(|partition| partition.next.saturating_sub(partition.floor)).sum(),
             partitions,
         }

@@ -45,6 +45,9 @@ pub enum Refused {
     /// The queue holds as much as it may, and a group still needs the oldest of it. May be tried again, not before this.
     #[error("the queue is full")]
     Full { retry_after: Duration },
+    /// The key's last event is another one than the event expects: the one at this position; 0: the key has none.
+    #[error("the key's last event is at {current} now")]
+    VersionConflict { current: u64 },
     /// Another event of the same batch and partition was refused.
     #[error("another event of the batch was refused")]
     Batch,

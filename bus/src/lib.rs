@@ -26,6 +26,7 @@ mod member;
 mod metrics;
 mod observe;
 mod publish;
+mod queue;
 pub mod redis;
 mod retry;
 mod roster;
@@ -44,7 +45,8 @@ pub use error::{Error, LeaseLost, Refused};
 pub use group::{Delivery, Group, Mode, Pace, Start};
 pub use inbox::Inbox;
 pub use lease::{Claim, Claimed, Leased, Settlement, Token, Verb};
-pub use publish::{Lineage, Lineages, Outcome, Partition, Producer, PublishOptions, Queue, Recorded};
+pub use publish::{Lineage, Lineages, Outcome, Partition, Producer, PublishOptions, Recorded};
+pub use queue::{Overflow, Queue};
 pub use roster::{Connection, Joined, Roster, Subscription, Transport};
 pub use status::{
     DeadLetter, Failed, GroupStatus, Logged, LostRange, Page, PartitionStatus, QueueStatus, Sought, Standing, Which,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use events::Name;
+use time::OffsetDateTime;
 
 use crate::{Confirm, Refused};
 
@@ -47,14 +47,16 @@ impl Default for PublishOptions {
     }
 }
 
-/// Where an event was recorded.
+/// Where an event was recorded, or when it will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recorded {
     pub partition: u32,
     /// The lineage its position belongs to. Fits an i64.
     pub lineage: u64,
-    /// None only for a duplicate so old that its place is no longer known.
+    /// None for an event that is not due yet, and for a duplicate so old that its place is no longer known.
     pub position: Option<u64>,
+    /// When it will be recorded; None where it is.
+    pub due: Option<OffsetDateTime>,
     /// It had been recorded before; `position` is the original one.
     pub duplicate: bool,
     /// The level that was reached: the one asked for, unless it couldn't be given or took too long.
@@ -123,23 +125,6 @@ impl Lineages {
     /// The lineage that a position of the log as it is now belongs to.
     pub fn of(&self, position: u64) -> Option<Lineage> {
         self.0.iter().rev().find(|lineage| lineage.first <= position).copied()
-    }
-}
-
-/// A queue's settings. Partitions are fixed once it has events.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Queue {
-    pub name: Name,
-    /// 1 to 256.
-    pub partitions: u32,
-    /// How long an event is kept, unless a group still needs it.
-    pub max_age: std::time::Duration,
-}
-
-impl Queue {
-    /// The defaults: one partition, seven days.
-    pub fn new(name: Name) -> Self {
-        Self { name, partitions: 1, max_age: std::time::Duration::from_secs(7 * 86_400) }
     }
 }
 

@@ -1,17 +1,17 @@
 //! What the bus tells of itself: queues, groups, dead letters, pages of the log.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use events::{Envelope, Filter, Name};
+use events::{Envelope, Filter};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{Lineages, Mode};
+use crate::{Lineages, Mode, Queue};
 
+/// A queue: its settings, and its partitions in their order.
 #[derive(Clone, Debug)]
 pub struct QueueStatus {
-    pub name: Name,
-    pub max_age: Duration,
+    pub settings: Queue,
     pub partitions: Vec<PartitionStatus>,
 }
 
@@ -22,7 +22,7 @@ pub struct PartitionStatus {
     /// The position that the next event gets.
     pub next: u64,
     pub lineage: u64,
-    /// The dedupe window holds fewer events than it should, so that it reaches back less than two hours.
+    /// The dedupe window holds fewer events than it should, so that it reaches back less far than is set.
     pub dedupe_cut_short: bool,
 }
 

@@ -20,7 +20,7 @@ impl Queues {
 
 /// The queues of now.
 pub(super) async fn list(bus: &Bus) -> Result<BTreeSet<Name>, bus::Error> {
-    Ok(bus.queues().await?.into_iter().map(|queue| queue.name).collect())
+    Ok(bus.queues().await?.into_iter().map(|queue| queue.settings.name).collect())
 }
 
 /// Looks again and again, while somebody wants to know.

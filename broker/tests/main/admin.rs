@@ -77,6 +77,15 @@ async fn a_queue_is_made_and_its_settings_changed() {
     // What isn't said stays.
     let changed = put("DB", r#"{"max_age":"1d"}"#).await.json(200);
     assert_eq!((changed["partitions"].as_array().unwrap().len(), &changed["max_age"]), (4, &json!("1d")));
+    let all = r#"{"max_bytes":2097152,"max_len":10000,"overflow":"drop_oldest","dedupe":"5m","latest":true,"realtime":true,"journal":true}"#;
+    let set: Value = serde_json::from_str(all).unwrap();
+    let told = put("DB", all).await.json(200);
+    assert!(set.as_object().unwrap().iter().all(|(field, value)| told[field] == *value), "{told}");
+    let told = put("DB", r#"{"max_bytes":null,"overflow":"reject"}"#).await.json(200);
+    assert_eq!(
+        (&told["max_bytes"], &told["max_len"], &told["overflow"]),
+        (&Value::Null, &json!(10000), &json!("reject"))
+    );
     site.alice().post("/events/DB/CREATE", "{}").await.json(201);
     let detail = put("DB", r#"{"partitions":2}"#).await.problem(409);
     assert!(detail.contains("partitions"), "{detail}");
@@ -90,7 +99,12 @@ async fn a_queue_is_made_and_its_settings_changed() {
         ("NEW", r#"{"partitions":"2"}"#),
         ("NEW", r#"{"max_age":"1s"}"#),
         ("NEW", r#"{"max_age":"for ever"}"#),
-        ("NEW", r#"{"overflow":"reject"}"#),
+        ("NEW", r#"{"overflow":"ignore"}"#),
+        ("NEW", r#"{"max_bytes":1000}"#),
+        ("NEW", r#"{"max_len":0}"#),
+        ("NEW", r#"{"dedupe":"25h"}"#),
+        ("NEW", r#"{"latest":"yes"}"#),
+        ("NEW", r#"{"colour":"red"}"#),
     ] {
         put(queue, body).await.problem(400);
     }

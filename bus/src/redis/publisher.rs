@@ -187,6 +187,7 @@ fn recorded(place: &Place, view: &View, position: i64) -> Recorded {
         partition: place.partition,
         lineage: before.map_or(view.lineage, |lineage| lineage.id),
         position,
+        due: None,
         duplicate,
         confirmed: Confirm::Stored,
     }

@@ -13,16 +13,11 @@ use super::{
 };
 use crate::{Error, Lineages, PartitionStatus, Queue, QueueStatus};
 
-/// The most partitions of a queue.
-const PARTITIONS: u32 = 256;
-
 static PARTITION: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/partition.lua"), WhenFull::Runs));
 
 /// Makes a queue, or changes its settings; its partitions only while it has no events.
 pub(super) async fn declare(shared: &Shared, queue: Queue) -> Result<(), Error> {
-    if !(1..=PARTITIONS).contains(&queue.partitions) {
-        return Err(Error::Invalid(format!("partitions: {} is not within 1 to {PARTITIONS}", queue.partitions)));
-    }
+    queue.validate()?;
     let known = shared.ask_queue(&queue.name).await?.map_or(0, |known| known.partitions);
     match tell(shared, &queue, known.max(queue.partitions)).await? {
         None => shared.put_queue(&queue).await,
@@ -82,7 +77,7 @@ pub(super) async fn statuses(shared: &Shared) -> Result<Vec<QueueStatus>, Error>
             dedupe_cut_short: ran.value != Value::Nil,
         });
         let partitions = partitions.collect();
-        statuses.push(QueueStatus { name: queue.name.clone(), max_age: queue.max_age, partitions });
+        statuses.push(QueueStatus { settings: (*queue).clone(), partitions });
     }
     Ok(statuses)
 }

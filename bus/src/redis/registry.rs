@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
 use super::{keys::Keys, server::Server};
-use crate::{Error, Group, Mode, Queue};
+use crate::{Error, Group, Mode, Overflow, Queue};
 
 #[derive(Default)]
 pub(super) struct Registry {
@@ -21,10 +21,22 @@ pub(super) struct Registry {
 }
 
 /// A queue's settings as they are stored.
+/// What an older version left out has its default.
 #[derive(Serialize, Deserialize)]
 struct StoredQueue {
     partitions: u32,
     max_age_ms: u64,
+    max_bytes: Option<u64>,
+    max_len: Option<u64>,
+    #[serde(default)]
+    overflow: Overflow,
+    dedupe_ms: Option<u64>,
+    #[serde(default)]
+    latest: bool,
+    #[serde(default)]
+    realtime: bool,
+    #[serde(default)]
+    journal: bool,
 }
 
 /// A group's settings as they are stored. Where it began is no setting: a group that is put back begins at the oldest
@@ -34,6 +46,23 @@ struct StoredGroup {
     filter: String,
     mode: String,
     lease_ms: u64,
+}
+
+impl From<&Queue> for StoredQueue {
+    fn from(queue: &Queue) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            partitions: queue.partitions,
+            max_age_ms: millis(queue.max_age),
+            max_bytes: queue.max_bytes,
+            max_len: queue.max_len,
+            overflow: queue.overflow,
+            dedupe_ms: Some(millis(queue.dedupe)),
+            latest: queue.latest,
+            realtime: queue.realtime,
+            journal: queue.journal,
+        }
+    }
 }
 
 impl Registry {
@@ -105,8 +134,7 @@ impl Registry {
         queue: &Queue,
         replace: bool,
     ) -> Result<(), Error> {
-        let max_age_ms = u64::try_from(queue.max_age.as_millis()).unwrap_or(u64::MAX);
-        let text = json(&StoredQueue { partitions: queue.partitions, max_age_ms })?;
+        let text = json(&StoredQueue::from(queue))?;
         put(server, &keys.queues(), queue.name.as_str(), &text, replace).await?;
         if replace {
             self.know_queue(queue.clone());
@@ -197,8 +225,19 @@ fn json(stored: &impl Serialize) -> Result<String, Error> {
 
 fn read_queue(name: &Name, text: &str) -> Option<Queue> {
     let stored: StoredQueue = serde_json::from_str(text).ok()?;
-    let max_age = Duration::from_millis(stored.max_age_ms);
-    Some(Queue { partitions: stored.partitions.max(1), max_age, ..Queue::new(name.clone()) })
+    let default = Queue::new(name.clone());
+    Some(Queue {
+        partitions: stored.partitions.max(1),
+        max_age: Duration::from_millis(stored.max_age_ms),
+        max_bytes: stored.max_bytes,
+        max_len: stored.max_len,
+        overflow: stored.overflow,
+        dedupe: stored.dedupe_ms.map_or(default.dedupe, Duration::from_millis),
+        latest: stored.latest,
+        realtime: stored.realtime,
+        journal: stored.journal,
+        name: default.name,
+    })
 }
 
 fn read_group(name: &str, text: &str) -> Option<Group> {

@@ -10,13 +10,10 @@ use super::{
 };
 use crate::{Error, Group, Queue, ledger::Ledger};
 
-/// The most partitions of a queue.
-const PARTITIONS: u32 = 256;
-
 pub(super) fn queue(state: &mut Owned, settings: Queue, now: i64) -> Answer<()> {
     let name = settings.name.clone();
-    if !(1..=PARTITIONS).contains(&settings.partitions) {
-        return Ok(Err(Error::Invalid(format!("partitions: {} is not within 1 to {PARTITIONS}", settings.partitions))));
+    if let Err(error) = settings.validate() {
+        return Ok(Err(error));
     }
     if let Some(known) = state.queues.get(&name)
         && known.settings.partitions != settings.partitions
@@ -28,11 +25,7 @@ pub(super) fn queue(state: &mut Owned, settings: Queue, now: i64) -> Answer<()> 
         ))));
     }
     let have = state.queues.get(&name).map_or(0, |queue| queue.settings.partitions);
-    let max_age = i64::try_from(settings.max_age.as_millis()).unwrap_or(i64::MAX);
-    state
-        .conn
-        .prepare_cached("INSERT OR REPLACE INTO queue (name, partitions, max_age_ms) VALUES (?1, ?2, ?3)")?
-        .execute(params![name.as_str(), settings.partitions, max_age])?;
+    store::queue(&state.conn, &settings)?;
     if have == settings.partitions {
         if let Some(queue) = state.queues.get_mut(&name) {
             queue.settings = settings;

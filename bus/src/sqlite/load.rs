@@ -16,7 +16,7 @@ use super::{
     producer::Producers,
     store,
 };
-use crate::{Group, Lineage, Lineages, Mode, Queue, ledger::Ledger, metrics};
+use crate::{Group, Lineage, Lineages, Mode, Overflow, Queue, ledger::Ledger, metrics};
 
 type State = (HashMap<Name, QueueState>, BTreeMap<String, GroupState>);
 
@@ -26,7 +26,9 @@ const LINEAGES: i64 = 256;
 
 pub(super) fn load(conn: &Connection, dedupe_capacity: usize, now: i64) -> rusqlite::Result<State> {
     let mut queues = HashMap::new();
-    let mut statement = conn.prepare_cached("SELECT name, partitions, max_age_ms FROM queue")?;
+    let mut statement = conn.prepare_cached(
+        "SELECT name, partitions, max_age_ms, max_bytes, max_len, overflow, dedupe_ms, latest, realtime, journal FROM queue",
+    )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let Ok(name) = Name::new(&row.get::<_, String>(0)?) else { continue };
@@ -34,6 +36,13 @@ pub(super) fn load(conn: &Connection, dedupe_capacity: usize, now: i64) -> rusql
             name: name.clone(),
             partitions: row.get(1)?,
             max_age: Duration::from_millis(unsigned(row.get(2)?)),
+            max_bytes: row.get::<_, Option<i64>>(3)?.map(unsigned),
+            max_len: row.get::<_, Option<i64>>(4)?.map(unsigned),
+            overflow: Overflow::parse(&row.get::<_, String>(5)?).unwrap_or_default(),
+            dedupe: Duration::from_millis(unsigned(row.get(6)?)),
+            latest: row.get(7)?,
+            realtime: row.get(8)?,
+            journal: row.get(9)?,
         };
         queues.insert(name, queue(conn, settings, dedupe_capacity, now)?);
     }

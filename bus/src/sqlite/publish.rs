@@ -99,6 +99,7 @@ impl Owned {
                 partition: number,
                 lineage: lineage.map_or(0, |lineage| lineage.id),
                 position,
+                due: None,
                 duplicate,
                 confirmed: options.confirm,
             }));

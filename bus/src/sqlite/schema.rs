@@ -3,13 +3,20 @@
 use rusqlite::Connection;
 
 /// Of the file; a file of another version is refused.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE queue (
     name TEXT PRIMARY KEY,
     partitions INTEGER NOT NULL,
-    max_age_ms INTEGER NOT NULL
+    max_age_ms INTEGER NOT NULL,
+    max_bytes INTEGER,
+    max_len INTEGER,
+    overflow TEXT NOT NULL DEFAULT 'reject',
+    dedupe_ms INTEGER NOT NULL DEFAULT 7200000,
+    latest INTEGER NOT NULL DEFAULT 0,
+    realtime INTEGER NOT NULL DEFAULT 0,
+    journal INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 -- floor: the oldest position that is kept.
@@ -107,6 +114,17 @@ CREATE INDEX dead_by_age ON dead (died) WHERE redriven = 0;
 /// Where a group of version 1 began nobody wrote down.
 const FROM_1: &str = "ALTER TABLE progress ADD COLUMN start INTEGER NOT NULL DEFAULT 1;";
 
+/// What a queue of version 2 could not set has its default.
+const FROM_2: &str = "
+ALTER TABLE queue ADD COLUMN max_bytes INTEGER;
+ALTER TABLE queue ADD COLUMN max_len INTEGER;
+ALTER TABLE queue ADD COLUMN overflow TEXT NOT NULL DEFAULT 'reject';
+ALTER TABLE queue ADD COLUMN dedupe_ms INTEGER NOT NULL DEFAULT 7200000;
+ALTER TABLE queue ADD COLUMN latest INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE queue ADD COLUMN realtime INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE queue ADD COLUMN journal INTEGER NOT NULL DEFAULT 0;
+";
+
 /// Makes the tables if they aren't there.
 pub(super) fn prepare(conn: &Connection) -> anyhow::Result<()> {
     conn.pragma_update(None, "journal_mode", "WAL")?;
@@ -114,16 +132,15 @@ pub(super) fn prepare(conn: &Connection) -> anyhow::Result<()> {
     conn.pragma_update(None, "cache_size", -16_384)?;
     conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
     conn.set_prepared_statement_cache_capacity(64);
-    match conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
-        0 => {
-            conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
-            Ok(())
-        }
-        1 => {
-            conn.execute_batch(&format!("BEGIN IMMEDIATE; {FROM_1} PRAGMA user_version = {VERSION}; COMMIT;"))?;
-            Ok(())
-        }
-        VERSION => Ok(()),
+    let version = conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
+    let steps: &[&str] = match version {
+        0 => &[TABLES],
+        1 => &[FROM_1, FROM_2],
+        2 => &[FROM_2],
+        VERSION => return Ok(()),
         other => anyhow::bail!("the file is of version {other}; this program reads 1 to {VERSION}"),
-    }
+    };
+    let steps = steps.concat();
+    conn.execute_batch(&format!("BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+    Ok(())
 }

@@ -12,8 +12,7 @@ impl Owned {
             .queues
             .values()
             .map(|queue| QueueStatus {
-                name: queue.settings.name.clone(),
-                max_age: queue.settings.max_age,
+                settings: queue.settings.clone(),
                 partitions: queue
                     .partitions
                     .iter()
@@ -26,7 +25,7 @@ impl Owned {
                     .collect(),
             })
             .collect();
-        statuses.sort_by(|a, b| a.name.cmp(&b.name));
+        statuses.sort_by(|a, b| a.settings.name.cmp(&b.settings.name));
         statuses
     }
 

@@ -1,4 +1,6 @@
-//! Writing down what changed in the groups' ledgers, at the end of a transaction.
+//! Writing down queues' settings, and what changed in the groups' ledgers, at the end of a transaction.
+
+use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
@@ -6,12 +8,37 @@ use super::{
     log::{signed, unsigned},
     owned::Owned,
 };
-use crate::ledger::{Ledger, Record, State};
+use crate::{
+    Queue,
+    ledger::{Ledger, Record, State},
+};
 
 const UPSERT: &str =
     "INSERT OR REPLACE INTO unsettled (consumer_group, partition, position, state, due, secret, member,
     key, failures, expiries, suspect, first_delivered, redrive, history)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+
+/// A queue's settings.
+pub(super) fn queue(conn: &Connection, queue: &Queue) -> rusqlite::Result<()> {
+    let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    conn.prepare_cached(
+        "INSERT OR REPLACE INTO queue (name, partitions, max_age_ms, max_bytes, max_len, overflow, dedupe_ms, latest,
+         realtime, journal) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    )?
+    .execute(params![
+        queue.name.as_str(),
+        queue.partitions,
+        millis(queue.max_age),
+        queue.max_bytes.map(signed),
+        queue.max_len.map(signed),
+        queue.overflow.as_str(),
+        millis(queue.dedupe),
+        queue.latest,
+        queue.realtime,
+        queue.journal,
+    ])?;
+    Ok(())
+}
 
 pub(super) fn ledgers(core: &mut Owned) -> rusqlite::Result<()> {
     for group in core.groups.values_mut() {

@@ -11,6 +11,7 @@ pub(crate) mod mode;
 pub(crate) mod model;
 pub(crate) mod producer;
 pub(crate) mod publish;
+pub(crate) mod queue;
 pub(crate) mod reopen;
 pub(crate) mod retention;
 pub(crate) mod retry;
@@ -43,6 +44,7 @@ macro_rules! suite {
         delivered: a_consumer_may_be_faster_than_the_waiter, a_wait_ends_at_its_time,
             with_nobody_there_it_waits_for_somebody, a_dead_letter_ends_the_wait, a_named_group_is_waited_for_alone,
             a_handler_can_not_wait_for_its_own_group, a_step_of_a_handler_is_recorded_once;
+        queue: a_queue_that_is_published_to_has_the_defaults, settings_are_kept, settings_out_of_range_are_refused;
         dedupe: a_repeated_id_answers_the_original_position, racing_publishers_record_an_id_once,
             the_window_ends_after_two_hours, the_window_survives_a_kill,
             the_window_begins_anew_with_what_is_recorded_again;

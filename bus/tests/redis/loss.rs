@@ -57,7 +57,7 @@ async fn a_flush_is_told_to_tails_and_relays() {
     assert_eq!(next_id(&mut tail).await, "a");
 
     eventually("the queue is registered again, as it was", async || {
-        bus.queues().await.unwrap().first().is_some_and(|queue| queue.max_age == seconds(3600))
+        bus.queues().await.unwrap().first().is_some_and(|queue| queue.settings.max_age == seconds(3600))
     })
     .await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Mode, Standing};
+use bus::{Mode, Queue, Standing};
 
 use super::SqliteLab;
 use crate::conformance::{Lab as _, ack, claim_one, declare, nack, publish, queue, seconds, settle};
@@ -25,6 +25,29 @@ async fn a_clock_set_back_while_the_bus_was_closed_keeps_no_retry_waiting() {
     assert!(page.events.is_sorted_by_key(|logged| logged.envelope.recordedtime));
 }
 
+/// Makes a file of version 3 one of version 2.
+const BACK_TO_2: &str = "
+ALTER TABLE queue DROP COLUMN max_bytes;
+ALTER TABLE queue DROP COLUMN max_len;
+ALTER TABLE queue DROP COLUMN overflow;
+ALTER TABLE queue DROP COLUMN dedupe_ms;
+ALTER TABLE queue DROP COLUMN latest;
+ALTER TABLE queue DROP COLUMN realtime;
+ALTER TABLE queue DROP COLUMN journal;
+PRAGMA user_version = 2;
+";
+
+#[tokio::test]
+async fn a_file_of_version_2_is_brought_up_to_date() {
+    let mut lab = SqliteLab::open().await;
+    publish(&lab.bus, &[("a", "k")]).await;
+    let file = rusqlite::Connection::open(lab.folder.path().join("bus.db")).unwrap();
+    file.execute_batch(BACK_TO_2).unwrap();
+    lab.kill_and_reopen().await;
+    assert_eq!(lab.bus.queues().await.unwrap()[0].settings, Queue::new(queue()));
+    assert_eq!(publish(&lab.bus, &[("b", "k")]).await[0].position, Some(2));
+}
+
 #[tokio::test]
 async fn a_file_of_version_1_is_brought_up_to_date() {
     let mut lab = SqliteLab::open().await;
@@ -32,6 +55,7 @@ async fn a_file_of_version_1_is_brought_up_to_date() {
     publish(&lab.bus, &[("a", "k"), ("b", "k")]).await;
     ack(&lab.bus, "g", &[claim_one(&lab.bus, "g").await]).await;
     let file = rusqlite::Connection::open(lab.folder.path().join("bus.db")).unwrap();
+    file.execute_batch(BACK_TO_2).unwrap();
     file.execute_batch("ALTER TABLE progress DROP COLUMN start; PRAGMA user_version = 1").unwrap();
     lab.kill_and_reopen().await;
     assert_eq!(lab.bus.standing(&queue(), 0, 1).await.unwrap()["g"], Standing::Acked);

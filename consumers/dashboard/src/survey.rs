@@ -16,13 +16,13 @@ const LISTED: usize = 100;
 pub(crate) async fn look(bus: &Bus, board: &Board) -> Result<Vec<Name>, Error> {
     let queues = bus.queues().await?;
     for queue in &queues {
-        board.log(&queue.name, log(queue));
+        board.log(&queue.settings.name, log(queue));
     }
     let mut groups: Vec<GroupTold> = bus.groups().await?.into_iter().map(group).collect();
     groups.sort_by(|one, other| one.name.cmp(&other.name));
     board.groups(groups);
     board.connections(connections(bus).await?);
-    Ok(queues.into_iter().map(|queue| queue.name).collect())
+    Ok(queues.into_iter().map(|queue| queue.settings.name).collect())
 }
 
 fn log(queue: &QueueStatus) -> Log {
