@@ -101,6 +101,11 @@ fn cpu_ticks(pid: u32) -> anyhow::Result<u64> {
     Ok(field(11) + field(12))
 }
 
+/// CPU time of this process, in microseconds, since it started.
+pub fn own_cpu_micros() -> anyhow::Result<f64> {
+    Ok(cpu_ticks(std::process::id())? as f64 * 10_000.0)
+}
+
 /// Waits until something listens on a port.
 pub fn listening(port: u16, what: &str) -> anyhow::Result<()> {
     let end = Instant::now() + Duration::from_secs(15);

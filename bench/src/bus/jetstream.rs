@@ -29,33 +29,30 @@ use crate::{
 /// Messages of a page, when a reader catches up.
 const PAGE: usize = 256;
 
+/// Starts a server on core 0; its URL.
+pub fn start(folder: &Path) -> anyhow::Result<(Process, String)> {
+    let port = free_port()?;
+    let store = folder.join("jetstream");
+    std::fs::create_dir(&store)?;
+    let (port_text, store) = (port.to_string(), store.display().to_string());
+    let arguments = ["--addr", "127.0.0.1", "--port", &port_text, "--jetstream", "--store_dir", &store];
+    let server = Process::start(0, Path::new("nats-server"), &arguments, &folder.join("nats.log"))?;
+    listening(port, "nats-server")?;
+    Ok((server, format!("nats://127.0.0.1:{port}")))
+}
+
 pub struct JetStream {
     context: jetstream::Context,
     groups: AtomicU64,
-    server: Process,
 }
 
 impl JetStream {
-    /// Starts a server on core 0.
-    pub async fn start(folder: &Path) -> anyhow::Result<Self> {
-        let port = free_port()?;
-        let store = folder.join("jetstream");
-        std::fs::create_dir(&store)?;
-        let (port_text, store) = (port.to_string(), store.display().to_string());
-        let arguments = ["--addr", "127.0.0.1", "--port", &port_text, "--jetstream", "--store_dir", &store];
-        let server = Process::start(0, Path::new("nats-server"), &arguments, &folder.join("nats.log"))?;
-        listening(port, "nats-server")?;
-        let client = async_nats::connect(format!("nats://127.0.0.1:{port}")).await?;
-        let context = jetstream::new(client);
+    pub async fn connect(url: &str) -> anyhow::Result<Self> {
+        let context = jetstream::new(async_nats::connect(url).await?);
         for name in ["publish", "deliver", "latency"] {
             stream(&context, name).await?;
         }
-        Ok(Self { context, groups: AtomicU64::new(0), server })
-    }
-
-    /// Memory of the server, KiB.
-    pub fn memory_kib(&self) -> anyhow::Result<f64> {
-        self.server.memory_kib()
+        Ok(Self { context, groups: AtomicU64::new(0) })
     }
 
     /// Stores so many messages, of a subject each.

@@ -7,7 +7,11 @@ use bus::{Bus, Claim, Group, Mode, Queue, Settlement, Verb};
 use events::{Envelope, Name};
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 
-use super::{DATA, contestant::padding, jetstream::JetStream};
+use super::{
+    DATA,
+    contestant::padding,
+    jetstream::{self, JetStream},
+};
 
 const KEYS: usize = 100_000;
 const GROUPS: usize = 1_000;
@@ -26,7 +30,7 @@ pub async fn contest(folder: &Path, raw: &str, server: &str) -> anyhow::Result<(
         raw_redis(raw).await?,
         redis(server).await?,
         sqlite(&folder.join("memory.db")).await?,
-        jetstream(&folder.join("memory")).await?,
+        nats(&folder.join("memory")).await?,
     ];
     println!("memory of {KEYS} events of a key each ({DATA} bytes of data), then of {GROUPS} groups, bytes each");
     println!(
@@ -93,13 +97,14 @@ async fn raw_redis(url: &str) -> anyhow::Result<Cost> {
     Ok(Cost { name: "raw Redis", server: Some(each(before, with_keys, with_groups)), process: None })
 }
 
-async fn jetstream(folder: &Path) -> anyhow::Result<Cost> {
+async fn nats(folder: &Path) -> anyhow::Result<Cost> {
     fs::create_dir(folder)?;
-    let server = JetStream::start(folder).await?;
+    let (server, url) = jetstream::start(folder)?;
+    let client = JetStream::connect(&url).await?;
     let before = server.memory_kib()? * 1024.0;
-    server.fill(KEYS).await?;
+    client.fill(KEYS).await?;
     let with_keys = server.memory_kib()? * 1024.0;
-    server.declare(GROUPS).await?;
+    client.declare(GROUPS).await?;
     let with_groups = server.memory_kib()? * 1024.0;
     Ok(Cost { name: "JetStream", server: Some(each(before, with_keys, with_groups)), process: None })
 }

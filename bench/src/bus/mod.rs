@@ -22,7 +22,7 @@ use self::{
     raw::Raw,
 };
 use crate::{
-    process::{Process, free_port, listening},
+    process::{Process, free_port, listening, own_cpu_micros},
     statistics::{Latency, median},
 };
 
@@ -51,8 +51,21 @@ pub struct Run {
 /// What was measured of one load.
 #[derive(Clone, Copy, Debug)]
 enum Figure {
-    PerSecond(f64),
+    PerSecond(f64, Option<Cpu>),
     Latency(Latency),
+}
+
+/// CPU time an event, in microseconds: of this process, and of the contestant's server.
+#[derive(Clone, Copy, Debug)]
+struct Cpu {
+    client: f64,
+    server: f64,
+}
+
+/// Who takes part, and its server.
+struct Entrant<'a> {
+    contestant: Box<dyn Contestant>,
+    server: Option<&'a Process>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -120,32 +133,35 @@ async fn contests(run: &Run) -> anyhow::Result<()> {
 }
 
 async fn stored(run: &Run, folder: &Path) -> anyhow::Result<()> {
-    let (_raw, raw) = redis(folder, "raw", "everysec")?;
-    let (_server, url) = redis(folder, "log", "everysec")?;
+    let (raw_server, raw) = redis(folder, "raw", "everysec")?;
+    let (server, url) = redis(folder, "log", "everysec")?;
     let folder = folder.join("stored");
     std::fs::create_dir(&folder)?;
-    let contestants: [Box<dyn Contestant>; 5] = [
-        Box::new(Raw::connect(&raw, false).await?),
-        Box::new(Turnpike::new("redis", bus::redis::open(&url).await?)),
-        Box::new(bare::Sqlite::open(&folder)?),
-        Box::new(Turnpike::new("sqlite", bus::sqlite::open(&folder.join("bus.db")).await?)),
-        Box::new(JetStream::start(&folder).await?),
+    let (nats_server, nats) = jetstream::start(&folder)?;
+    let entrant = |contestant, server| Entrant { contestant, server };
+    let entrants = [
+        entrant(Box::new(Raw::connect(&raw, false).await?) as Box<dyn Contestant>, Some(&raw_server)),
+        entrant(Box::new(Turnpike::new("redis", bus::redis::open(&url).await?)), Some(&server)),
+        entrant(Box::new(bare::Sqlite::open(&folder)?), None),
+        entrant(Box::new(Turnpike::new("sqlite", bus::sqlite::open(&folder.join("bus.db")).await?)), None),
+        entrant(Box::new(JetStream::connect(&nats).await?), Some(&nats_server)),
     ];
-    table(run, &LOADS, &contestants).await
+    table(run, &LOADS, &entrants).await
 }
 
 async fn on_disk(run: &Run, folder: &Path) -> anyhow::Result<()> {
-    let (_raw, raw) = redis(folder, "raw-always", "always")?;
-    let (_server, url) = redis(folder, "log-always", "always")?;
+    let (raw_server, raw) = redis(folder, "raw-always", "always")?;
+    let (server, url) = redis(folder, "log-always", "always")?;
     let folder = folder.join("on-disk");
     std::fs::create_dir(&folder)?;
-    let contestants: [Box<dyn Contestant>; 4] = [
-        Box::new(Raw::connect(&raw, true).await?),
-        Box::new(Turnpike::new("redis", bus::redis::open(&url).await?)),
-        Box::new(bare::Sqlite::open(&folder)?),
-        Box::new(Turnpike::new("sqlite", bus::sqlite::open(&folder.join("bus.db")).await?)),
+    let entrant = |contestant, server| Entrant { contestant, server };
+    let entrants = [
+        entrant(Box::new(Raw::connect(&raw, true).await?) as Box<dyn Contestant>, Some(&raw_server)),
+        entrant(Box::new(Turnpike::new("redis", bus::redis::open(&url).await?)), Some(&server)),
+        entrant(Box::new(bare::Sqlite::open(&folder)?), None),
+        entrant(Box::new(Turnpike::new("sqlite", bus::sqlite::open(&folder.join("bus.db")).await?)), None),
     ];
-    table(run, &ON_DISK, &contestants).await?;
+    table(run, &ON_DISK, &entrants).await?;
     if ON_DISK.iter().any(|load| load.name.contains(&run.only)) {
         let rounds = (0..run.rounds).map(|_| bare::fdatasync(&folder, Duration::from_secs(run.seconds)));
         let rounds = rounds.collect::<anyhow::Result<Vec<_>>>()?;
@@ -155,47 +171,65 @@ async fn on_disk(run: &Run, folder: &Path) -> anyhow::Result<()> {
 }
 
 /// Each load, all contestants in turn.
-async fn table(run: &Run, loads: &[Load], contestants: &[Box<dyn Contestant>]) -> anyhow::Result<()> {
+async fn table(run: &Run, loads: &[Load], entrants: &[Entrant<'_>]) -> anyhow::Result<()> {
     let loads: Vec<&Load> = loads.iter().filter(|load| load.name.contains(&run.only)).collect();
     if loads.is_empty() {
         return Ok(());
     }
     print!("{:<28}", "load");
-    contestants.iter().for_each(|contestant| print!(" {:>16}", contestant.name()));
+    entrants.iter().for_each(|entrant| print!(" {:>16}", entrant.contestant.name()));
     println!(" {:>11} {:>11} {:>12} {:>16}", "redis/raw", "sqlite/raw", "sqlite/bare", "redis/JetStream");
     for load in loads {
         let mut rounds: BTreeMap<&str, Vec<Figure>> = BTreeMap::new();
         // To fill a log takes longer than to read it.
         let count = if matches!(load.work, Work::CatchUp) { 1 } else { run.rounds };
         for round in 0..count {
-            for turn in 0..contestants.len() {
-                let contestant = &contestants[(round + turn) % contestants.len()];
-                let figure = measure(run, load.work, contestant.as_ref()).await;
-                let figure = figure.with_context(|| format!("{} on {}", load.name, contestant.name()))?;
-                rounds.entry(contestant.name()).or_default().extend(figure);
+            for turn in 0..entrants.len() {
+                let entrant = &entrants[(round + turn) % entrants.len()];
+                let name = entrant.contestant.name();
+                let figure = measure(run, load.work, entrant).await;
+                let figure = figure.with_context(|| format!("{} on {name}", load.name))?;
+                rounds.entry(name).or_default().extend(figure);
             }
         }
-        print_row(load.name, contestants, &rounds);
+        print_row(load.name, entrants, &rounds);
     }
     println!();
     Ok(())
 }
 
-async fn measure(run: &Run, work: Work, contestant: &dyn Contestant) -> anyhow::Result<Option<Figure>> {
-    let time = Duration::from_secs(run.seconds);
+async fn measure(run: &Run, work: Work, entrant: &Entrant<'_>) -> anyhow::Result<Option<Figure>> {
+    let (contestant, time) = (&entrant.contestant, Duration::from_secs(run.seconds));
+    let per_second = |figure| Figure::PerSecond(figure, None);
     Ok(match work {
-        Work::Publish(publishing) => contestant.publish(publishing, time).await?.map(Figure::PerSecond),
-        Work::Deliver { batch } => contestant.deliver(batch, time).await?.map(Figure::PerSecond),
+        Work::Publish(publishing) => {
+            let before = entrant.cpu_micros()?;
+            let figure = contestant.publish(publishing, time).await?;
+            let after = entrant.cpu_micros()?;
+            figure.map(|figure| {
+                let events = figure * time.as_secs_f64();
+                let cpu = Cpu { client: (after.0 - before.0) / events, server: (after.1 - before.1) / events };
+                Figure::PerSecond(figure, Some(cpu))
+            })
+        }
+        Work::Deliver { batch } => contestant.deliver(batch, time).await?.map(per_second),
         Work::Latency { rate } => contestant.latency(rate, time).await?.map(Figure::Latency),
-        Work::CatchUp => contestant.catch_up(run.events).await?.map(Figure::PerSecond),
+        Work::CatchUp => contestant.catch_up(run.events).await?.map(per_second),
     })
 }
 
-fn print_row(load: &str, contestants: &[Box<dyn Contestant>], rounds: &BTreeMap<&str, Vec<Figure>>) {
+impl Entrant<'_> {
+    /// CPU time so far: of this process, and of the server.
+    fn cpu_micros(&self) -> anyhow::Result<(f64, f64)> {
+        Ok((own_cpu_micros()?, self.server.map(Process::cpu_micros).transpose()?.unwrap_or(0.0)))
+    }
+}
+
+fn print_row(load: &str, entrants: &[Entrant<'_>], rounds: &BTreeMap<&str, Vec<Figure>>) {
     let of = |name: &str| rounds.get(name).map(Vec::as_slice).unwrap_or_default();
     let text = |name: &str| match of(name).first() {
         None => String::new(),
-        Some(Figure::PerSecond(_)) => format!("{:.0}/s", median(of(name).iter().map(Figure::value))),
+        Some(Figure::PerSecond(..)) => format!("{:.0}/s", median(of(name).iter().map(Figure::value))),
         Some(Figure::Latency(_)) => {
             let of =
                 |pick: fn(&Latency) -> f64| median(of(name).iter().filter_map(|figure| figure.latency().map(pick)));
@@ -210,7 +244,7 @@ fn print_row(load: &str, contestants: &[Box<dyn Contestant>], rounds: &BTreeMap<
         _ => String::new(),
     };
     print!("{load:<28}");
-    contestants.iter().for_each(|contestant| print!(" {:>16}", text(contestant.name())));
+    entrants.iter().for_each(|entrant| print!(" {:>16}", text(entrant.contestant.name())));
     println!(
         " {:>11} {:>11} {:>12} {:>16}",
         ratio("redis", "raw Redis"),
@@ -218,21 +252,40 @@ fn print_row(load: &str, contestants: &[Box<dyn Contestant>], rounds: &BTreeMap<
         ratio("sqlite", "bare SQLite"),
         ratio("redis", "JetStream")
     );
+    let cpu = |name: &str| {
+        let each = |pick: fn(&Cpu) -> f64| median(of(name).iter().filter_map(Figure::cpu).map(pick));
+        match of(name).iter().any(|figure| figure.cpu().is_some()) {
+            true => format!("{:.1} + {:.1}", each(|cpu| cpu.client), each(|cpu| cpu.server)),
+            false => String::new(),
+        }
+    };
+    if rounds.values().flatten().any(|figure| figure.cpu().is_some()) {
+        print!("{:<28}", "  CPU µs: client + server");
+        entrants.iter().for_each(|entrant| print!(" {:>16}", cpu(entrant.contestant.name())));
+        println!();
+    }
 }
 
 impl Figure {
     /// What ratios are of: events a second, or the median latency.
     fn value(&self) -> f64 {
         match self {
-            Self::PerSecond(figure) => *figure,
+            Self::PerSecond(figure, _) => *figure,
             Self::Latency(latency) => latency.p50,
         }
     }
 
     fn latency(&self) -> Option<&Latency> {
         match self {
-            Self::PerSecond(_) => None,
+            Self::PerSecond(..) => None,
             Self::Latency(latency) => Some(latency),
+        }
+    }
+
+    fn cpu(&self) -> Option<&Cpu> {
+        match self {
+            Self::PerSecond(_, cpu) => cpu.as_ref(),
+            Self::Latency(_) => None,
         }
     }
 }
