@@ -3,7 +3,7 @@
 use std::{fmt, num::NonZeroU8, str::FromStr};
 
 /// When a publish is answered. Its text form is that of the API: `stored`, `fsynced`, `replicated:2`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Confirm {
     /// Once it is written: it survives the process, and the machine but for a tail that the new lineage makes visible.
     #[default]

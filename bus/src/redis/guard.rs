@@ -1,9 +1,6 @@
 //! What the server must be, looked at when the bus is opened: a bus on one that evicts keys would lose events silently.
 
-use std::{collections::HashMap, sync::atomic::Ordering};
-
-use super::{server::Server, shared::Shared};
-use crate::Error;
+use super::server::Server;
 
 /// The first version that is enough.
 const MAJOR: u32 = 7;
@@ -30,15 +27,6 @@ pub(super) async fn check(server: &Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Learns whether the server writes everything to disk before it answers; not, where it won't tell.
-pub(super) async fn learn(shared: &Shared) -> Result<(), Error> {
-    let asked = shared.server.ask_if_allowed(redis::cmd("CONFIG").arg("GET").arg("append*")).await?;
-    let settings: HashMap<String, String> = asked.unwrap_or_default();
-    let is = |name: &str, value: &str| settings.get(name).is_some_and(|set| set == value);
-    shared.fsyncs.store(is("appendonly", "yes") && is("appendfsync", "always"), Ordering::Relaxed);
-    Ok(())
-}
-
-fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
 }

@@ -7,7 +7,7 @@ use events::{Envelope, Name};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Options, group, guard, log, node, publish, queue, retention, server::Server, shared::Shared, wake};
+use super::{Options, group, guard, log, node, offer, publish, queue, retention, server::Server, shared::Shared, wake};
 use crate::{
     Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Outcome, Page,
     Partition, PublishOptions, Queue, QueueStatus, Roster, Settlement, Sought, Standing, Start, Which, metrics,
@@ -34,7 +34,7 @@ impl Redis {
         guard::check(&server).await?;
         let closed = CancellationToken::new();
         let shared = Arc::new(Shared::new(server, options, closed.clone()));
-        guard::learn(&shared).await?;
+        offer::learn(&shared).await?;
         shared.refresh().await?;
         tokio::spawn(wake::listen(shared.clone()));
         tokio::spawn(wake::look(shared.clone()));

@@ -3,7 +3,8 @@
 //! A partition is a stream whose entries hold one or more events, and a hash about it. Whatever changes it is a Lua
 //! script, whole or not at all, which first finds the partition's lineage: a server that restarted, failed over or was
 //! flushed begins a new one on the spot. Payloads are read outside scripts. A publish is confirmed `stored` when the
-//! primary has it, `fsynced` only where the server writes everything to disk before it answers (`appendfsync always`).
+//! primary has it, `fsynced` where the server writes everything to disk before it answers (`appendfsync always`) or can
+//! tell when it has (WAITAOF, 7.2), `replicated:n` by WAIT.
 //! Pub/Sub carries hints that something changed; since they can be lost, every partition that is followed is also looked
 //! at once a second. A user of Redis needs its namespace's keys and channels, and `+@all -@dangerous +info`; with
 //! `+config|get` besides, the bus can tell whether it may confirm `fsynced`. While Redis is away every call is
@@ -15,6 +16,7 @@ mod handle;
 mod keys;
 mod log;
 mod node;
+mod offer;
 mod place;
 mod publish;
 mod publisher;
@@ -24,6 +26,7 @@ mod retention;
 mod script;
 mod server;
 mod shared;
+mod wait;
 mod wake;
 mod wakes;
 

@@ -8,10 +8,16 @@ use std::{
 
 use events::{Envelope, Name};
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
-use super::{publisher, queue, shared::Shared};
+use super::{
+    offer::{self, Means},
+    publisher, queue,
+    shared::Shared,
+    wait,
+};
 use crate::{
-    Confirm, Error, Outcome, PublishOptions, Refused,
+    Error, Outcome, PublishOptions, Refused,
     batch::{self, Batch, Prepared},
 };
 
@@ -22,7 +28,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// What became of a batch.
 pub(super) enum Answer {
-    Outcomes(Vec<Outcome>),
+    /// And the lineage that there was then.
+    Outcomes(Vec<Outcome>, u64),
     /// Its queue has another number of partitions than it was divided by: nothing of it was recorded.
     Moved(Batch),
 }
@@ -32,7 +39,8 @@ pub(super) async fn publish(
     events: Vec<Envelope>,
     options: PublishOptions,
 ) -> Result<Vec<Outcome>, Error> {
-    let confirmed = level(shared, &options)?;
+    let means = offer::means(shared, &options).await?;
+    let until = Instant::now() + options.patience;
     let mut waiting = batch::prepare(events)?;
     let mut places: Vec<usize> = (0..waiting.len()).collect();
     let mut outcomes: Vec<Outcome> = vec![Err(Refused::Batch); waiting.len()];
@@ -44,20 +52,24 @@ pub(super) async fn publish(
             return Ok(outcomes);
         }
         let indexes: Vec<Vec<usize>> = batches.iter().map(|batch| batch.indexes.clone()).collect();
+        let options = &options;
         let publishing = batches.into_iter().map(|batch| {
             let count = counts.get(&batch.queue).copied().flatten();
-            publish_batch(shared, batch, count, &options)
+            async move {
+                let (queue, partition) = (batch.queue.clone(), batch.partition);
+                let answer = publish_batch(shared, batch, count, options).await?;
+                Ok::<_, Error>(confirmed(shared, (&queue, partition), answer, means, until).await)
+            }
         });
         let mut moved = Vec::new();
         for (answer, indexes) in join_all(publishing).await.into_iter().zip(indexes) {
             let own = indexes.into_iter().map(|index| places[index]);
             match answer? {
-                Answer::Outcomes(answers) => own.zip(answers).for_each(|(place, answer)| outcomes[place] = answer),
+                Answer::Outcomes(answers, _) => own.zip(answers).for_each(|(place, answer)| outcomes[place] = answer),
                 Answer::Moved(batch) => moved.extend(own.zip(batch.events)),
             }
         }
         if moved.is_empty() {
-            outcomes.iter_mut().flatten().for_each(|recorded| recorded.confirmed = confirmed);
             return Ok(outcomes);
         }
         tokio::time::sleep(PAUSE).await;
@@ -75,17 +87,24 @@ pub(super) async fn publish(
     Err(Error::Unavailable("the queue's partitions keep changing".to_owned()))
 }
 
-/// The level that the server gives, if it is the one asked for or less will do.
-fn level(shared: &Shared, options: &PublishOptions) -> Result<Confirm, Error> {
-    let lack = match options.confirm {
-        Confirm::Stored => return Ok(Confirm::Stored),
-        Confirm::Fsynced if shared.fsyncs() => return Ok(Confirm::Fsynced),
-        Confirm::Fsynced => {
-            "this Redis can't confirm what is on disk: set its appendonly to yes and appendfsync to always"
-        }
-        Confirm::Replicated(_) => "this Redis can't confirm what its replicas have",
-    };
-    if options.allow_degraded { Ok(Confirm::Stored) } else { Err(Error::NotGiven(lack.to_owned())) }
+/// Waits where the level must be waited for, and says which one it is.
+async fn confirmed(
+    shared: &Arc<Shared>,
+    (queue, partition): (&Name, u32),
+    mut answer: Answer,
+    means: Means,
+    until: Instant,
+) -> Answer {
+    if let Answer::Outcomes(outcomes, lineage) = &mut answer
+        && outcomes.iter().any(Result::is_ok)
+    {
+        let confirmed = match means {
+            Means::Has(level) => level,
+            Means::Waits(level) => wait::reach(shared, &shared.place(queue, partition), *lineage, level, until).await,
+        };
+        outcomes.iter_mut().flatten().for_each(|recorded| recorded.confirmed = confirmed);
+    }
+    answer
 }
 
 /// How many partitions each queue has; None where it isn't there.
@@ -109,10 +128,10 @@ async fn publish_batch(
 ) -> Result<Answer, Error> {
     // A lineage that is expected of a queue that isn't there must not make it.
     if count.is_none() && options.expect_lineage.is_some() {
-        return Ok(Answer::Outcomes(batch.refuse(|_| Refused::LineageChanged { current: None })));
+        return Ok(Answer::Outcomes(batch.refuse(|_| Refused::LineageChanged { current: None }), 0));
     }
     if let Some(refused) = batch.refused() {
-        return Ok(Answer::Outcomes(refused));
+        return Ok(Answer::Outcomes(refused, 0));
     }
     let count = match count {
         Some(count) => count,

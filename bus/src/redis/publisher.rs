@@ -142,8 +142,8 @@ fn answer(place: &Place, requests: Vec<Request>, Ran { view, value }: Ran) {
     match value {
         Value::Array(answers) if answers.len() == requests.len() => {
             for (request, answer) in requests.into_iter().zip(answers) {
-                let outcomes = outcomes(place, &request.batch, &view, answer).map(Answer::Outcomes);
-                let _ = request.answer.send(outcomes);
+                let outcomes = outcomes(place, &request.batch, &view, answer);
+                let _ = request.answer.send(outcomes.map(|outcomes| Answer::Outcomes(outcomes, view.lineage)));
             }
         }
         Value::Int(_) => {

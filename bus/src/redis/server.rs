@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use redis::{
-    Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo as _, RedisError, ServerErrorKind, Value,
-    aio::{ConnectionManager, ConnectionManagerConfig, PubSub},
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo as _, RedisError, ServerErrorKind, Value,
+    aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection, PubSub},
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 
@@ -88,6 +88,18 @@ impl Server {
         Ok(listener)
     }
 
+    /// The server that has a key, as far as it matters whether two are on the same one.
+    #[expect(clippy::unused_self, reason = "there is one server")]
+    pub(super) fn node_of(&self, _key: &str) -> String {
+        String::new()
+    }
+
+    /// A connection of its own to the server that has a key: for what must be asked on the same one, or waits.
+    pub(super) async fn own(&self, _key: &str) -> Result<MultiplexedConnection, RedisError> {
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
+        self.client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
     async fn attempt<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, RedisError> {
         let began = Instant::now();
         let answer = cmd.query_async(&mut self.connection.clone()).await;
@@ -106,11 +118,11 @@ fn settings(tcp: TcpSettings) -> TcpSettings {
     tcp
 }
 
-fn is_unknown_script(error: &RedisError) -> bool {
+pub(super) fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
-fn unavailable(error: &RedisError) -> Error {
+pub(super) fn unavailable(error: &RedisError) -> Error {
     let reason = match error.code() {
         Some("OOM") => {
             "redis is out of memory: it takes nothing new until something is settled, trimmed or deleted".to_owned()

@@ -4,23 +4,26 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
 };
 
 use events::Name;
 use parking_lot::RwLock;
 use rand::Rng as _;
+use redis::{Cmd, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Options,
     group::Teams,
     keys::Keys,
-    place::{Place, Ran},
+    offer::Offer,
+    place::{Place, Ran, View},
     registry::Registry,
     script::{LOOK, Script},
     server::Server,
+    wait::Waits,
     wakes::Wakes,
 };
 use crate::{Clock, Error, Group, Queue, Roster, SystemClock, clock::millis, metrics};
@@ -30,7 +33,8 @@ pub(super) struct Shared {
     keys: Keys,
     clock: Option<Arc<dyn Clock>>,
     pub(super) dedupe_events: usize,
-    pub(super) fsyncs: AtomicBool,
+    pub(super) offer: Offer,
+    pub(super) waits: Waits,
     registry: Registry,
     places: RwLock<HashMap<(Name, u32), Arc<Place>>>,
     pub(super) wakes: Wakes,
@@ -42,6 +46,15 @@ pub(super) struct Shared {
     skew: AtomicI64,
 }
 
+/// A call of a script on a partition.
+pub(super) struct Call {
+    pub(super) cmd: Cmd,
+    /// The id of a lineage that begins by it.
+    begins: u64,
+    /// What was known of the partition before.
+    asked: View,
+}
+
 impl Shared {
     pub(super) fn new(server: Server, options: Options, closed: CancellationToken) -> Self {
         Self {
@@ -49,7 +62,8 @@ impl Shared {
             keys: Keys::new(&options.namespace),
             clock: options.clock,
             dedupe_events: options.dedupe_events.max(1),
-            fsyncs: AtomicBool::new(false),
+            offer: Offer::default(),
+            waits: Waits::default(),
             registry: Registry::default(),
             places: RwLock::default(),
             wakes: Wakes::default(),
@@ -99,24 +113,35 @@ impl Shared {
         keys: &[String],
         args: &[&[u8]],
     ) -> Result<Ran, Error> {
-        let (queue, partition) = (&place.queue, place.partition);
+        let mut call = self.begin(script, place, keys);
+        for arg in args {
+            call.cmd.arg(*arg);
+        }
+        let answer = self.server.call(script, &call.cmd).await?;
+        self.took(place, call, answer)
+    }
+
+    /// The call of a script on a partition, without the arguments of its own.
+    pub(super) fn begin(&self, script: &Script, place: &Place, keys: &[String]) -> Call {
         let of = &place.keys;
         let own = [&of.meta, &of.stream, &of.dedupe, &of.dedupe_order, &of.groups];
         let all: Vec<&String> = own.into_iter().chain(keys).collect();
-        let mut call = script.call(all.into_iter());
+        let mut cmd = script.call(all.into_iter());
         let begins: u64 = rand::rng().random_range(1..=i64::MAX.cast_unsigned());
         let time = self.clock.as_ref().map(|clock| millis(clock.now()).to_string()).unwrap_or_default();
         let asked = place.view();
-        call.arg(begins).arg(time).arg(asked.lineage).arg(self.keys.hint());
-        for arg in args {
-            call.arg(*arg);
-        }
-        let answer = self.server.call(script, &call).await?;
-        let (ran, changed) = place.took(answer, &asked)?;
+        cmd.arg(begins).arg(time).arg(asked.lineage).arg(self.keys.hint());
+        Call { cmd, begins, asked }
+    }
+
+    /// Takes in what such a call was answered.
+    pub(super) fn took(&self, place: &Place, call: Call, answer: Value) -> Result<Ran, Error> {
+        let (queue, partition) = (&place.queue, place.partition);
+        let (ran, changed) = place.took(answer, &call.asked)?;
         if self.clock.is_none() {
             self.skew.store(ran.view.now - millis(SystemClock.now()), Ordering::Relaxed);
         }
-        if ran.view.lineage == begins {
+        if ran.view.lineage == call.begins {
             let parent = ran.view.lineages.current().and_then(|lineage| lineage.parent);
             tracing::warn!(%queue, partition, parent, first = ran.view.next, "a lineage begins");
             metrics::lineage_changed(queue);
@@ -130,11 +155,6 @@ impl Shared {
     /// [`Shared::run`] with a script that only looks.
     pub(super) async fn look(&self, queue: &Name, partition: u32) -> Result<Ran, Error> {
         self.run(&LOOK, queue, partition, &[], &[]).await
-    }
-
-    /// Whether the server writes everything to disk before it answers.
-    pub(super) fn fsyncs(&self) -> bool {
-        self.fsyncs.load(Ordering::Relaxed)
     }
 
     pub(super) fn place(&self, queue: &Name, partition: u32) -> Arc<Place> {

@@ -7,7 +7,7 @@ use events::Name;
 use futures_util::{StreamExt as _, future::try_join_all};
 use tokio::time::MissedTickBehavior;
 
-use super::{group, guard, shared::Shared};
+use super::{group, offer, shared::Shared};
 use crate::Error;
 
 const LOOK: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ pub(super) async fn look(shared: Arc<Shared>) {
     let mut away = false;
     while shared.closed.run_until_cancelled(ticks.tick()).await.is_some() {
         let looked = async {
-            guard::learn(&shared).await?;
+            offer::learn(&shared).await?;
             shared.refresh().await?;
             look_once(&shared, &mut seen).await?;
             group::tick(&shared).await

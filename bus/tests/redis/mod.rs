@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use crate::conformance::{self, Lab};
 
 mod between;
+mod confirm;
 mod fault;
 mod group;
 mod loss;

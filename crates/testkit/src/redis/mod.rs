@@ -93,6 +93,12 @@ impl Redis {
         self.command(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]);
         let replica = Self::start(options).await;
         replica.follows("up").await;
+        // The primary counts it once it has said that it keeps up.
+        let line = format!("port={},state=online", replica.port);
+        crate::eventually(&line, process::PATIENCE, || async {
+            self.command(&["INFO", "replication"]).contains(&line).then_some(())
+        })
+        .await;
         replica
     }
 
