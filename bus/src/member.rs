@@ -160,6 +160,10 @@ impl Member {
             Err(error @ (Error::Invalid(_) | Error::Conflict(_))) => Err(error.into()),
             Err(error) => {
                 tracing::warn!(group = self.group.name, %error, "can't claim");
+                if self.group.mode == Mode::Exclusive {
+                    // What it leased without knowing holds the order only against another name.
+                    self.name = uuid::Uuid::new_v4().to_string();
+                }
                 self.declared = false;
                 self.claim_at = now + self.backoff();
                 Ok(())

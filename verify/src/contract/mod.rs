@@ -1,0 +1,86 @@
+//! The contract, case by case: what must hold while nothing is broken on purpose. Each takes seconds of real time, and
+//! needs a [`Site`] alone.
+
+mod stage;
+mod traffic;
+
+use futures_util::future::BoxFuture;
+
+use crate::{
+    Site, Violation, check,
+    history::{Entry, History, What},
+};
+
+pub use stage::Stage;
+
+/// What every case tells of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// As the list of cases calls it: `C4`.
+    pub name: &'static str,
+    pub does: &'static str,
+    /// What is killed, cut or filled up.
+    pub kills: &'static str,
+}
+
+/// A case of the contract: it needs a site alone.
+pub struct Contract {
+    pub case: Case,
+    pub run: for<'a> fn(&'a (dyn Site + 'a), &'a Stage) -> BoxFuture<'a, anyhow::Result<()>>,
+}
+
+/// One case, run once.
+pub struct Ran {
+    pub case: Case,
+    pub backend: &'static str,
+    pub seed: u64,
+    pub history: Vec<Entry>,
+    pub violations: Vec<Violation>,
+    /// What the case itself expected and didn't find.
+    pub failed: Option<String>,
+}
+
+const fn case(
+    name: &'static str,
+    does: &'static str,
+    run: for<'a> fn(&'a (dyn Site + 'a), &'a Stage) -> BoxFuture<'a, anyhow::Result<()>>,
+) -> Contract {
+    Contract { case: Case { name, does, kills: "nothing" }, run }
+}
+
+/// The cases of the contract.
+pub const CASES: &[Contract] =
+    &[case("C1", "publish, ack, fan-out: every group gets every event, in every mode", |site, stage| {
+        Box::pin(traffic::fan_out(site, stage))
+    })];
+
+impl Contract {
+    /// Runs it on a site and judges its history.
+    pub async fn run(&self, site: &dyn Site, seed: u64, scale: u32) -> Ran {
+        let stage = self.case.begin(site.backend(), seed, scale);
+        let ended = (self.run)(site, &stage).await;
+        self.case.end(site.backend(), &stage, ended)
+    }
+}
+
+impl Case {
+    /// A stage of its own, with a history that says what runs.
+    pub fn begin(&self, backend: &str, seed: u64, scale: u32) -> Stage {
+        let history = History::new();
+        history.write(What::Case { name: self.name.to_owned(), backend: backend.to_owned(), seed });
+        Stage::new(self.name, history, seed, scale)
+    }
+
+    /// Judges what it wrote.
+    pub fn end(&self, backend: &'static str, stage: &Stage, ended: anyhow::Result<()>) -> Ran {
+        let history = stage.history.entries();
+        let (violations, failed) = (check(&history), ended.err().map(|error| format!("{error:#}")));
+        Ran { case: *self, backend, seed: stage.seed, history, violations, failed }
+    }
+}
+
+impl Ran {
+    pub fn is_good(&self) -> bool {
+        self.violations.is_empty() && self.failed.is_none()
+    }
+}

@@ -1,0 +1,326 @@
+//! What happened, as seen from outside: every call when it was made and when it was answered, every delivery, every
+//! frame of a reader, every fault. A checker needs nothing else, and a person can read it.
+
+mod file;
+mod record;
+
+use serde::{Deserialize, Serialize};
+
+pub use record::History;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Microseconds since the history began; never falls.
+    pub at: u64,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// Joins an answer to its question.
+pub type Op = u64;
+
+/// Where an event lies.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Place {
+    pub queue: String,
+    pub partition: u32,
+    pub position: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum What {
+    /// What runs.
+    Case {
+        name: String,
+        backend: String,
+        seed: u64,
+    },
+    /// A group is declared. Its members handle by [`What::Handled`] where `effects` is true.
+    Group {
+        name: String,
+        queue: String,
+        filter: Filter,
+        mode: Mode,
+        lease_ms: u64,
+        begins: Begins,
+        effects: bool,
+    },
+
+    PublishAsked {
+        op: Op,
+        publisher: String,
+        level: Level,
+        sent: Vec<Sent>,
+    },
+    PublishAnswered {
+        op: Op,
+        answers: Vec<Answer>,
+    },
+    /// Nobody knows whether it was recorded.
+    PublishFailed {
+        op: Op,
+        error: String,
+    },
+    /// A publish for later is called off; whether it still could be.
+    Cancelled {
+        queue: String,
+        id: String,
+        done: bool,
+    },
+
+    ClaimAsked {
+        op: Op,
+        group: String,
+        member: String,
+    },
+    /// One of the deliveries that a claim got.
+    Delivered {
+        op: Op,
+        group: String,
+        member: String,
+        event: Seen,
+        token: String,
+        attempt: u32,
+        redrive: u32,
+    },
+    /// Nobody knows whether something was leased.
+    ClaimFailed {
+        op: Op,
+        error: String,
+    },
+
+    SettleAsked {
+        op: Op,
+        group: String,
+        token: String,
+        verb: Verb,
+    },
+    SettleAnswered {
+        op: Op,
+        settled: Settled,
+    },
+
+    /// What a handler did, or what its inbox let through.
+    Handled {
+        group: String,
+        member: String,
+        event: Seen,
+        attempt: u32,
+        did: Did,
+    },
+
+    /// A reader begins.
+    Follows {
+        reader: String,
+        queue: String,
+        filter: Filter,
+        begins: Begins,
+    },
+    Frame {
+        reader: String,
+        partition: u32,
+        frame: Frame,
+    },
+
+    /// An operator's hand: it has happened when this is written.
+    Operated {
+        group: String,
+        action: Action,
+    },
+
+    /// Somebody or something breaks.
+    Harmed {
+        by: String,
+        harm: Harm,
+    },
+    /// It is whole again.
+    Healed {
+        by: String,
+    },
+
+    /// Nothing more is published or broken from here on; everybody settles what is left.
+    Rest,
+
+    // The audit, after everything has come to rest.
+    /// What a partition holds.
+    Head {
+        queue: String,
+        partition: u32,
+        floor: u64,
+        next: u64,
+    },
+    Logged {
+        event: Seen,
+    },
+    Stands {
+        group: String,
+        event: Seen,
+        standing: String,
+    },
+    Letter {
+        group: String,
+        event: Seen,
+        reason: String,
+        attempts: u32,
+    },
+    /// What a publisher who asked for it was told in the end.
+    Receipt {
+        of: String,
+        says: String,
+    },
+    /// Something that must come back to where it was: memory, descriptors, keys.
+    Level {
+        of: String,
+        before: u64,
+        after: u64,
+        slack: u64,
+    },
+}
+
+/// An event as it was seen somewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Seen {
+    pub id: String,
+    pub event: String,
+    pub key: String,
+    pub place: Place,
+}
+
+/// An event as it was sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    pub id: String,
+    pub queue: String,
+    pub event: String,
+    pub key: String,
+    /// It may end as expired.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expires: bool,
+    /// It is for later: its place is told when it has one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub later: bool,
+    /// A receipt is asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub receipt: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    Recorded {
+        partition: u32,
+        /// None: it waits for its time, or is so old a duplicate that nobody knows.
+        position: Option<u64>,
+        duplicate: bool,
+    },
+    Refused(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    Stored,
+    Fsynced,
+    Replicated,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    Parallel,
+    Keyed,
+    Exclusive,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Begins {
+    Earliest,
+    Latest,
+    /// A time, a position, a cursor.
+    Elsewhere,
+}
+
+/// Which event names; None: all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter(pub Option<Vec<String>>);
+
+impl Filter {
+    pub fn takes(&self, event: &str) -> bool {
+        self.0.as_ref().is_none_or(|names| names.iter().any(|name| name == event))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    Ack,
+    Nack {
+        retryable: bool,
+        /// The shortest and the longest pause until it may come again, jitter considered; None: the schedule's.
+        pause_ms: Option<(u64, u64)>,
+    },
+    Release,
+    Defer,
+    Dead,
+    Extend,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settled {
+    Done,
+    LeaseLost,
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Did {
+    Started,
+    /// The effect is there, and its handler said so.
+    Done,
+    /// The inbox knew it already: no second effect.
+    Repeated,
+    Failed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Frame {
+    Event(Seen),
+    Gap { from: u64, to: u64, lost: Option<u64>, reason: String },
+    CaughtUp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Redrive,
+    Discard,
+    Seek,
+    /// Trimming, by age or size, was made possible.
+    Trim,
+}
+
+/// What a fault excuses. What it doesn't is the bus's fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Harm {
+    /// Calls fail or hang, answers are lost. Nothing else.
+    Outage,
+    /// The owner of the log began anew: leases end early.
+    Restart,
+    /// What was written after a moment of the history is gone, but for what was confirmed as on disk.
+    PowerLoss { since: u64 },
+    /// Everything that was written after a moment of the history is gone.
+    Rollback { since: u64 },
+    /// The memory of what was settled, or of what was published, is gone in part.
+    Amnesia,
+    /// A member died, or stood still.
+    Member { member: String },
+    /// The clock of the leases steps.
+    Clock { by_ms: i64 },
+}

@@ -1,0 +1,37 @@
+//! The bus, judged: the contract and the faults, on both backends.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(dead_code, unused_imports, reason = "more cases come")]
+
+mod cases;
+mod lab;
+
+/// A test of each case and backend.
+macro_rules! cases {
+    ($($backend:ident: $($name:ident)+;)+) => { $(mod $backend { $(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            $crate::cases::passes(stringify!($name), stringify!($backend)).await;
+        }
+    )+ })+ };
+}
+
+cases! {
+    redis: c1 f5_always f5_everysec f5_none;
+    sqlite: c1 f24_commit;
+}
+
+/// Each case is a test of each backend that it is for.
+#[test]
+fn every_case_is_run() {
+    let tests = include_str!("main.rs");
+    for name in cases::names() {
+        let is_there = tests.split_whitespace().any(|word| word.trim_end_matches(';') == cases::test_name(name));
+        assert!(is_there, "{name} has no test");
+    }
+}
+
+#[tokio::test]
+#[ignore = "what cases start as a process of its own"]
+async fn a_process_that_is_killed() {
+    assert!(lab::act().await, "it is run by cases");
+}
