@@ -12,6 +12,8 @@ use crate::{Bus, Delivery, Group, member::Member, observe::Observed};
 pub enum Failure {
     /// Again later: after `delay`, else by the schedule.
     Retry { reason: String, delay: Option<Duration> },
+    /// Not now: again after `delay` (at most 24 h), without having been an attempt.
+    Defer { delay: Duration },
     /// Never again: a dead letter.
     Dead { reason: String },
 }

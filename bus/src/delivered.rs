@@ -63,7 +63,7 @@ impl Place {
 impl Delivered {
     /// By all groups that take the event, or by the named ones.
     fn of(mut standings: BTreeMap<String, Standing>, named: &[String]) -> Self {
-        use Standing::{Acked, Dead, Filtered, Leased, Lost, NotApplicable, Parked, Pending, Retrying, Unknown};
+        use Standing::{Acked, Filtered, NotApplicable};
         let groups: BTreeMap<String, Option<Standing>> = match named {
             [] => standings.into_iter().map(|(group, standing)| (group, Some(standing))).collect(),
             named => named.iter().map(|group| (group.clone(), standings.remove(group))).collect(),
@@ -71,10 +71,11 @@ impl Delivered {
         let (mut open, mut failed, mut acked) = (false, false, false);
         for standing in groups.values() {
             match standing {
-                None | Some(Pending | Leased | Retrying | Parked) => open = true,
+                None => open = true,
+                Some(standing) if standing.is_open() => open = true,
                 Some(Acked) => acked = true,
-                Some(Dead | Lost | Unknown) => failed = true,
                 Some(Filtered | NotApplicable) => failed |= !named.is_empty(),
+                Some(_) => failed = true,
             }
         }
         let progress = match (failed, open, acked) {
@@ -92,20 +93,21 @@ impl Delivered {
 
     /// Whether this group is still to take it.
     fn is_open(&self, group: &str) -> bool {
-        use Standing::{Leased, Parked, Pending, Retrying};
-        matches!(self.groups.get(group), Some(None | Some(Pending | Leased | Retrying | Parked)))
+        self.groups.get(group).is_some_and(|standing| standing.as_ref().is_none_or(Standing::is_open))
     }
 
     /// Why it isn't delivered.
     pub fn reason(&self) -> &'static str {
-        let any = |standings: &[Standing]| self.groups.values().flatten().any(|standing| standings.contains(standing));
-        if self.lost || any(&[Standing::Lost]) {
+        let any = |names: &[&str]| self.groups.values().flatten().any(|standing| names.contains(&standing.name()));
+        if self.lost || any(&["lost"]) {
             "lost"
-        } else if any(&[Standing::Dead]) {
+        } else if any(&["dead"]) {
             "dead_letter"
-        } else if self.progress == Progress::Failed && any(&[Standing::Filtered, Standing::NotApplicable]) {
+        } else if any(&["expired"]) {
+            "expired"
+        } else if self.progress == Progress::Failed && any(&["filtered", "not_applicable"]) {
             "not_taken"
-        } else if any(&[Standing::Unknown]) {
+        } else if any(&["unknown"]) {
             "unknown"
         } else {
             "timeout"
@@ -215,33 +217,34 @@ mod tests {
     use super::*;
 
     fn delivered(standings: &[(&str, Standing)], named: &[&str]) -> Delivered {
-        let standings = standings.iter().map(|(group, standing)| ((*group).to_owned(), *standing)).collect();
+        let standings = standings.iter().map(|(group, standing)| ((*group).to_owned(), standing.clone())).collect();
         let named: Vec<String> = named.iter().map(|group| (*group).to_owned()).collect();
         Delivered::of(standings, &named)
     }
 
     #[test]
     fn it_is_delivered_once_every_group_that_takes_it_has_acknowledged() {
-        use Standing::{Acked, Filtered, Leased, NotApplicable};
+        use Standing::{Acked, Filtered, NotApplicable, Pending};
         assert_eq!(delivered(&[], &[]).progress, Progress::Nobody);
         assert_eq!(delivered(&[("a", Filtered), ("b", NotApplicable)], &[]).progress, Progress::Nobody);
-        assert_eq!(delivered(&[("a", Acked), ("b", Leased)], &[]).progress, Progress::Pending);
+        assert_eq!(delivered(&[("a", Acked), ("b", Pending)], &[]).progress, Progress::Pending);
         assert_eq!(delivered(&[("a", Acked), ("b", Filtered)], &[]).progress, Progress::Delivered);
     }
 
     #[test]
     fn a_named_group_counts_alone_and_is_waited_for_before_it_exists() {
-        use Standing::{Acked, Filtered, Leased};
-        assert_eq!(delivered(&[("a", Acked), ("b", Leased)], &["a"]).progress, Progress::Delivered);
+        use Standing::{Acked, Filtered, Pending};
+        assert_eq!(delivered(&[("a", Acked), ("b", Pending)], &["a"]).progress, Progress::Delivered);
         let absent = delivered(&[("a", Acked)], &["a", "b"]);
-        assert_eq!((absent.progress, absent.groups["b"]), (Progress::Pending, None));
+        assert_eq!((absent.progress, &absent.groups["b"]), (Progress::Pending, &None));
         let passed = delivered(&[("a", Filtered)], &["a"]);
         assert_eq!((passed.progress, passed.reason()), (Progress::Failed, "not_taken"));
     }
 
     #[test]
     fn a_dead_letter_is_a_failure_while_others_are_still_at_it() {
-        let dead = delivered(&[("a", Standing::Dead), ("b", Standing::Leased)], &[]);
+        let died = Standing::Dead { reason: "refused".to_owned(), at: time::OffsetDateTime::UNIX_EPOCH };
+        let dead = delivered(&[("a", died), ("b", Standing::Pending)], &[]);
         assert_eq!((dead.progress, dead.open, dead.reason()), (Progress::Failed, true, "dead_letter"));
     }
 }

@@ -19,6 +19,16 @@ pub enum Mode {
     Exclusive,
 }
 
+/// What a dead letter does to the events after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDead {
+    /// They go on.
+    #[default]
+    Continue,
+    /// Its key, in exclusive mode its partition, waits until it is redriven or discarded.
+    Block,
+}
+
 /// Where a group that is new begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -42,9 +52,10 @@ pub struct Group {
     pub start: Start,
     /// How long a lease lasts without being extended; 1 s to 12 h.
     pub lease: Duration,
-    /// The longest a handler may take; then it is cancelled, and the event tried again. Where it is longer than the lease,
-    /// the lease is extended while the handler lives.
-    pub max_processing: Duration,
+    /// The longest a handler may take; then it is cancelled, and the event tried again. None: as long as it likes. Where it
+    /// is longer than the lease, the lease is extended while the handler lives.
+    pub max_processing: Option<Duration>,
+    pub on_dead: OnDead,
     /// The most handlers at once in this member; 1 to 1,000. An exclusive group handles one after another.
     pub concurrency: usize,
 }
@@ -61,10 +72,10 @@ impl Group {
     /// The same group at another pace.
     #[must_use]
     pub fn at(self, Pace { lease, max_processing, concurrency }: Pace) -> Self {
-        Self { lease, max_processing, concurrency, ..self }
+        Self { lease, max_processing: Some(max_processing), concurrency, ..self }
     }
 
-    /// Defaults: earliest, lease 30 s, max_processing 15 min, 64 at once.
+    /// Defaults: earliest, lease 30 s, max_processing 15 min, a dead letter blocks nothing, 64 at once.
     pub fn new(name: &str, filter: Filter, mode: Mode) -> Self {
         Self {
             name: name.to_owned(),
@@ -72,7 +83,8 @@ impl Group {
             mode,
             start: Start::Earliest,
             lease: Duration::from_secs(30),
-            max_processing: Duration::from_secs(900),
+            max_processing: Some(Duration::from_secs(900)),
+            on_dead: OnDead::Continue,
             concurrency: 64,
         }
     }
@@ -93,8 +105,11 @@ impl Group {
         if !(Duration::from_secs(1)..=Duration::from_secs(12 * 3600)).contains(&self.lease) {
             return refuse(format!("lease: {:?} is not within 1 s to 12 h", self.lease));
         }
-        if self.max_processing.is_zero() {
+        if self.max_processing.is_some_and(|longest| longest.is_zero()) {
             return refuse("max_processing: must be longer than nothing".to_owned());
+        }
+        if self.on_dead == OnDead::Block && self.mode == Mode::Parallel {
+            return refuse("on_dead: block keeps an order, and a parallel group has none".to_owned());
         }
         if !(1..=1000).contains(&self.concurrency) {
             return refuse(format!("concurrency: {} is not within 1 to 1,000", self.concurrency));
@@ -136,7 +151,8 @@ mod tests {
             (Group { name: "two words".into(), ..group() }, "name"),
             (Group { lease: Duration::from_millis(10), ..group() }, "lease"),
             (Group { lease: Duration::from_secs(13 * 3600), ..group() }, "lease"),
-            (Group { max_processing: Duration::ZERO, ..group() }, "max_processing"),
+            (Group { max_processing: Some(Duration::ZERO), ..group() }, "max_processing"),
+            (Group { on_dead: OnDead::Block, ..group() }, "on_dead"),
             (Group { concurrency: 0, ..group() }, "concurrency"),
         ] {
             let error = group.validate().unwrap_err().to_string();

@@ -16,12 +16,14 @@ pub(crate) fn group() -> Option<Arc<str>> {
 }
 
 /// Runs the handler; what to settle the delivery with.
-pub(crate) async fn handle(handler: Arc<dyn Handler>, delivery: Delivery, patience: Duration) -> Verb {
+pub(crate) async fn handle(handler: Arc<dyn Handler>, delivery: Delivery, patience: Option<Duration>) -> Verb {
     let work = GROUP.scope(delivery.group.clone(), handler.handle(&delivery));
     let work = AssertUnwindSafe(work).catch_unwind();
+    let patience = patience.unwrap_or(Duration::MAX);
     match tokio::time::timeout(patience, work).await {
         Ok(Ok(Ok(()))) => Verb::Ack,
         Ok(Ok(Err(Failure::Retry { reason, delay }))) => Verb::Nack { delay, reason, retryable: true },
+        Ok(Ok(Err(Failure::Defer { delay }))) => Verb::Defer { delay },
         Ok(Ok(Err(Failure::Dead { reason }))) => Verb::Dead { reason },
         Ok(Err(panic)) => retry(format!("the handler panicked: {}", message(panic.as_ref()))),
         Err(_) => {

@@ -73,6 +73,9 @@ pub enum Verb {
     Nack { delay: Option<Duration>, reason: String, retryable: bool },
     /// Given back unstarted; doesn't count as an attempt.
     Release,
+    /// Not now: given back, and comes again after `delay` (at most 24 h); doesn't count as an attempt. It keeps its key's
+    /// turn.
+    Defer { delay: Duration },
     /// Set aside at once.
     Dead { reason: String },
     /// Not settled yet: the lease begins anew.

@@ -42,7 +42,7 @@ pub use consumer::{Consumer, Failure, Handler};
 pub use cursor::{Cursor, CursorError};
 pub use delivered::{Delivered, Place, Progress};
 pub use error::{Error, LeaseLost, Refused};
-pub use group::{Delivery, Group, Mode, Pace, Start};
+pub use group::{Delivery, Group, Mode, OnDead, Pace, Start};
 pub use inbox::Inbox;
 pub use lease::{Claim, Claimed, Leased, Settlement, Token, Verb};
 pub use publish::{Lineage, Lineages, Outcome, Partition, Producer, PublishOptions, Recorded};

@@ -69,7 +69,7 @@ impl Handler for Observed {
         self.metrics.waited(age);
         let done = self.handler.handle(delivery).instrument(attempt.span.clone()).await;
         match &done {
-            Ok(()) => attempt.ended = true,
+            Ok(()) | Err(Failure::Defer { .. }) => attempt.ended = true,
             Err(Failure::Retry { reason, .. }) => attempt.failed("retry", reason),
             Err(Failure::Dead { reason }) => attempt.failed("dead", reason),
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use events::{Envelope, Filter};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
 
 use crate::{Lineages, Mode, Queue};
@@ -65,19 +65,37 @@ pub struct LostRange {
     pub to: u64,
 }
 
-/// Where an event stands with a group; derived from the group's place and its records, never written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// Where an event stands with a group; derived from the group's place and its records, never written. Serialized, it is its
+/// name alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Not looked at yet.
+    /// Not looked at yet, or ready again.
     Pending,
-    Leased,
+    Leased {
+        /// 1 for the first.
+        attempt: u32,
+        /// The lease's end, unless it is extended.
+        until: OffsetDateTime,
+    },
     /// Waits for another attempt.
-    Retrying,
+    Retrying {
+        /// The one that comes.
+        attempt: u32,
+        at: OffsetDateTime,
+    },
     /// Waits for its key's turn.
-    Parked,
+    Parked {
+        /// The event of its key whose turn it is.
+        behind: u64,
+    },
     Acked,
-    Dead,
+    Dead {
+        /// As [`DeadLetter::reason`].
+        reason: String,
+        at: OffsetDateTime,
+    },
+    /// Its expiry time came before it was settled.
+    Expired,
     /// Dropped before it was settled: its queue was full, or the group was away for too long.
     Lost,
     /// The group's filter doesn't take it.
@@ -86,6 +104,36 @@ pub enum Standing {
     NotApplicable,
     /// Trimmed, or never recorded: nobody can tell any more.
     Unknown,
+}
+
+impl Standing {
+    /// What it is called where it is told.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Leased { .. } => "leased",
+            Self::Retrying { .. } => "retrying",
+            Self::Parked { .. } => "parked",
+            Self::Acked => "acked",
+            Self::Dead { .. } => "dead",
+            Self::Expired => "expired",
+            Self::Lost => "lost",
+            Self::Filtered => "filtered",
+            Self::NotApplicable => "not_applicable",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether the group is still to settle it.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Pending | Self::Leased { .. } | Self::Retrying { .. } | Self::Parked { .. })
+    }
+}
+
+impl Serialize for Standing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 /// Part of a partition's log.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::Ledger;
+use super::{Ledger, Record, State};
 
 /// Ranges that are remembered, a group and partition; of more, the oldest are forgotten, and stay counted.
 const RANGES: usize = 64;
@@ -80,9 +80,9 @@ impl Ledger {
         self.lost.new > 0
     }
 
-    /// The lowest position that this group needs the log for. Redriven letters have their events with them.
+    /// The lowest position that this group needs the log for.
     pub(crate) fn hold(&self) -> u64 {
-        let unsettled = self.records.iter().find(|(_, record)| record.redrive == 0);
+        let unsettled = self.records.iter().find(|(_, record)| needs_log(record));
         unsettled.map_or(self.next, |(position, _)| (*position).min(self.next))
     }
 
@@ -90,7 +90,7 @@ impl Ledger {
     /// from there.
     pub(crate) fn lose(&mut self, floor: u64) {
         let unsettled: Vec<u64> =
-            self.records.range(..floor).filter(|(_, record)| record.redrive == 0).map(|(at, _)| *at).collect();
+            self.records.range(..floor).filter(|(_, record)| needs_log(record)).map(|(at, _)| *at).collect();
         for position in unsettled {
             self.lose_one(position);
         }
@@ -119,6 +119,11 @@ impl Ledger {
     pub(crate) fn forget_lost_ranges(&mut self) {
         self.lost.cut(0);
     }
+}
+
+/// Dead letters, also those that are with their group again, have their events with them.
+fn needs_log(record: &Record) -> bool {
+    record.redrive == 0 && record.state != State::Dead
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! out by [`Ledger::take_changes`].
 //!
 //! It promises: one valid lease a delivery; in keyed mode at most one unsettled delivery a key, in order of position,
-//! across retries; in exclusive mode one member, in order; innocents uncharged (see [`Ledger::expire`]).
+//! across retries; in exclusive mode one member, in order; with [`OnDead::Block`] nothing passes a dead letter of its
+//! key; innocents uncharged (see [`Ledger::expire`]).
 
 mod claim;
 mod lost;
@@ -20,7 +21,7 @@ pub(crate) use claim::{Lessee, Room};
 pub(crate) use lost::Lost;
 pub(crate) use record::{Fate, Record, State};
 
-use crate::{Mode, lease};
+use crate::{Mode, OnDead, lease};
 
 /// A key and the unsettled events that have it.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ struct Key {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     mode: Mode,
+    on_dead: OnDead,
     /// What lies below was never this group's: recorded before its time, or passed over by a seek.
     start: u64,
     next: u64,
@@ -48,6 +50,8 @@ pub(crate) struct Ledger {
     /// How many leases each member holds, and whether one of them is of a suspect.
     held: HashMap<Arc<str>, Held>,
     in_flight: usize,
+    /// Records of dead letters that block.
+    blocked: usize,
     changed: BTreeSet<u64>,
     moved: bool,
     lost: Lost,
@@ -63,6 +67,7 @@ impl Ledger {
     pub(crate) fn new(mode: Mode, next: u64) -> Self {
         Self {
             mode,
+            on_dead: OnDead::Continue,
             start: next,
             next,
             records: BTreeMap::new(),
@@ -72,6 +77,7 @@ impl Ledger {
             keys: HashMap::new(),
             held: HashMap::new(),
             in_flight: 0,
+            blocked: 0,
             changed: BTreeSet::new(),
             moved: true,
             lost: Lost::default(),
@@ -81,10 +87,13 @@ impl Ledger {
     /// From what was stored.
     pub(crate) fn restore(mode: Mode, start: u64, next: u64, records: Vec<(u64, Record)>) -> Self {
         let mut ledger = Self { start, moved: false, ..Self::new(mode, next) };
-        // What had its turn keeps it; a key whose events all wait (the mode was another one) begins with its first.
+        // What had its turn keeps it, a dead letter that blocks before all; a key whose events all wait (the mode was
+        // another one) begins with its first.
         let (parked, active): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|(_, record)| matches!(record.state, State::Parked));
-        for (position, mut record) in active.into_iter().chain(parked) {
+        let (dead, active): (Vec<_>, Vec<_>) =
+            active.into_iter().partition(|(_, record)| matches!(record.state, State::Dead));
+        for (position, mut record) in dead.into_iter().chain(active).chain(parked) {
             if matches!(record.state, State::Parked) {
                 record.state = State::Ready;
             }
@@ -110,11 +119,17 @@ impl Ledger {
 
     /// The lowest position that is not settled.
     pub(crate) fn lowest(&self) -> u64 {
-        self.records.first_key_value().map_or(self.next, |(position, _)| (*position).min(self.next))
+        let unsettled = self.records.iter().find(|(_, record)| record.state != State::Dead);
+        unsettled.map_or(self.next, |(position, _)| (*position).min(self.next))
     }
 
     pub(crate) fn unsettled(&self) -> usize {
-        self.records.len()
+        self.records.len() - self.blocked
+    }
+
+    /// Dead letters that block a key or the partition.
+    pub(crate) fn blocked(&self) -> usize {
+        self.blocked
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -126,7 +141,7 @@ impl Ledger {
         self.records.values().fold((0, 0), |(retrying, parked), record| match record.state {
             State::Retrying { .. } => (retrying + 1, parked),
             State::Parked => (retrying, parked + 1),
-            State::Ready | State::Leased { .. } => (retrying, parked),
+            State::Ready | State::Leased { .. } | State::Dead => (retrying, parked),
         })
     }
 
@@ -169,7 +184,28 @@ impl Ledger {
 
     /// Whether an event is still to be settled: unsettled, or not yet looked at.
     pub(crate) fn holds(&self, position: u64) -> bool {
-        position >= self.next || self.records.contains_key(&position)
+        position >= self.next || self.records.get(&position).is_some_and(|record| record.state != State::Dead)
+    }
+
+    /// Whether it is a dead letter that blocks.
+    pub(crate) fn is_blocking(&self, position: u64) -> bool {
+        self.records.get(&position).is_some_and(|record| record.state == State::Dead)
+    }
+
+    /// What a dead letter does to what comes after it. Where it blocks no longer, whatever waited goes on.
+    pub(crate) fn set_on_dead(&mut self, on_dead: OnDead) {
+        self.on_dead = on_dead;
+        if !self.blocks() && self.blocked > 0 {
+            let dead = self.records.iter().filter(|(_, record)| record.state == State::Dead);
+            for position in dead.map(|(position, _)| *position).collect::<Vec<_>>() {
+                self.remove(position);
+            }
+        }
+    }
+
+    /// There is no order to keep in a parallel group.
+    fn blocks(&self) -> bool {
+        self.on_dead == OnDead::Block && self.mode != Mode::Parallel
     }
 
     /// What must be stored: for each position its record, None where it is settled; and `next` if it, or the start, moved.
@@ -188,6 +224,11 @@ impl Ledger {
     fn insert(&mut self, position: u64, mut record: Record) {
         if self.mode == Mode::Keyed {
             match self.keys.entry(record.key) {
+                // Its letter is there; what blocks the key is somebody else.
+                std::collections::hash_map::Entry::Occupied(_) if record.state == State::Dead => {
+                    self.changed.insert(position);
+                    return;
+                }
                 std::collections::hash_map::Entry::Occupied(mut key) => {
                     key.get_mut().waiting.insert(position);
                     record.state = State::Parked;
@@ -259,6 +300,7 @@ impl Ledger {
                 self.due.insert((*at, position));
             }
             State::Parked => {}
+            State::Dead => self.blocked += 1,
         }
     }
 
@@ -283,6 +325,7 @@ impl Ledger {
                 self.due.remove(&(*at, position));
             }
             State::Parked => {}
+            State::Dead => self.blocked -= 1,
         }
     }
 }

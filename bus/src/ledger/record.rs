@@ -18,6 +18,9 @@ pub(crate) enum State {
     Retrying { at: i64 },
     /// Waits for its key's turn.
     Parked,
+    /// A dead letter that blocks its key, or the partition of an exclusive group, until it is redriven or discarded. What
+    /// its attempts were is in the letter.
+    Dead,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +64,9 @@ pub(crate) enum Fate {
     /// Can be leased again at once, uncharged.
     Released,
     Retrying,
-    /// The record is out of the ledger and goes to the dead letters.
+    /// Comes again later, uncharged.
+    Deferred,
+    /// What it was goes to the dead letters.
     Dead {
         reason: &'static str,
         error: String,

@@ -3,14 +3,15 @@
 use events::{Envelope, Filter};
 
 use super::{Ledger, State};
-use crate::{Sought, Standing};
+use crate::{Sought, Standing, clock::moment};
 
 impl Ledger {
     /// What [`Ledger::seek`] would do.
     pub(crate) fn sought(&self, to: u64) -> Sought {
+        let unsettled = self.records.range(..to).filter(|(_, record)| record.state != State::Dead).count() as u64;
         Sought {
             again: self.next.saturating_sub(to),
-            skipped: to.saturating_sub(self.next) + self.records.range(..to).count() as u64,
+            skipped: to.saturating_sub(self.next) + unsettled,
             leases: self.in_flight as u64,
         }
     }
@@ -20,7 +21,7 @@ impl Ledger {
         let start = if self.sought(to).skipped > 0 { to } else { self.start.min(to) };
         let changed = self.records.keys().chain(&self.changed).copied().collect();
         let lost = std::mem::take(&mut self.lost);
-        *self = Self { start, changed, lost, ..Self::new(self.mode, to) };
+        *self = Self { on_dead: self.on_dead, start, changed, lost, ..Self::new(self.mode, to) };
     }
 
     /// Goes back to where the log was cut: what it knew of positions from there on is no longer true. Whether it knew of
@@ -42,12 +43,19 @@ impl Ledger {
     /// Where an event that is no dead letter stands with the group; `event` is what the log has at the position, if it
     /// still has it.
     pub(crate) fn standing(&self, position: u64, event: Option<&Envelope>, filter: &Filter) -> Standing {
-        match self.records.get(&position).map(|record| &record.state) {
-            Some(State::Ready) => return Standing::Pending,
-            Some(State::Leased { .. }) => return Standing::Leased,
-            Some(State::Retrying { .. }) => return Standing::Retrying,
-            Some(State::Parked) => return Standing::Parked,
-            None => {}
+        if let Some(record) = self.records.get(&position) {
+            let attempt = record.failures + 1;
+            match &record.state {
+                State::Ready => return Standing::Pending,
+                State::Leased { until, .. } => return Standing::Leased { attempt, until: moment(*until) },
+                State::Retrying { at } => return Standing::Retrying { attempt, at: moment(*at) },
+                State::Parked => {
+                    let behind = self.keys.get(&record.key).map_or(position, |key| key.active);
+                    return Standing::Parked { behind };
+                }
+                // Its letter is gone.
+                State::Dead => return Standing::Unknown,
+            }
         }
         match event {
             None if self.lost.holds(position) => Standing::Lost,

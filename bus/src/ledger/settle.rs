@@ -39,6 +39,16 @@ impl Ledger {
                 self.give_back(position);
                 Fate::Released
             }
+            Verb::Defer { delay } => {
+                let delay = i64::try_from(delay.min(retry::MAX_DELAY).as_millis()).unwrap_or(i64::MAX);
+                self.update(position, |record| {
+                    // A handler has lived through it.
+                    record.suspect = false;
+                    record.state = State::Retrying { at: now.saturating_add(delay) };
+                });
+                self.give_back_behind(position);
+                Fate::Deferred
+            }
             Verb::Dead { reason } => self.die(position, "refused", reason, now),
             Verb::Nack { reason, retryable: false, .. } => self.die(position, "refused", reason, now),
             Verb::Nack { delay, reason, retryable: true } => {
@@ -81,7 +91,7 @@ impl Ledger {
                     fates.push((position, Fate::Released));
                 }
                 // An exclusive group's later lease, given back by an earlier one's end.
-                State::Ready | State::Parked => {}
+                State::Ready | State::Parked | State::Dead => {}
             }
         }
         fates
@@ -104,11 +114,23 @@ impl Ledger {
         }
     }
 
-    /// Puts a dead letter back, to be delivered from `at` on.
+    /// Puts a dead letter back, to be delivered from `at` on: before those that wait for it, or for its key.
     pub(crate) fn redrive(&mut self, position: u64, key: u64, redrive: u32, at: i64) {
+        if self.is_blocking(position) {
+            self.update(position, |record| record.redrive = redrive);
+            self.set_state(position, State::Retrying { at });
+            return;
+        }
         self.insert(position, Record { redrive, ..Record::new(key) });
         if self.record(position).is_some_and(|record| record.state == State::Ready) {
             self.set_state(position, State::Retrying { at });
+        }
+    }
+
+    /// A dead letter is discarded: if it blocked, it doesn't any more.
+    pub(crate) fn discard(&mut self, position: u64) {
+        if self.is_blocking(position) {
+            self.remove(position);
         }
     }
 
@@ -146,7 +168,18 @@ impl Ledger {
     }
 
     fn die(&mut self, position: u64, reason: &'static str, error: String, now: i64) -> Fate {
-        let Some(mut record) = self.remove(position) else { return Fate::Acked };
+        let blocks = self.blocks();
+        let died = match blocks {
+            true => self.records.get(&position).cloned(),
+            false => self.remove(position),
+        };
+        let Some(mut record) = died else { return Fate::Acked };
+        if blocks {
+            self.update(position, |record| {
+                *record = Record { state: State::Dead, redrive: record.redrive, ..Record::new(record.key) };
+            });
+            self.give_back_behind(position);
+        }
         charge(&mut record, &error, now);
         Fate::Dead { reason, error: cut(error, LAST_ERROR), record }
     }

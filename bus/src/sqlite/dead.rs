@@ -8,7 +8,7 @@ use super::{
     log::{self, Entry, Log, signed, unsigned},
     owned::{Answer, GroupState, Owned, QueueState},
 };
-use crate::{DeadLetter, Error, Which, clock::moment, ledger::Record, publish};
+use crate::{DeadLetter, Error, Standing, Which, clock::moment, ledger::Record, publish};
 
 /// How long they are kept, in milliseconds, and how many are forgotten at a time.
 const KEPT: i64 = 30 * 86_400_000;
@@ -91,11 +91,21 @@ pub(super) fn envelope(
     Ok(entry.flatten())
 }
 
-pub(super) fn is_dead(conn: &Connection, group: i64, partition: i64, position: u64) -> rusqlite::Result<bool> {
+/// What an event stands as if it is a dead letter.
+pub(super) fn standing(
+    conn: &Connection,
+    group: i64,
+    partition: i64,
+    position: u64,
+) -> rusqlite::Result<Option<Standing>> {
     conn.prepare_cached(
-        "SELECT 1 FROM dead WHERE consumer_group = ?1 AND partition = ?2 AND position = ?3 AND redriven = 0",
+        "SELECT reason, died FROM dead
+         WHERE consumer_group = ?1 AND partition = ?2 AND position = ?3 AND redriven = 0",
     )?
-    .exists(params![group, partition, signed(position)])
+    .query_row(params![group, partition, signed(position)], |row| {
+        Ok(Standing::Dead { reason: row.get(0)?, at: moment(row.get(1)?) })
+    })
+    .optional()
 }
 
 pub(super) fn count(conn: &Connection, group: i64) -> rusqlite::Result<u64> {
@@ -104,11 +114,13 @@ pub(super) fn count(conn: &Connection, group: i64) -> rusqlite::Result<u64> {
         .map(unsigned)
 }
 
-/// Forgets some of the letters that were kept long enough.
+/// Forgets some of the letters that were kept long enough; one that blocks stays.
 pub(super) fn forget_old(conn: &Connection, now: i64) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "DELETE FROM dead WHERE (consumer_group, partition, position) IN
-         (SELECT consumer_group, partition, position FROM dead WHERE died < ?1 AND redriven = 0 LIMIT ?2)",
+         (SELECT consumer_group, partition, position FROM dead WHERE died < ?1 AND redriven = 0 AND NOT EXISTS
+          (SELECT 1 FROM unsettled WHERE unsettled.consumer_group = dead.consumer_group
+           AND unsettled.partition = dead.partition AND unsettled.position = dead.position) LIMIT ?2)",
     )?
     .execute([now - KEPT, FORGET])?;
     Ok(())
@@ -158,8 +170,8 @@ impl Owned {
         let mut redriven = 0;
         for (number, position) in chosen {
             let (partition, ledger) = (&queue.partitions[number], &mut group.ledgers[number]);
-            if ledger.is_full() {
-                break;
+            if ledger.is_full() && !ledger.is_blocking(position) {
+                continue;
             }
             // A seek brought it back already.
             if ledger.holds(position) {
@@ -186,12 +198,16 @@ impl Owned {
             Ok(chosen) => chosen,
             Err(error) => return Ok(Err(error)),
         };
-        let Some((group, queue)) = self.group_and_queue(name) else { return Ok(Ok(0)) };
+        let Some(group) = self.groups.get_mut(name) else { return Ok(Ok(0)) };
+        let Some(queue) = self.queues.get(&group.group.filter.queue) else { return Ok(Ok(0)) };
         for (number, position) in &chosen {
             let partition = queue.partitions[*number].log.id;
             forget(&self.conn, group.id, partition, *position)?;
+            group.ledgers[*number].discard(*position);
             tracing::info!(group = name, partition = number, position, "dead letter discarded");
         }
+        group.woken = true;
+        group.settled = true;
         Ok(Ok(chosen.len() as u64))
     }
 

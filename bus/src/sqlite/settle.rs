@@ -95,6 +95,7 @@ fn conclude(
         Fate::Acked => "acked",
         Fate::Released => "released",
         Fate::Retrying => "retried",
+        Fate::Deferred => "deferred",
         Fate::Dead { reason, error, record } => {
             tracing::warn!(
                 group = group.group.name,

@@ -36,8 +36,10 @@ impl Owned {
         position: u64,
     ) -> rusqlite::Result<Standing> {
         let Some(ledger) = group.ledgers.get(number) else { return Ok(Standing::Unknown) };
-        if !ledger.holds(position) && dead::is_dead(&self.conn, group.id, partition.log.id, position)? {
-            return Ok(Standing::Dead);
+        if !ledger.holds(position)
+            && let Some(dead) = dead::standing(&self.conn, group.id, partition.log.id, position)?
+        {
+            return Ok(dead);
         }
         // What was trimmed may still be in memory.
         let entry = partition.log.get(&self.conn, position)?.filter(|_| position >= partition.log.floor);

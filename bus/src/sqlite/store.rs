@@ -84,6 +84,7 @@ fn upsert(conn: &Connection, group: i64, partition: i64, position: u64, record: 
         State::Leased { secret, member, until } => (1, *until, signed(*secret), Some(member.as_ref())),
         State::Retrying { at } => (2, *at, 0, None),
         State::Parked => (3, 0, 0, None),
+        State::Dead => (4, 0, 0, None),
     };
     let history = (!record.history.is_empty()).then(|| serde_json::to_string(&record.history).unwrap_or_default());
     conn.prepare_cached(UPSERT)?.execute(params![
@@ -121,6 +122,7 @@ pub(super) fn records(conn: &Connection, group: i64, partition: i64) -> rusqlite
             },
             2 => State::Retrying { at: due },
             3 => State::Parked,
+            4 => State::Dead,
             _ => State::Ready,
         };
         let history: Option<String> = row.get(11)?;

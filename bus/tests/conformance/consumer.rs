@@ -203,7 +203,7 @@ pub(crate) async fn a_handler_that_takes_too_long_is_cancelled(lab: impl Lab) {
             std::future::pending()
         })
     };
-    let group = Group { lease: seconds(1), max_processing: Duration::from_millis(1200), ..group() };
+    let group = Group { lease: seconds(1), max_processing: Some(Duration::from_millis(1200)), ..group() };
     let running = run(&lab, group, handler);
     eventually("it is nacked", || async { status_of(&lab).await.is_some_and(|status| status.retrying == 1) }).await;
     eventually("it was told", || async { cancelled.load(Ordering::Relaxed) == 1 }).await;

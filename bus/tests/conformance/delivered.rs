@@ -21,7 +21,7 @@ pub(crate) async fn a_consumer_may_be_faster_than_the_waiter(lab: impl Lab) {
     let leased = claim_one(&bus, "g").await;
     ack(&bus, "g", &[leased]).await;
     let delivered = bus.wait_delivered(&place, &[], seconds(0)).await.unwrap();
-    assert_eq!((delivered.progress, delivered.groups["g"]), (Progress::Delivered, Some(Standing::Acked)));
+    assert_eq!((delivered.progress, &delivered.groups["g"]), (Progress::Delivered, &Some(Standing::Acked)));
 }
 
 pub(crate) async fn a_wait_ends_at_its_time(lab: impl Lab) {
@@ -59,7 +59,8 @@ pub(crate) async fn a_dead_letter_ends_the_wait(lab: impl Lab) {
     settled.unwrap();
     let delivered = delivered.unwrap();
     assert_eq!((delivered.progress, delivered.reason()), (Progress::Failed, "dead_letter"));
-    assert_eq!((delivered.groups["refuses"], delivered.open), (Some(Standing::Dead), true));
+    assert_eq!(delivered.groups["refuses"].as_ref().map(Standing::name), Some("dead"));
+    assert!(delivered.open, "the other one is still at it");
 }
 
 pub(crate) async fn a_named_group_is_waited_for_alone(lab: impl Lab) {

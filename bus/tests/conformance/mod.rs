@@ -57,7 +57,8 @@ macro_rules! suite {
             a_member_that_dies_with_one_of_each_partition_charges_none, suspects_are_leased_alone,
             three_expiries_alone_are_a_crash_loop, a_claim_keeps_to_its_limits, at_most_a_thousand_are_in_flight;
         retry: the_schedule_is_kept_with_jitter, a_handler_may_choose_the_delay_up_to_a_day,
-            a_due_retry_wakes_the_group;
+            a_due_retry_wakes_the_group, a_deferred_event_comes_again_uncharged, a_deferred_event_keeps_its_key_s_turn,
+            a_deferred_event_holds_an_exclusive_group;
         mode: a_key_has_one_unsettled_delivery, a_key_keeps_its_order_across_retries,
             other_keys_go_on_while_one_waits, a_dead_letter_frees_its_key, parallel_takes_all_at_once,
             exclusive_is_one_member_in_order, a_filter_passes_over_the_others, a_condition_is_judged_before_the_claim, an_expired_event_is_not_delivered,
@@ -67,7 +68,8 @@ macro_rules! suite {
             redrive_is_paced, discarded_letters_are_gone, a_redriven_letter_that_expires_is_over;
         seek: a_group_declared_later_starts_from_earliest, latest_gets_what_comes_after, a_time_and_a_position,
             seeking_back_brings_events_again_and_drops_leases, a_dry_run_changes_nothing;
-        standing: an_event_stands_with_each_group_of_its_queue, what_a_group_never_had_is_not_applicable,
+        standing: an_event_stands_with_each_group_of_its_queue, a_standing_says_how_often_until_when_and_behind_what,
+            what_a_group_never_had_is_not_applicable,
             nobody_knows_of_what_was_trimmed, a_settlement_wakes_whoever_waits;
         tail: it_replays_then_follows, a_cursor_goes_on_where_it_was, a_filter_is_kept_and_the_cursor_moves, a_condition_is_kept,
             trimmed_events_are_told_as_a_gap, several_partitions_are_all_followed, latest_begins_now;

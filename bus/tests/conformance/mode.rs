@@ -130,8 +130,8 @@ pub(crate) async fn a_condition_is_judged_before_the_claim(lab: impl Lab) {
     ack(&bus, "g", &leased).await;
     assert_eq!(status(&bus, "g").await.lag, 0, "what is filtered is no lag");
     for (position, filtered) in [(1, true), (2, false), (3, true), (4, false)] {
-        let standing = bus.standing(&queue(), 0, position).await.unwrap()["g"];
-        assert_eq!(standing == bus::Standing::Filtered, filtered, "{position}");
+        let standing = &bus.standing(&queue(), 0, position).await.unwrap()["g"];
+        assert_eq!(*standing == bus::Standing::Filtered, filtered, "{position}");
     }
     assert_eq!(status(&bus, "g").await.filter.to_string(), "DB/*[data.status=NEW][priority in 7|8]", "kept");
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use bus::Mode;
+use bus::{Mode, Verb};
 
-use super::{Lab, claim, claim_one, declare, nack, nack_after, publish, publish_many, seconds, settle, status};
+use super::{
+    Lab, ack, claim, claim_one, declare, ids, nack, nack_after, publish, publish_many, seconds, settle, status,
+};
 
 const SCHEDULE: [u64; 8] = [1, 5, 30, 120, 600, 1800, 3600, 10_800];
 
@@ -59,4 +61,55 @@ pub(crate) async fn a_due_retry_wakes_the_group(lab: impl Lab) {
     woken.borrow_and_update();
     lab.advance(seconds(1)).await;
     assert!(woken.has_changed().unwrap());
+}
+
+fn defer(delay: Duration) -> Verb {
+    Verb::Defer { delay }
+}
+
+pub(crate) async fn a_deferred_event_comes_again_uncharged(lab: impl Lab) {
+    let bus = lab.bus();
+    declare(&bus, "g", Mode::Parallel).await;
+    publish(&bus, &[("a", "k")]).await;
+    for _ in 0..20 {
+        let leased = claim_one(&bus, "g").await;
+        assert_eq!(leased.attempt, 1, "it was no attempt");
+        settle(&bus, "g", leased.token, defer(seconds(5))).await.unwrap();
+        assert!(settle(&bus, "g", leased.token, Verb::Ack).await.is_err(), "the lease is over");
+        assert_eq!(status(&bus, "g").await.retrying, 1);
+        lab.advance(Duration::from_millis(4999)).await;
+        assert!(claim(&bus, "g", 1).await.is_empty());
+        lab.advance(Duration::from_millis(1)).await;
+    }
+    let leased = claim_one(&bus, "g").await;
+    settle(&bus, "g", leased.token, defer(seconds(100 * 86_400))).await.unwrap();
+    lab.advance(seconds(86_400)).await;
+    assert_eq!(claim_one(&bus, "g").await.attempt, 1, "a day is the longest");
+}
+
+pub(crate) async fn a_deferred_event_keeps_its_key_s_turn(lab: impl Lab) {
+    let bus = lab.bus();
+    declare(&bus, "g", Mode::Keyed).await;
+    publish(&bus, &[("a", "k"), ("b", "k"), ("c", "other")]).await;
+    let leased = claim(&bus, "g", 10).await;
+    assert_eq!(ids(&leased), ["a", "c"]);
+    settle(&bus, "g", leased[0].token, defer(seconds(60))).await.unwrap();
+    assert!(claim(&bus, "g", 10).await.is_empty(), "what comes after it waits");
+    lab.advance(seconds(60)).await;
+    let leased = claim_one(&bus, "g").await;
+    assert_eq!(leased.envelope.id, "a");
+    ack(&bus, "g", &[leased]).await;
+    assert_eq!(claim_one(&bus, "g").await.envelope.id, "b");
+}
+
+pub(crate) async fn a_deferred_event_holds_an_exclusive_group(lab: impl Lab) {
+    let bus = lab.bus();
+    declare(&bus, "g", Mode::Exclusive).await;
+    publish_many(&bus, 0..3).await;
+    let leased = claim(&bus, "g", 3).await;
+    settle(&bus, "g", leased[0].token, defer(seconds(60))).await.unwrap();
+    assert!(settle(&bus, "g", leased[1].token, Verb::Ack).await.is_err(), "it comes again after the first");
+    assert!(claim(&bus, "g", 10).await.is_empty());
+    lab.advance(seconds(60)).await;
+    assert_eq!(ids(&claim(&bus, "g", 10).await), ["0", "1", "2"]);
 }

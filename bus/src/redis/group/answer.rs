@@ -40,7 +40,7 @@ impl Desk {
             Ask::Look => Ok(Answer::Looked(Looked::default())),
             Ask::Standing(position) => Ok(Answer::Standing { position: *position, standing: Standing::Unknown }),
             Ask::Redrive { positions, pause } => self.redrive(shared, held, draft, positions, now + pause).await,
-            Ask::Discard(positions) => self.discard(shared, draft, positions).await,
+            Ask::Discard(positions) => self.discard(shared, held, draft, positions).await,
             Ask::Seek { to, dry_run } => self.seek(shared, held, draft, *to, *dry_run).await.map(Answer::Sought),
             Ask::Forget => {
                 draft.letters.forget = Some(now - KEPT);
@@ -132,7 +132,8 @@ impl Desk {
         let mut redriven = 0;
         for (position, text) in positions.iter().zip(letters) {
             // What a seek brought back comes again anyway.
-            if held.ledger.is_full() || held.ledger.holds(*position) {
+            let full = held.ledger.is_full() && !held.ledger.is_blocking(*position);
+            if full || held.ledger.holds(*position) {
                 continue;
             }
             let Some(mut letter) = text.and_then(|text| letter::read(&text, *position)) else { continue };
@@ -146,11 +147,19 @@ impl Desk {
         Ok(Answer::Count(redriven))
     }
 
-    async fn discard(&self, shared: &Shared, draft: &mut Draft, positions: &[u64]) -> Result<Answer, Error> {
+    async fn discard(
+        &self,
+        shared: &Shared,
+        held: &mut Held,
+        draft: &mut Draft,
+        positions: &[u64],
+    ) -> Result<Answer, Error> {
         let dead: Vec<Option<String>> =
             shared.server.ask(redis::cmd("ZMSCORE").arg(&self.keys.died).arg(positions)).await?;
         let there = positions.iter().zip(dead).filter_map(|(position, died)| died.map(|_| *position));
         draft.letters.gone.extend(there);
+        draft.letters.gone.iter().for_each(|position| held.ledger.discard(*position));
+        (draft.woken, draft.settled) = (true, true);
         Ok(Answer::Count(draft.letters.gone.len() as u64))
     }
 
@@ -225,7 +234,11 @@ impl Desk {
             let died: Option<String> =
                 shared.server.ask(redis::cmd("ZSCORE").arg(&self.keys.died).arg(position)).await?;
             if died.is_some() {
-                return Ok(Standing::Dead);
+                let text: Option<String> =
+                    shared.server.ask(redis::cmd("HGET").arg(&self.keys.dead).arg(position)).await?;
+                if let Some(letter) = text.and_then(|text| letter::read(&text, position)) {
+                    return Ok(letter.standing());
+                }
             }
         }
         let event = match (view.floor..view.next).contains(&position) {

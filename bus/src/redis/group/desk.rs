@@ -116,6 +116,7 @@ impl Desk {
         };
         let mut draft = Draft::default();
         let now = self.now(shared);
+        held.ledger.set_on_dead(group.on_dead);
         let before = (held.ledger.in_flight(), held.ledger.is_at_its_limit());
         self.expire(shared, &group, &mut held, &mut draft, now).await?;
         let mut answers = Vec::with_capacity(asks.len());
@@ -266,6 +267,7 @@ impl Draft {
             Fate::Acked => "acked",
             Fate::Released => "released",
             Fate::Retrying => "retried",
+            Fate::Deferred => "deferred",
             Fate::Dead { reason, error, record } => {
                 self.deaths.push((position, reason, error, record));
                 "dead"

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use events::Envelope;
 use serde::{Deserialize, Serialize};
 
-use crate::{DeadLetter, Failed, claiming::Entry, clock::moment, ledger::Record};
+use crate::{DeadLetter, Failed, Standing, claiming::Entry, clock::moment, ledger::Record};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Letter {
@@ -84,6 +84,10 @@ impl Letter {
 
     pub(super) fn into_entry(self) -> Entry {
         Entry { position: self.position, envelope: self.envelope, bytes: self.bytes, recorded: self.recorded }
+    }
+
+    pub(super) fn standing(self) -> Standing {
+        Standing::Dead { reason: self.reason, at: moment(self.died) }
     }
 
     pub(super) fn into_dead_letter(self, partition: u32) -> DeadLetter {

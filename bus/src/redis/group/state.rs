@@ -206,6 +206,7 @@ fn write(record: &Record) -> Vec<u8> {
         State::Leased { secret, member, until } => (1, *until, *secret, member.as_ref()),
         State::Retrying { at } => (2, *at, 0, ""),
         State::Parked => (3, 0, 0, ""),
+        State::Dead => (4, 0, 0, ""),
     };
     let text = Text(
         state,
@@ -230,6 +231,7 @@ fn parse(text: &str) -> Option<Record> {
         1 => State::Leased { secret, member: member.into(), until: at },
         2 => State::Retrying { at },
         3 => State::Parked,
+        4 => State::Dead,
         _ => State::Ready,
     };
     let history = history.into_owned();
@@ -244,7 +246,7 @@ mod tests {
     fn a_record_survives_its_text_form() {
         let leased = State::Leased { secret: u64::MAX, member: "a \"member\"".into(), until: 1_700_000_000_000 };
         let failed = Failed { at: 7, error: "no\n".into() };
-        for state in [State::Ready, leased, State::Retrying { at: 5 }, State::Parked] {
+        for state in [State::Ready, leased, State::Retrying { at: 5 }, State::Parked, State::Dead] {
             let record = Record {
                 state,
                 key: u64::MAX - 1,

@@ -81,8 +81,11 @@ if counts[6] > 0 then
 end
 if args[9] ~= '' then
     for _, position in ipairs(redis.call('ZRANGEBYSCORE', died, '-inf', '(' .. args[9], 'LIMIT', 0, 1000)) do
-        redis.call('HDEL', dead, position)
-        lives(position)
+        -- One that blocks its key has a record still.
+        if redis.call('HEXISTS', state, position) == 0 then
+            redis.call('HDEL', dead, position)
+            lives(position)
+        end
     end
 end
 each(counts[7], 1, hint)
