@@ -91,6 +91,13 @@ pub(crate) fn contradiction(options: &PublishOptions, batches: &[Batch]) -> Opti
     (batches.len() > 1).then_some(Refused::SeveralPartitions)
 }
 
+impl Prepared {
+    /// Of its stored form.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.json.as_ref().map_or(0, |json| json.len() as u64)
+    }
+}
+
 impl Batch {
     /// Refuses the whole batch where one of its events is refused.
     pub(crate) fn refused(&self) -> Option<Vec<Outcome>> {

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineage, Lineages, Outcome,
     Page, Partition, PublishOptions, Queue, QueueStatus, Roster, Settlement, Sought, Standing, Start, Tail, TailFrom,
-    Which, metrics::GroupLabels,
+    Which,
+    metrics::{self, GroupLabels},
 };
 
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -139,7 +140,7 @@ impl Bus {
         self.0.seek(group, to, dry_run).await
     }
 
-    /// Tells the gauges of every group every five seconds until `drain`. On a bus that several processes share, each of
+    /// Tells the gauges of every group and queue every five seconds until `drain`. On a bus that several processes share, each of
     /// them may: a group whose members are all gone must be told of by somebody else. The embedded bus does it by itself.
     pub async fn report(&self, drain: CancellationToken) {
         let mut due = tokio::time::interval(REPORT_EVERY);
@@ -161,6 +162,7 @@ impl Bus {
             let oldest = if status.dead > 0 { self.dead_letters(&status.name, (0, 0), 1).await? } else { Vec::new() };
             GroupLabels::new(&status.name).gauges(&status, oldest.first().map(|letter| letter.died));
         }
+        self.queues().await?.iter().for_each(metrics::queue);
         Ok(())
     }
 

@@ -32,6 +32,7 @@ mod retry;
 mod roster;
 pub mod sqlite;
 mod status;
+mod sys;
 mod tail;
 
 pub use backend::Backend;

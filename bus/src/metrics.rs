@@ -10,7 +10,7 @@ use opentelemetry::{
 };
 use time::OffsetDateTime;
 
-use crate::{GapReason, GroupStatus};
+use crate::{GapReason, GroupStatus, PartitionStatus, QueueStatus};
 
 /// Upper bounds, in seconds, of how long an event waits: from a moment to a day behind.
 const AGE_BUCKETS: [f64; 12] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3_600.0, 86_400.0];
@@ -34,6 +34,8 @@ struct Metrics {
     blocked: Gauge<u64>,
     dead_letters: Gauge<u64>,
     dead_letter_oldest: Gauge<f64>,
+    queue_events: Gauge<u64>,
+    queue_bytes: Gauge<u64>,
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
@@ -88,6 +90,8 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         ),
         dead_letters: gauge("turnpike_bus_dead_letters", "Dead letters of a group."),
         dead_letter_oldest: seconds("turnpike_bus_dead_letter_oldest_seconds", "Age of a group's oldest dead letter."),
+        queue_events: gauge("turnpike_bus_queue_events", "Events that a queue keeps."),
+        queue_bytes: gauge("turnpike_bus_queue_bytes", "Bytes of the events that a queue keeps, as they are stored."),
     }
 });
 
@@ -121,6 +125,14 @@ pub(crate) fn gap(reason: GapReason) {
 /// A partition of the queue has begun a new lineage.
 pub(crate) fn lineage_changed(queue: &Name) {
     METRICS.lineage_changes.add(1, &[KeyValue::new("queue", queue.as_str().to_owned())]);
+}
+
+/// What a queue keeps now.
+pub(crate) fn queue(status: &QueueStatus) {
+    let labels = [KeyValue::new("queue", status.settings.name.as_str().to_owned())];
+    let sum = |of: fn(&PartitionStatus) -> u64| status.partitions.iter().map(of).sum();
+    METRICS.queue_events.record(sum(|partition| partition.next.saturating_sub(partition.floor)), &labels);
+    METRICS.queue_bytes.record(sum(|partition| partition.bytes), &labels);
 }
 
 /// A script or a read that doesn't wait has come back from Redis.
@@ -161,6 +173,13 @@ impl GroupLabels {
     /// A delivery's outcome: `acked`, `retried`, `released`, `dead`, `stale`, `filtered`, `expired`, `lost`.
     pub(crate) fn outcome(&self, outcome: &'static str) {
         METRICS.delivery.add(1, &[self.0[0].clone(), KeyValue::new("outcome", outcome)]);
+    }
+
+    /// So many events were dropped before the group had settled them.
+    pub(crate) fn lost(&self, events: u64) {
+        if events > 0 {
+            METRICS.delivery.add(events, &[self.0[0].clone(), KeyValue::new("outcome", "lost")]);
+        }
     }
 
     pub(crate) fn lease_expired(&self) {

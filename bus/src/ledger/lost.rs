@@ -19,6 +19,8 @@ pub(crate) struct Lost {
     /// Since they were last taken.
     #[serde(skip)]
     new: u64,
+    #[serde(skip)]
+    changed: bool,
 }
 
 impl Lost {
@@ -42,6 +44,7 @@ impl Lost {
         }
         self.total += to - from;
         self.new += to - from;
+        self.changed = true;
         match self.ranges.back_mut() {
             Some((_, end)) if *end == from => *end = to,
             _ => self.ranges.push_back((from, to)),
@@ -53,6 +56,7 @@ impl Lost {
 
     /// Positions from there on are other events' now.
     pub(super) fn cut(&mut self, cut: u64) {
+        self.changed |= self.ranges.iter().any(|(_, to)| *to > cut);
         self.ranges.retain_mut(|(from, to)| {
             *to = (*to).min(cut);
             from < to
@@ -75,9 +79,9 @@ impl Ledger {
         std::mem::take(&mut self.lost.new)
     }
 
-    /// Whether some were lost that [`Ledger::take_lost`] has not told.
-    pub(crate) fn has_lost(&self) -> bool {
-        self.lost.new > 0
+    /// Whether what was lost must be stored.
+    pub(crate) fn take_lost_changes(&mut self) -> bool {
+        std::mem::take(&mut self.lost.changed)
     }
 
     /// The lowest position that this group needs the log for.
@@ -102,6 +106,11 @@ impl Ledger {
         if self.remove(position).is_some() {
             self.lost.add(position, position + 1);
         }
+    }
+
+    /// The event of what was just settled is gone, and with it what should be kept of it.
+    pub(crate) fn lose_settled(&mut self, position: u64) {
+        self.lost.add(position, position + 1);
     }
 
     /// What was not looked at yet is gone, up to a position.

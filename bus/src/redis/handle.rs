@@ -7,7 +7,9 @@ use events::{Envelope, Name};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Options, group, guard, log, node, offer, publish, queue, retention, server::Server, shared::Shared, wake};
+use super::{
+    Options, group, guard, log, node, offer, publish, queue, retention, server::Server, shared::Shared, sys, wake,
+};
 use crate::{
     Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Outcome, Page,
     Partition, PublishOptions, Queue, QueueStatus, Roster, Settlement, Sought, Standing, Start, Which, metrics,
@@ -40,10 +42,11 @@ impl Redis {
         tokio::spawn(wake::look(shared.clone()));
         tokio::spawn(node::tell(shared.clone()));
         tokio::spawn(retention::run(shared.clone()));
+        tokio::spawn(sys::run(shared.clone()));
         Ok(Self { shared, _open: Arc::new(closed.drop_guard()) })
     }
 
-    /// Does now what is otherwise done once a second or a minute: ends leases and delays, trims, forgets. For tests that
+    /// Does now what is otherwise done once a second or a minute: ends leases and delays, trims, forgets, tells. For tests that
     /// move the clock.
     ///
     /// # Errors
@@ -51,7 +54,8 @@ impl Redis {
     pub async fn housekeep(&self) -> Result<(), Error> {
         group::tick(&self.shared).await?;
         retention::pass(&self.shared).await?;
-        group::housekeep(&self.shared).await
+        group::housekeep(&self.shared).await?;
+        sys::carry(&self.shared).await
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct PartitionKeys {
     pub(super) dedupe_order: String,
     /// A set: the names of the groups that have a place in the partition.
     pub(super) groups: String,
+    /// A list: what is to be told in the queue SYS, at most 256.
+    pub(super) effects: String,
 }
 
 /// Where a group's state of a partition is kept.
@@ -67,6 +69,16 @@ impl Keys {
         format!("{}:node:{id}", self.namespace)
     }
 
+    /// The node that carries what is told to the queue SYS, for some seconds.
+    pub(super) fn mover(&self) -> String {
+        format!("{}:mover", self.namespace)
+    }
+
+    /// A hash: a group's name to when its dead letters were last told of.
+    pub(super) fn mourned(&self) -> String {
+        format!("{}:mourned", self.namespace)
+    }
+
     /// The channel on which scripts tell what they changed.
     pub(super) fn hint(&self) -> String {
         format!("{}:hint", self.namespace)
@@ -74,7 +86,14 @@ impl Keys {
 
     pub(super) fn partition(&self, queue: &Name, partition: u32) -> PartitionKeys {
         let key = |end: &str| format!("{}:{{{queue}:{partition}}}:{end}", self.namespace);
-        PartitionKeys { meta: key("m"), stream: key("s"), dedupe: key("d"), dedupe_order: key("do"), groups: key("gs") }
+        PartitionKeys {
+            meta: key("m"),
+            stream: key("s"),
+            dedupe: key("d"),
+            dedupe_order: key("do"),
+            groups: key("gs"),
+            effects: key("x"),
+        }
     }
 
     /// What a group knows of a partition: a hash. Its field `low` is the lowest position that is not settled, which

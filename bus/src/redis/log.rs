@@ -126,7 +126,8 @@ pub(super) async fn recorded_at(shared: &Shared, place: &Place, view: &View, tim
 /// What [`ahead`] read.
 pub(super) struct Ahead {
     pub(super) events: Vec<Entry>,
-    /// The position after the last of them.
+    /// The first position that there is from there on, and the one after the last of them.
+    pub(super) begin: u64,
     pub(super) end: u64,
     /// The stream had no more.
     pub(super) ended: bool,
@@ -136,7 +137,8 @@ pub(super) struct Ahead {
 /// lineage must be seen to by whoever reads so: a page costs a look besides.
 pub(super) async fn ahead(shared: &Shared, place: &Place, from: u64, limit: usize) -> Result<Ahead, Error> {
     let Found { entries, ended } = packed(shared, place, from, place.entries(limit)).await?;
-    let mut ahead = Ahead { events: Vec::new(), end: from, ended };
+    let begin = entries.iter().find(|entry| entry.end() > from).map_or(from, |entry| entry.first.max(from));
+    let mut ahead = Ahead { events: Vec::new(), begin, end: from, ended };
     for entry in entries {
         let recorded = entry.recorded;
         for (position, json) in (entry.first..).zip(entry.events).filter(|(position, _)| *position >= from) {

@@ -26,6 +26,7 @@ mod retention;
 mod script;
 mod server;
 mod shared;
+mod sys;
 mod wait;
 mod wake;
 mod wakes;

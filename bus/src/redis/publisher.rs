@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{
     place::{Place, Ran, View},
     publish::Answer,
+    retention,
     script::{Script, WhenFull},
     server::unexpected,
     shared::Shared,
@@ -20,10 +21,11 @@ use super::{
 use crate::{
     Confirm, Error, Outcome, Producer, PublishOptions, Recorded, Refused,
     batch::{self, Batch},
-    metrics,
+    metrics, sys,
 };
 
-static PUBLISH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/publish.lua"), WhenFull::Refused));
+static PUBLISH: LazyLock<Script> =
+    LazyLock::new(|| Script::on_floor(include_str!("lua/publish.lua"), WhenFull::Refused));
 
 /// Publishes that wait for a partition; more wait to be sent.
 const WAITING: usize = 1024;
@@ -112,6 +114,7 @@ async fn record(shared: &Shared, place: &Place, requests: &[Request]) -> Result<
         shared.dedupe_events.to_string().into(),
         count.to_string().into(),
         requests.len().to_string().into(),
+        limits(shared, place).into(),
     ];
     let text = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default().into_bytes();
     for request in requests {
@@ -127,7 +130,7 @@ async fn record(shared: &Shared, place: &Place, requests: &[Request]) -> Result<
         }));
     }
     let mut small = small.iter().map(Vec::as_slice);
-    let mut args: Vec<&[u8]> = small.by_ref().take(4).collect();
+    let mut args: Vec<&[u8]> = small.by_ref().take(5).collect();
     for request in requests {
         args.extend(small.by_ref().take(4));
         for event in &request.batch.events {
@@ -136,6 +139,16 @@ async fn record(shared: &Shared, place: &Place, requests: &[Request]) -> Result<
         }
     }
     shared.run_on(&PUBLISH, place, &[], &args).await
+}
+
+/// What the partition may hold; nothing where its queue has no limits, which costs nothing then.
+fn limits(shared: &Shared, place: &Place) -> String {
+    match shared.queue(&place.queue) {
+        Some(queue) if queue.max_len.is_some() || queue.max_bytes.is_some() => {
+            retention::limits(shared, &queue, place.partition)
+        }
+        _ => String::new(),
+    }
 }
 
 fn answer(place: &Place, requests: Vec<Request>, Ran { view, value }: Ran) {
@@ -168,6 +181,7 @@ fn outcomes(place: &Place, batch: &Batch, view: &View, answer: Value) -> Result<
             let expected = expected.unsigned_abs();
             Ok(batch.refuse(|_| Refused::OutOfSequence { expected }))
         }
+        Some((3, _)) => Ok(batch.refuse(|_| Refused::Full { retry_after: sys::FULL })),
         Some((2, positions)) if positions.len() == batch.events.len() => {
             let duplicates = positions.iter().filter(|position| **position <= 0).count() as u64;
             metrics::published(&place.queue, "duplicate", duplicates);

@@ -4,9 +4,10 @@ use std::sync::{Arc, LazyLock};
 
 use events::Name;
 use futures_util::future::try_join_all;
-use redis::{FromRedisValue as _, Value};
+use redis::FromRedisValue as _;
 
 use super::{
+    place::Ran,
     script::{Script, WhenFull},
     server::unexpected,
     shared::Shared,
@@ -70,14 +71,19 @@ pub(super) async fn statuses(shared: &Shared) -> Result<Vec<QueueStatus>, Error>
     let mut statuses = Vec::new();
     for queue in shared.queues() {
         let looking = (0..queue.partitions).map(|partition| shared.look(&queue.name, partition));
-        let partitions = try_join_all(looking).await?.into_iter().map(|ran| PartitionStatus {
-            floor: ran.view.floor,
-            next: ran.view.next,
-            lineage: ran.view.lineage,
-            dedupe_cut_short: ran.value != Value::Nil,
-        });
-        let partitions = partitions.collect();
+        let partitions = try_join_all(looking).await?.into_iter().map(status).collect::<Result<_, _>>()?;
         statuses.push(QueueStatus { settings: (*queue).clone(), partitions });
     }
     Ok(statuses)
+}
+
+fn status(Ran { view, value }: Ran) -> Result<PartitionStatus, Error> {
+    let (cut_short, bytes) = <(String, u64)>::from_redis_value(value).map_err(|_| unexpected())?;
+    Ok(PartitionStatus {
+        floor: view.floor,
+        next: view.next,
+        bytes,
+        lineage: view.lineage,
+        dedupe_cut_short: !cut_short.is_empty(),
+    })
 }

@@ -24,6 +24,11 @@ pub(super) struct Script {
 pub(super) static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/look.lua"), WhenFull::Runs));
 
 impl Script {
+    /// One that may move the partition's floor: `lua/floor.lua` says what its body finds besides.
+    pub(super) fn on_floor(body: &str, when_full: WhenFull) -> Self {
+        Self::new(&format!("{}\n{body}", include_str!("lua/floor.lua")), when_full)
+    }
+
     /// `body`: the body of a function, for which `lua/prelude.lua` says what it finds.
     pub(super) fn new(body: &str, when_full: WhenFull) -> Self {
         let flags = match when_full {

@@ -1,7 +1,7 @@
 //! What all parts of the backend share: the server, the partitions and what is known of them, who waits for what.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -9,7 +9,7 @@ use std::{
 };
 
 use events::Name;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rand::Rng as _;
 use redis::{Cmd, Value};
 use tokio_util::sync::CancellationToken;
@@ -23,10 +23,14 @@ use super::{
     registry::Registry,
     script::{LOOK, Script},
     server::Server,
+    sys::Reset,
     wait::Waits,
     wakes::Wakes,
 };
 use crate::{Clock, Error, Group, Queue, Roster, SystemClock, clock::millis, metrics};
+
+/// Logs that began anew that wait to be told of; a server that loses more of them at once is told of with these.
+const RESETS: usize = 1024;
 
 pub(super) struct Shared {
     pub(super) server: Server,
@@ -40,6 +44,8 @@ pub(super) struct Shared {
     pub(super) wakes: Wakes,
     pub(super) teams: Teams,
     pub(super) roster: Roster,
+    /// Logs that began anew, of which nobody else may know: told by this node, the oldest first.
+    pub(super) resets: Mutex<VecDeque<Reset>>,
     /// The last handle is gone: whatever runs here ends.
     pub(super) closed: CancellationToken,
     /// How far the server's clock is ahead of this machine's, in milliseconds.
@@ -69,6 +75,7 @@ impl Shared {
             wakes: Wakes::default(),
             teams: Teams::default(),
             roster: Roster::new(),
+            resets: Mutex::default(),
             closed,
             skew: AtomicI64::new(0),
         }
@@ -124,7 +131,7 @@ impl Shared {
     /// The call of a script on a partition, without the arguments of its own.
     pub(super) fn begin(&self, script: &Script, place: &Place, keys: &[String]) -> Call {
         let of = &place.keys;
-        let own = [&of.meta, &of.stream, &of.dedupe, &of.dedupe_order, &of.groups];
+        let own = [&of.meta, &of.stream, &of.dedupe, &of.dedupe_order, &of.groups, &of.effects];
         let all: Vec<&String> = own.into_iter().chain(keys).collect();
         let mut cmd = script.call(all.into_iter());
         let begins: u64 = rand::rng().random_range(1..=i64::MAX.cast_unsigned());
@@ -147,9 +154,21 @@ impl Shared {
             metrics::lineage_changed(queue);
         }
         if changed {
+            if call.asked.lineage != 0 && ran.view.lineages.cut(call.asked.lineage) == Some(0) {
+                self.was_reset(place, &ran.view);
+            }
             self.wake_queue(queue);
         }
         Ok(ran)
+    }
+
+    fn was_reset(&self, place: &Place, view: &View) {
+        let Some(lineage) = view.lineages.0.iter().find(|lineage| lineage.parent.is_none()) else { return };
+        let reset = Reset { queue: place.queue.clone(), partition: place.partition, lineage: lineage.id, at: view.now };
+        let mut resets = self.resets.lock();
+        if resets.len() < RESETS {
+            resets.push_back(reset);
+        }
     }
 
     /// [`Shared::run`] with a script that only looks.
@@ -171,6 +190,11 @@ impl Shared {
     /// Every queue that this node has heard of, by name.
     pub(super) fn queues(&self) -> Vec<Arc<Queue>> {
         self.registry.queues()
+    }
+
+    /// A queue that this node has heard of.
+    pub(super) fn queue(&self, name: &Name) -> Option<Arc<Queue>> {
+        self.registry.queue(name)
     }
 
     /// A queue, by asking where this node hasn't heard of it.

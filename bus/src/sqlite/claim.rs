@@ -52,6 +52,7 @@ impl Owned {
         let Some(queue) = self.queues.get(&group.group.filter.queue) else {
             return Ok(Err(Error::NoQueue(group.group.filter.queue.to_string())));
         };
+        group.show(&self.conn, queue.settings.max_age, now)?;
         let member: Arc<str> = claim.member.as_str().into();
         let held = group.held(&member);
         let mut claiming = Claiming {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{
     dedupe::{self, Window},
     log::{Log, position, row, signed, unsigned},
-    owned::{GroupState, PartitionState, QueueState},
+    owned::{Deaths, GroupState, PartitionState, QueueState},
     producer::Producers,
     store,
 };
@@ -94,9 +94,10 @@ pub(super) fn queue(
                 .map_or(1, |last| position(last) + 1)
                 .max(unsigned(floor))
                 .max(lineages.current().map_or(1, |lineage| lineage.first));
-            let log = Log::new(id, unsigned(floor), next, lineages);
+            let mut log = Log::new(id, unsigned(floor), next, lineages);
+            log.weigh(conn)?;
             let dedupe = window(conn, &log, dedupe_capacity, now)?;
-            Ok(PartitionState { log, dedupe, producers: Producers::load(conn, id)? })
+            Ok(PartitionState { log, dedupe, producers: Producers::load(conn, id)?, told: HashMap::new() })
         })
         .collect::<rusqlite::Result<_>>()?;
     Ok(QueueState { settings, partitions })
@@ -114,21 +115,37 @@ pub(super) fn group(
         .partitions
         .iter()
         .map(|partition| {
-            let place: Option<(i64, i64)> = conn
-                .prepare_cached("SELECT start, next FROM progress WHERE consumer_group = ?1 AND partition = ?2")?
-                .query_row([id, partition.log.id], |row| Ok((row.get(0)?, row.get(1)?)))
+            let place: Option<(i64, i64, Option<String>)> = conn
+                .prepare_cached("SELECT start, next, lost FROM progress WHERE consumer_group = ?1 AND partition = ?2")?
+                .query_row([id, partition.log.id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
                 .optional()?;
             Ok(match place {
-                Some((start, next)) => {
+                Some((start, next, lost)) => {
                     let records = store::records(conn, id, partition.log.id)?;
-                    Ledger::restore(group.mode, unsigned(start), unsigned(next), records)
+                    let lost = lost.and_then(|lost| serde_json::from_str(&lost).ok()).unwrap_or_default();
+                    Ledger::restore(group.mode, unsigned(start), unsigned(next), records).with_lost(lost)
                 }
                 None => Ledger::new(group.mode, partition.log.floor),
             })
         })
         .collect::<rusqlite::Result<_>>()?;
     let labels = metrics::GroupLabels::new(&group.name);
-    Ok(GroupState { id, group, generation, ledgers, turn: 0, woken: true, settled: false, labels })
+    let (claimed, abandoned, count, told) = conn
+        .prepare_cached("SELECT claimed, abandoned, deaths, mourned FROM consumer_group WHERE id = ?1")?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    Ok(GroupState {
+        id,
+        group,
+        generation,
+        ledgers,
+        turn: 0,
+        woken: true,
+        settled: false,
+        claimed,
+        abandoned,
+        deaths: Deaths { count, told, is_new: false },
+        labels,
+    })
 }
 
 pub(super) fn new_lineage(conn: &Connection, log: &mut Log, id: u64) -> rusqlite::Result<()> {

@@ -13,6 +13,10 @@ use crate::{Lineages, clock};
 const RECENT_EVENTS: usize = 1024;
 const RECENT_BYTES: usize = 4 << 20;
 
+/// Events that are looked at to find out what fits; and after how many the file is told how many bytes it has.
+const PIECE: i64 = 4096;
+const COUNT: u64 = 10_000;
+
 /// Positions take the lower 40 bits of a row's id.
 const POSITION_BITS: u32 = 40;
 
@@ -32,6 +36,10 @@ pub(super) struct Log {
     pub(super) floor: u64,
     pub(super) next: u64,
     pub(super) lineages: Arc<Lineages>,
+    /// Of the events that are kept.
+    pub(super) bytes: u64,
+    /// What the file says of these bytes is true of the positions before this one.
+    counted: u64,
     /// Written in the open transaction.
     pending: Vec<Entry>,
     changed: bool,
@@ -42,7 +50,47 @@ impl Log {
     pub(super) fn new(id: i64, floor: u64, next: u64, lineages: Lineages) -> Self {
         let lineages = Arc::new(lineages);
         let view = View { floor, next, lineages: lineages.clone(), ..View::default() };
-        Self { id, floor, next, lineages, pending: Vec::new(), changed: false, view: Arc::new(RwLock::new(view)) }
+        let view = Arc::new(RwLock::new(view));
+        Self { id, floor, next, lineages, bytes: 0, counted: 0, pending: Vec::new(), changed: false, view }
+    }
+
+    /// Finds out how many bytes are kept: what the file says, and of what came since.
+    pub(super) fn weigh(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        let (bytes, counted): (i64, i64) = conn
+            .prepare_cached("SELECT bytes, counted FROM partition WHERE id = ?1")?
+            .query_row([self.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        self.counted = unsigned(counted);
+        self.bytes = unsigned(bytes) + weight(conn, self.id, self.counted.max(self.floor), self.next)?;
+        Ok(())
+    }
+
+    /// Has the file say how many bytes are kept, where that is a long way back.
+    pub(super) fn note_weight(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        if self.next - self.counted.min(self.next) < COUNT { Ok(()) } else { self.store_floor(conn) }
+    }
+
+    fn store_floor(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        self.counted = self.next;
+        conn.prepare_cached("UPDATE partition SET floor = ?2, bytes = ?3, counted = ?4 WHERE id = ?1")?
+            .execute(params![self.id, signed(self.floor), signed(self.bytes), signed(self.counted)])?;
+        Ok(())
+    }
+
+    /// The first position with which, and with what follows, no more than so many bytes are kept; it looks at some events
+    /// at most.
+    pub(super) fn fits(&self, conn: &Connection, bytes: u64) -> rusqlite::Result<u64> {
+        let mut left = self.bytes;
+        let mut statement = conn
+            .prepare_cached("SELECT id, length(envelope) FROM log WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3")?;
+        let mut rows = statement.query([row(self.id, self.floor), row(self.id, self.next), PIECE])?;
+        let mut stop = self.floor;
+        while left > bytes
+            && let Some(found) = rows.next()?
+        {
+            left = left.saturating_sub(unsigned(found.get(1)?));
+            stop = position(found.get(0)?) + 1;
+        }
+        Ok(stop)
     }
 
     /// Appends an event, which gets the next position.
@@ -60,6 +108,7 @@ impl Log {
             json
         ])?;
         stamp(&mut envelope, now, position);
+        self.bytes += json.len() as u64;
         self.pending.push(Entry { position, envelope: Arc::new(envelope), bytes: json.len(), recorded: now });
         self.next += 1;
         self.changed = true;
@@ -123,20 +172,26 @@ impl Log {
         Ok(low)
     }
 
-    /// Deletes at most `limit` events that were recorded before `time` and lie below `keep`; how many.
-    pub(super) fn trim(&mut self, conn: &Connection, time: i64, keep: u64, limit: u64) -> rusqlite::Result<u64> {
-        let end = self.position_at(conn, time)?.min(keep).min(self.floor + limit);
-        if end <= self.floor {
-            return Ok(0);
+    /// Deletes what lies before a position. What the open transaction appended stays.
+    pub(super) fn raise(&mut self, conn: &Connection, floor: u64) -> rusqlite::Result<()> {
+        let floor = floor.min(self.next - self.pending.len() as u64);
+        if floor <= self.floor {
+            return Ok(());
         }
+        self.bytes = self.bytes.saturating_sub(weight(conn, self.id, self.floor, floor)?);
         conn.prepare_cached("DELETE FROM log WHERE id >= ?1 AND id < ?2")?
-            .execute([row(self.id, self.floor), row(self.id, end)])?;
-        conn.prepare_cached("UPDATE partition SET floor = ?2 WHERE id = ?1")?.execute(params![self.id, signed(end)])?;
-        let trimmed = end - self.floor;
-        self.floor = end;
+            .execute([row(self.id, self.floor), row(self.id, floor)])?;
+        self.floor = floor;
         self.changed = true;
-        Ok(trimmed)
+        self.store_floor(conn)
     }
+}
+
+/// Bytes of the events from a position to another one.
+fn weight(conn: &Connection, partition: i64, from: u64, to: u64) -> rusqlite::Result<u64> {
+    conn.prepare_cached("SELECT coalesce(sum(length(envelope)), 0) FROM log WHERE id >= ?1 AND id < ?2")?
+        .query_row([row(partition, from), row(partition, to)], |row| row.get(0))
+        .map(unsigned)
 }
 
 impl View {

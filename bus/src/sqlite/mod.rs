@@ -10,6 +10,7 @@ mod claim;
 mod dead;
 mod declare;
 mod dedupe;
+mod floor;
 mod handle;
 mod housekeep;
 mod load;
@@ -25,6 +26,7 @@ mod shared;
 mod standing;
 mod status;
 mod store;
+mod sys;
 mod writer;
 
 use std::{path::Path, sync::Arc};

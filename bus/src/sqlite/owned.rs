@@ -5,13 +5,15 @@ use std::{
     collections::{BTreeMap, HashMap},
     panic::{self, AssertUnwindSafe},
     sync::Arc,
+    time::Duration,
 };
 
 use events::Name;
 use rand::{Rng as _, rngs::StdRng};
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
+use serde_json::Value;
 
-use super::{dedupe::Window, load, log::Log, producer::Producers, shared::Shared, store};
+use super::{dedupe::Window, housekeep::Keeping, load, log::Log, producer::Producers, shared::Shared, store};
 use crate::{Error, Group, Queue, clock::Forward, ledger::Ledger, metrics};
 
 pub(super) struct Owned {
@@ -24,6 +26,9 @@ pub(super) struct Owned {
     pub(super) dedupe_capacity: usize,
     /// When the next pass of housekeeping is due.
     pub(super) housekeeping_due: i64,
+    pub(super) keeping: Keeping,
+    /// What the open transaction has to tell in the queue SYS: an event's name and its data.
+    pub(super) told: Vec<(&'static str, Value)>,
     /// A transaction failed: the state in memory is not the database's.
     pub(super) stale: bool,
 }
@@ -37,6 +42,8 @@ pub(super) struct PartitionState {
     pub(super) log: Log,
     pub(super) dedupe: Window,
     pub(super) producers: Producers,
+    /// When what is told rarely was told last, by event.
+    pub(super) told: HashMap<&'static str, i64>,
 }
 
 pub(super) struct GroupState {
@@ -52,7 +59,22 @@ pub(super) struct GroupState {
     pub(super) woken: bool,
     /// Where events stand with it changed.
     pub(super) settled: bool,
+    /// When a member last asked for something, about; 0: nobody knows.
+    pub(super) claimed: i64,
+    /// When it lost its hold on the log.
+    pub(super) abandoned: Option<i64>,
+    pub(super) deaths: Deaths,
     pub(super) labels: metrics::GroupLabels,
+}
+
+/// Dead letters that were not told of yet.
+#[derive(Default)]
+pub(super) struct Deaths {
+    pub(super) count: i64,
+    /// When they last were.
+    pub(super) told: i64,
+    /// The count isn't the file's.
+    pub(super) is_new: bool,
 }
 
 /// What a job comes to: the transaction failed, the caller is refused, or this.
@@ -107,6 +129,7 @@ impl Owned {
         for job in jobs {
             replies.push((job.work)(self, now)?);
         }
+        self.tell(now)?;
         store::ledgers(self)?;
         self.conn.execute_batch("COMMIT")?;
         if fsync {
@@ -130,6 +153,7 @@ impl Owned {
             }
         }
         for (name, group) in &mut self.groups {
+            group.labels.lost(group.ledgers.iter_mut().map(Ledger::take_lost).sum());
             if std::mem::take(&mut group.woken) {
                 self.shared.claimable(name);
             }
@@ -145,6 +169,8 @@ impl Owned {
             self.conn.execute_batch("ROLLBACK")?;
         }
         self.conn.pragma_update(None, "synchronous", "NORMAL")?;
+        self.told.clear();
+        self.keeping = Keeping::load(&self.conn)?;
         (self.queues, self.groups) = load::load(&self.conn, self.dedupe_capacity, self.clock.now())?;
         self.shared.replace(&self.queues);
         self.stale = false;
@@ -202,7 +228,25 @@ pub(super) fn random_id(rng: &mut StdRng) -> u64 {
     rng.random_range(1..=i64::MAX as u64)
 }
 
+impl Owned {
+    pub(super) fn log(&self, queue: &Name, number: usize) -> Option<&Log> {
+        Some(&self.queues.get(queue)?.partitions.get(number)?.log)
+    }
+}
+
 impl GroupState {
+    /// A member asks for something: the group isn't abandoned. It is written down much less often than the group may be
+    /// away.
+    pub(super) fn show(&mut self, conn: &Connection, max_age: Duration, now: i64) -> rusqlite::Result<()> {
+        let every = i64::try_from(max_age.as_millis() / 8).unwrap_or(i64::MAX).min(60_000);
+        if self.abandoned.is_some() || now - self.claimed >= every {
+            (self.claimed, self.abandoned) = (now, None);
+            conn.prepare_cached("UPDATE consumer_group SET claimed = ?2, abandoned = NULL WHERE id = ?1")?
+                .execute(params![self.id, now])?;
+        }
+        Ok(())
+    }
+
     /// Leases that a member holds, over all partitions.
     pub(super) fn held(&self, member: &str) -> usize {
         self.ledgers.iter().map(|ledger| ledger.held(member)).sum()

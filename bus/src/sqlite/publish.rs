@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Outcome, Producer, PublishOptions, Queue, Recorded, Refused,
     batch::{self, Batch, Prepared, refuse},
-    metrics,
+    metrics, sys,
 };
 
 /// What becomes of an event that is not refused.
@@ -68,6 +68,17 @@ impl Owned {
             Ok(verdicts) => verdicts,
             Err(refused) => return Ok(refuse(queue, batch.events.len(), |_| refused.clone())),
         };
+        let new = verdicts.iter().zip(&batch.events).filter(|(verdict, _)| matches!(verdict, Verdict::New));
+        let (count, bytes) = new.fold((0, 0), |(count, bytes), (_, event)| (count + 1, bytes + event.bytes()));
+        if !self.make_room(queue, number as usize, count, bytes, now)? {
+            self.tell_rarely("QUEUE_FULL", queue, number as usize, now);
+            return Ok(batch.refuse(|_| Refused::Full { retry_after: sys::FULL }));
+        }
+        let Some(partition) = self.queues.get_mut(queue).and_then(|queue| queue.partitions.get_mut(number as usize))
+        else {
+            return Ok(batch.refuse(|_| Refused::Batch));
+        };
+        let was_cut = partition.dedupe.cut_short();
         let mut outcomes = Vec::with_capacity(batch.events.len());
         let mut duplicates = 0;
         let mut publish_no = options.producer.as_ref().map(|producer| producer.first_publish_no);
@@ -103,6 +114,9 @@ impl Owned {
                 duplicate,
                 confirmed: options.confirm,
             }));
+        }
+        if !was_cut && partition.dedupe.cut_short() {
+            self.tell_rarely("DEDUPE_CUT_SHORT", queue, number as usize, now);
         }
         metrics::published(queue, "duplicate", duplicates);
         metrics::published(queue, "recorded", outcomes.len() as u64 - duplicates);

@@ -19,12 +19,14 @@ CREATE TABLE queue (
     journal INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
--- floor: the oldest position that is kept.
+-- floor: the oldest position that is kept. bytes: of the events before `counted` that are kept.
 CREATE TABLE partition (
     id INTEGER PRIMARY KEY,
     queue TEXT NOT NULL,
     number INTEGER NOT NULL,
     floor INTEGER NOT NULL,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    counted INTEGER NOT NULL DEFAULT 0,
     UNIQUE (queue, number)
 );
 
@@ -53,21 +55,28 @@ CREATE TABLE producer (
     PRIMARY KEY (outbox, partition)
 ) WITHOUT ROWID;
 
+-- claimed: when a member last asked for something; 0: nobody knows. abandoned: when it lost its hold on the log.
+-- deaths: dead letters that were not told of; mourned: when they were last.
 CREATE TABLE consumer_group (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     filter TEXT NOT NULL,
     mode TEXT NOT NULL,
     lease_ms INTEGER NOT NULL,
-    generation INTEGER NOT NULL
+    generation INTEGER NOT NULL,
+    claimed INTEGER NOT NULL DEFAULT 0,
+    abandoned INTEGER,
+    deaths INTEGER NOT NULL DEFAULT 0,
+    mourned INTEGER NOT NULL DEFAULT 0
 );
 
--- start: what lies below was never the group's.
+-- start: what lies below was never the group's. lost: how much it lost, and where.
 CREATE TABLE progress (
     consumer_group INTEGER NOT NULL,
     partition INTEGER NOT NULL,
     start INTEGER NOT NULL,
     next INTEGER NOT NULL,
+    lost TEXT,
     PRIMARY KEY (consumer_group, partition)
 ) WITHOUT ROWID;
 
@@ -109,6 +118,12 @@ CREATE TABLE dead (
 -- Counting and forgetting must not read envelopes.
 CREATE INDEX dead_by_group ON dead (consumer_group) WHERE redriven = 0;
 CREATE INDEX dead_by_age ON dead (died) WHERE redriven = 0;
+
+-- One row: when the file was last kept in order, and since when without a pause.
+CREATE TABLE keeping (
+    kept INTEGER NOT NULL,
+    awake INTEGER NOT NULL
+);
 ";
 
 /// Where a group of version 1 began nobody wrote down.
@@ -123,6 +138,17 @@ ALTER TABLE queue ADD COLUMN dedupe_ms INTEGER NOT NULL DEFAULT 7200000;
 ALTER TABLE queue ADD COLUMN latest INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE queue ADD COLUMN realtime INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE queue ADD COLUMN journal INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE partition ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE partition ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE consumer_group ADD COLUMN claimed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE consumer_group ADD COLUMN abandoned INTEGER;
+ALTER TABLE consumer_group ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE consumer_group ADD COLUMN mourned INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE progress ADD COLUMN lost TEXT;
+CREATE TABLE keeping (
+    kept INTEGER NOT NULL,
+    awake INTEGER NOT NULL
+);
 ";
 
 /// Makes the tables if they aren't there.

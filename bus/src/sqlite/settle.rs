@@ -24,6 +24,7 @@ impl Owned {
         let Some(queue) = self.queues.get(&group.group.filter.queue) else {
             return Ok(Err(Error::NoQueue(group.group.filter.queue.to_string())));
         };
+        group.show(&self.conn, queue.settings.max_age, now)?;
         let until = now + i64::try_from(group.group.lease.as_millis()).unwrap_or(i64::MAX / 2);
         let mut outcomes = Vec::with_capacity(settlements.len());
         for Settlement { token, verb } in settlements {
@@ -104,6 +105,7 @@ fn conclude(
                 error,
                 "dead letter"
             );
+            (group.deaths.count, group.deaths.is_new) = (group.deaths.count + 1, true);
             dead::bury(conn, group.id, &partition.log, position, &dead::Burial { reason, error, record, now })?;
             "dead"
         }

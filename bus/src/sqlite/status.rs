@@ -19,6 +19,7 @@ impl Owned {
                     .map(|partition| PartitionStatus {
                         floor: partition.log.floor,
                         next: partition.log.next,
+                        bytes: partition.log.bytes,
                         lineage: partition.log.lineages.current().map_or(0, |lineage| lineage.id),
                         dedupe_cut_short: partition.dedupe.cut_short(),
                     })
@@ -48,7 +49,7 @@ impl Owned {
             next: Vec::new(),
             lost: 0,
             lost_ranges: Vec::new(),
-            abandoned: None,
+            abandoned: group.abandoned.map(moment),
         };
         let partitions = self.queues.get(&group.group.filter.queue).map_or(&[][..], |queue| &queue.partitions);
         for (number, (ledger, partition)) in (0..).zip(group.ledgers.iter().zip(partitions)) {

@@ -71,9 +71,18 @@ fn ledger_changes(conn: &Connection, group: i64, partition: i64, ledger: &mut Le
     }
     if let Some(next) = next {
         conn.prepare_cached(
-            "INSERT OR REPLACE INTO progress (consumer_group, partition, start, next) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO progress (consumer_group, partition, start, next) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET start = excluded.start, next = excluded.next",
         )?
         .execute(params![group, partition, signed(start), signed(next)])?;
+    }
+    if ledger.take_lost_changes() {
+        let lost = serde_json::to_string(ledger.lost()).unwrap_or_default();
+        conn.prepare_cached(
+            "INSERT INTO progress (consumer_group, partition, start, next, lost) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET lost = excluded.lost",
+        )?
+        .execute(params![group, partition, signed(start), signed(ledger.next()), lost])?;
     }
     Ok(())
 }

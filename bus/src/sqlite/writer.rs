@@ -8,7 +8,9 @@ use rusqlite::Connection;
 use tokio::sync::mpsc;
 
 use super::{
-    Options, lock,
+    Options,
+    housekeep::Keeping,
+    lock,
     owned::{Job, Owned},
     schema,
     shared::Shared,
@@ -45,6 +47,8 @@ fn open(path: &Path, options: Options, shared: Arc<Shared>) -> anyhow::Result<Ow
         shared,
         dedupe_capacity: options.dedupe_events.max(1),
         housekeeping_due: 0,
+        keeping: Keeping::default(),
+        told: Vec::new(),
         stale: false,
     };
     core.begin_life()?;

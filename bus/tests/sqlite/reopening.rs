@@ -34,6 +34,14 @@ ALTER TABLE queue DROP COLUMN dedupe_ms;
 ALTER TABLE queue DROP COLUMN latest;
 ALTER TABLE queue DROP COLUMN realtime;
 ALTER TABLE queue DROP COLUMN journal;
+ALTER TABLE partition DROP COLUMN bytes;
+ALTER TABLE partition DROP COLUMN counted;
+ALTER TABLE consumer_group DROP COLUMN claimed;
+ALTER TABLE consumer_group DROP COLUMN abandoned;
+ALTER TABLE consumer_group DROP COLUMN deaths;
+ALTER TABLE consumer_group DROP COLUMN mourned;
+ALTER TABLE progress DROP COLUMN lost;
+DROP TABLE keeping;
 PRAGMA user_version = 2;
 ";
 

@@ -6,7 +6,7 @@ use rand::Rng as _;
 
 use super::{
     super::{log, place::View, shared::Shared},
-    desk::{Desk, Draft, lease},
+    desk::{Desk, Draft, lease, lose},
     job::{Answer, Ask, Looked, Want},
     letter,
     state::Held,
@@ -86,6 +86,9 @@ impl Desk {
                 }
                 Ok(()) => break,
                 Err(missing) => self.window.fill(shared, missing, claiming.events).await?,
+            }
+            if self.window.begins_late(shared).await? {
+                lose(&self.place, held, draft);
             }
         }
         draft.outcomes.append(&mut claiming.outcomes);
@@ -219,6 +222,7 @@ impl Desk {
             oldest: self.recorded(shared, ledger.lowest(), view.next).await?.map(moment),
             next: ledger.next(),
             lost: ledger.lost().clone(),
+            abandoned: held.presence.abandoned.map(moment),
         })
     }
 
@@ -246,6 +250,10 @@ impl Desk {
             false => None,
         };
         self.window.end_batch();
+        if event.is_none() && (held.ledger.next()..view.floor).contains(&position) {
+            // It was dropped just now: the group's next commit takes that in.
+            return Ok(Standing::Lost);
+        }
         Ok(held.ledger.standing(position, event.as_ref().map(|entry| entry.envelope.as_ref()), &group.filter))
     }
 

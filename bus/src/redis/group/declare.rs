@@ -48,6 +48,7 @@ async fn begin(shared: &Shared, group: &Group, partition: u32) -> Result<(), Err
             start => log::position_at(shared, queue, partition, start).await?,
         };
         let mut held = Held::new(group.mode, next, view.lineage);
+        held.presence.show(view.now, 0);
         let args = state::commit(&by, &mut held, &Letters::default(), &[]);
         let ran = shared.run(&COMMIT, queue, partition, &keys, &args).await?;
         if !matches!(state::read(ran.value)?, state::Answer::Gone) {

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use events::Name;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
@@ -117,13 +118,20 @@ impl Desk {
         let mut draft = Draft::default();
         let now = self.now(shared);
         held.ledger.set_on_dead(group.on_dead);
+        if asks.iter().any(|ask| ask.is_a_member_s()) {
+            held.presence.show(now, shown_every(shared, &self.place.queue).await?);
+        } else if held.presence.claimed == 0 {
+            // Of an older version: its members have from now on.
+            held.presence.show(now, 0);
+        }
+        lose(&self.place, &mut held, &mut draft);
         let before = (held.ledger.in_flight(), held.ledger.is_at_its_limit());
         self.expire(shared, &group, &mut held, &mut draft, now).await?;
         let mut answers = Vec::with_capacity(asks.len());
         for ask in asks {
             answers.push(self.answer(shared, &group, &mut held, &mut draft, ask, now).await?);
         }
-        self.bury(shared, &mut draft, now).await?;
+        self.bury(shared, &mut held, &mut draft, now).await?;
         draft.letters.gone.append(&mut self.window.forgotten);
         self.window.end_batch();
 
@@ -144,6 +152,7 @@ impl Desk {
                 (held.version, held.dead, held.revive) = (Some(version), dead, false);
                 let behind = draft.woken && ran.view.next > held.ledger.next();
                 self.done(shared, &draft, wakes || behind);
+                self.labels.lost(held.ledger.take_lost());
                 self.holders.tell(self.place.partition, &held.ledger);
                 let mut finished = Vec::with_capacity(answers.len());
                 for answer in answers {
@@ -231,7 +240,7 @@ impl Desk {
     }
 
     /// Writes the letters of those that died.
-    async fn bury(&mut self, shared: &Shared, draft: &mut Draft, now: i64) -> Result<(), Error> {
+    async fn bury(&mut self, shared: &Shared, held: &mut Held, draft: &mut Draft, now: i64) -> Result<(), Error> {
         for (position, reason, error, record) in std::mem::take(&mut draft.deaths) {
             let queue = &self.place.queue;
             match self.window.read(shared, position).await? {
@@ -240,7 +249,10 @@ impl Desk {
                     let letter = Letter::new(entry, reason, error, record, now);
                     draft.letters.buried.push((position, letter.write(), now));
                 }
-                None => tracing::error!(group = self.name, %queue, position, reason, "no event is left to bury"),
+                None => {
+                    tracing::error!(group = self.name, %queue, position, reason, "no event is left to bury");
+                    held.ledger.lose_settled(position);
+                }
             }
         }
         Ok(())
@@ -277,6 +289,22 @@ impl Draft {
         self.settled = true;
         self.outcomes.push(outcome);
     }
+}
+
+/// Takes in that the log begins later than the group had come: what it had not settled before is lost.
+pub(super) fn lose(place: &Place, held: &mut Held, draft: &mut Draft) {
+    let view = place.view();
+    if view.lineage == held.lineage && held.ledger.hold() < view.floor {
+        held.ledger.lose(view.floor);
+        (draft.woken, draft.settled) = (true, true);
+    }
+}
+
+/// How often it is written down that a group's members are there, in milliseconds: much more often than a group may be
+/// away.
+async fn shown_every(shared: &Shared, queue: &Name) -> Result<i64, Error> {
+    let max_age = shared.find_queue(queue).await?.map_or(Duration::MAX, |queue| queue.max_age);
+    Ok(i64::try_from(max_age.as_millis() / 8).unwrap_or(i64::MAX).min(60_000))
 }
 
 /// A group's lease, in milliseconds.

@@ -65,12 +65,20 @@ pub(super) struct Looked {
     pub(super) oldest: Option<OffsetDateTime>,
     pub(super) next: u64,
     pub(super) lost: Lost,
+    pub(super) abandoned: Option<OffsetDateTime>,
 }
 
 pub(super) struct Job {
     pub(super) ask: Ask,
     /// Whoever asked may have gone meanwhile.
     pub(super) reply: oneshot::Sender<Result<Answer, Error>>,
+}
+
+impl Ask {
+    /// A member asks: the group isn't abandoned.
+    pub(super) fn is_a_member_s(&self) -> bool {
+        matches!(self, Self::Claim(_) | Self::Settle(_))
+    }
 }
 
 impl Job {

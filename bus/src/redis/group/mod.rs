@@ -130,6 +130,7 @@ async fn status(shared: &Arc<Shared>, group: &str) -> Result<GroupStatus, Error>
         status.blocked_by_key |= looked.blocked;
         status.oldest = [status.oldest, looked.oldest].into_iter().flatten().min();
         status.next.push(looked.next);
+        status.abandoned = [status.abandoned, looked.abandoned].into_iter().flatten().min();
         status.lost += looked.lost.total();
         status.lost_ranges.extend(looked.lost.ranges().map(|(from, to)| LostRange { partition, from, to }));
     }

@@ -13,7 +13,7 @@ use super::super::{
 };
 use crate::{
     Error, Failed, Mode,
-    ledger::{Ledger, Record, State},
+    ledger::{Ledger, Lost, Record, State},
 };
 
 pub(super) static COMMIT: LazyLock<Script> =
@@ -29,6 +29,26 @@ pub(super) struct Held {
     pub(super) dead: u64,
     /// Records were dropped that may have been redriven letters.
     pub(super) revive: bool,
+    pub(super) presence: Presence,
+}
+
+/// Whether the group's members are there: a group that nobody claims for loses its hold on the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Presence {
+    /// When a member last asked for something, about; in milliseconds since 1970, 0: nobody knows.
+    pub(super) claimed: i64,
+    /// When the group lost its hold.
+    pub(super) abandoned: Option<i64>,
+    changed: bool,
+}
+
+impl Presence {
+    /// A member asks for something. It is written down no more often than this.
+    pub(super) fn show(&mut self, now: i64, every: i64) {
+        if self.abandoned.is_some() || now - self.claimed >= every {
+            *self = Self { claimed: now, abandoned: None, changed: true };
+        }
+    }
 }
 
 /// What a commit comes to.
@@ -53,6 +73,8 @@ pub(super) struct Stored {
     generation: u32,
     dead: u64,
     records: Vec<(u64, Record)>,
+    lost: Lost,
+    presence: Presence,
 }
 
 pub(super) fn read(value: Value) -> Result<Answer, Error> {
@@ -83,6 +105,8 @@ impl Stored {
             generation: 1,
             dead,
             records: Vec::with_capacity(fields.len()),
+            lost: Lost::default(),
+            presence: Presence::default(),
         };
         for (name, value) in fields {
             match name.as_str() {
@@ -91,6 +115,10 @@ impl Stored {
                 "start" => stored.start = number(value)?,
                 "next" => stored.next = number(value)?,
                 "generation" => stored.generation = u32::try_from(number(value)?).map_err(|_| unexpected())?,
+                "lost" => stored.lost = read_lost(value)?,
+                "claimed" => stored.presence.claimed = i64::from_redis_value(value).map_err(|_| unexpected())?,
+                // Empty, where a member was there again.
+                "abandoned" => stored.presence.abandoned = i64::from_redis_value(value).ok(),
                 name => {
                     let Ok(position) = name.parse() else { continue };
                     let text = String::from_redis_value(value).map_err(|_| unexpected())?;
@@ -104,26 +132,54 @@ impl Stored {
 
     /// The state in the log as it is now: what lies beyond the cut of a new lineage is no more.
     pub(super) fn restore(self, mode: Mode, view: &View) -> Held {
-        let mut ledger = Ledger::restore(mode, self.start, self.next, self.records);
+        let mut ledger = Ledger::restore(mode, self.start, self.next, self.records).with_lost(self.lost);
         let mut revive = false;
         match if self.lineage == view.lineage { None } else { view.lineages.cut(self.lineage) } {
             None => {}
             Some(0) => {
                 ledger.seek(view.floor);
+                ledger.forget_lost_ranges();
                 revive = true;
             }
             Some(cut) => revive = ledger.rewind(cut),
         }
         let (version, generation, dead) = (Some(self.version), self.generation, self.dead);
-        Held { version, lineage: view.lineage, generation, ledger, dead, revive }
+        Held { version, lineage: view.lineage, generation, ledger, dead, revive, presence: self.presence }
     }
 }
 
 impl Held {
     /// The state of a group that Redis knows nothing of; letters that are left of it are with it no longer.
     pub(super) fn new(mode: Mode, next: u64, lineage: u64) -> Self {
-        Self { version: None, lineage, generation: 1, ledger: Ledger::new(mode, next), dead: 0, revive: true }
+        Self {
+            version: None,
+            lineage,
+            generation: 1,
+            ledger: Ledger::new(mode, next),
+            dead: 0,
+            revive: true,
+            presence: Presence::default(),
+        }
     }
+
+    /// What else is to be stored of it, by name.
+    fn take_fields(&mut self) -> Vec<(&'static str, Vec<u8>)> {
+        let mut fields = Vec::new();
+        if self.ledger.take_lost_changes() {
+            fields.push(("lost", serde_json::to_vec(self.ledger.lost()).unwrap_or_default()));
+        }
+        if std::mem::take(&mut self.presence.changed) {
+            let Presence { claimed, abandoned, .. } = self.presence;
+            fields.push(("claimed", claimed.to_string().into_bytes()));
+            fields.push(("abandoned", abandoned.map(|at| at.to_string()).unwrap_or_default().into_bytes()));
+        }
+        fields
+    }
+}
+
+fn read_lost(value: Value) -> Result<Lost, Error> {
+    let text = String::from_redis_value(value).map_err(|_| unexpected())?;
+    serde_json::from_str(&text).map_err(|_| unexpected())
 }
 
 /// Changes of letters that go along with a commit.
@@ -151,13 +207,14 @@ pub(super) struct Committer<'a> {
 /// The arguments of a commit; takes the ledger's changes.
 pub(super) fn commit(by: &Committer<'_>, held: &mut Held, letters: &Letters, hints: &[String]) -> Vec<Vec<u8>> {
     let text = |number: u64| number.to_string().into_bytes();
+    let fields = held.take_fields();
     let ledger = &mut held.ledger;
-    let (start, next, low) = (ledger.start(), ledger.next(), ledger.lowest());
+    let (start, next, low) = (ledger.start(), ledger.next(), ledger.hold());
     let (records, _) = ledger.take_changes();
     let set = records.iter().filter(|(_, record)| record.is_some()).count();
     let revive = letters.revive || held.revive;
     let counts = [
-        set,
+        fields.len() + set,
         records.len() - set,
         letters.buried.len(),
         letters.redriven.len(),
@@ -179,6 +236,7 @@ pub(super) fn commit(by: &Committer<'_>, held: &mut Held, letters: &Letters, hin
         text(by.late.into()),
         counts.map(|count| count.to_string()).join(",").into_bytes(),
     ];
+    args.extend(fields.into_iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value]));
     for (position, record) in &records {
         if let Some(record) = record {
             args.extend([text(*position), write(record)]);

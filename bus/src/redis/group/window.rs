@@ -26,6 +26,8 @@ pub(super) struct Window {
     single: HashMap<u64, Option<Entry>>,
     /// Redriven letters that were settled without a delivery.
     pub(super) forgotten: Vec<u64>,
+    /// The log was found to begin later than it was read from.
+    late: bool,
 }
 
 /// A walk needs more of the log than is here.
@@ -65,7 +67,16 @@ impl Source for Window {
 
 impl Window {
     pub(super) fn new(place: Arc<Place>, letters: String) -> Self {
-        Self { place, letters, ahead: Vec::new(), from: 0, to: 0, single: HashMap::new(), forgotten: Vec::new() }
+        Self {
+            place,
+            letters,
+            ahead: Vec::new(),
+            from: 0,
+            to: 0,
+            single: HashMap::new(),
+            forgotten: Vec::new(),
+            late: false,
+        }
     }
 
     /// Forgets what it has read: the log may be another one.
@@ -77,6 +88,15 @@ impl Window {
     /// Whether all was read that is known to be recorded.
     pub(super) fn reaches_head(&self) -> bool {
         self.to >= self.place.view().next
+    }
+
+    /// Whether the log was found to begin later than it was read from; then the place is looked at, which tells where.
+    pub(super) async fn begins_late(&mut self, shared: &Shared) -> Result<bool, Error> {
+        if std::mem::take(&mut self.late) {
+            shared.look(&self.place.queue, self.place.partition).await?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// Forgets what the batch needed besides.
@@ -102,6 +122,7 @@ impl Window {
         let read = log::ahead(shared, &self.place, from, wanted.clamp(LEAST, AHEAD)).await?;
         let view = self.place.view();
         self.from = from;
+        self.late = read.begin > from;
         // Nothing where something was recorded: it was trimmed, or is of a log that is gone, which the commit tells.
         self.to = if read.end > from { read.end } else { from.max(view.floor) };
         self.ahead = read.events;

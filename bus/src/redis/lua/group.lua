@@ -1,18 +1,20 @@
 -- Commits what a node did with a group's state of a partition, if it did it with the state as it is; otherwise answers
 -- the state. Everything or nothing.
--- keys: 1: the state, a hash: v (its version), lineage (that it is true of), start, next, low, generation, and a field for
---          each unsettled position  2: dead letters, a hash  3: the positions that are dead and not with their group again,
+-- keys: 1: the state, a hash: v (its version), lineage (that it is true of), start, next, low, generation, a field for each
+--          unsettled position; where there is something to say, lost, claimed (when a member last asked for something),
+--          abandoned, deaths (not told yet), mourned (when they were told)  2: dead letters, a hash  3: the positions that are dead and not with their group again,
 --          by when they died  4: the same, by position  5: whose turn it is, for a moment: who was late too often goes first
 -- args: 1: group  2: queue  3: the version that was worked with; 'new': there is none yet  4: its lineage
 --       5: start  6: next  7: low  8: generation  9: letters that died before are forgotten; '' for none
 --       10: who commits  11: '1': it was late too often
---       12: how many of these follow: records set (position, text); records gone (position); letters buried (position,
+--       12: how many of these follow: fields set (such as position, text); records gone (position); letters buried (position,
 --       text, when); letters with their group again (position, text); letters gone (position); letters that are dead
 --       again if they were with their group (1 or 0); hints (text), as `a,b,c,d,e,f,g`
 -- Answers {'ok', v, dead letters}, {'stale', dead letters, fields and values}, {'gone'}: there is no state, or {'busy'}:
 -- it is another one's turn.
 local state, dead, died, order, turn = keys[1], keys[2], keys[3], keys[4], keys[5]
-local had = redis.call('HMGET', state, 'v', 'lineage', 'next', 'generation')
+local MOURNING = 600000
+local had = redis.call('HMGET', state, 'v', 'lineage', 'next', 'generation', 'deaths', 'mourned')
 local version = had[1]
 if (version or 'new') ~= args[3] or args[4] ~= part.lineage then
     if not version then return { 'gone' } end
@@ -65,6 +67,16 @@ each(counts[3], 3, function(position, letter, when)
     redis.call('ZADD', died, when, position)
     redis.call('ZADD', order, position, position)
 end)
+local deaths = tonumber(had[5] or 0) + counts[3]
+if deaths > 0 then
+    local is_due = part.now - tonumber(had[6] or 0) >= MOURNING
+    if is_due then
+        tell('DEAD_LETTER', { group = args[1], count = deaths, dead = redis.call('ZCARD', died) })
+        redis.call('HSET', state, 'deaths', '0', 'mourned', int(part.now))
+    elseif counts[3] > 0 then
+        redis.call('HSET', state, 'deaths', int(deaths))
+    end
+end
 each(counts[4], 2, function(position, letter)
     redis.call('HSET', dead, position, letter)
     lives(position)

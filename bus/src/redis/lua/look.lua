@@ -1,7 +1,7 @@
--- Looks at a partition; answers whether its dedupe window is cut short.
+-- Looks at a partition; answers whether its dedupe window is cut short, and how many bytes its events have.
 -- A stream that is gone while its meta is there was deleted: nothing of it is kept.
 if part.floor <= part.seq and redis.call('EXISTS', STREAM) == 0 then
-    part.floor = part.seq + 1
-    redis.call('HSET', META, 'floor', int(part.floor))
+    part.floor, part.freed = part.seq + 1, part.bytes
+    redis.call('HSET', META, 'floor', int(part.floor), 'freed', int(part.freed))
 end
-return redis.call('HGET', META, 'cut_short')
+return { redis.call('HGET', META, 'cut_short') or '', int(part.bytes - part.freed) }

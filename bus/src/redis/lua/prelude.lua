@@ -2,13 +2,16 @@
 -- one or has forgotten, and tells the time. A script's own text is the body of `main`; it uses
 --   keys, args        what its caller gave it
 --   part              lineage (text), seq, floor, now (milliseconds that never go back), partitions (text; false: not
---                     told yet how many the queue has); it may change seq and floor
---   META, STREAM, DEDUPE, ORDER, GROUPS    the partition's keys
+--                     told yet how many the queue has), bytes (of all events ever recorded), freed (of those whose
+--                     entries are gone); it may change seq, floor, bytes and freed
+--   META, STREAM, DEDUPE, ORDER, GROUPS, EFFECTS    the partition's keys
 --   int(n)            a number as text, all digits
 --   hint(text)        tells every node that something changed
-local META, STREAM, DEDUPE, ORDER, GROUPS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+--   tell(event, data), tell_rarely(event)
+--                     leaves an event for the queue SYS, which is in another slot: a node carries it there
+local META, STREAM, DEDUPE, ORDER, GROUPS, EFFECTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local keys, args = {}, {}
-for i = 6, #KEYS do keys[i - 5] = KEYS[i] end
+for i = 7, #KEYS do keys[i - 6] = KEYS[i] end
 -- 1: the id of a lineage that begins; 2: the time, where a test tells it; 3: the lineage the node knows; 4: the channel
 for i = 5, #ARGV do args[i - 4] = ARGV[i] end
 
@@ -23,11 +26,13 @@ do
         return info:sub(last + 1, last + 40)
     end
     local server = forty('run_id:') .. ':' .. forty('master_replid:')
-    local meta = redis.call('HMGET', META, 'server', 'lineage', 'seq', 'floor', 'now', 'offset', 'partitions')
+    local meta = redis.call('HMGET', META, 'server', 'lineage', 'seq', 'floor', 'now', 'offset', 'partitions', 'bytes',
+        'freed')
     part.lineage = meta[2] or nil
     part.seq, part.floor = tonumber(meta[3] or 0), tonumber(meta[4] or 1)
     part.told, part.offset = tonumber(meta[5] or 0), tonumber(meta[6] or 0)
     part.partitions = meta[7]
+    part.bytes, part.freed = tonumber(meta[8] or 0), tonumber(meta[9] or 0)
 
     local raw = tonumber(ARGV[2])
     if not raw then
@@ -67,6 +72,22 @@ do
             'seq', int(part.seq), 'floor', int(part.floor))
         part.remember = true
     end
+end
+
+local function tell(event, data)
+    local told = { n = redis.call('HINCRBY', META, 'effects', 1), lineage = part.lineage, at = part.now, event = event }
+    told.data = data
+    redis.call('RPUSH', EFFECTS, cjson.encode(told))
+    -- More than that nobody has carried away for long.
+    redis.call('LTRIM', EFFECTS, -256, -1)
+end
+
+-- At most once in ten minutes.
+local function tell_rarely(event)
+    local field = 'told:' .. event
+    if part.now - tonumber(redis.call('HGET', META, field) or 0) < 600000 then return end
+    redis.call('HSET', META, field, int(part.now))
+    tell(event, {})
 end
 
 local function finish(result)

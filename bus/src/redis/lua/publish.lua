@@ -1,17 +1,18 @@
 -- Records the events of several publishes as one entry of the stream, each publish whole or not at all, in their order.
 -- args: 1: the queue; 2: the most events of the dedupe window; 3: how many partitions the node thinks there are;
---       4: how many publishes; then of each: the expected lineage, the outbox, its first number ('' each where there is
+--       4: how many publishes; 5: what the partition may hold (floor.lua); then of each: the expected lineage, the outbox, its first number ('' each where there is
 --       none), how many events, and of each event its digest (16 bytes) and itself.
 -- Answers how many partitions there are, if it is another number; else of each publish
 --   {0}: the lineage isn't the expected one; {1, n}: number n is next;
---   {2, p, ...}: where each event is recorded; -p: was recorded before, 0: before, nobody knows where.
+--   {3}: the partition is full; {2, p, ...}: where each event is recorded; -p: was recorded before, 0: before, nobody knows where.
 local WINDOW = 2 * 3600000
 local RUNS = 16
 
 if part.partitions and part.partitions ~= args[3] then return tonumber(part.partitions) end
 
+local limit = limits(args[5])
 local publishes, asked = {}, {}
-local at = 5
+local at = 6
 for i = 1, tonumber(args[4]) do
     local publish = { expected = args[at], outbox = args[at + 1], at = at + 4 }
     publish.no, publish.count = tonumber(args[at + 2]), tonumber(args[at + 3])
@@ -33,12 +34,13 @@ if #asked > 0 then
     end
 end
 
-local entry, digests = { 'l', part.lineage }, {}
+local entry, digests = { 'l', part.lineage, 'b', int(part.bytes) }, {}
 local first = part.seq + 1
 local function record(digest, event)
     part.seq = part.seq + 1
     window[digest] = part.seq
     digests[#digests + 1] = digest
+    part.pending = part.pending + #event
     entry[#entry + 1] = 'e'
     entry[#entry + 1] = event
     return part.seq
@@ -81,6 +83,23 @@ local function position_of(from, no)
     return 0
 end
 
+-- Where an event was recorded before, if it was.
+local function known(from, no, event)
+    if not from then return window[args[event]] end
+    if from.last and no <= from.last then return position_of(from, no) end
+end
+
+-- Whether there is room for what is new of a publish.
+local function fits_in(publish, from)
+    if not limit then return true end
+    local count, bytes, no = 0, 0, publish.no
+    for event = publish.at, publish.at + 2 * publish.count - 1, 2 do
+        if not known(from, no, event) then count, bytes = count + 1, bytes + #args[event + 1] end
+        if from then no = no + 1 end
+    end
+    return count == 0 or room(limit, first, count, bytes)
+end
+
 local answers = {}
 for i, publish in ipairs(publishes) do
     local from, no = publish.outbox ~= '' and outbox(publish.outbox), publish.no
@@ -88,20 +107,17 @@ for i, publish in ipairs(publishes) do
         answers[i] = { 0 }
     elseif from and from.last and no > from.last + 1 then
         answers[i] = { 1, from.last + 1 }
+    elseif not fits_in(publish, from) then
+        answers[i] = { 3 }
+        tell_rarely('QUEUE_FULL')
     else
         local answer = { 2 }
         for event = publish.at, publish.at + 2 * publish.count - 1, 2 do
-            local digest = args[event]
-            local before
-            if not from then
-                before = window[digest]
-            elseif from.last and no <= from.last then
-                before = position_of(from, no)
-            end
+            local before = known(from, no, event)
             if before then
                 answer[#answer + 1] = -before
             else
-                local position = record(digest, args[event + 1])
+                local position = record(args[event], args[event + 1])
                 answer[#answer + 1] = position
                 if from then numbered(from, no, position) end
             end
@@ -115,8 +131,9 @@ if #digests > 0 then
     redis.call('XADD', STREAM, int(first) .. '-' .. int(part.now), unpack(entry))
 
     -- What is recorded never lies in the future of the next time.
-    local changed =
-        { 'seq', int(part.seq), 'partitions', args[3], 'now', int(part.now), 'offset', int(part.offset) }
+    part.bytes = part.bytes + part.pending
+    local changed = { 'seq', int(part.seq), 'partitions', args[3], 'now', int(part.now), 'offset', int(part.offset),
+        'bytes', int(part.bytes) }
     part.told, part.remember = part.now, false
     for name, from in pairs(outboxes) do
         if from.changed then
@@ -161,6 +178,7 @@ if #digests > 0 then
         else
             changed[#changed + 1] = 'cut_short'
             changed[#changed + 1] = '1'
+            tell_rarely('DEDUPE_CUT_SHORT')
         end
     end
     redis.call('PEXPIRE', DEDUPE, WINDOW + 60000)

@@ -1,24 +1,19 @@
--- Moves the floor, and deletes the entries that lie wholly below it; but nothing that a group has not settled.
--- args: 1: the first position to keep; 2: the most positions to move by; 3: what a group's key begins with;
---       4: the lineage in which that position was found: another log's old events may be new ones here
+-- Trims what is too old or too much; but nothing that a group has not settled, unless the queue drops its oldest.
+-- args: 1: the first position that isn't too old; 2: the most positions to move by; 3: the lineage in which that position
+--       was found: another log's old events may be new ones here; 4: what the partition may hold (floor.lua)
 -- Answers by how many positions the floor moved.
-if part.lineage ~= args[4] then return 0 end
-local stop = math.min(tonumber(args[1]), part.floor + tonumber(args[2]), part.seq + 1)
-for _, group in ipairs(redis.call('SMEMBERS', GROUPS)) do
-    local low = redis.call('HGET', args[3] .. group, 'low')
-    if low then stop = math.min(stop, tonumber(low)) end
-end
-if stop <= part.floor then return 0 end
+local kept = redis.call('HMGET', META, 'kept', 'awake')
+local awake = kept[1] and part.now - tonumber(kept[1]) <= AWAY and kept[2] or int(part.now)
+redis.call('HSET', META, 'kept', int(part.now), 'awake', awake)
+if part.lineage ~= args[3] then return 0 end
 
-local keep = stop
-local entry = redis.call('XREVRANGE', STREAM, int(stop), '-', 'COUNT', 1)[1]
-if entry then
-    -- A lineage, then the events, a name and a value each.
-    local first, events = tonumber(entry[1]:match('^%d+')), #entry[2] / 2 - 1
-    if first + events > stop then keep = first end
-end
-redis.call('XTRIM', STREAM, 'MINID', int(keep))
-local moved = stop - part.floor
-part.floor = stop
-redis.call('HSET', META, 'floor', int(stop))
-return moved
+local limit = limits(args[4])
+local too_much = part.floor
+if limit.length then too_much = math.max(too_much, part.seq + 1 - limit.length) end
+if limit.bytes then too_much = math.max(too_much, fits(limit.bytes)) end
+local most = math.min(part.floor + tonumber(args[2]), part.seq + 1)
+local stop, away = held(math.min(math.max(tonumber(args[1]), too_much), most), limit)
+if limit.drop then stop = math.max(stop, math.min(too_much, most)) end
+local before = part.floor
+raise(stop, away)
+return part.floor - before
