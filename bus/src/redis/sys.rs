@@ -16,7 +16,7 @@ use crate::{Error, PublishOptions, Recorded, clock::moment, sys};
 
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a node carries that says nothing any more, in milliseconds.
-const LEASE: u64 = 10_000;
+const LEASE: u64 = 5_000;
 /// What is carried from a partition at a time.
 const PIECE: isize = 64;
 /// What the ids are made in.
@@ -59,6 +59,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
         if let Some(Err(error)) = shared.closed.run_until_cancelled(carry(&shared)).await {
             tracing::debug!(%error, "what the bus tells of itself waits");
         }
+    }
+    // Another node needn't wait for the lease's end.
+    let key = shared.keys().mover();
+    if matches!(leads(&shared).await, Ok(true)) {
+        let _: Result<(), Error> = shared.server.ask(redis::cmd("DEL").arg(&key)).await;
     }
 }
 

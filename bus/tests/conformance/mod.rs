@@ -1,6 +1,7 @@
 //! What every backend must do, as scenarios over a [`Lab`]. Nothing here knows a backend: to run it on one more, write
 //! its lab and invoke `suite!`.
 
+pub(crate) mod abandoned;
 pub(crate) mod consumer;
 pub(crate) mod dead_letter;
 pub(crate) mod dedupe;
@@ -9,6 +10,7 @@ pub(crate) mod history;
 pub(crate) mod lease;
 pub(crate) mod mode;
 pub(crate) mod model;
+pub(crate) mod overflow;
 pub(crate) mod producer;
 pub(crate) mod publish;
 pub(crate) mod queue;
@@ -17,6 +19,7 @@ pub(crate) mod retention;
 pub(crate) mod retry;
 pub(crate) mod seek;
 pub(crate) mod standing;
+pub(crate) mod sys;
 pub(crate) mod tail;
 
 use std::time::Duration;
@@ -74,6 +77,13 @@ macro_rules! suite {
         tail: it_replays_then_follows, a_cursor_goes_on_where_it_was, a_filter_is_kept_and_the_cursor_moves, a_condition_is_kept,
             trimmed_events_are_told_as_a_gap, several_partitions_are_all_followed, latest_begins_now;
         retention: old_events_are_trimmed, what_a_group_needs_is_kept, a_trimmed_letter_can_be_redriven;
+        overflow: a_full_queue_refuses_and_takes_again, what_no_group_needs_makes_room,
+            the_oldest_make_room_and_are_lost, a_batch_larger_than_its_queue_is_kept_until_the_next,
+            a_queue_keeps_no_more_bytes_than_it_may, a_lowered_limit_is_reached_by_trimming,
+            readers_are_told_what_was_dropped, a_refused_number_is_next_still;
+        abandoned: a_group_that_nobody_claims_for_loses_its_hold, a_group_that_claims_keeps_its_hold,
+            time_in_which_nobody_kept_the_bus_is_nobodys_fault;
+        sys: dead_letters_are_told_every_ten_minutes, a_full_queue_is_told;
         reopen: what_was_confirmed_is_kept, a_lineage_begins_with_its_parent, groups_go_on_where_they_were,
             leases_end_and_come_again;
         consumer: it_handles_and_acks, a_failing_handler_is_retried, a_panic_is_a_failure,

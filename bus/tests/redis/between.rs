@@ -16,16 +16,16 @@ use crate::conformance::{ack, claim, declare, publish, queue, seconds};
 
 /// A way to a server.
 #[derive(Clone)]
-struct Proxy {
+pub(super) struct Proxy {
     port: u16,
     /// What is held back: the next text like this, and whatever its connection says after it.
     text: Arc<Mutex<Option<&'static str>>>,
-    held: Arc<Notify>,
-    go_on: Arc<Notify>,
+    pub(super) held: Arc<Notify>,
+    pub(super) go_on: Arc<Notify>,
 }
 
 impl Proxy {
-    async fn to(server: &testkit::Redis) -> Self {
+    pub(super) async fn to(server: &testkit::Redis) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let proxy = Self { port, text: Arc::default(), held: Arc::default(), go_on: Arc::default() };
@@ -42,11 +42,11 @@ impl Proxy {
         proxy
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    fn hold(&self, text: &'static str) {
+    pub(super) fn hold(&self, text: &'static str) {
         *self.text.lock() = Some(text);
     }
 

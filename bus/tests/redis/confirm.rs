@@ -47,7 +47,8 @@ async fn many_publishes_share_one_wait() {
         assert_eq!(published.await.unwrap().confirmed, Confirm::Replicated(1));
     }
     let stats = command(&primary, &["INFO", "commandstats"]).await;
-    let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_wait:calls=")?.split(',').next()?.parse().ok());
+    let calls =
+        stats.lines().find_map(|line| line.strip_prefix("cmdstat_wait:calls=")?.split(',').next()?.parse().ok());
     let calls: u32 = calls.unwrap();
     assert!(calls < 200, "{calls} for 400 publishes");
 }

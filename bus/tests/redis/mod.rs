@@ -20,6 +20,7 @@ mod loss;
 mod node;
 mod opening;
 mod storm;
+mod trim;
 
 conformance::suite!(crate::redis::RedisLab::open);
 

@@ -1,0 +1,51 @@
+//! What the bus tells of itself in the queue SYS: once, and not too often.
+
+use bus::{Mode, Overflow, Queue, TailFrom, Tailed};
+
+use super::{Lab, abandoned::told, claim, declare, event, eventually, publish_many, queue, refuse, seconds, settle};
+
+pub(crate) async fn dead_letters_are_told_every_ten_minutes(mut lab: impl Lab) {
+    let bus = lab.bus();
+    declare(&bus, "g", Mode::Parallel).await;
+    declare(&bus, "h", Mode::Parallel).await;
+    publish_many(&bus, 0..4).await;
+    let leased = claim(&bus, "g", 4).await;
+    settle(&bus, "g", leased[0].token, refuse()).await.unwrap();
+    lab.advance(seconds(1)).await;
+    for leased in &leased[1..] {
+        settle(&bus, "g", leased.token, refuse()).await.unwrap();
+    }
+    settle(&bus, "h", claim(&bus, "h", 1).await[0].token, refuse()).await.unwrap();
+    lab.advance(seconds(300)).await;
+    let count = |told: &[(String, serde_json::Value)]| -> Vec<(String, u64, u64)> {
+        let number = |data: &serde_json::Value, field: &str| data[field].as_u64().unwrap();
+        told.iter().map(|(subject, data)| (subject.clone(), number(data, "count"), number(data, "dead"))).collect()
+    };
+    let told_first = count(&told(&bus, "DEAD_LETTER").await);
+    assert_eq!(told_first, [("groups/g".to_owned(), 1, 1), ("groups/h".to_owned(), 1, 1)]);
+    lab.kill_and_reopen().await;
+    let bus = lab.bus();
+    lab.advance(seconds(400)).await;
+    // Who carries them over may have died.
+    eventually("they are told", async || told(&bus, "DEAD_LETTER").await.len() == 3).await;
+    assert_eq!(count(&told(&bus, "DEAD_LETTER").await)[2..], [("groups/g".to_owned(), 3, 4)], "what came since");
+    lab.advance(seconds(700)).await;
+    assert_eq!(told(&bus, "DEAD_LETTER").await.len(), 3, "nothing new, nothing told");
+}
+
+pub(crate) async fn a_full_queue_is_told(lab: impl Lab) {
+    let bus = lab.bus();
+    let limited = Queue { max_len: Some(1), overflow: Overflow::Reject, ..Queue::new(queue()) };
+    bus.declare_queue(limited).await.unwrap();
+    declare(&bus, "g", Mode::Parallel).await;
+    publish_many(&bus, 0..1).await;
+    for id in ["a", "b", "c"] {
+        assert!(bus.publish(vec![event(id, "k")]).await.unwrap()[0].is_err());
+    }
+    lab.advance(seconds(1)).await;
+    let told = told(&bus, "QUEUE_FULL").await;
+    let [(subject, data)] = told.as_slice() else { panic!("told once: {told:?}") };
+    assert_eq!((subject.as_str(), &data["partition"]), ("queues/DB", &0.into()));
+    let mut tail = bus.tail("SYS/QUEUE_FULL".parse().unwrap(), TailFrom::Earliest).await.unwrap();
+    assert!(matches!(tail.next().await.unwrap(), Tailed::Event { position: 1, .. }), "a queue like any other");
+}
