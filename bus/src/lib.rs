@@ -48,6 +48,7 @@ pub use inbox::Inbox;
 pub use lease::{Claim, Claimed, Leased, Settlement, Token, Verb};
 pub use publish::{Lineage, Lineages, Outcome, Partition, Producer, PublishOptions, Recorded};
 pub use queue::{Overflow, Queue};
+pub use retry::delay as retry_delay;
 pub use roster::{Connection, Joined, Roster, Subscription, Transport};
 pub use status::{
     DeadLetter, Failed, GroupStatus, Logged, LostRange, Page, PartitionStatus, QueueStatus, Sought, Standing, Which,

@@ -12,7 +12,7 @@ const SCHEDULE: [u64; 8] = [1, 5, 30, 120, 600, 1800, 3600, 3 * 3600];
 
 /// How long to wait after the `failures`-th failure (1 for the first): the schedule, ±20 % by `jitter` from 0 to 1.
 /// None: no more.
-pub(crate) fn delay(failures: u32, jitter: f64) -> Option<Duration> {
+pub fn delay(failures: u32, jitter: f64) -> Option<Duration> {
     let seconds = failures.checked_sub(1).and_then(|at| SCHEDULE.get(at as usize))?;
     Some(Duration::from_secs(*seconds).mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0)))
 }

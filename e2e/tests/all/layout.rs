@@ -41,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // the event path
     ("bus", &["events", "database", "telemetry"]),
     ("outbox", &["bus", "events", "database", "telemetry", "lifecycle"]),
+    ("jobs", &["bus", "events", "database", "telemetry", "lifecycle"]),
     ("broker", &["bus", "events", "principal", "telemetry", "lifecycle"]),
     ("logger", &["bus", "events", "database", "telemetry", "lifecycle"]),
     ("dashboard", &["bus", "events", "database", "principal", "telemetry", "lifecycle"]),
@@ -246,6 +247,7 @@ const SOURCES: [&str; 13] = [
     "events/src",
     "outbox/src",
     "bus/src",
+    "jobs/src",
     "broker/src",
     "consumers",
     "crates",

@@ -1,0 +1,272 @@
+//! Jobs that are created by the calendar: expressions, and what becomes of firings that nobody was there for.
+
+use croner::{
+    CivilDate, CivilDateTime, CivilTime, Cron, CronDateTime, Resolution, Weekday,
+    errors::CronError,
+    parser::{CronParser, Seconds, Year},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::{Date, Duration, Month, OffsetDateTime, Time};
+
+use crate::{Error, Kind, Priority};
+
+/// A firing that is later than this was missed.
+pub(crate) const LATE: Duration = Duration::seconds(60);
+/// The most missed firings that are made up for.
+pub const MAX_MISSED: u32 = 1_000;
+
+/// A job of one task each time an expression matches, by UTC. It fires once each time, whoever watches the clock: the job's
+/// id follows from the schedule's name and the moment.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    pub(crate) name: String,
+    pub(crate) expression: String,
+    pub(crate) kind: String,
+    pub(crate) input: Result<Value, String>,
+    pub(crate) priority: Priority,
+    pub(crate) owner: Option<String>,
+    pub(crate) missed: Missed,
+}
+
+/// What becomes of firings that are more than a minute late: nobody was there, or the schedule's row was locked that long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missed {
+    /// They are left out.
+    #[default]
+    Skip,
+    /// The last one fires.
+    Once,
+    /// All of them fire, oldest first; at most so many, the last ones (1 to 1,000).
+    All { most: u32 },
+}
+
+/// A schedule as it is stored.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ScheduleStatus {
+    pub name: String,
+    pub expression: String,
+    pub kind: String,
+    pub input: Value,
+    pub priority: Priority,
+    pub owner: Option<String>,
+    pub missed: Missed,
+    pub enabled: bool,
+    /// None: it is disabled, or never matches again.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub next: Option<OffsetDateTime>,
+    /// The last firing.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub last: Option<OffsetDateTime>,
+}
+
+impl Schedule {
+    /// `name`: 1 to 128 bytes. `expression`: five fields (minute, hour, day, month, weekday), or six with seconds first, as
+    /// in `30 4 * * MON-FRI`; always UTC.
+    pub fn new<I: Serialize, O>(name: &str, expression: &str, kind: Kind<I, O>, input: &I) -> Self {
+        let input = serde_json::to_value(input).map_err(|error| error.to_string());
+        Self {
+            name: name.to_owned(),
+            expression: expression.to_owned(),
+            kind: kind.name().to_owned(),
+            input,
+            priority: Priority::Normal,
+            owner: None,
+            missed: Missed::Skip,
+        }
+    }
+
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    #[must_use]
+    pub fn owner(mut self, owner: &str) -> Self {
+        self.owner = Some(owner.to_owned());
+        self
+    }
+
+    #[must_use]
+    pub fn missed(mut self, missed: Missed) -> Self {
+        self.missed = missed;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<Expression, Error> {
+        if self.name.is_empty() || self.name.len() > 128 {
+            return Err(Error::Invalid("name: must be 1 to 128 bytes".to_owned()));
+        }
+        if let Missed::All { most } = self.missed
+            && !(1..=MAX_MISSED).contains(&most)
+        {
+            return Err(Error::Invalid(format!("missed.most: {most} is not within 1 to {MAX_MISSED}")));
+        }
+        Expression::parse(&self.expression)
+    }
+}
+
+/// When it fires.
+#[derive(Clone, Debug)]
+pub(crate) struct Expression(Cron);
+
+impl Expression {
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let invalid = |reason: String| Error::Invalid(format!("expression: {text:?}: {reason}"));
+        // Longer ones only cost time.
+        if text.len() > 256 {
+            return Err(Error::Invalid("expression: must be at most 256 bytes".to_owned()));
+        }
+        let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
+        let cron = parser.parse(text).map_err(|error| invalid(error.to_string()))?;
+        Ok(Self(cron))
+    }
+
+    /// The first firing after a moment; None: there is none within the years to come.
+    pub fn after(&self, moment: OffsetDateTime) -> Option<OffsetDateTime> {
+        self.0.find_next_occurrence(&Utc(moment), false).ok().map(|Utc(next)| next)
+    }
+
+    /// Which firings from `due` to `now` are to happen, oldest first, and the next one after `now`.
+    pub fn firings(
+        &self,
+        due: OffsetDateTime,
+        now: OffsetDateTime,
+        missed: Missed,
+    ) -> (Vec<OffsetDateTime>, Option<OffsetDateTime>) {
+        let most = match missed {
+            Missed::Skip | Missed::Once => 1,
+            Missed::All { most } => most.clamp(1, MAX_MISSED) as usize,
+        };
+        let mut firings = std::collections::VecDeque::new();
+        let mut next = Some(self.not_too_old(due, now, most));
+        while let Some(firing) = next.filter(|firing| *firing <= now) {
+            firings.push_back(firing);
+            if firings.len() > most {
+                firings.pop_front();
+            }
+            next = self.after(firing);
+        }
+        if missed == Missed::Skip {
+            firings.retain(|firing| now - *firing <= LATE);
+        }
+        (firings.into(), next)
+    }
+
+    /// Where to begin, so that a schedule of every second isn't walked through a year of absence.
+    fn not_too_old(&self, due: OffsetDateTime, now: OffsetDateTime, most: usize) -> OffsetDateTime {
+        let mut begin = now;
+        for _ in 0..most {
+            match self.0.find_previous_occurrence(&Utc(begin), false) {
+                Ok(Utc(before)) if before > due => begin = before,
+                _ => return due,
+            }
+        }
+        begin
+    }
+}
+
+/// A moment, as the expressions' parser reads it: UTC knows no shifts.
+#[derive(Clone)]
+struct Utc(OffsetDateTime);
+
+impl CronDateTime for Utc {
+    fn to_civil(&self) -> CivilDateTime {
+        let (date, time) = (self.0.date(), self.0.time());
+        CivilDateTime::new(
+            CivilDate::from_parts_unchecked(date.year(), u8::from(date.month()).into(), date.day().into()),
+            CivilTime::from_parts_unchecked(time.hour().into(), time.minute().into(), time.second().into()),
+        )
+    }
+
+    fn civil_weekday(&self) -> Weekday {
+        match self.0.weekday() {
+            time::Weekday::Monday => Weekday::Monday,
+            time::Weekday::Tuesday => Weekday::Tuesday,
+            time::Weekday::Wednesday => Weekday::Wednesday,
+            time::Weekday::Thursday => Weekday::Thursday,
+            time::Weekday::Friday => Weekday::Friday,
+            time::Weekday::Saturday => Weekday::Saturday,
+            time::Weekday::Sunday => Weekday::Sunday,
+        }
+    }
+
+    fn resolve_civil(&self, civil: CivilDateTime) -> Result<Resolution<Self>, CronError> {
+        let small = |number: u32| u8::try_from(number).map_err(|_| CronError::InvalidDate);
+        let month = Month::try_from(small(civil.month())?).map_err(|_| CronError::InvalidDate)?;
+        let date = Date::from_calendar_date(civil.year(), month, small(civil.day())?);
+        let time = Time::from_hms(small(civil.hour())?, small(civil.minute())?, small(civil.second())?);
+        match (date, time) {
+            (Ok(date), Ok(time)) => Ok(Resolution::Single(Self(date.with_time(time).assume_utc()))),
+            (Err(_), _) => Err(CronError::InvalidDate),
+            (_, Err(_)) => Err(CronError::InvalidTime),
+        }
+    }
+
+    fn checked_add_seconds(&self, seconds: i64) -> Option<Self> {
+        self.0.checked_add(Duration::seconds(seconds)).map(Self)
+    }
+
+    fn cmp_instant(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use time::macros::datetime;
+
+    fn after(expression: &str, moment: OffsetDateTime) -> OffsetDateTime {
+        Expression::parse(expression).unwrap().after(moment).unwrap()
+    }
+
+    #[test]
+    fn expressions_of_five_and_six_fields() {
+        let moment = datetime!(2026-11-21 15:04:05 UTC);
+        assert_eq!(after("*/15 * * * *", moment), datetime!(2026-11-21 15:15:00 UTC));
+        assert_eq!(after("30 4 * * MON-FRI", moment), datetime!(2026-11-23 4:30:00 UTC));
+        assert_eq!(after("*/10 * * * * *", moment), datetime!(2026-11-21 15:04:10 UTC));
+        assert_eq!(after("0 0 29 2 *", moment), datetime!(2028-02-29 0:00:00 UTC));
+        assert_eq!(after("@hourly", moment), datetime!(2026-11-21 16:00:00 UTC));
+    }
+
+    #[test]
+    fn what_is_no_expression_is_refused() {
+        for text in ["", "* * * *", "61 * * * *", "* * * * * * 2027", "every day", &"*,".repeat(400)] {
+            let error = Expression::parse(text).unwrap_err().to_string();
+            assert!(error.starts_with("expression: "), "{error}");
+        }
+        assert!(Expression::parse("0 0 30 2 *").is_err_and(|_| true) || after_never("0 0 30 2 *"));
+    }
+
+    fn after_never(text: &str) -> bool {
+        Expression::parse(text).unwrap().after(datetime!(2026-01-01 0:00 UTC)).is_none()
+    }
+
+    #[test]
+    fn missed_firings_by_policy() {
+        let hourly = Expression::parse("0 * * * *").unwrap();
+        let (due, now) = (datetime!(2026-11-21 10:00 UTC), datetime!(2026-11-21 15:30 UTC));
+        let hour = |hour| datetime!(2026-11-21 0:00 UTC) + Duration::hours(hour);
+        let next = Some(hour(16));
+        assert_eq!(hourly.firings(due, now, Missed::Skip), (vec![], next));
+        assert_eq!(hourly.firings(due, now, Missed::Once), (vec![hour(15)], next));
+        assert_eq!(hourly.firings(due, now, Missed::All { most: 3 }), (vec![hour(13), hour(14), hour(15)], next));
+        assert_eq!(hourly.firings(due, now, Missed::All { most: 100 }).0.len(), 6);
+        assert_eq!(hourly.firings(hour(15), hour(15) + LATE, Missed::Skip), (vec![hour(15)], next));
+    }
+
+    proptest! {
+        #[test]
+        fn the_next_firing_is_the_first_minute_that_matches(minute in 0..60_u8, hour in 0..24_u8, start in 0..4_000_000_000_i64) {
+            let moment = OffsetDateTime::from_unix_timestamp(start).unwrap();
+            let next = after(&format!("{minute} {hour} * * *"), moment);
+            prop_assert_eq!((next.hour(), next.minute(), next.second()), (hour, minute, 0));
+            prop_assert!(next > moment && next - moment <= Duration::days(1));
+        }
+    }
+}
