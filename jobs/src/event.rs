@@ -49,7 +49,11 @@ impl Wanted {
 }
 
 impl Run {
+    /// None: it is no event of ours, since nobody else has this source.
     pub fn of(envelope: &Envelope) -> Option<Self> {
+        if envelope.source != SOURCE {
+            return None;
+        }
         serde_json::from_value(envelope.json()?.clone()).ok()
     }
 }

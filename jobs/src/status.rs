@@ -99,6 +99,8 @@ impl JobDetail {
 pub struct Listing {
     pub state: Option<State>,
     pub name: Option<String>,
+    /// With a task of this kind.
+    pub kind: Option<String>,
     pub owner: Option<String>,
     /// Created then or later.
     pub from: Option<OffsetDateTime>,

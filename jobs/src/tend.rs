@@ -119,18 +119,25 @@ impl Jobs {
         let away = |error: bus::Error| Error::Unavailable(error.to_string());
         let groups = self.bus().groups().await.map_err(away)?;
         for group in groups.iter().filter(|group| group.dead > 0 && group.name.starts_with("jobs.")) {
-            let letters = self.bus().dead_letters(&group.name, (0, 0), LETTERS).await.map_err(away)?;
-            for letter in &letters {
-                if let Some(run) = Run::of(&letter.envelope) {
+            let (mut after, mut ours) = ((0, 0), Vec::new());
+            loop {
+                let letters = self.bus().dead_letters(&group.name, after, LETTERS).await.map_err(away)?;
+                for letter in &letters {
+                    after = (letter.partition, letter.position);
+                    // What is no task is the operator's to look at.
+                    let Some(run) = Run::of(&letter.envelope) else { continue };
                     let error = format!("{}: {}", letter.reason, letter.error);
                     if self.store().poison(run, &error, self.now()).await? {
                         metrics::attempted(&letter.envelope.event.as_str().to_ascii_lowercase(), "poisoned");
                     }
+                    ours.push(after);
+                }
+                if letters.len() < LETTERS || ours.len() >= LETTERS {
+                    break;
                 }
             }
             // Their history is the job's now.
-            let these = letters.iter().map(|letter| (letter.partition, letter.position)).collect();
-            self.bus().discard(&group.name, Which::These(these)).await.map_err(away)?;
+            self.bus().discard(&group.name, Which::These(ours)).await.map_err(away)?;
         }
         Ok(())
     }

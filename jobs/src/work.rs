@@ -152,13 +152,13 @@ impl Attempt {
             Failure::GivenBack if told => return (Ended::GivenBack, "given_back"),
             Failure::GivenBack => ("given back though nobody had asked for it".to_owned(), None),
             Failure::Fatal { reason } => {
-                Span::current().record("error.type", "fatal");
+                tell_span("fatal", &reason);
                 return (Ended::Failed { error: reason }, "failed");
             }
             Failure::Retry { reason, delay } => (reason, delay),
         };
         let jobs = &self.desk.jobs;
-        Span::current().record("error.type", "retry");
+        tell_span("retry", &error);
         match started.retry.delay(started.attempt, jobs.jitter()) {
             Some(wait) => {
                 let due = jobs.now() + delay.map_or(wait, |delay| delay.min(LONGEST_DELAY));
@@ -214,6 +214,8 @@ impl Attempt {
             "process",
             otel.name = %format_args!("process {}", self.kind.name),
             otel.kind = "consumer",
+            otel.status_code = Empty,
+            otel.status_description = Empty,
             turnpike.role = self.desk.role,
             messaging.system = "turnpike",
             messaging.operation.name = "process",
@@ -240,6 +242,13 @@ impl Attempt {
         span.record("turnpike.job.task", &started.task);
         span.record("turnpike.attempt", started.attempt);
     }
+}
+
+fn tell_span(kind: &str, error: &str) {
+    let span = Span::current();
+    span.record("otel.status_code", "ERROR");
+    span.record("otel.status_description", error);
+    span.record("error.type", kind);
 }
 
 fn message(panic: &(dyn Any + Send)) -> &str {

@@ -237,8 +237,10 @@ impl Counter {
     /// The lane whose turn it is, of those that may have something and whose kind has room.
     fn next(&mut self) -> Option<usize> {
         let now = Instant::now();
+        let mut running: HashMap<&str, usize> = HashMap::new();
+        self.kinds.values().for_each(|kind| *running.entry(kind).or_default() += 1);
         let open = |lane: &Lane| {
-            let running = self.kinds.values().filter(|kind| **kind == lane.kind.name).count();
+            let running = running.get(lane.kind.name).copied().unwrap_or(0);
             lane.quiet_until <= now && running < lane.kind.concurrency
         };
         let open: Vec<usize> = (0..self.lanes.len()).filter(|at| open(&self.lanes[*at])).collect();

@@ -57,6 +57,7 @@ impl Store {
                    AND (CAST($3 AS TEXT) IS NULL OR owner = $3)
                    AND (CAST($4 AS BIGINT) IS NULL OR created_at >= $4)
                    AND (CAST($5 AS BIGINT) IS NULL OR created_at < $5)
+                   AND (CAST($9 AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM task WHERE job = id AND kind = $9))
                    AND (CAST($6 AS BIGINT) IS NULL OR created_at < $6 OR (created_at = $6 AND id < $7))
                  ORDER BY created_at DESC, id DESC LIMIT $8",
                 params![
@@ -68,6 +69,7 @@ impl Store {
                     listing.after.map(|place| place.created),
                     listing.after.map(|place| place.id.to_string()),
                     limit as i64 + 1,
+                    listing.kind.clone(),
                 ],
             )
             .await?;

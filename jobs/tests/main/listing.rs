@@ -44,6 +44,8 @@ async fn pages_hold_each_job_once_newest_first() {
         let count = async |listing: Listing| jobs.list(&listing, 500).await.unwrap().jobs.len();
         assert_eq!(count(Listing { name: Some("even".to_owned()), ..Listing::default() }).await, 13);
         assert_eq!(count(Listing { owner: Some("u1".to_owned()), ..Listing::default() }).await, 5);
+        assert_eq!(count(Listing { kind: Some("work".to_owned()), ..Listing::default() }).await, 25);
+        assert_eq!(count(Listing { kind: Some("play".to_owned()), ..Listing::default() }).await, 0);
         assert_eq!(count(Listing { state: Some(State::Cancelled), ..Listing::default() }).await, 1);
         let (from, until) = (Some(START + Duration::seconds(2)), Some(START + Duration::seconds(4)));
         assert_eq!(count(Listing { from, until, ..Listing::default() }).await, 6);
