@@ -61,7 +61,7 @@ impl<I> Job<I> {
         kind.output(result).map_err(Failure::fatal)
     }
 
-    /// Says how much is done, 0 to 1, and what (cut at 256 bytes). Stored about once a second, the last one wins.
+    /// Says how much is done, 0 to 1, and what (cut at 256 bytes). Stored twice a second at most; the last one wins.
     pub fn progress(&self, part: f64, note: &str) {
         let part = if part.is_finite() { (part.clamp(0.0, 1.0) * 1e6) as i64 } else { 0 };
         let note = note[..note.floor_char_boundary(NOTE_BYTES)].to_owned();

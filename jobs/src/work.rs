@@ -27,6 +27,8 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(5);
 /// How long it is waited before a database that is away is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long a task that can't begin stays with the bus.
+const DEFER: Duration = Duration::from_secs(1);
 /// The longest a handler may put off its next attempt.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -85,9 +87,7 @@ impl Attempt {
             Ok(None) => return Some(Verb::Ack),
             Err(error) => {
                 tracing::warn!(%error, "a task can't begin");
-                // Given back at once it would come back at once.
-                _ = tokio::time::timeout(PAUSE, self.desk.dropping.cancelled()).await;
-                return Some(Verb::Release);
+                return Some(Verb::Defer { delay: DEFER });
             }
         };
         self.describe(&started);
