@@ -48,6 +48,9 @@ pub struct QueueView {
     pub journal: bool,
     /// How many events it holds.
     pub events: u64,
+    /// Their bytes, as they are stored.
+    #[serde(default)]
+    pub bytes: u64,
     pub partitions: Vec<PartitionView>,
 }
 
@@ -59,6 +62,8 @@ pub struct PartitionView {
     pub floor: u64,
     /// The position that the next event gets.
     pub next: u64,
+    #[serde(default)]
+    pub bytes: u64,
     /// In hexadecimal: JSON's numbers are too short in many a program.
     pub lineage: String,
     /// The dedupe window reaches back less far than is set.
@@ -130,6 +135,7 @@ impl From<QueueStatus> for QueueView {
             partition,
             floor: status.floor,
             next: status.next,
+            bytes: status.bytes,
             lineage: format!("{:016x}", status.lineage),
             dedupe_cut_short: status.dedupe_cut_short,
         });
@@ -146,6 +152,7 @@ impl From<QueueStatus> for QueueView {
             realtime: settings.realtime,
             journal: settings.journal,
             events: partitions.iter().map(|partition| partition.next.saturating_sub(partition.floor)).sum(),
+            bytes: partitions.iter().map(|partition| partition.bytes).sum(),
             partitions,
         }
     }

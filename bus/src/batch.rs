@@ -113,6 +113,9 @@ impl Batch {
 
 /// So many events of a queue are refused.
 pub(crate) fn refuse(queue: &Name, count: usize, reason: impl Fn(usize) -> Refused) -> Vec<Outcome> {
-    metrics::published(queue, "refused", count as u64);
-    (0..count).map(|index| Err(reason(index))).collect()
+    let refused: Vec<Outcome> = (0..count).map(|index| Err(reason(index))).collect();
+    let full = refused.iter().filter(|outcome| matches!(outcome, Err(Refused::Full { .. }))).count();
+    metrics::published(queue, "full", full as u64);
+    metrics::published(queue, "refused", (count - full) as u64);
+    refused
 }

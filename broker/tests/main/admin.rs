@@ -230,3 +230,30 @@ async fn who_is_connected_is_seen_and_narrowed_down() {
     }
     operator.get("/connections?role=x").await.problem(400);
 }
+
+#[tokio::test]
+async fn a_full_queue_is_told_to_publishers_and_what_is_dropped_to_operators() {
+    let site = Site::start().await;
+    let (alice, operator) = (site.alice(), site.operator());
+    let limit = |overflow: &str| json!({ "max_len": 2, "overflow": overflow }).to_string();
+    operator.send(Method::PUT, "/queues/DB", limit("reject")).await.json(201);
+    site.bus.declare_group(Group::new("slow", "DB/*".parse().unwrap(), Mode::Keyed)).await.unwrap();
+    publish(&site, 2).await;
+    let full = alice.post("/events/DB/CREATE?id=e2", "{}").await;
+    assert_eq!((full.json(429)["detail"].as_str(), full.header("retry-after")), (Some("the queue is full"), Some("1")));
+    let one =
+        |id: &str| json!({ "specversion": "1.0", "id": id, "source": "/", "type": "t", "queue": "DB", "event": "A" });
+    let batch = json!([one("e3"), one("e4")]).to_string();
+    let full = alice.with("content-type", "application/cloudevents-batch+json").post("/events", batch).await;
+    assert_eq!((full.status.as_u16(), full.header("retry-after")), (429, Some("1")), "a batch as a whole");
+    operator.send(Method::PUT, "/queues/DB", limit("drop_oldest")).await.json(200);
+    for id in ["e2", "e3"] {
+        alice.post(&format!("/events/DB/CREATE?id={id}"), "{}").await.json(201);
+    }
+    let slow = operator.get("/groups/slow").await.json(200);
+    assert_eq!((&slow["lost"], &slow["lost_ranges"]), (&json!(2), &json!([{ "partition": 0, "from": 1, "to": 3 }])));
+    assert!(slow["abandoned"].is_null());
+    let queue = operator.get("/queues/DB").await.json(200);
+    assert_eq!(queue["events"], 2);
+    assert!(queue["bytes"].as_u64().unwrap() > 0 && queue["bytes"] == queue["partitions"][0]["bytes"], "{queue}");
+}

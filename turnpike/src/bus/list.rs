@@ -28,6 +28,7 @@ pub async fn queues(client: &Client, screen: &Screen, json: bool) -> anyhow::Res
         vec![
             Cell::text(&queue.name),
             Cell::number(queue.events),
+            Cell::bytes(queue.bytes),
             Cell::number(published),
             Cell::number(queue.partitions.len() as u64),
             Cell::text(&queue.max_age),
@@ -35,7 +36,7 @@ pub async fn queues(client: &Client, screen: &Screen, json: bool) -> anyhow::Res
         ]
     };
     let rows: Vec<_> = queues.iter().map(row).collect();
-    Ok(screen.table(&["QUEUE", "EVENTS", "PUBLISHED", "PARTITIONS", "KEPT", ""], &rows)?)
+    Ok(screen.table(&["QUEUE", "EVENTS", "SIZE", "PUBLISHED", "PARTITIONS", "KEPT", ""], &rows)?)
 }
 
 pub async fn groups(client: &Client, screen: &Screen, json: bool, watch: bool) -> anyhow::Result<()> {
@@ -74,18 +75,21 @@ fn show_groups(groups: &[GroupView], screen: &Screen) -> anyhow::Result<()> {
             Cell::number(group.parked).tone(Tone::Warning),
             Cell::age(group.oldest, now).tone(if late { Tone::Alarm } else { Tone::Plain }),
             Cell::number(group.dead).tone(Tone::Alarm),
+            Cell::number(group.lost).tone(Tone::Alarm),
             Cell::number(group.members as u64),
             Cell::text(state(group)).tone(Tone::Alarm),
         ]
     };
     let rows: Vec<_> = groups.iter().map(row).collect();
-    let heads = ["GROUP", "FILTER", "MODE", "LAG", "IN FLIGHT", "RETRYING", "PARKED", "OLDEST", "DEAD", "MEMBERS", ""];
+    let heads = ["GROUP", "FILTER", "MODE", "LAG", "IN FLIGHT", "RETRYING", "PARKED", "OLDEST", "DEAD", "LOST", "MEMBERS", ""];
     Ok(screen.table(&heads, &rows)?)
 }
 
 fn state(group: &GroupView) -> &'static str {
     if group.blocked_by_key {
         "blocked by a key"
+    } else if group.abandoned.is_some() {
+        "abandoned"
     } else if group.members == 0 && group.lag > 0 {
         "nobody works"
     } else {

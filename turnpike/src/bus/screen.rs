@@ -38,6 +38,13 @@ impl Cell {
         Self { text: grouped(number), tone, right: true }
     }
 
+    /// In the largest binary unit of which there is one.
+    pub fn bytes(bytes: u64) -> Self {
+        let units = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+        let (unit, one) = units.into_iter().find(|(_, one)| bytes >= *one).unwrap_or(("B", 1));
+        Self { text: format!("{} {unit}", bytes / one), ..Self::number(bytes) }
+    }
+
     /// How long ago, or nothing.
     pub fn age(since: Option<OffsetDateTime>, now: OffsetDateTime) -> Self {
         let text = since.map_or_else(|| "-".to_owned(), |since| humane((now - since).whole_seconds()));
