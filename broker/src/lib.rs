@@ -38,7 +38,7 @@ use std::{net::SocketAddr, sync::Arc};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use axum::Router;
-use bus::Bus;
+use bus::{Bus, Receipts};
 use lifecycle::{Readiness, Role, Shutdown};
 use principal::{Issuer, Verifier};
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -110,6 +110,7 @@ impl Role for Broker {
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self { config: Config { bus, issuers, settings, .. }, listener, readiness, .. } = *self;
         let Settings { connections, waiters, queues, stall, .. } = settings;
+        let receipts_bus = bus.clone();
         let shared = Shared {
             hub: Hub::new(bus.clone(), queues),
             bus,
@@ -123,6 +124,8 @@ impl Role for Broker {
         let (hub, tasks) = (shared.hub.clone(), shared.tasks.clone());
         let _stop = hub.stop_on_drop();
         let router = stack::stack(routes().with_state(shared));
+        let receipts = Receipts::new(receipts_bus).run(shutdown.draining().clone(), shutdown.dropping().clone());
+        let receipts = tokio::spawn(receipts);
         readiness.ready("role");
         let draining = async {
             shutdown.draining().cancelled().await;
@@ -132,6 +135,8 @@ impl Role for Broker {
         tokio::join!(draining, listener::serve(listener, router, bounds, shutdown.clone()));
         tasks.close();
         tasks.wait().await;
+        // It ends with the drain, and what it had is settled or comes again.
+        let _ = receipts.await;
         hub.stop().await;
         Ok(())
     }

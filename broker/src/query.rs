@@ -68,9 +68,6 @@ impl Parameters {
     pub fn done(self, known: &str) -> Result<(), Problem> {
         match self.0.into_iter().next() {
             None => Ok(()),
-            Some((name, _)) if name == "reply_to" => {
-                Err(refuse(&name, "is not offered yet: ask for the status, or use confirm=delivered"))
-            }
             Some((name, _)) => Err(refuse(&name, format!("is not known here: {known}"))),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use events::{Envelope, Name};
+use events::{Envelope, Name, ReplyTo};
 
 use crate::{Error, Outcome, Partition, PublishOptions, Refused, metrics};
 
@@ -57,6 +57,9 @@ fn check(envelope: &Envelope) -> Result<Vec<u8>, Refused> {
     }
     if envelope.expectedversion.is_some() {
         return Err(Refused::Invalid("expectedversion: this bus doesn't compare versions".to_owned()));
+    }
+    if let Some(Err(error)) = envelope.replyto.as_deref().map(str::parse::<ReplyTo>) {
+        return Err(Refused::Invalid(format!("replyto: {error}")));
     }
     let json = serde_json::to_vec(envelope).map_err(|error| Refused::Invalid(error.to_string()))?;
     if json.len() > EVENT_BYTES {

@@ -11,17 +11,18 @@ use crate::{
     Page, Partition, PublishOptions, Queue, QueueStatus, Roster, Settlement, Sought, Standing, Start, Tail, TailFrom,
     Which,
     metrics::{self, GroupLabels},
+    receipt::{self, Wanted},
 };
 
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// A handle on a bus, whatever its backend. Clones share it.
 #[derive(Clone)]
-pub struct Bus(Arc<dyn Backend>);
+pub struct Bus(Arc<dyn Backend>, Arc<Wanted>);
 
 impl Bus {
     pub fn new(backend: impl Backend) -> Self {
-        Self(Arc::new(backend))
+        Self(Arc::new(backend), Arc::default())
     }
 
     /// Records events, `stored`. Events of one queue and partition are recorded all or none, in their order; the answer
@@ -32,6 +33,11 @@ impl Bus {
 
     /// [`Bus::publish`] with a level of confirmation, a producer's numbers, an expected lineage.
     pub async fn publish_with(&self, events: Vec<Envelope>, options: PublishOptions) -> Result<Vec<Outcome>, Error> {
+        // Before they are recorded, so that whatever becomes of them, somebody tells.
+        for queue in self.1.unknown(&events) {
+            self.0.declare_group(receipt::group(&queue)?).await?;
+            self.1.add(queue);
+        }
         self.0.publish(events, options).await
     }
 
@@ -164,6 +170,11 @@ impl Bus {
         }
         self.queues().await?.iter().for_each(metrics::queue);
         Ok(())
+    }
+
+    /// The queues whose events want receipts.
+    pub(crate) fn receipts(&self) -> &Wanted {
+        &self.1
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {

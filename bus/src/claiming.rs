@@ -47,6 +47,8 @@ pub(crate) struct Claiming<'a, R> {
     pub(crate) filter: &'a Filter,
     pub(crate) generation: u32,
     pub(crate) member: Arc<str>,
+    /// Events whose time is over are leased too: what tells of them must get them.
+    pub(crate) takes_expired: bool,
     pub(crate) now: i64,
     pub(crate) until: i64,
     /// How many events, bytes and log entries are left of what it may have.
@@ -189,6 +191,6 @@ impl<R: Rng> Claiming<'_, R> {
     }
 
     fn is_over(&self, entry: &Entry) -> bool {
-        entry.envelope.expirytime.is_some_and(|time| millis(time) <= self.now)
+        !self.takes_expired && entry.envelope.expirytime.is_some_and(|time| millis(time) <= self.now)
     }
 }

@@ -10,7 +10,7 @@ use events::{Envelope, Name};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::{Bus, Error, Recorded, Standing, handling};
+use crate::{Bus, Error, Recorded, Standing, handling, receipt};
 
 /// Looks again after this long without being told: a hint may be missed where the bus was away.
 const POLL: Duration = Duration::from_secs(1);
@@ -64,6 +64,7 @@ impl Delivered {
     /// By all groups that take the event, or by the named ones.
     fn of(mut standings: BTreeMap<String, Standing>, named: &[String]) -> Self {
         use Standing::{Acked, Filtered, NotApplicable};
+        standings.retain(|group, _| !receipt::is_receipts(group));
         let groups: BTreeMap<String, Option<Standing>> = match named {
             [] => standings.into_iter().map(|(group, standing)| (group, Some(standing))).collect(),
             named => named.iter().map(|group| (group.clone(), standings.remove(group))).collect(),

@@ -27,6 +27,7 @@ mod metrics;
 mod observe;
 mod publish;
 mod queue;
+mod receipt;
 pub mod redis;
 mod retry;
 mod roster;
@@ -48,6 +49,7 @@ pub use inbox::Inbox;
 pub use lease::{Claim, Claimed, Leased, Settlement, Token, Verb};
 pub use publish::{Lineage, Lineages, Outcome, Partition, Producer, PublishOptions, Recorded};
 pub use queue::{Overflow, Queue};
+pub use receipt::Receipts;
 pub use retry::delay as retry_delay;
 pub use roster::{Connection, Joined, Roster, Subscription, Transport};
 pub use status::{

@@ -8,6 +8,7 @@ mod field;
 mod filter;
 mod name;
 mod reader;
+mod reply_to;
 mod rule;
 mod wire;
 
@@ -15,3 +16,4 @@ pub use condition::Condition;
 pub use envelope::{Data, Envelope, EnvelopeError};
 pub use filter::{Filter, FilterError, Pattern};
 pub use name::{Address, Name, NameError};
+pub use reply_to::{ReplyTo, ReplyToError};

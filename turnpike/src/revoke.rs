@@ -35,6 +35,7 @@ pub fn announce(options: Announce, data: Value) -> anyhow::Result<()> {
             subject: None,
             key: None,
             id: None,
+            reply_to: None,
         };
         let receipt = client.publish(draft, "stored", Duration::from_secs(10)).await?;
         println!(

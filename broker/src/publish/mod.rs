@@ -105,11 +105,13 @@ async fn data(
     let mut envelope = Envelope::new(record::source(&caller)?, queue, event);
     envelope.subject = parameters.text("subject")?;
     envelope.partitionkey = parameters.text("key")?;
+    envelope.replyto = parameters.text("reply_to")?;
     if let Some(id) = parameters.text("id")? {
         envelope.id = id;
     }
-    parameters
-        .done("subject, key, id, confirm, timeout, allow_degraded; other attributes in the forms of POST /events")?;
+    parameters.done(
+        "subject, key, id, reply_to, confirm, timeout, allow_degraded; other attributes in the forms of POST /events",
+    )?;
     // Before the body is read: nobody's bytes are taken who may not publish them.
     caller.may_write(&envelope.queue, &envelope.event)?;
     let media = MediaType::of(&headers)?;
@@ -125,10 +127,11 @@ async fn one(
     wanted: &Wanted,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
+    let later = wanted.respond_async || event.replyto.is_some();
     let receipts = record::record(shared, caller, vec![event], wanted, trace(headers)).await?;
     let receipt = receipts.into_iter().next().unwrap_or_else(|| Err(Problem::invalid("no event")))?;
     let event = receipt.cursor.as_ref().map(|cursor| format!("/events/{cursor}"));
-    let (status, location) = if !receipt.is_reached() || wanted.respond_async {
+    let (status, location) = if !receipt.is_reached() || later {
         (StatusCode::ACCEPTED, event.map(|event| format!("{event}/status")))
     } else if receipt.duplicate {
         (StatusCode::OK, event)

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use bus::{Bus, Place, Progress, Recorded, Standing};
-use events::{Envelope, Name};
+use bus::{Bus, Place, Progress, Receipts, Recorded, Standing};
+use events::{Envelope, Name, ReplyTo};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 use telemetry::TraceContext;
@@ -138,8 +138,12 @@ fn stamp(
     trace: Option<&TraceContext>,
 ) -> Result<Envelope, Problem> {
     caller.may_write(&event.queue, &event.event)?;
-    if event.replyto.is_some() {
-        return Err(refuse("replyto", "is not offered yet: ask for the status, or use confirm=delivered"));
+    if let Some(to) = &event.replyto {
+        // Else a receipt would be a way to write where its publisher may not.
+        let ReplyTo::Queue(queue) = to.parse().map_err(|error| refuse("replyto", error))?;
+        for outcome in Receipts::outcomes() {
+            caller.may_write(&queue, &outcome)?;
+        }
     }
     event.source = source.to_owned();
     event.owner.clone_from(&caller.subject);

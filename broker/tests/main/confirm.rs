@@ -270,3 +270,30 @@ async fn a_broker_that_drains_keeps_nobody_waiting() {
     let (answer, ()) = tokio::join!(publish, drain);
     assert_eq!(answer.json(202)["reason"], "timeout");
 }
+
+#[tokio::test]
+async fn a_receipt_comes_later_where_it_was_asked_for() {
+    let site = Site::start().await;
+    let _fast = site.consumer_at_once("fast", "DB/*").await;
+    let alice = site.alice();
+    let answer = alice.post("/events/DB/CREATE?id=a&reply_to=queue:REPLIES", "{}").await;
+    let receipt = answer.json(202);
+    assert_eq!((&receipt["confirm"], receipt.get("reason")), (&json!("stored"), None));
+    assert!(answer.header("location").unwrap().ends_with("/status"));
+    let given = eventually("the receipt comes", SOON, || async { site.log("REPLIES").await.first().cloned() }).await;
+    assert_eq!((given.envelope.event.as_str(), given.envelope.causationid.as_deref()), ("COMPLETED", Some("a")));
+    assert_eq!(given.envelope.owner.as_deref(), Some("alice"));
+    // What gives receipts is no group that the event is for.
+    let delivered = alice.post("/events/DB/CREATE?reply_to=queue:REPLIES&confirm=delivered&timeout=60s", "{}").await;
+    assert_eq!(delivered.json(202)["groups"], json!({"fast": "acked"}));
+}
+
+#[tokio::test]
+async fn a_receipt_goes_nowhere_its_publisher_may_not_write() {
+    let site = Site::start().await;
+    let bob = site.client("bob", &["events:write:DB/*", "events:write:REPLIES/COMPLETED"]);
+    for (to, status) in [("https://example.com/hook", 400), ("queue:SYS", 400), ("queue:SECRETS", 403), ("queue:REPLIES", 403)] {
+        bob.post(&format!("/events/DB/CREATE?reply_to={to}"), "{}").await.problem(status);
+    }
+    assert!(site.log("DB").await.is_empty());
+}

@@ -277,7 +277,7 @@ async fn what_can_t_be_understood_is_refused_by_its_name() {
         ("/events/DB/CREATE?confirm=delivered:", "confirm"),
         ("/events/DB/CREATE?timeout=61s", "timeout"),
         ("/events/DB/CREATE?timeout=5", "timeout"),
-        ("/events/DB/CREATE?reply_to=WHERE", "reply_to"),
+        ("/events/DB/CREATE?reply_to=WHERE", "replyto"),
         ("/events/DB/CREATE?colour=red", "colour"),
         ("/events/DB/CREATE?subject=a&subject=b", "subject"),
         ("/events/DB/CREATE?subject=", "subject"),

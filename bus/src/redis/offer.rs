@@ -59,9 +59,11 @@ fn of(offer: &Offer, options: &PublishOptions) -> Result<Means, Error> {
             return Ok(Means::Waits(Confirm::Replicated(replicas)));
         }
         _ if options.allow_degraded => return Ok(Means::Has(Confirm::Stored)),
-        Confirm::Fsynced => "this Redis can't confirm what is on disk: set its appendonly to yes, and its appendfsync to \
+        Confirm::Fsynced => {
+            "this Redis can't confirm what is on disk: set its appendonly to yes, and its appendfsync to \
                              always unless it is of version 7.2 or later"
-            .to_owned(),
+                .to_owned()
+        }
         Confirm::Replicated(wanted) => format!("this Redis has {replicas} replicas that keep up, not {wanted}"),
     };
     Err(Error::NotGiven(lack))
@@ -90,8 +92,7 @@ fn waits_for_disk(info: &str) -> bool {
 fn replicas(info: &str) -> u8 {
     let online = |line: &&str| {
         let number = line.strip_prefix("slave").and_then(|rest| rest.split_once(':')).map(|(number, _)| number);
-        number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
-            && line.contains("state=online")
+        number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())) && line.contains("state=online")
     };
     u8::try_from(info.lines().filter(online).count()).unwrap_or(u8::MAX)
 }

@@ -12,6 +12,7 @@ use crate::{
     Claim, Claimed, Error,
     claiming::{Claiming, Entry, SCAN, Source},
     lease::IN_FLIGHT_PER_MEMBER,
+    receipt,
 };
 
 /// A partition's log, and the dead letters of the group that claims.
@@ -59,6 +60,7 @@ impl Owned {
             rng: &mut self.rng,
             filter: &group.group.filter,
             generation: group.generation,
+            takes_expired: receipt::is_receipts(&group.group.name),
             now,
             until: now + i64::try_from(group.group.lease.as_millis()).unwrap_or(i64::MAX / 2),
             events: claim.max.min(IN_FLIGHT_PER_MEMBER.saturating_sub(held)),

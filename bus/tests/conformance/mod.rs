@@ -14,6 +14,7 @@ pub(crate) mod overflow;
 pub(crate) mod producer;
 pub(crate) mod publish;
 pub(crate) mod queue;
+pub(crate) mod receipt;
 pub(crate) mod reopen;
 pub(crate) mod retention;
 pub(crate) mod retry;
@@ -22,16 +23,18 @@ pub(crate) mod standing;
 pub(crate) mod sys;
 pub(crate) mod tail;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{Bus, Claim, Claimed, Group, GroupStatus, LeaseLost, Leased, Mode, Recorded, Settlement, Token, Verb};
+use bus::{Bus, Claim, Claimed, Clock, Group, GroupStatus, LeaseLost, Leased, Mode, Recorded, Settlement, Token, Verb};
 use events::{Envelope, Name};
 
 /// A backend of one's own, fresh and empty, and its surroundings.
 #[async_trait]
 pub(crate) trait Lab: Send + Sync {
     fn bus(&self) -> Bus;
+    /// The backend's.
+    fn clock(&self) -> Arc<dyn Clock>;
     /// Moves the backend's clock, and has it notice.
     async fn advance(&self, by: Duration);
     /// Kills the backend where it stands and opens what is left.
@@ -48,6 +51,10 @@ macro_rules! suite {
             with_nobody_there_it_waits_for_somebody, a_dead_letter_ends_the_wait, a_named_group_is_waited_for_alone,
             a_handler_can_not_wait_for_its_own_group, a_step_of_a_handler_is_recorded_once;
         queue: a_queue_that_is_published_to_has_the_defaults, settings_are_kept, settings_out_of_range_are_refused;
+        receipt: a_receipt_says_that_every_group_has_acknowledged, a_receipt_says_that_a_group_has_given_up,
+            a_receipt_says_that_its_time_was_over, what_nobody_takes_is_held_until_somebody_comes,
+            what_nobody_ever_takes_expires_with_its_queue, each_event_has_one_receipt_whoever_gives_it,
+            what_gives_receipts_is_waited_for_by_nobody, where_no_receipt_can_go_is_refused;
         dedupe: a_repeated_id_answers_the_original_position, racing_publishers_record_an_id_once,
             the_window_ends_after_two_hours, the_window_survives_a_kill,
             the_window_begins_anew_with_what_is_recorded_again;

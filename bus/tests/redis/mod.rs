@@ -81,6 +81,10 @@ impl Lab for RedisLab {
         Bus::new(self.backend.clone())
     }
 
+    fn clock(&self) -> Arc<dyn bus::Clock> {
+        Arc::new(self.clock.clone())
+    }
+
     async fn advance(&self, by: Duration) {
         *self.clock.0.lock() += by;
         self.backend.housekeep().await.unwrap();

@@ -61,6 +61,10 @@ impl Lab for SqliteLab {
         self.bus.clone()
     }
 
+    fn clock(&self) -> Arc<dyn bus::Clock> {
+        Arc::new(self.clock.clone())
+    }
+
     async fn advance(&self, by: Duration) {
         *self.clock.0.lock() += by;
         // Whatever is asked, the writer first does what is due.

@@ -84,10 +84,13 @@ pub struct Publish {
     /// The data is not JSON but of this media type.
     #[arg(long, value_name = "TYPE")]
     pub content_type: Option<String>,
-    /// Wait for: `stored`, `fsynced`, `delivered`, `delivered:GROUP,GROUP`.
+    /// Where its receipt goes: `queue:ORDERS_REPLIES`.
+    #[arg(long, value_name = "QUEUE")]
+    pub reply_to: Option<String>,
+    /// Wait for: `stored`, `fsynced`, `replicated:N`, `delivered`, `delivered:GROUP,GROUP`.
     #[arg(long, value_name = "LEVEL", default_value = "stored")]
     pub confirm: String,
-    /// The longest to wait for `delivered`, at most 60s.
+    /// The longest to wait for a level beyond `stored`, at most 60s.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub timeout: Duration,
     /// Each line of the standard input is an event's data.

@@ -34,6 +34,7 @@ pub struct Draft {
     pub subject: Option<String>,
     pub key: Option<String>,
     pub id: Option<String>,
+    pub reply_to: Option<String>,
 }
 
 impl Client {
@@ -156,7 +157,12 @@ impl Client {
                 let Address { queue, event } = &draft.address;
                 let mut path =
                     format!("/events/{queue}/{event}?confirm={}&timeout={}ms", encoded(confirm), timeout.as_millis());
-                let parameters = [("subject", &draft.subject), ("key", &draft.key), ("id", &draft.id)];
+                let parameters = [
+                    ("subject", &draft.subject),
+                    ("key", &draft.key),
+                    ("id", &draft.id),
+                    ("reply_to", &draft.reply_to),
+                ];
                 for (name, value) in parameters {
                     if let Some(value) = value {
                         path.push_str(&format!("&{name}={}", encoded(value)));
@@ -192,6 +198,7 @@ fn envelope(draft: Draft) -> anyhow::Result<Envelope> {
     let mut envelope = Envelope::new(SOURCE, queue, event);
     envelope.subject = draft.subject;
     envelope.partitionkey = draft.key;
+    envelope.replyto = draft.reply_to;
     if let Some(id) = draft.id {
         envelope.id = id;
     }

@@ -47,6 +47,7 @@ async fn publish(
         subject: options.subject.clone(),
         key: options.key.clone(),
         id: options.id.clone(),
+        reply_to: options.reply_to.clone(),
     };
     let receipt = client.publish(draft, &options.confirm, options.timeout).await?;
     if json {

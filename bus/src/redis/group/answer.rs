@@ -16,7 +16,7 @@ use crate::{
     claiming::{Claiming, SCAN},
     clock::moment,
     lease::IN_FLIGHT_PER_MEMBER,
-    publish,
+    publish, receipt,
 };
 
 /// How long a dead letter is kept, in milliseconds.
@@ -66,6 +66,7 @@ impl Desk {
             filter: &group.filter,
             generation: held.generation,
             member: member.clone(),
+            takes_expired: receipt::is_receipts(&group.name),
             now,
             until: now + lease(group),
             events: want.events.min(IN_FLIGHT_PER_MEMBER.saturating_sub(has)),
