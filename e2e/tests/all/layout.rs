@@ -18,7 +18,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lifecycle", &["telemetry"]),
     ("database", &["telemetry"]),
     ("principal", &["telemetry"]),
-    ("registry", &["telemetry", "lifecycle"]),
+    ("redial", &[]),
+    ("registry", &["redial", "telemetry", "lifecycle"]),
     // the request path
     ("http1", &[]),
     ("protojson", &[]),
@@ -39,7 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     // the event path
-    ("bus", &["events", "database", "telemetry"]),
+    ("bus", &["events", "database", "redial", "telemetry"]),
     ("outbox", &["bus", "events", "database", "telemetry", "lifecycle"]),
     ("jobs", &["bus", "events", "database", "telemetry", "lifecycle"]),
     ("broker", &["bus", "events", "principal", "telemetry", "lifecycle"]),

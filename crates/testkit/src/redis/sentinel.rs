@@ -47,11 +47,9 @@ impl RedisSentinels {
         format!("redis+sentinel://{}/{PRIMARY}", hosts.join(","))
     }
 
-    /// The port of whom most of them take for the primary.
-    pub fn primary(&self) -> u16 {
-        let mut ports: Vec<u16> = self.sentinels.iter().filter_map(|(_, sentinel)| primary(sentinel)).collect();
-        ports.sort_unstable();
-        ports.get(ports.len() / 2).copied().unwrap_or(0)
+    /// The port of whom the first of them takes for the primary.
+    pub fn named(&self) -> Option<u16> {
+        primary(&self.sentinels[0].1)
     }
 
     /// Waits until all of them take somebody else for the primary; its port.
@@ -120,7 +118,7 @@ mod tests {
         let mut primary = redis().await;
         let replica = primary.replica(RedisOptions::default()).await;
         let sentinels = RedisSentinels::watching(&primary, 1).await;
-        assert_eq!(sentinels.primary(), primary.port());
+        assert_eq!(sentinels.named(), Some(primary.port()));
         primary.kill();
         assert_eq!(sentinels.failover_from(primary.port()).await, replica.port());
         assert_eq!(replica.command(&["SET", "a", "1"]), "OK");
