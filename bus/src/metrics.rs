@@ -10,7 +10,7 @@ use opentelemetry::{
 };
 use time::OffsetDateTime;
 
-use crate::{GapReason, GroupStatus, PartitionStatus, QueueStatus};
+use crate::{GapReason, GroupStatus, PartitionStatus, QueueStatus, redis::Level};
 
 /// Upper bounds, in seconds, of how long an event waits: from a moment to a day behind.
 const AGE_BUCKETS: [f64; 12] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3_600.0, 86_400.0];
@@ -26,6 +26,8 @@ struct Metrics {
     gap: Counter<u64>,
     lineage_changes: Counter<u64>,
     redis_round_trip_seconds: Histogram<f64>,
+    redis_guard: Gauge<u64>,
+    redis_clock_skew_seconds: Gauge<f64>,
     lag: Gauge<u64>,
     oldest: Gauge<f64>,
     in_flight: Gauge<u64>,
@@ -75,6 +77,14 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             "turnpike_redis_round_trip_seconds",
             "Seconds between a request to Redis and its answer.",
             &telemetry::LATENCY_BUCKETS,
+        ),
+        redis_guard: gauge(
+            "turnpike_redis_guard",
+            "How something about Redis is that the bus needs: 0 as it should be, 1 a warning, 2 a fault.",
+        ),
+        redis_clock_skew_seconds: seconds(
+            "turnpike_redis_clock_skew_seconds",
+            "How far the clock of Redis is ahead of this machine's; the furthest of several.",
         ),
         lag: gauge("turnpike_bus_group_lag", "Events that a group has not settled."),
         oldest: seconds(
@@ -138,6 +148,17 @@ pub(crate) fn queue(status: &QueueStatus) {
 /// A script or a read that doesn't wait has come back from Redis.
 pub(crate) fn redis_round_trip(time: Duration) {
     METRICS.redis_round_trip_seconds.record(time.as_secs_f64(), &[]);
+}
+
+/// How something about Redis is that the bus needs, on the worst of several servers.
+pub(crate) fn redis_guard(guard: &'static str, level: Level) {
+    METRICS.redis_guard.record(level as u64, &[KeyValue::new("guard", guard)]);
+}
+
+/// How many milliseconds the clock of Redis is ahead.
+pub(crate) fn redis_clock_skew(millis: i64) {
+    #[expect(clippy::cast_precision_loss, reason = "nobody needs the milliseconds of a skew of centuries")]
+    METRICS.redis_clock_skew_seconds.record(millis as f64 / 1000.0, &[]);
 }
 
 /// What a member's handlers are timed by.

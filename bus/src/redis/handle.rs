@@ -2,13 +2,16 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use anyhow::Context as _;
 use async_trait::async_trait;
 use events::{Envelope, Name};
+use redial::Address;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Options, group, guard, log, node, offer, publish, queue, retention, server::Server, shared::Shared, sys, wake,
+    Options, group, guard, keys::Keys, log, node, offer, publish, queue, retention, server::Server, shared::Shared, sys,
+    wake,
 };
 use crate::{
     Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Outcome, Page,
@@ -24,34 +27,41 @@ pub struct Redis {
 
 impl Redis {
     /// # Errors
-    /// If nobody answers, or the server is older than 7.0, evicts keys or is a replica; if the namespace is none.
-    pub async fn open(url: &str, options: Options) -> anyhow::Result<Self> {
+    /// If nobody answers, or the server is older than 7.0, evicts keys or is a replica; if the address or the namespace is
+    /// none.
+    pub async fn open<A>(address: A, options: Options) -> anyhow::Result<Self>
+    where
+        A: TryInto<Address, Error: Into<anyhow::Error>>,
+    {
+        let address = address.try_into().map_err(Into::into).context("the address of Redis")?;
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         let namespace = &options.namespace;
         anyhow::ensure!(
             (1..=64).contains(&namespace.len()) && namespace.bytes().all(allowed),
             "namespace: {namespace:?} is not 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'"
         );
-        let server = Server::connect(url).await?;
-        guard::check(&server).await?;
+        let server = Server::connect(address).await?;
+        guard::check(&server, &Keys::new(&options.namespace)).await?;
         let closed = CancellationToken::new();
         let shared = Arc::new(Shared::new(server, options, closed.clone()));
         offer::learn(&shared).await?;
         shared.refresh().await?;
         tokio::spawn(wake::listen(shared.clone()));
         tokio::spawn(wake::look(shared.clone()));
+        tokio::spawn(guard::watch(shared.clone()));
         tokio::spawn(node::tell(shared.clone()));
         tokio::spawn(retention::run(shared.clone()));
         tokio::spawn(sys::run(shared.clone()));
         Ok(Self { shared, _open: Arc::new(closed.drop_guard()) })
     }
 
-    /// Does now what is otherwise done once a second or a minute: ends leases and delays, trims, forgets, tells. For tests that
-    /// move the clock.
+    /// Does now what is otherwise done once a second, ten seconds or a minute: looks at the server, ends leases and delays,
+    /// trims, forgets, tells. For tests that move the clock.
     ///
     /// # Errors
     /// If Redis is away.
     pub async fn housekeep(&self) -> Result<(), Error> {
+        guard::look_now(&self.shared).await?;
         group::tick(&self.shared).await?;
         retention::pass(&self.shared).await?;
         group::housekeep(&self.shared).await?;

@@ -79,6 +79,11 @@ impl Keys {
         format!("{}:mourned", self.namespace)
     }
 
+    /// What a user's rights are tried on, for a moment.
+    pub(super) fn probe(&self) -> String {
+        format!("{}:{{probe}}", self.namespace)
+    }
+
     /// The channel on which scripts tell what they changed.
     pub(super) fn hint(&self) -> String {
         format!("{}:hint", self.namespace)

@@ -167,17 +167,18 @@ struct Found {
 async fn packed(shared: &Shared, place: &Place, from: u64, count: usize) -> Result<Found, Error> {
     let stream = &place.keys.stream;
     let mut both = redis::pipe();
-    // At one moment: what is recorded between the two would be in neither.
-    both.atomic().cmd("XREVRANGE").arg(stream).arg(from).arg("-").arg("COUNT").arg(1);
+    // Not a transaction, which a full server refuses. What comes after is read first: what is recorded between the two is
+    // then in the second, or comes later than both.
     if count > 0 {
         both.cmd("XRANGE").arg(stream).arg(from + 1).arg("+").arg("COUNT").arg(count);
     }
+    both.cmd("XREVRANGE").arg(stream).arg(from).arg("-").arg("COUNT").arg(1);
     let parts: Vec<Value> = shared.server.ask_all(&both).await?;
     let mut entries = Vec::new();
     let mut after = 0;
-    for part in parts {
+    for (part, comes_after) in parts.into_iter().rev().zip([false, true]) {
         let Value::Array(part) = part else { return Err(unexpected()) };
-        after = part.len();
+        after = if comes_after { part.len() } else { after };
         for entry in part {
             entries.push(parse(entry).ok_or_else(unexpected)?);
         }

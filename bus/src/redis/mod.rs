@@ -10,6 +10,7 @@
 //! `+config|get` besides, the bus can tell whether it may confirm `fsynced`. While Redis is away every call is
 //! [`crate::Error::Unavailable`]; when it is back, the bus works again.
 
+mod examine;
 mod group;
 mod guard;
 mod handle;
@@ -33,7 +34,9 @@ mod wakes;
 
 use std::sync::Arc;
 
+pub use examine::{Finding, Level, examine};
 pub use handle::Redis;
+pub use redial::Address;
 
 use crate::{Bus, Clock};
 
@@ -58,15 +61,21 @@ impl Default for Options {
 /// Connects, and checks that the server can keep what the bus promises.
 ///
 /// # Errors
-/// If nobody answers, or the server is older than 7.0, evicts keys or is a replica.
-pub async fn open(url: &str) -> anyhow::Result<Bus> {
-    open_with(url, Options::default()).await
+/// If the address is none, nobody answers, or the server is older than 7.0, evicts keys or is a replica.
+pub async fn open<A>(address: A) -> anyhow::Result<Bus>
+where
+    A: TryInto<Address, Error: Into<anyhow::Error>>,
+{
+    open_with(address, Options::default()).await
 }
 
 /// [`open`], otherwise than by default.
 ///
 /// # Errors
 /// As [`open`].
-pub async fn open_with(url: &str, options: Options) -> anyhow::Result<Bus> {
-    Ok(Bus::new(Redis::open(url, options).await?))
+pub async fn open_with<A>(address: A, options: Options) -> anyhow::Result<Bus>
+where
+    A: TryInto<Address, Error: Into<anyhow::Error>>,
+{
+    Ok(Bus::new(Redis::open(address, options).await?))
 }

@@ -5,7 +5,9 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
-use super::{guard::field, shared::Shared};
+use redis::RedisError;
+
+use super::{server::unavailable, shared::Shared};
 use crate::{Confirm, Error, PublishOptions};
 
 /// The first version with WAITAOF.
@@ -72,14 +74,26 @@ fn of(offer: &Offer, options: &PublishOptions) -> Result<Means, Error> {
 /// Asks the server. What it won't tell, it can't do.
 pub(super) async fn learn(shared: &Shared) -> Result<(), Error> {
     let (server, offer) = (&shared.server, &shared.offer);
-    let asked = server.ask_if_allowed(redis::cmd("CONFIG").arg("GET").arg("append*")).await?;
-    let settings: HashMap<String, String> = asked.unwrap_or_default();
-    let is = |name: &str, value: &str| settings.get(name).is_some_and(|set| set == value);
-    offer.fsyncs.store(is("appendonly", "yes") && is("appendfsync", "always"), Ordering::Relaxed);
-    let info: String = server.ask(redis::cmd("INFO").arg("server").arg("persistence").arg("replication")).await?;
-    offer.waits_for_disk.store(waits_for_disk(&info), Ordering::Relaxed);
-    offer.replicas.store(replicas(&info), Ordering::Relaxed);
+    let settings = server.ask_each(redis::cmd("CONFIG").arg("GET").arg("append*")).await?;
+    let infos = server.ask_each(redis::cmd("INFO").arg("server").arg("persistence").arg("replication")).await?;
+    // Of several servers, what all of them can.
+    let fsyncs = settings.into_iter().all(|(_, answer)| {
+        let settings = answer.and_then(|answer| Ok(redis::from_redis_value(answer)?));
+        let settings: HashMap<String, String> = settings.unwrap_or_default();
+        let is = |name: &str, value: &str| settings.get(name).is_some_and(|set| set == value);
+        is("appendonly", "yes") && is("appendfsync", "always")
+    });
+    offer.fsyncs.store(fsyncs, Ordering::Relaxed);
+    let infos: Result<Vec<String>, RedisError> =
+        infos.into_iter().map(|(_, answer)| Ok(redis::from_redis_value(answer?)?)).collect();
+    let infos = infos.map_err(|error| unavailable(&error))?;
+    offer.waits_for_disk.store(infos.iter().all(|info| waits_for_disk(info)), Ordering::Relaxed);
+    offer.replicas.store(infos.iter().map(|info| replicas(info)).min().unwrap_or(0), Ordering::Relaxed);
     Ok(())
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
 }
 
 fn waits_for_disk(info: &str) -> bool {

@@ -39,6 +39,7 @@ pub(super) async fn publish(
     events: Vec<Envelope>,
     options: PublishOptions,
 ) -> Result<Vec<Outcome>, Error> {
+    shared.takes_events()?;
     let means = offer::means(shared, &options).await?;
     let until = Instant::now() + options.patience;
     let mut waiting = batch::prepare(events)?;

@@ -1,9 +1,9 @@
 //! The scripts: a prelude that all share, and a file each. One that the server doesn't know (it restarted, or somebody
-//! flushed them) is loaded and called again.
+//! flushed them) is sent along with the next call.
 
 use std::sync::LazyLock;
 
-use redis::Cmd;
+use redis::{Arg, Cmd};
 
 /// What a script does where the server's memory is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,5 +54,17 @@ impl Script {
             call.arg(key);
         }
         call
+    }
+
+    /// The same call for a server that doesn't know the script.
+    pub(super) fn with_text(&self, call: &Cmd) -> Cmd {
+        let mut with_text = redis::cmd("EVAL");
+        with_text.arg(&self.source);
+        for arg in call.args_iter().skip(2) {
+            if let Arg::Simple(arg) = arg {
+                with_text.arg(arg);
+            }
+        }
+        with_text
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Shared {
     pub(super) dedupe_events: usize,
     pub(super) offer: Offer,
     pub(super) waits: Waits,
+    /// Why nothing may be published, where that is so.
+    refuses: RwLock<Option<String>>,
     registry: Registry,
     places: RwLock<HashMap<(Name, u32), Arc<Place>>>,
     pub(super) wakes: Wakes,
@@ -70,6 +72,7 @@ impl Shared {
             dedupe_events: options.dedupe_events.max(1),
             offer: Offer::default(),
             waits: Waits::default(),
+            refuses: RwLock::default(),
             registry: Registry::default(),
             places: RwLock::default(),
             wakes: Wakes::default(),
@@ -174,6 +177,17 @@ impl Shared {
     /// [`Shared::run`] with a script that only looks.
     pub(super) async fn look(&self, queue: &Name, partition: u32) -> Result<Ran, Error> {
         self.run(&LOOK, queue, partition, &[], &[]).await
+    }
+
+    /// Lets nothing be published, or everything again.
+    pub(super) fn refuse(&self, why: Option<String>) {
+        *self.refuses.write() = why;
+    }
+
+    /// # Errors
+    /// If nothing may be published, since what is confirmed could be lost silently.
+    pub(super) fn takes_events(&self) -> Result<(), Error> {
+        self.refuses.read().as_ref().map_or(Ok(()), |why| Err(Error::Unavailable(why.clone())))
     }
 
     pub(super) fn place(&self, queue: &Name, partition: u32) -> Arc<Place> {

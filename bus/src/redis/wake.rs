@@ -5,7 +5,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use events::Name;
 use futures_util::{StreamExt as _, future::try_join_all};
-use tokio::time::MissedTickBehavior;
+use redis::{Value, aio::PubSub};
+use tokio::time::{MissedTickBehavior, timeout};
 
 use super::{group, offer, shared::Shared};
 use crate::Error;
@@ -14,6 +15,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Between attempts to hear the hints.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// After so long without a hint it is asked whether anybody is there, and waited for an answer as long again.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Hears the hints, until the bus is closed.
 pub(super) async fn listen(shared: Arc<Shared>) {
@@ -24,13 +27,25 @@ pub(super) async fn listen(shared: Arc<Shared>) {
             pause = PAUSE;
             // Whatever was hinted before is made up for.
             wake_all(&shared);
-            let mut hints = listener.into_on_message();
-            while let Some(Some(hint)) = shared.closed.run_until_cancelled(hints.next()).await {
-                heard(&shared, &hint.get_payload::<String>().unwrap_or_default());
-            }
+            shared.closed.run_until_cancelled(hear(&shared, listener)).await;
         }
         shared.closed.run_until_cancelled(tokio::time::sleep(pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Until the connection breaks, or is silent in spite of a question: it may only look open.
+async fn hear(shared: &Shared, listener: PubSub) {
+    let (mut asks, mut hints) = listener.split();
+    loop {
+        match timeout(SILENCE, hints.next()).await {
+            Ok(Some(hint)) => heard(shared, &hint.get_payload::<String>().unwrap_or_default()),
+            Ok(None) => return,
+            Err(_) => match timeout(SILENCE, asks.ping::<Value>()).await {
+                Ok(Ok(_)) => {}
+                _ => return,
+            },
+        }
     }
 }
 

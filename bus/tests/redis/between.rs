@@ -86,8 +86,8 @@ async fn a_claim_misses_nothing_that_is_recorded_while_it_reads() {
     declare(&near, "g", Mode::Parallel).await;
     publish(&near, &[("a", "k")]).await;
     ack(&far, "g", &claim(&far, "g", 10).await).await;
-    // It asks for what it has reached and for what comes after that, one after the other.
-    proxy.hold("XRANGE");
+    // It asks for what comes after what it has reached and for that, one after the other.
+    proxy.hold("XREVRANGE");
     let claiming = tokio::spawn({
         let far = far.clone();
         async move { claim(&far, "g", 10).await }

@@ -11,7 +11,7 @@ use serde_json::json;
 use testkit::{Redis, RedisOptions};
 
 use super::{RedisLab, command, eventually};
-use crate::conformance::{Lab as _, claim_one, declare, event, publish, queue, seconds};
+use crate::conformance::{Lab as _, ack, claim_one, declare, event, publish, queue, seconds};
 
 #[tokio::test]
 async fn a_bus_that_is_away_comes_back_without_a_restart() {
@@ -84,6 +84,9 @@ async fn a_full_server_refuses_events_and_is_emptied_by_trimming() {
     assert!(matches!(&full, Error::Unavailable(reason) if reason.contains("out of memory")), "{full:?}");
     let page = bus.read(&queue(), 0, 1, 100).await.unwrap();
     assert_eq!(page.events.len(), recorded, "what was confirmed can be read");
+    let group = declare(&bus, "g", Mode::Parallel).await;
+    let leased = claim_one(&bus, &group.name).await;
+    ack(&bus, &group.name, &[leased]).await;
     // Older than the queue keeps: trimming runs on a full server.
     lab.advance(Duration::from_secs(8 * 86_400)).await;
     publish(&bus, &[("fits", "k")]).await;
@@ -166,6 +169,8 @@ async fn what_was_confirmed_survives_kills_in_traffic() {
     for publisher in publishers {
         confirmed.extend(publisher.await.unwrap());
     }
+    // That a connection has ended since it was last used shows only when it is.
+    eventually("it answers", async || lab.bus().read(&queue(), 0, 1, 1).await.is_ok()).await;
     let page = lab.bus().read(&queue(), 0, 1, 1000).await.unwrap();
     let recorded: BTreeMap<u64, String> =
         page.events.iter().map(|logged| (logged.position, logged.envelope.id.clone())).collect();

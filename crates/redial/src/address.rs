@@ -77,7 +77,9 @@ impl Address {
             "redis" | "valkey" => false,
             "rediss" | "valkeys" => true,
             _ => {
-                return Err(refused("it doesn't begin with redis://, rediss://, redis+sentinel:// or redis+cluster://"));
+                return Err(refused(
+                    "it doesn't begin with redis://, rediss://, redis+sentinel:// or redis+cluster://",
+                ));
             }
         };
         let place = match kind {

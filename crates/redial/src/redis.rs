@@ -129,6 +129,14 @@ impl Redis {
         }
     }
 
+    /// Who has a key, as far as is known without asking.
+    pub fn node_of(&self, key: &str) -> Option<Node> {
+        match &self.0.way {
+            Way::One(link) => link.host().map(Node),
+            Way::Cluster(cluster) => cluster.known(key).map(Node),
+        }
+    }
+
     /// Asks something of one of the [`Redis::nodes`].
     ///
     /// # Errors

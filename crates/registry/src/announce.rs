@@ -176,7 +176,7 @@ impl Voice {
     async fn connection(&mut self) -> RedisResult<MultiplexedConnection> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => self.registry.connect().await,
+            None => self.registry.connect(&self.service).await,
         }
     }
 

@@ -85,7 +85,7 @@ impl Follower {
         standing: &mut Standing,
         tell: &mut impl FnMut(Standing),
     ) -> RedisResult<Infallible> {
-        let (mut connection, mut news) = self.registry.listen(&keys::news(&self.service)).await?;
+        let (mut connection, mut news) = self.registry.listen(&self.service).await?;
         loop {
             let listing = self.list(&mut connection).await?;
             known.read(listing, Instant::now());

@@ -7,16 +7,14 @@ use std::{
     time::Duration,
 };
 
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, ProtocolVersion, PushInfo, PushKind,
-    RedisResult, Value, aio::MultiplexedConnection,
-};
+use redial::Address;
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{
     net::{UdpSocket, lookup_host},
     sync::mpsc,
 };
 
-use crate::{Announcement, Follower, Instance, Refused, announce, is_service};
+use crate::{Announcement, Follower, Instance, Refused, announce, is_service, keys};
 
 /// How long a connection, and an answer, is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -27,7 +25,7 @@ const NEWS: usize = 64;
 /// used.
 #[derive(Clone)]
 pub struct Registry {
-    client: Client,
+    redis: Address,
 }
 
 /// What is told of a service.
@@ -41,17 +39,16 @@ pub(crate) enum News {
 }
 
 impl Registry {
-    /// `redis://host:port/db`, or `rediss://` for TLS.
+    /// By an [`Address`], or a URL of one: `redis://host:port/db`, `rediss://` for TLS, Sentinels, a Cluster.
     ///
     /// # Errors
     /// If the URL is none: why, without the URL, which may hold a password.
-    pub fn new(url: &str) -> Result<Self, Refused> {
-        let refused = |error: redis::RedisError| Refused(format!("no URL such as redis://127.0.0.1:6379: {error}"));
-        let info = url.into_connection_info().map_err(refused)?;
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
-        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let info = info.set_tcp_settings(tcp).set_redis_settings(redis);
-        Client::open(info).map(|client| Self { client }).map_err(refused)
+    pub fn new<A>(redis: A) -> Result<Self, Refused>
+    where
+        A: TryInto<Address, Error: fmt::Display>,
+    {
+        let refused = |error: A::Error| Refused(format!("no URL such as redis://127.0.0.1:6379: {error}"));
+        redis.try_into().map(|redis| Self { redis }).map_err(refused)
     }
 
     /// Announces an instance of a service, from now until it leaves, in a task of its own: that Redis is away is no error,
@@ -77,12 +74,9 @@ impl Registry {
     /// The address that this machine has on its way to Redis: one by which others may reach it, most likely.
     ///
     /// # Errors
-    /// If there is no way there, or Redis isn't reached by TCP.
+    /// If there is no way there.
     pub async fn own_ip(&self) -> io::Result<IpAddr> {
-        let (host, port) = match self.client.get_connection_info().addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => (host.clone(), *port),
-            _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "Redis is not reached by TCP")),
-        };
+        let (host, port) = self.redis.first_host();
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name of Redis has no address");
         for redis in lookup_host((host, port)).await? {
             // Nothing is sent: it is only found out which way it would go.
@@ -97,12 +91,13 @@ impl Registry {
         Err(last)
     }
 
-    pub(crate) async fn connect(&self) -> RedisResult<MultiplexedConnection> {
-        self.client.get_multiplexed_async_connection_with_config(&settings()).await
+    /// A connection to whoever has a service's keys.
+    pub(crate) async fn connect(&self, service: &str) -> RedisResult<MultiplexedConnection> {
+        self.redis.dial(&keys::instances(service), &settings()).await
     }
 
-    /// A connection that also hears a channel.
-    pub(crate) async fn listen(&self, channel: &str) -> RedisResult<(MultiplexedConnection, mpsc::Receiver<News>)> {
+    /// A connection to whoever has a service's keys, which also hears its news.
+    pub(crate) async fn listen(&self, service: &str) -> RedisResult<(MultiplexedConnection, mpsc::Receiver<News>)> {
         let (told, news) = mpsc::channel(NEWS);
         // Where it is full there is something to be read already.
         let settings = settings().set_push_sender(move |push| {
@@ -111,15 +106,15 @@ impl Registry {
             }
             Ok::<_, std::convert::Infallible>(())
         });
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&settings).await?;
-        connection.subscribe(channel).await?;
+        let mut connection = self.redis.dial(&keys::instances(service), &settings).await?;
+        connection.subscribe(keys::news(service)).await?;
         Ok((connection, news))
     }
 }
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").finish_non_exhaustive()
+        f.debug_tuple("Registry").field(&self.redis).finish()
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Draft {
 impl Client {
     pub async fn open(way: &Way) -> anyhow::Result<Self> {
         match &way.redis {
-            Some(url) => Ok(Self::Redis(bus::redis::open(url).await.with_context(|| format!("no bus at {url}"))?)),
+            Some(url) => Ok(Self::Redis(bus::redis::open(url).await.context("no bus in Redis")?)),
             None => Ok(Self::Gateway(Box::new(Gateway::open(way).await?))),
         }
     }

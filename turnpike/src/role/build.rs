@@ -28,7 +28,7 @@ struct Service {
     seed: bool,
     pace: Option<Pace>,
     /// Of the bus.
-    redis: String,
+    redis: redial::Settings,
     announce: Announce,
 }
 
@@ -43,7 +43,7 @@ impl Service {
             root,
             seed: self.seed,
             pace: self.pace,
-            registry: Some(Registry::new(&self.redis).context("bus.redis")?),
+            registry: Some(Registry::new(self.redis.address().context("bus.redis")?).context("bus.redis")?),
             announce,
         })
     }

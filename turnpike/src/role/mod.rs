@@ -81,7 +81,8 @@ where
     tokio::spawn(stop_on_signal(shutdown.clone(), Duration::ZERO, process.drain));
     // Until the role is there, the ops listener says that it isn't ready, and a signal ends the wait.
     let starting = async {
-        let bus = ::bus::redis::open(&process.bus).await.with_context(|| {
+        let address = process.bus.address().context("bus.redis")?;
+        let bus = ::bus::redis::open(address).await.with_context(|| {
             "bus.redis: no bus that processes can share (`turnpike up` needs none: it has every role in one process)"
         })?;
         let (reported, drain) = (bus.clone(), shutdown.draining().clone());

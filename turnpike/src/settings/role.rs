@@ -13,13 +13,13 @@ use super::{Fault, Group, Settings, read, telemetry_faults};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Bus {
-    /// `redis://host:port/db`, or `rediss://` for TLS.
-    pub redis: String,
+    /// A URL (`redis://host:port/db`, `rediss://` for TLS, `redis+sentinel://`, `redis+cluster://`), or its parts.
+    pub redis: redial::Settings,
 }
 
 impl Default for Bus {
     fn default() -> Self {
-        Self { redis: "redis://127.0.0.1:6379".to_owned() }
+        Self { redis: "redis://127.0.0.1:6379".into() }
     }
 }
 
@@ -63,7 +63,7 @@ pub struct Announce {
 #[derive(Clone, Debug)]
 pub struct Process {
     pub ops: SocketAddr,
-    pub bus: String,
+    pub bus: redial::Settings,
     pub root_secret: PathBuf,
     pub drain: Duration,
     pub telemetry: telemetry::Config,
@@ -120,6 +120,9 @@ macro_rules! role {
                     faults.push(Fault { path: "role".to_owned(), message });
                 }
                 telemetry_faults(&self.telemetry, "telemetry", &mut faults);
+                if let Err(fault) = self.bus.redis.address() {
+                    faults.push(Fault { path: "bus.redis".to_owned(), message: fault.to_string() });
+                }
                 $(Check::check(&self.$field, stringify!($field), &mut faults);)*
                 faults
             }
@@ -361,7 +364,7 @@ mod tests {
         let environment = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let settings: Product = read("", &environment).unwrap();
         assert_eq!(
-            (settings.listen.to_string().as_str(), settings.bus.redis.as_str()),
+            (settings.listen.to_string().as_str(), settings.bus.redis.address().unwrap().to_string().as_str()),
             ("0.0.0.0:7001", "redis://bus:6379")
         );
     }

@@ -58,6 +58,10 @@ impl Cluster {
     }
 
     pub(crate) async fn ask(&self, cmd: &Cmd) -> RedisResult<Value> {
+        if slot::is_for_all(cmd) {
+            let asked = self.primaries().await?.into_iter().map(async |host| self.link(&host).ask(cmd).await);
+            return try_join_all(asked).await?.into_iter().next().ok_or_else(unreachable_error);
+        }
         let answers = self.send(slot::of_command(cmd), Request::Cmd(cmd)).await?;
         answers.into_iter().next().ok_or_else(unreachable_error)
     }
@@ -195,6 +199,11 @@ impl Cluster {
     pub(crate) async fn of_key(&self, key: &str) -> RedisResult<Host> {
         let map = self.map().await?;
         choose(&map, Some(slot::slot(key.as_bytes())), 0).ok_or_else(down)
+    }
+
+    /// Of a key, without asking anybody.
+    pub(crate) fn known(&self, key: &str) -> Option<Host> {
+        choose(&self.map.read(), Some(slot::slot(key.as_bytes())), 0)
     }
 
     pub(crate) fn link(&self, host: &Host) -> Arc<Link> {

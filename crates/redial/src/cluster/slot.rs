@@ -36,6 +36,11 @@ pub(super) fn of_command(cmd: &Cmd) -> Option<u16> {
     }
 }
 
+/// Scripts are kept by each node.
+pub(super) fn is_for_all(cmd: &Cmd) -> bool {
+    matches!(cmd.args_iter().next(), Some(Arg::Simple(name)) if name.eq_ignore_ascii_case(b"SCRIPT"))
+}
+
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| {
         (0..8).fold(
