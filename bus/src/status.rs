@@ -21,7 +21,8 @@ pub struct PartitionStatus {
     pub floor: u64,
     /// The position that the next event gets.
     pub next: u64,
-    /// Of the events that are kept, as they are stored.
+    /// Of the events that are kept, as they are stored; on Redis, what was published together counts until all of it is
+    /// trimmed.
     pub bytes: u64,
     pub lineage: u64,
     /// The dedupe window holds fewer events than it should, so that it reaches back less far than is set.

@@ -12,6 +12,8 @@ use crate::{Overflow, Queue};
 
 /// Events trimmed a pass and partition.
 const TRIM: u64 = 1000;
+/// How often it is looked for what may go, some thousand events at a time, before a publish is refused.
+const TURNS: usize = 16;
 /// A group that is away for less has its hold, however short its queue's time is.
 const AWAY: Duration = Duration::from_secs(60);
 
@@ -55,14 +57,24 @@ impl Owned {
         if events == 0 || !self.is_full(queue, number, events, bytes) {
             return Ok(true);
         }
-        let stop = self.too_much(queue, number, events, bytes)?;
-        if queue.overflow == Overflow::DropOldest {
-            self.raise(&queue.name, number, stop, &[], now)?;
-            return Ok(true);
+        for _ in 0..TURNS {
+            let want = self.too_much(queue, number, events, bytes)?;
+            if queue.overflow == Overflow::DropOldest {
+                self.raise(&queue.name, number, want, &[], now)?;
+            } else {
+                let (stop, away) = self.held(queue, number, want, now);
+                self.raise(&queue.name, number, stop, &away, now)?;
+                if stop < want {
+                    return Ok(false);
+                }
+            }
+            // What this transaction recorded is trimmed by a later one, so that a batch may be larger than what is kept.
+            let floor = self.log(&queue.name, number).map_or(0, |log| log.floor);
+            if floor < want || !self.is_full(queue, number, events, bytes) {
+                return Ok(true);
+            }
         }
-        let (stop, away) = self.held(queue, number, stop, now);
-        self.raise(&queue.name, number, stop, &away, now)?;
-        Ok(!self.is_full(queue, number, events, bytes))
+        Ok(queue.overflow == Overflow::DropOldest)
     }
 
     fn is_full(&self, queue: &Queue, number: usize, events: u64, bytes: u64) -> bool {

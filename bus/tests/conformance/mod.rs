@@ -86,11 +86,13 @@ macro_rules! suite {
         retention: old_events_are_trimmed, what_a_group_needs_is_kept, a_trimmed_letter_can_be_redriven;
         overflow: a_full_queue_refuses_and_takes_again, what_no_group_needs_makes_room,
             the_oldest_make_room_and_are_lost, a_batch_larger_than_its_queue_is_kept_until_the_next,
+            publishes_at_once_find_the_room_there_is,
             a_queue_keeps_no_more_bytes_than_it_may, a_lowered_limit_is_reached_by_trimming,
             readers_are_told_what_was_dropped, a_refused_number_is_next_still;
         abandoned: a_group_that_nobody_claims_for_loses_its_hold, a_group_that_claims_keeps_its_hold,
             time_in_which_nobody_kept_the_bus_is_nobodys_fault;
-        sys: dead_letters_are_told_every_ten_minutes, a_full_queue_is_told;
+        sys: dead_letters_are_told_every_ten_minutes, a_full_queue_is_told,
+            a_group_is_told_of_once_whatever_its_partitions;
         reopen: what_was_confirmed_is_kept, a_lineage_begins_with_its_parent, groups_go_on_where_they_were,
             leases_end_and_come_again;
         consumer: it_handles_and_acks, a_failing_handler_is_retried, a_panic_is_a_failure,

@@ -2,7 +2,9 @@
 
 use bus::{Mode, Overflow, Queue, TailFrom, Tailed};
 
-use super::{Lab, abandoned::told, claim, declare, event, eventually, publish_many, queue, refuse, seconds, settle};
+use super::{
+    Lab, abandoned::told, claim, declare, event, eventually, publish_many, queue, refuse, seconds, settle, status,
+};
 
 pub(crate) async fn dead_letters_are_told_every_ten_minutes(mut lab: impl Lab) {
     let bus = lab.bus();
@@ -48,4 +50,26 @@ pub(crate) async fn a_full_queue_is_told(lab: impl Lab) {
     assert_eq!((subject.as_str(), &data["partition"]), ("queues/DB", &0.into()));
     let mut tail = bus.tail("SYS/QUEUE_FULL".parse().unwrap(), TailFrom::Earliest).await.unwrap();
     assert!(matches!(tail.next().await.unwrap(), Tailed::Event { position: 1, .. }), "a queue like any other");
+}
+
+pub(crate) async fn a_group_is_told_of_once_whatever_its_partitions(lab: impl Lab) {
+    let bus = lab.bus();
+    bus.declare_queue(Queue { partitions: 4, ..Queue::new(queue()) }).await.unwrap();
+    declare(&bus, "g", Mode::Parallel).await;
+    publish_many(&bus, 0..20).await;
+    for leased in claim(&bus, "g", 20).await {
+        settle(&bus, "g", leased.token, refuse()).await.unwrap();
+    }
+    const STEPS: u64 = 7;
+    for _ in 0..STEPS {
+        lab.advance(seconds(300)).await;
+    }
+    eventually("all are told of", async || {
+        let told = told(&bus, "DEAD_LETTER").await;
+        told.iter().map(|(_, data)| data["count"].as_u64().unwrap()).sum::<u64>() == 20
+    })
+    .await;
+    let times = told(&bus, "DEAD_LETTER").await.len() as u64;
+    assert!(times <= 1 + STEPS * 300 / 600, "{times} times");
+    assert_eq!(status(&bus, "g").await.dead, 20);
 }

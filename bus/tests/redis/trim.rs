@@ -8,6 +8,7 @@ use bus::{
 };
 use events::Name;
 use parking_lot::Mutex;
+use testkit::{Aof, Redis as Server, RedisOptions};
 
 use super::{between::Proxy, command, eventually};
 use crate::conformance::{ack, claim, declare, event, ids, publish_many, queue, seconds, status};
@@ -144,6 +145,40 @@ async fn a_deleted_stream_is_lost_and_leaves_room() {
     let left = claim(&bus, "g", 64).await;
     assert_eq!(ids(&left), ["20", "21"]);
     assert_eq!(status(&bus, "g").await.lost, 20);
+}
+
+#[tokio::test]
+async fn what_is_kept_is_counted_exactly_where_the_log_was_torn() {
+    let mut server = Server::start(RedisOptions { aof: Aof::EverySecond, ..RedisOptions::default() }).await;
+    let bus = open(&server.url()).await;
+    limited(&bus, Overflow::DropOldest).await;
+    for id in 0..15 {
+        publish_many(&bus, id..id + 1).await;
+    }
+    let written = server.folder().join("appendonlydir/appendonly.aof.1.incr.aof");
+    let kept = std::fs::metadata(&written).unwrap().len();
+    for id in 15..40 {
+        publish_many(&bus, id..id + 1).await;
+    }
+    server.kill();
+    std::fs::OpenOptions::new().write(true).open(&written).unwrap().set_len(kept + 7).unwrap();
+    server.restart().await;
+    let bus = open(&server.url()).await;
+    for id in 40..44 {
+        publish_many(&bus, id..id + 1).await;
+    }
+    assert_eq!(bytes_of(&bus).await, (1, 20));
+    publish_many(&bus, 44..46).await;
+    assert_eq!(bytes_of(&bus).await, (2, 22));
+}
+
+/// The first position and the next one, where the bytes are right.
+async fn bytes_of(bus: &Bus) -> (u64, u64) {
+    let partition = bus.queues().await.unwrap()[0].partitions[0].clone();
+    let page = bus.read(&queue(), 0, 1, 100).await.unwrap();
+    let bytes = page.events.iter().map(|logged| serde_json::to_vec(&stored(&logged.envelope)).unwrap().len() as u64);
+    assert_eq!(partition.bytes, bytes.sum::<u64>());
+    (partition.floor, partition.next)
 }
 
 /// As it was before the bus added anything.

@@ -5,6 +5,7 @@
 part.pending = 0
 local AWAY = 600000
 local STEPS = 64
+local TURNS = 16
 
 -- How many events an entry holds, and the bytes before it.
 local function measure(fields)
@@ -90,7 +91,8 @@ local function raise(stop, away)
     redis.call('HSET', META, 'floor', int(stop), 'freed', int(freed))
 end
 
--- Makes room for so many more events and bytes; whether there is. `first`: the first position that this script records.
+-- Makes room for so many more events and bytes; whether there is. `first`: the first position that this script records:
+-- what it records itself is trimmed by a later one, so that a batch may be larger than what is kept.
 local function room(limit, first, count, bytes)
     local function is_full()
         local kept = part.bytes + part.pending - part.freed
@@ -101,13 +103,17 @@ local function room(limit, first, count, bytes)
     if part.floor < first and redis.call('EXISTS', STREAM) == 0 then
         -- Somebody deleted it.
         raise(first, {})
-        if not is_full() then return true end
     end
-    local stop, away = part.floor, {}
-    if limit.length then stop = math.max(stop, part.seq + 1 + count - limit.length) end
-    if limit.bytes then stop = math.max(stop, fits(limit.bytes - part.pending - bytes)) end
-    stop = math.min(stop, first)
-    if not limit.drop then stop, away = held(stop, limit) end
-    raise(stop, away)
-    return limit.drop or not is_full()
+    for _ = 1, TURNS do
+        if not is_full() then return true end
+        local want = part.floor
+        if limit.length then want = math.max(want, part.seq + 1 + count - limit.length) end
+        if limit.bytes then want = math.max(want, fits(limit.bytes - part.pending - bytes)) end
+        local stop, away = want, {}
+        if not limit.drop then stop, away = held(want, limit) end
+        raise(math.min(stop, first), away)
+        if stop < want then return false end
+        if want >= first then return true end
+    end
+    return limit.drop
 end
