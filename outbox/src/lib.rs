@@ -10,10 +10,13 @@
 //! them. A row of a lower `seq` that becomes visible later gets a higher number, which is right: rows of one key are
 //! appended under its lock, so their order of `seq` is that of their commits.
 //!
+//! A [`Journal`] keeps what others publish in the same way.
+//!
 //! It doesn't deliver, retry handlers, or order events of different keys.
 
 mod append;
 mod event;
+mod journal;
 mod lease;
 mod metrics;
 mod publish;
@@ -24,6 +27,7 @@ mod trace;
 
 pub use append::{append, migration};
 pub use event::Event;
+pub use journal::{Journal, journal_migration};
 pub use relay::Relay;
 
 /// Where a test may have the process die: rows have their numbers and are not published; they are published and not

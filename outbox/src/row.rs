@@ -3,6 +3,7 @@
 use database::Error;
 use events::{Envelope, Name};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use time::OffsetDateTime;
 
 /// The attributes without a column of their own.
@@ -19,9 +20,16 @@ pub(crate) struct Headers {
     traceparent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tracestate: Option<String>,
+    /// All of it, where it was published by somebody else ([`crate::Journal`]); then there is no data besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    envelope: Option<Value>,
 }
 
 impl Headers {
+    pub fn whole(envelope: &Envelope) -> serde_json::Result<Self> {
+        Ok(Self { envelope: Some(serde_json::to_value(envelope)?), ..Self::default() })
+    }
+
     pub fn of(envelope: &Envelope) -> Self {
         Self {
             causationid: envelope.causationid.clone(),
@@ -29,6 +37,7 @@ impl Headers {
             owner: envelope.owner.clone(),
             traceparent: envelope.traceparent.clone(),
             tracestate: envelope.tracestate.clone(),
+            envelope: None,
         }
     }
 }
@@ -72,6 +81,11 @@ impl Stamped {
         let (key, source): (String, String) = (row.get("key")?, row.get("source")?);
         let bytes = ENVELOPE_BYTES + headers.len() + data.len() + key.len() + source.len();
         let more: Headers = json(&headers)?;
+        if let Some(envelope) = more.envelope {
+            let envelope = serde_json::from_value(envelope);
+            let envelope = envelope.map_err(|error| Error::Query(format!("a row of the outbox: {error}")))?;
+            return Ok(Self { publish_no: row.get("publish_no")?, bytes, envelope });
+        }
         let mut envelope = Envelope::new(source, name(row, "queue")?, name(row, "event")?)
             .id(row.get::<String>("id")?)
             .subject(key)

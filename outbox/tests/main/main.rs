@@ -4,7 +4,9 @@
 mod append;
 mod away;
 mod crash;
+mod flush;
 mod growth;
+mod journal;
 mod lease;
 mod lineage;
 mod order;
