@@ -1,6 +1,6 @@
 //! Claiming events for a group and settling them.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use events::Envelope;
 use time::OffsetDateTime;
@@ -58,9 +58,27 @@ pub struct Token {
     pub(crate) secret: u64,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a delivery's token")]
+pub struct TokenError;
+
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}.{:x}.{:x}.{:016x}", self.generation, self.partition, self.position, self.secret)
+    }
+}
+
+impl FromStr for Token {
+    type Err = TokenError;
+
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        let mut parts = text.split('.').map(|part| u64::from_str_radix(part, 16).map_err(|_| TokenError));
+        let mut part = || parts.next().ok_or(TokenError)?;
+        let (generation, partition, position, secret) = (part()?, part()?, part()?, part()?);
+        let small = |number: u64| u32::try_from(number).map_err(|_| TokenError);
+        let token = Self { generation: small(generation)?, partition: small(partition)?, position, secret };
+        // No other spelling of the same: what is told of a token is told under its one name.
+        if token.to_string() == text { Ok(token) } else { Err(TokenError) }
     }
 }
 
@@ -86,4 +104,20 @@ pub enum Verb {
 pub struct Settlement {
     pub token: Token,
     pub verb: Verb,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_survives_its_text_form() {
+        let token = Token { generation: 3, partition: 255, position: u64::MAX, secret: 7 };
+        assert_eq!(token.to_string().parse(), Ok(token));
+        for text in
+            ["", "1.2.3", "1.2.3.4", "01.2.3.0000000000000004", "+1.2.3.0000000000000004", "1.2.3.0000000000000004.5"]
+        {
+            assert_eq!(text.parse::<Token>(), Err(TokenError), "{text}");
+        }
+    }
 }

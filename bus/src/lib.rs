@@ -46,7 +46,7 @@ pub use delivered::{Delivered, Place, Progress};
 pub use error::{Error, LeaseLost, Refused};
 pub use group::{Delivery, Group, Mode, OnDead, Pace, Start};
 pub use inbox::Inbox;
-pub use lease::{Claim, Claimed, Leased, Settlement, Token, Verb};
+pub use lease::{Claim, Claimed, Leased, Settlement, Token, TokenError, Verb};
 pub use publish::{Lineage, Lineages, Outcome, Partition, Producer, PublishOptions, Recorded};
 pub use queue::{Overflow, Queue};
 pub use receipt::Receipts;

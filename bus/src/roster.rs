@@ -19,6 +19,7 @@ pub enum Transport {
     WebSocket,
     Sse,
     LongPoll,
+    Grpc,
     /// A member of a group, in a service or a consumer.
     Member,
 }

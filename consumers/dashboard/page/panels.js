@@ -117,7 +117,7 @@ function gatewayItem([url]) {
     element("dl", {}, ...pairs.map((name) => element("div", {}, element("dt", {}, name), element("dd", {}, "–")))));
 }
 
-const TRANSPORTS = { web_socket: "WebSocket", sse: "SSE", long_poll: "long-poll", member: "members" };
+const TRANSPORTS = { web_socket: "WebSocket", sse: "SSE", long_poll: "long-poll", grpc: "gRPC", member: "members" };
 
 export function showConnections(model) {
   const { total, transports, listed } = model.connections;

@@ -69,6 +69,7 @@ fn transport(transport: Transport) -> &'static str {
         Transport::WebSocket => "web_socket",
         Transport::Sse => "sse",
         Transport::LongPoll => "long_poll",
+        Transport::Grpc => "grpc",
         Transport::Member => "member",
     }
 }

@@ -118,6 +118,7 @@ pub async fn clients(client: &Client, screen: &Screen, json: bool) -> anyhow::Re
                 Transport::WebSocket => "websocket",
                 Transport::Sse => "sse",
                 Transport::LongPoll => "long-poll",
+                Transport::Grpc => "gRPC",
                 Transport::Member => "member",
             }),
             Cell::text(connection.subject.as_deref().unwrap_or("-")),
