@@ -1,8 +1,9 @@
 //! Who calls, and what it may do: decided by the scopes of the principal that the gateway signed, and by nothing else.
 //!
 //! `events:read:DB/*` reads, `events:read:own:DB/*` reads what is the principal's own (attribute `owner`),
-//! `events:write:ORDERS/CREATE` publishes, `bus:read` looks at queues and groups, `bus:admin` operates. The patterns are
-//! filters; a filter may be read only if for each event it names one scope covers it.
+//! `events:write:ORDERS/CREATE` publishes, `events:consume:billing` works for the group of that name (`billing*`: for all
+//! whose name begins so), `bus:read` looks at queues and groups, `bus:admin` operates, and works for any group. The patterns
+//! of reading and writing are filters; a filter may be read only if for each event it names one scope covers it.
 
 use axum::extract::FromRequestParts;
 use events::{Envelope, Name, Pattern};
@@ -18,6 +19,7 @@ use crate::{
 const READ: &str = "events:read:";
 const OWN: &str = "own:";
 const WRITE: &str = "events:write:";
+const CONSUME: &str = "events:consume:";
 const OPERATE: &str = "bus:admin";
 const LOOK: &str = "bus:read";
 
@@ -39,6 +41,8 @@ struct Scopes {
     read: Vec<Pattern>,
     read_own: Vec<Pattern>,
     write: Vec<Pattern>,
+    /// Groups, by name, or by how it begins and a star.
+    consume: Vec<String>,
     look: bool,
     operate: bool,
 }
@@ -99,6 +103,26 @@ impl Caller {
             terms.push((term, reach));
         }
         Ok(Sight { terms })
+    }
+
+    /// Whether it may read all that the filter takes, whoever owns it: a group's members get it all.
+    pub(crate) fn may_read_all(&self, filter: &Filter) -> Result<(), Problem> {
+        match self.may_read(filter)?.terms.into_iter().find(|(_, reach)| !matches!(reach, Reach::All)) {
+            None => Ok(()),
+            Some((term, _)) => Err(self.refused(format!("a group on {term} needs the scope {READ}{term}"))),
+        }
+    }
+
+    /// Whether it may work for the group: claim and settle what is the group's, which whoever declared it might read.
+    pub(crate) fn may_consume(&self, group: &str) -> Result<(), Problem> {
+        let covers = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(beginning) => group.starts_with(beginning),
+            None => group == pattern,
+        };
+        if self.scopes.operate || self.scopes.consume.iter().any(covers) {
+            return Ok(());
+        }
+        Err(self.refused(format!("working for the group {group} needs the scope {CONSUME}{group}")))
     }
 
     /// Whether only the bus itself writes the queue.
@@ -175,6 +199,10 @@ impl From<Principal> for Caller {
                 }
             } else if let Some(pattern) = scope.strip_prefix(WRITE) {
                 scopes.write.extend(terms(pattern));
+            } else if let Some(pattern) = scope.strip_prefix(CONSUME) {
+                if !pattern.is_empty() {
+                    scopes.consume.push(pattern.to_owned());
+                }
             } else if scope == LOOK {
                 scopes.look = true;
             } else if scope == OPERATE {
@@ -255,6 +283,28 @@ mod tests {
         assert!(read(&caller, "DB/A").is_err());
         assert!(caller.may_write(&Name::new("DB").unwrap(), &Name::new("A").unwrap()).is_err());
         assert!(caller.may_operate().is_err());
+    }
+
+    #[test]
+    fn a_group_is_worked_for_by_whom_a_scope_names() {
+        let member = caller(&["events:consume:billing", "events:consume:shop.*", "events:consume:", "events:read:*/*"]);
+        for group in ["billing", "shop.", "shop.mail"] {
+            assert!(member.may_consume(group).is_ok(), "{group}");
+        }
+        for group in ["billing2", "bill", "shop", "logger", ""] {
+            assert_eq!(member.may_consume(group).unwrap_err().kind, Kind::Forbidden, "{group}");
+        }
+        assert!(caller(&["bus:admin"]).may_consume("logger").is_ok());
+        assert_eq!(Caller::default().may_consume("billing").unwrap_err().kind, Kind::Unauthenticated);
+    }
+
+    #[test]
+    fn a_group_gets_all_or_is_not_declared() {
+        let filter = |text: &str| text.parse::<Filter>().unwrap();
+        assert!(caller(&["events:read:DB/*"]).may_read_all(&filter("DB/CREATE")).is_ok());
+        let own = caller(&["events:read:own:DB/*"]);
+        assert!(own.may_read(&filter("DB/CREATE")).is_ok());
+        assert_eq!(own.may_read_all(&filter("DB/CREATE")).unwrap_err().kind, Kind::Forbidden);
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub(crate) struct Wanted {
     /// Answer once the event is recorded, whatever else is wanted.
     pub respond_async: bool,
     /// The group in whose handler the publisher is, if it says so.
-    own_group: Option<String>,
+    pub own_group: Option<String>,
 }
 
 impl Wanted {

@@ -15,20 +15,26 @@ async fn list(
     caller: Caller,
     mut parameters: Parameters,
 ) -> Result<Json<Page<Connection>>, Problem> {
-    caller.may_operate()?;
     let (user, node) = (parameters.text("user")?, parameters.text("node")?);
     let (queue, group) = (parameters.text("queue")?, parameters.text("group")?);
     let (after, limit) = (parameters.text("after")?, parameters.limit()?);
     parameters.done("user, node, queue, group, after, limit")?;
-    let mut connections = shared.bus.connections().await?;
+    let mut connections = all(&shared, &caller).await?;
     connections.retain(|connection| {
         user.as_ref().is_none_or(|user| connection.subject.as_ref() == Some(user))
             && node.as_ref().is_none_or(|node| connection.node == *node)
             && queue.as_ref().is_none_or(|queue| follows(connection, queue))
             && group.as_ref().is_none_or(|group| is_member(connection, group))
     });
-    connections.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(Json(Page::of("connections", connections.into_iter(), |one| one.id.as_str(), after.as_deref(), limit)))
+}
+
+/// Who is connected, by id.
+pub(crate) async fn all(shared: &Shared, caller: &Caller) -> Result<Vec<Connection>, Problem> {
+    caller.may_operate()?;
+    let mut connections = shared.bus.connections().await?;
+    connections.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(connections)
 }
 
 /// Whether it reads the queue, by its name or with all queues.

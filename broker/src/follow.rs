@@ -112,6 +112,7 @@ fn enrol(shared: &Shared, caller: &Caller, transport: Transport, follows: Vec<bu
         Transport::WebSocket => bus::Transport::WebSocket,
         Transport::Sse => bus::Transport::Sse,
         Transport::LongPoll => bus::Transport::LongPoll,
+        Transport::Grpc => bus::Transport::Grpc,
     };
     shared.bus.roster().join(kind, caller.subject.clone(), caller.address.clone(), follows)
 }

@@ -9,7 +9,7 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
     routing::{get, post},
 };
-use bus::{Connection, Sought, Start, Which};
+use bus::{Connection, DeadLetter, GroupStatus, Sought, Start, Which};
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The most dead letters that a command names.
-const MOST_LETTERS: usize = 1000;
+pub(crate) const MOST_LETTERS: usize = 1000;
 
 pub(crate) fn router() -> Router<Shared> {
     Router::new()
@@ -74,15 +74,9 @@ async fn list(
     caller: Caller,
     mut parameters: Parameters,
 ) -> Result<Json<Page<GroupView>>, Problem> {
-    caller.may_look()?;
     let (after, limit, queue) = (parameters.text("after")?, parameters.limit()?, parameters.text("queue")?);
     parameters.done("queue, after, limit")?;
-    let mut groups = shared.bus.groups().await?;
-    groups.retain(|group| queue.as_ref().is_none_or(|queue| group.filter.queue.as_str() == queue));
-    groups.sort_by(|a, b| a.name.cmp(&b.name));
-    let members = members(&shared).await?;
-    let count = |name: &str| members.get(name).copied().unwrap_or(0);
-    let views = groups.into_iter().map(|group| GroupView::new(group.clone(), count(&group.name)));
+    let views = all(&shared, &caller, queue.as_deref()).await?.into_iter();
     Ok(Json(Page::of("groups", views, |view| view.name.as_str(), after.as_deref(), limit)))
 }
 
@@ -92,13 +86,9 @@ async fn one(
     name: Name,
     parameters: Parameters,
 ) -> Result<Json<GroupView>, Problem> {
-    caller.may_look()?;
     let name = group(name)?;
     parameters.done("nothing is")?;
-    let found = shared.bus.groups().await?.into_iter().find(|group| group.name == name);
-    let found = found.ok_or_else(|| Problem::not_found(format!("no group {name:?}")))?;
-    let members = members(&shared).await?.get(&name).copied().unwrap_or(0);
-    Ok(Json(GroupView::new(found, members)))
+    find(&shared, &caller, &name).await.map(Json)
 }
 
 async fn dead_letters(
@@ -107,8 +97,6 @@ async fn dead_letters(
     name: Name,
     mut parameters: Parameters,
 ) -> Result<Json<Page<LetterView>>, Problem> {
-    // A letter holds the event: seeing it takes more than looking at counts.
-    caller.may_operate()?;
     let name = group(name)?;
     let after = match parameters.text("after")? {
         Some(text) => letter_place(&text).ok_or_else(|| refuse("after", "must be what a page gave as next"))?,
@@ -116,16 +104,9 @@ async fn dead_letters(
     };
     let limit = parameters.limit()?;
     parameters.done("after, limit")?;
-    let mut letters = shared.bus.dead_letters(&name, after, limit).await?;
-    let next = match letters.last() {
-        Some(last) if letters.len() == limit => {
-            shared.bus.dead_letters(&name, (last.partition, last.position), 1).await?
-        }
-        _ => Vec::new(),
-    };
-    letters.extend(next);
+    let letters = letters(&shared, &caller, &name, after, limit).await?;
     let letters = letters.into_iter().map(LetterView::from).collect();
-    Ok(Json(Page::cut("dead_letters", letters, |letter| format!("{}:{}", letter.partition, letter.position), limit)))
+    Ok(Json(Page::cut("dead_letters", letters, |letter| letter_key(letter.partition, letter.position), limit)))
 }
 
 async fn redrive(
@@ -139,8 +120,7 @@ async fn redrive(
     caller.may_operate()?;
     let (name, which) = (group(name)?, chosen(body::command(&headers, body).await?)?);
     parameters.done("nothing is")?;
-    let redriven = shared.bus.redrive(&name, which.clone()).await?;
-    tracing::info!(subject = caller.subject, group = name, ?which, redriven, "dead letters redriven");
+    let redriven = give_again(&shared, &caller, &name, which).await?;
     Ok(Json(json!({ "redriven": redriven })))
 }
 
@@ -155,8 +135,7 @@ async fn discard(
     caller.may_operate()?;
     let (name, which) = (group(name)?, chosen(body::command(&headers, body).await?)?);
     parameters.done("nothing is")?;
-    let discarded = shared.bus.discard(&name, which.clone()).await?;
-    tracing::info!(subject = caller.subject, group = name, ?which, discarded, "dead letters discarded");
+    let discarded = forget(&shared, &caller, &name, which).await?;
     Ok(Json(json!({ "discarded": discarded })))
 }
 
@@ -173,18 +152,82 @@ async fn seek(
     parameters.done("nothing is")?;
     let target: Target = body::command(&headers, body).await?;
     let (start, dry_run) = (start(&target)?, target.dry_run);
-    let Sought { again, skipped, leases } = shared.bus.seek(&name, start, dry_run).await?;
-    tracing::info!(subject = caller.subject, group = name, ?start, dry_run, again, skipped, leases, "group moved");
+    let Sought { again, skipped, leases } = place(&shared, &caller, &name, start, dry_run).await?;
     Ok(Json(json!({ "again": again, "skipped": skipped, "leases": leases, "dry_run": dry_run })))
+}
+
+/// The groups that there are, or those on a queue, by name.
+pub(crate) async fn all(shared: &Shared, caller: &Caller, queue: Option<&str>) -> Result<Vec<GroupView>, Problem> {
+    caller.may_look()?;
+    let mut groups = shared.bus.groups().await?;
+    groups.retain(|group| queue.is_none_or(|queue| group.filter.queue.as_str() == queue));
+    groups.sort_by(|a, b| a.name.cmp(&b.name));
+    let members = count_members(shared.bus.connections().await?);
+    let view = |group: GroupStatus| {
+        let members = members.get(&group.name).copied().unwrap_or(0);
+        GroupView::new(group, members)
+    };
+    Ok(groups.into_iter().map(view).collect())
+}
+
+/// The group of this name.
+pub(crate) async fn find(shared: &Shared, caller: &Caller, name: &str) -> Result<GroupView, Problem> {
+    let found = all(shared, caller, None).await?.into_iter().find(|group| group.name == name);
+    found.ok_or_else(|| Problem::not_found(format!("no group {name:?}")))
+}
+
+/// Dead letters after a place, and one more than the limit where there are more.
+pub(crate) async fn letters(
+    shared: &Shared,
+    caller: &Caller,
+    name: &str,
+    after: (u32, u64),
+    limit: usize,
+) -> Result<Vec<DeadLetter>, Problem> {
+    // A letter holds the event: seeing it takes more than looking at counts.
+    caller.may_operate()?;
+    let mut letters = shared.bus.dead_letters(name, after, limit).await?;
+    if let Some(last) = letters.last()
+        && letters.len() == limit
+    {
+        letters.extend(shared.bus.dead_letters(name, (last.partition, last.position), 1).await?);
+    }
+    Ok(letters)
+}
+
+/// Redrives dead letters, and logs who did.
+pub(crate) async fn give_again(shared: &Shared, caller: &Caller, name: &str, which: Which) -> Result<u64, Problem> {
+    caller.may_operate()?;
+    let redriven = shared.bus.redrive(name, which.clone()).await?;
+    tracing::info!(subject = caller.subject, group = name, ?which, redriven, "dead letters redriven");
+    Ok(redriven)
+}
+
+/// Discards dead letters, and logs who did.
+pub(crate) async fn forget(shared: &Shared, caller: &Caller, name: &str, which: Which) -> Result<u64, Problem> {
+    caller.may_operate()?;
+    let discarded = shared.bus.discard(name, which.clone()).await?;
+    tracing::info!(subject = caller.subject, group = name, ?which, discarded, "dead letters discarded");
+    Ok(discarded)
+}
+
+/// Moves a group, and logs who did; with `dry_run` it only says what would happen.
+pub(crate) async fn place(
+    shared: &Shared,
+    caller: &Caller,
+    name: &str,
+    start: Start,
+    dry_run: bool,
+) -> Result<Sought, Problem> {
+    caller.may_operate()?;
+    let sought = shared.bus.seek(name, start, dry_run).await?;
+    let Sought { again, skipped, leases } = sought;
+    tracing::info!(subject = caller.subject, group = name, ?start, dry_run, again, skipped, leases, "group moved");
+    Ok(sought)
 }
 
 fn group(name: Name) -> Result<String, Problem> {
     name.map(|Path(name)| name).map_err(|rejection| Problem::invalid(rejection.body_text()))
-}
-
-/// Members by their group.
-async fn members(shared: &Shared) -> Result<BTreeMap<String, usize>, Problem> {
-    Ok(count_members(shared.bus.connections().await?))
 }
 
 /// How many members each group has among these connections.
@@ -198,7 +241,12 @@ pub fn count_members(connections: Vec<Connection>) -> BTreeMap<String, usize> {
     members
 }
 
-fn letter_place(text: &str) -> Option<(u32, u64)> {
+/// How a page of dead letters names a place; [`letter_place`] reads it.
+pub(crate) fn letter_key(partition: u32, position: u64) -> String {
+    format!("{partition}:{position}")
+}
+
+pub(crate) fn letter_place(text: &str) -> Option<(u32, u64)> {
     let (partition, position) = text.split_once(':')?;
     let position: i64 = position.parse().ok()?;
     Some((partition.parse().ok()?, u64::try_from(position).ok()?))

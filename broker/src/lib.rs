@@ -1,4 +1,5 @@
-//! The bus for clients: publish over HTTP; follow over WebSocket, SSE and long-poll; see queues, groups and connections.
+//! The bus for clients: publish over HTTP; follow over WebSocket, SSE and long-poll; see queues, groups and connections. For
+//! services in any language all of that over gRPC, and the work of a group's member.
 //!
 //! It stands behind the gateway, which says who calls (`turnpike-principal`); what the caller may do is decided here, by
 //! its scopes (`access.rs`). It keeps nothing: a client's place is the cursor that the client holds, and any broker on the
@@ -10,10 +11,12 @@ mod body;
 mod confirm;
 mod connections;
 mod cursor;
+mod departure;
 mod duration;
 mod filter;
 mod follow;
 mod groups;
+mod grpc;
 mod hub;
 mod listener;
 mod long_poll;
@@ -123,13 +126,16 @@ impl Role for Broker {
         };
         let (hub, tasks) = (shared.hub.clone(), shared.tasks.clone());
         let _stop = hub.stop_on_drop();
-        let router = stack::stack(routes().with_state(shared));
+        let mut health = grpc::Health::serving().await;
+        let calls = grpc::router(&shared, &health)?;
+        let router = stack::stack(routes().with_state(shared).merge(calls));
         let receipts = Receipts::new(receipts_bus).run(shutdown.draining().clone(), shutdown.dropping().clone());
         let receipts = tokio::spawn(receipts);
         readiness.ready("role");
         let draining = async {
             shutdown.draining().cancelled().await;
             readiness.not_ready("role", "shutting down");
+            health.drain().await;
         };
         let bounds = listener::Bounds { connections: connections.saturating_add(MORE_CONNECTIONS), stall };
         tokio::join!(draining, listener::serve(listener, router, bounds, shutdown.clone()));

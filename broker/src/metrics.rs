@@ -12,6 +12,7 @@ struct Metrics {
     delivered: Counter<u64>,
     gap: Counter<u64>,
     close: Counter<u64>,
+    calls: Counter<u64>,
     lagging: UpDownCounter<i64>,
     send_queue_bytes: UpDownCounter<i64>,
 }
@@ -25,6 +26,10 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         delivered: counter("turnpike_broker_delivered", "Events given to clients."),
         gap: counter("turnpike_broker_gap", "Gaps that clients were told of."),
         close: counter("turnpike_broker_close", "WebSockets that the broker closed, by code."),
+        calls: counter(
+            "turnpike_broker_calls",
+            "Calls of gRPC, by what they were answered, or by how their stream began.",
+        ),
         lagging: level("turnpike_broker_lagging", "Readers that fell behind what is kept in memory."),
         send_queue_bytes: level("turnpike_broker_send_queue_bytes", "Bytes that wait for WebSockets to take them."),
     }
@@ -36,6 +41,7 @@ pub(crate) enum Transport {
     WebSocket,
     Sse,
     LongPoll,
+    Grpc,
 }
 
 impl Transport {
@@ -44,6 +50,7 @@ impl Transport {
             Self::WebSocket => "websocket",
             Self::Sse => "sse",
             Self::LongPoll => "long_poll",
+            Self::Grpc => "grpc",
         };
         [KeyValue::new("transport", transport)]
     }
@@ -111,4 +118,9 @@ pub(crate) fn gap(reason: &'static str) {
 
 pub(crate) fn closed(code: u16) {
     METRICS.close.add(1, &[KeyValue::new("code", i64::from(code))]);
+}
+
+/// A call of gRPC was answered so. The method is one of ours, or "unknown".
+pub(crate) fn called(method: &'static str, code: &'static str) {
+    METRICS.calls.add(1, &[KeyValue::new("method", method), KeyValue::new("code", code)]);
 }

@@ -76,13 +76,18 @@ async fn list(
     caller: Caller,
     mut parameters: Parameters,
 ) -> Result<Json<Page<QueueView>>, Problem> {
-    caller.may_look()?;
     let (after, limit) = (parameters.text("after")?, parameters.limit()?);
     parameters.done("after, limit")?;
+    let views = all(&shared, &caller).await?.into_iter().map(QueueView::from);
+    Ok(Json(Page::of("queues", views, |queue: &QueueView| queue.name.as_str(), after.as_deref(), limit)))
+}
+
+/// The queues that there are, by name.
+pub(crate) async fn all(shared: &Shared, caller: &Caller) -> Result<Vec<QueueStatus>, Problem> {
+    caller.may_look()?;
     let mut queues = shared.bus.queues().await?;
     queues.sort_by(|a, b| a.settings.name.cmp(&b.settings.name));
-    let views = queues.into_iter().map(QueueView::from);
-    Ok(Json(Page::of("queues", views, |queue: &QueueView| queue.name.as_str(), after.as_deref(), limit)))
+    Ok(queues)
 }
 
 async fn one(
@@ -109,17 +114,30 @@ async fn put(
     caller.may_operate()?;
     let name = name(path)?;
     parameters.done("nothing is")?;
+    let settings: Settings = body::command(&headers, body).await?;
+    let (queue, is_new) = change(&shared, &caller, name, |queue| settings.set(queue)).await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(QueueView::from(queue))).into_response())
+}
+
+/// Makes a queue, or sets what changes of it, and logs who did; whether it is new.
+pub(crate) async fn change(
+    shared: &Shared,
+    caller: &Caller,
+    name: Name,
+    set: impl FnOnce(Queue) -> Result<Queue, Problem>,
+) -> Result<(QueueStatus, bool), Problem> {
+    caller.may_operate()?;
     if Caller::is_reserved(&name) {
         return Err(Problem::forbidden(format!("the queue {name} is the bus's own")));
     }
-    let settings: Settings = body::command(&headers, body).await?;
-    let known = find(&shared, &name).await?;
-    let status = if known.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-    let queue = settings.set(known.map_or_else(|| Queue::new(name.clone()), |known| known.settings))?;
+    let known = find(shared, &name).await?;
+    let is_new = known.is_none();
+    let queue = set(known.map_or_else(|| Queue::new(name.clone()), |known| known.settings))?;
     shared.bus.declare_queue(queue.clone()).await?;
     tracing::info!(subject = caller.subject, queue = name.as_str(), settings = ?queue, "queue set");
-    let view = find(&shared, &name).await?.map(QueueView::from);
-    Ok((status, Json(view)).into_response())
+    let status = find(shared, &name).await?.ok_or_else(|| Problem::not_found(format!("no queue {name}")))?;
+    Ok((status, is_new))
 }
 
 async fn find(shared: &Shared, name: &Name) -> Result<Option<QueueStatus>, Problem> {

@@ -7,11 +7,11 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderValue, header};
-use lifecycle::Shutdown;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
     access::Caller,
+    departure::{Departure, Why},
     follow::{Asked, Connected},
     metrics::Transport,
     problem::Problem,
@@ -19,19 +19,11 @@ use crate::{
     told::{Subscriber, Told, What},
 };
 
-/// How long a client shall wait that was sent away, in milliseconds: not all at once.
-const RETRY: std::ops::RangeInclusive<u64> = 200..=8_000;
-
 struct Stream {
     subscriber: Subscriber,
-    shutdown: Shutdown,
+    departure: Departure,
     heartbeat: Duration,
     silent_until: Instant,
-    /// When it is rotated away.
-    end: Instant,
-    /// Over how long a drain is spread.
-    drain: Duration,
-    leaves: Option<Instant>,
     state: State,
     _connected: Connected,
 }
@@ -45,24 +37,19 @@ enum State {
 enum Next {
     Told(Told),
     Silent,
-    Drain,
-    End,
+    End(Why),
 }
 
 /// Answers with a stream.
 pub(crate) async fn answer(shared: &Shared, caller: &Caller, asked: Asked) -> Result<Response, Problem> {
     let connected = Connected::join(shared, caller, Transport::Sse, Some(&asked.filter))?;
     let subscriber = asked.follow(shared).await?;
-    let settings = &shared.settings;
-    let now = Instant::now();
+    let heartbeat = shared.settings.heartbeat;
     let stream = Stream {
         subscriber,
-        shutdown: shared.shutdown.clone(),
-        heartbeat: settings.heartbeat,
-        silent_until: now + settings.heartbeat,
-        end: now + settings.rotation.mul_f64(rand::random_range(0.9..1.1)),
-        drain: settings.drain,
-        leaves: None,
+        departure: Departure::new(&shared.shutdown, &shared.settings),
+        heartbeat,
+        silent_until: Instant::now() + heartbeat,
         state: State::Opening,
         _connected: connected,
     };
@@ -95,27 +82,21 @@ impl Stream {
     }
 
     async fn follow(&mut self) -> String {
-        loop {
-            let end = self.leaves.map_or(self.end, |leaves| leaves.min(self.end));
-            let next = tokio::select! {
-                biased;
-                () = self.shutdown.dropping().cancelled() => Next::End,
-                () = sleep_until(end) => Next::End,
-                () = self.shutdown.draining().cancelled(), if self.leaves.is_none() => Next::Drain,
-                told = self.subscriber.next() => Next::Told(told),
-                () = sleep_until(self.silent_until) => Next::Silent,
-            };
-            self.silent_until = Instant::now() + self.heartbeat;
-            match next {
-                Next::Told(told) => return text(&told),
-                Next::Silent => return ": alive\n\n".to_owned(),
-                Next::Drain => self.leaves = Some(Instant::now() + self.drain.mul_f64(rand::random_range(0.0..1.0))),
-                Next::End => {
-                    self.state = State::Over;
-                    return match self.shutdown.draining().is_cancelled() {
-                        true => format!("retry: {}\n\n", rand::random_range(RETRY)),
-                        false => ": rotated\n\n".to_owned(),
-                    };
+        let next = tokio::select! {
+            biased;
+            why = self.departure.due() => Next::End(why),
+            told = self.subscriber.next() => Next::Told(told),
+            () = sleep_until(self.silent_until) => Next::Silent,
+        };
+        self.silent_until = Instant::now() + self.heartbeat;
+        match next {
+            Next::Told(told) => text(&told),
+            Next::Silent => ": alive\n\n".to_owned(),
+            Next::End(why) => {
+                self.state = State::Over;
+                match why {
+                    Why::Drain => format!("retry: {}\n\n", Departure::retry_after().as_millis()),
+                    Why::Rotated => ": rotated\n\n".to_owned(),
                 }
             }
         }

@@ -35,17 +35,17 @@ pub(crate) fn router() -> Router<Shared> {
 
 /// Where an event stands; the field names are promised.
 #[derive(Serialize)]
-struct Status {
-    id: String,
-    cursor: String,
-    queue: String,
-    event: String,
-    partition: u32,
-    position: u64,
+pub(crate) struct Status {
+    pub id: String,
+    pub cursor: String,
+    pub queue: String,
+    pub event: String,
+    pub partition: u32,
+    pub position: u64,
     #[serde(with = "time::serde::rfc3339::option")]
-    recordedtime: Option<OffsetDateTime>,
-    delivery: Progress,
-    groups: BTreeMap<String, Option<Standing>>,
+    pub recordedtime: Option<OffsetDateTime>,
+    pub delivery: Progress,
+    pub groups: BTreeMap<String, Option<Standing>>,
 }
 
 async fn event(
@@ -54,7 +54,7 @@ async fn event(
     id: Result<Path<String>, PathRejection>,
     parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let place = place(id, &parameters)?;
+    let place = named(id, &parameters)?;
     parameters.done("nothing is")?;
     let envelope = find(&shared, &caller, &place).await?;
     let envelope = Envelope { cursor: Some(Cursor::of(&place).to_string()), ..(*envelope).clone() };
@@ -67,25 +67,35 @@ async fn status(
     id: Result<Path<String>, PathRejection>,
     mut parameters: Parameters,
 ) -> Result<Json<Status>, Problem> {
-    let place = place(id, &parameters)?;
+    let place = named(id, &parameters)?;
     let watch = parameters.flag("watch")?;
     let patience = parameters.duration("timeout", LONGEST)?.unwrap_or(WATCH);
     parameters.done("watch, timeout")?;
-    let envelope = find(&shared, &caller, &place).await?;
+    ask(&shared, &caller, &place, watch.then_some(patience)).await.map(Json)
+}
+
+/// Where an event stands now, or once every group is done with it, at most after `watch`.
+pub(crate) async fn ask(
+    shared: &Shared,
+    caller: &Caller,
+    place: &Place,
+    watch: Option<Duration>,
+) -> Result<Status, Problem> {
+    let envelope = find(shared, caller, place).await?;
     let delivered = match watch {
-        true => {
+        Some(patience) => {
             let _waiter = confirm::waiter(&shared.waiters)?;
-            let waiting = shared.bus.wait_settled(&place, patience);
-            confirm::unless_draining(&shared.bus, shared.shutdown.draining(), &place, &[], waiting).await?
+            let waiting = shared.bus.wait_settled(place, patience);
+            confirm::unless_draining(&shared.bus, shared.shutdown.draining(), place, &[], waiting).await?
         }
-        false => shared.bus.delivered(&place, &[]).await?,
+        None => shared.bus.delivered(place, &[]).await?,
     };
     if delivered.lost {
         return Err(lost());
     }
-    Ok(Json(Status {
+    Ok(Status {
         id: envelope.id.clone(),
-        cursor: Cursor::of(&place).to_string(),
+        cursor: Cursor::of(place).to_string(),
         queue: place.queue.to_string(),
         event: envelope.event.to_string(),
         partition: place.partition,
@@ -93,11 +103,11 @@ async fn status(
         recordedtime: envelope.recordedtime,
         delivery: delivered.progress,
         groups: delivered.groups,
-    }))
+    })
 }
 
 /// The place that the path names.
-fn place(id: Result<Path<String>, PathRejection>, parameters: &Parameters) -> Result<Place, Problem> {
+fn named(id: Result<Path<String>, PathRejection>, parameters: &Parameters) -> Result<Place, Problem> {
     let Path(id) = id.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
     if let Some(name) = ["queue", "source"].into_iter().find(|name| parameters.has(name)) {
         return Err(refuse(
@@ -105,13 +115,18 @@ fn place(id: Result<Path<String>, PathRejection>, parameters: &Parameters) -> Re
             "finding an event by its own id is not offered yet; use the cursor that its publish answered",
         ));
     }
+    place(&id)
+}
+
+/// The place of the event that the cursor is of.
+pub(crate) fn place(id: &str) -> Result<Place, Problem> {
     let cursor: Cursor =
         id.parse().map_err(|error| refuse("id", format!("{error}; it is what a publish answered as cursor")))?;
     cursor.event().ok_or_else(|| refuse("id", "is a reader's place, not one event's"))
 }
 
 /// The event, if it is there and the caller may see it.
-async fn find(shared: &Shared, caller: &Caller, place: &Place) -> Result<Arc<Envelope>, Problem> {
+pub(crate) async fn find(shared: &Shared, caller: &Caller, place: &Place) -> Result<Arc<Envelope>, Problem> {
     // Not even which queues there are is for everybody to try out.
     if caller.subject.is_none() {
         return Err(Problem::new(Kind::Unauthenticated, "asking for an event needs to know who asks"));

@@ -110,7 +110,7 @@ pub(crate) fn gap_object(queue: &Name, gap: &Gap, from: &str, to: &str) -> serde
     json!({ "from": from, "to": to, "lost": gap.lost, "reason": reason(gap.reason), "queue": queue })
 }
 
-fn reason(reason: GapReason) -> &'static str {
+pub(crate) fn reason(reason: GapReason) -> &'static str {
     match reason {
         GapReason::Retention => "retention",
         GapReason::Lineage => "lineage",

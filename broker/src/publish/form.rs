@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The most events of a batch.
-const BATCH: usize = 256;
+pub(crate) const BATCH: usize = 256;
 /// The most bytes of a document; an event's data is bounded by itself.
 const DOCUMENT_BYTES: usize = 1 << 20;
 

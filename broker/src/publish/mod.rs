@@ -23,7 +23,8 @@ use serde_json::{Value, json};
 use telemetry::TraceContext;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use record::Receipt;
+pub(crate) use form::BATCH;
+pub(crate) use record::{Receipt, record, source};
 
 use self::form::Form;
 use crate::{
@@ -147,14 +148,10 @@ async fn one(
 
 /// 201, or 200 where all were duplicates; 207 where some were refused; the refusal where all were.
 fn answer_batch(receipts: Vec<Result<Receipt, Problem>>, wanted: &Wanted) -> Result<Response, Problem> {
-    let recorded = receipts.iter().flatten().count();
-    // The one that is at fault, not those that went down with it.
-    let refused = receipts.iter().enumerate().filter_map(|(at, receipt)| Some((at, receipt.as_ref().err()?)));
-    let at_fault = refused.min_by_key(|(_, problem)| problem.detail == Refused::Batch.to_string());
-    if let (0, Some((at, problem))) = (recorded, at_fault) {
-        return Err(form::problem_of(at, problem.clone()));
+    if let Some(problem) = refused_all(&receipts) {
+        return Err(problem);
     }
-    let status = if recorded < receipts.len() {
+    let status = if receipts.iter().any(Result::is_err) {
         StatusCode::MULTI_STATUS
     } else if wanted.respond_async || receipts.iter().flatten().any(|receipt| !receipt.is_reached()) {
         StatusCode::ACCEPTED
@@ -165,6 +162,14 @@ fn answer_batch(receipts: Vec<Result<Receipt, Problem>>, wanted: &Wanted) -> Res
     };
     let events: Vec<Value> = receipts.iter().map(outcome).collect();
     Ok(preference_applied((status, Json(json!({ "events": events }))).into_response(), wanted))
+}
+
+/// Why, where every event was refused: the one that is at fault, not those that went down with it.
+pub(crate) fn refused_all(receipts: &[Result<Receipt, Problem>]) -> Option<Problem> {
+    let refused = receipts.iter().enumerate().map(|(at, receipt)| Some((at, receipt.as_ref().err()?)));
+    let refused = refused.collect::<Option<Vec<_>>>()?;
+    let (at, problem) = refused.into_iter().min_by_key(|(_, problem)| problem.detail == Refused::Batch.to_string())?;
+    Some(form::problem_of(at, problem.clone()))
 }
 
 fn outcome(outcome: &Result<Receipt, Problem>) -> Value {

@@ -73,7 +73,7 @@ impl Receipt {
 }
 
 /// The URI of whoever publishes under this subject: `customers/1` is `/clients/customers/1`, a service is its own name.
-pub(super) fn source(caller: &Caller) -> Result<String, Problem> {
+pub(crate) fn source(caller: &Caller) -> Result<String, Problem> {
     let Some(subject) = &caller.subject else {
         return Err(Problem::new(Kind::Unauthenticated, "publishing needs to know who publishes"));
     };
@@ -83,7 +83,7 @@ pub(super) fn source(caller: &Caller) -> Result<String, Problem> {
 
 /// Publishes as the caller, if it may, and waits as it wants; an outcome each. What a batch holds that is refused before
 /// anything is recorded refuses the batch.
-pub(super) async fn record(
+pub(crate) async fn record(
     shared: &Shared,
     caller: &Caller,
     events: Vec<Envelope>,

@@ -4,6 +4,7 @@
 mod admin;
 mod confirm;
 mod follow;
+mod grpc;
 mod openapi;
 mod publish;
 mod site;

@@ -99,6 +99,11 @@ impl Lab {
         }
     }
 
+    /// So much later.
+    pub fn later(&self, by: Duration) {
+        *self.clock.0.lock() += by;
+    }
+
     pub fn token(&self, subject: &str, scopes: &[&str]) -> String {
         let scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
         self.signer.sign(&Principal { subject: subject.to_owned(), scopes, ..Principal::default() })
@@ -107,6 +112,11 @@ impl Lab {
     /// Somebody who may read and publish everything.
     pub fn alice(&self) -> String {
         self.token("alice", ALL)
+    }
+
+    /// Somebody who may work for any group, too.
+    pub fn operator_who_reads(&self) -> String {
+        self.token("operators/1", &["events:read:*/*", "events:write:*/*", "bus:admin"])
     }
 
     pub async fn publish(&self, address: &str, ids: impl IntoIterator<Item = u32>) {

@@ -3,7 +3,7 @@
 mod drain;
 mod gap;
 mod hostile;
-mod lab;
+pub mod lab;
 mod nodes;
 mod resume;
 mod scope;
