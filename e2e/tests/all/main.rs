@@ -3,6 +3,7 @@
 mod alone;
 mod analytics_cli;
 mod bus_cli;
+mod bus_python;
 mod configuration;
 mod crash;
 mod dashboard;
