@@ -239,7 +239,7 @@ fn no_module_is_named_after_nothing() {
     assert_none(faults);
 }
 
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     "turnpike/src",
     "gateway/src",
     "http1/src",
