@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Options, group, guard, keys::Keys, log, node, offer, publish, queue, retention, server::Server, shared::Shared, sys,
-    wake,
+    Options, group, guard, keys::Keys, log, node, offer, publish, queue, retention, server::Server, shared::Shared,
+    sys, wake,
 };
 use crate::{
     Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Outcome, Page,

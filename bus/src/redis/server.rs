@@ -76,7 +76,8 @@ impl Server {
 
     /// A connection of its own to the server that has a key: for what must be asked on the same one, or waits.
     pub(super) async fn own(&self, key: &str) -> Result<MultiplexedConnection, RedisError> {
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
         self.redis.own(key, &config).await
     }
 

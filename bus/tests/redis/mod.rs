@@ -13,12 +13,15 @@ use time::OffsetDateTime;
 use crate::conformance::{self, Lab};
 
 mod between;
+mod cluster;
 mod confirm;
 mod fault;
 mod group;
 mod loss;
+mod network;
 mod node;
 mod opening;
+mod sentinel;
 mod storm;
 mod trim;
 

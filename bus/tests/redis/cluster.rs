@@ -1,0 +1,219 @@
+//! On a Cluster: a part of the suite that has several slots, readers of one and of many, and every kind of script; what
+//! becomes of a partition whose slot moves in traffic, or whose primary dies. The rest of the suite runs on one server:
+//! what a partition's scripts do is the same there.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bus::{Bus, Clock, Confirm, Mode, PublishOptions, Queue, redis::Redis};
+use parking_lot::Mutex;
+use testkit::{RedisCluster, RedisOptions};
+use time::OffsetDateTime;
+
+use super::{Manual, eventually, open};
+use crate::conformance::{Lab, claim, declare, event, publish, queue, seconds, settle};
+
+mod suite {
+    crate::conformance::suite! { @ crate::redis::cluster::ClusterLab::open;
+        publish: events_of_one_key_share_a_partition, partitions_are_fixed_once_there_are_events, every_group_gets_every_event;
+        dedupe: racing_publishers_record_an_id_once;
+        producer: a_repeated_number_is_harmless;
+        lease: a_member_that_dies_with_one_of_each_partition_charges_none;
+        mode: a_key_keeps_its_order_across_retries;
+        dead_letter: redrive_reaches_the_failing_group_only;
+        seek: a_time_and_a_position;
+        standing: an_event_stands_with_each_group_of_its_queue;
+        tail: several_partitions_are_all_followed;
+        retention: old_events_are_trimmed;
+        sys: dead_letters_are_told_every_ten_minutes;
+        consumer: a_member_is_on_the_roster_while_it_runs;
+    }
+}
+
+const PARTITIONS: u32 = 4;
+
+struct ClusterLab {
+    cluster: RedisCluster,
+    clock: Manual,
+    backend: Redis,
+}
+
+impl ClusterLab {
+    async fn open() -> Self {
+        let cluster = RedisCluster::start(0, RedisOptions::default()).await;
+        let clock = Manual(Arc::new(Mutex::new(OffsetDateTime::now_utc())));
+        let backend = open(&cluster.url(), &clock).await;
+        Self { cluster, clock, backend }
+    }
+}
+
+#[async_trait]
+impl Lab for ClusterLab {
+    fn bus(&self) -> Bus {
+        Bus::new(self.backend.clone())
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(self.clock.clone())
+    }
+
+    async fn advance(&self, by: Duration) {
+        *self.clock.0.lock() += by;
+        self.backend.housekeep().await.unwrap();
+    }
+
+    async fn kill_and_reopen(&mut self) {
+        for node in &mut self.cluster.nodes {
+            node.restart().await;
+        }
+        self.cluster.agrees().await;
+        self.backend = open(&self.cluster.url(), &self.clock).await;
+    }
+}
+
+/// Publishes events of many keys, one after another, each until it is confirmed; where they are recorded.
+async fn traffic(bus: Bus, name: &'static str, stop: Arc<AtomicBool>) -> BTreeSet<(u32, u64)> {
+    let mut recorded = BTreeSet::new();
+    let mut n = 0;
+    while !stop.load(Relaxed) || n < 100 {
+        let id = format!("{name}-{n}");
+        match bus.publish(vec![event(&id, &format!("k{}", n % 16))]).await {
+            Ok(mut outcomes) => {
+                let confirmed = outcomes.remove(0).unwrap();
+                assert!(
+                    recorded.insert((confirmed.partition, confirmed.position.unwrap())),
+                    "{id} is where another one is"
+                );
+                n += 1;
+            }
+            // An answer that was lost is asked for again: the window knows.
+            Err(bus::Error::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    recorded
+}
+
+/// Everything there is, by partition and position, which must be dense.
+async fn everything(bus: &Bus) -> BTreeSet<(u32, u64)> {
+    let mut found = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for partition in 0..PARTITIONS {
+        let mut next = 1;
+        loop {
+            let page = bus.read(&queue(), partition, next, 1000).await.unwrap();
+            for logged in &page.events {
+                assert_eq!(logged.position, next, "dense");
+                assert!(ids.insert(logged.envelope.id.clone()), "{} is there twice", logged.envelope.id);
+                found.insert((partition, next));
+                next += 1;
+            }
+            if page.events.is_empty() {
+                break;
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_move_while_events_are_published_and_settled() {
+    let cluster = Arc::new(RedisCluster::start(0, RedisOptions::default()).await);
+    let (near, far) =
+        (bus::redis::open(&cluster.url()).await.unwrap(), bus::redis::open(&cluster.url()).await.unwrap());
+    near.declare_queue(Queue { partitions: PARTITIONS, ..Queue::new(queue()) }).await.unwrap();
+    declare(&near, "g", Mode::Keyed).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let publishing: Vec<_> = [(&near, "near"), (&far, "far")]
+        .into_iter()
+        .map(|(bus, name)| tokio::spawn(traffic(bus.clone(), name, stop.clone())))
+        .collect();
+    let settling = tokio::spawn({
+        let (bus, stop) = (far.clone(), stop.clone());
+        async move {
+            let mut acked = BTreeSet::new();
+            while !stop.load(Relaxed) {
+                let claim = bus::Claim { group: "g".into(), member: "m".into(), max: 10, bytes: 1 << 20 };
+                let Ok(claimed) = bus.claim(claim).await else { continue };
+                for leased in claimed.leased {
+                    let settlement = bus::Settlement { token: leased.token, verb: bus::Verb::Ack };
+                    if matches!(bus.settle("g", vec![settlement]).await.as_deref(), Ok([Ok(())])) {
+                        assert!(acked.insert(leased.envelope.id.clone()), "acknowledged twice");
+                    }
+                }
+            }
+            acked.len()
+        }
+    });
+    for partition in [0, 1, 0] {
+        let slot = cluster.slot(&format!("tp:{{DB:{partition}}}:m"));
+        let to = (cluster.owner(slot) + 1) % 3;
+        let moving = cluster.clone();
+        tokio::task::spawn_blocking(move || moving.reshard(slot, to)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    stop.store(true, Relaxed);
+    let mut confirmed = BTreeSet::new();
+    for publishing in publishing {
+        confirmed.extend(publishing.await.unwrap());
+    }
+    assert!(settling.await.unwrap() > 0, "somebody settled meanwhile");
+    assert_eq!(everything(&near).await, confirmed, "each where its publisher was told, and nothing else");
+    let moved = near.lineages(&queue(), 0).await.unwrap();
+    assert!(moved.0.len() > 1, "a slot on another node begins a lineage");
+    assert!(moved.0.windows(2).all(|pair| pair[1].parent == Some(pair[0].id)), "without a cut");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_dies_takes_nothing_along_that_its_replica_has() {
+    let mut cluster = RedisCluster::start(1, RedisOptions::default()).await;
+    let bus = bus::redis::open(&cluster.url()).await.unwrap();
+    bus.declare_queue(Queue { partitions: PARTITIONS, ..Queue::new(queue()) }).await.unwrap();
+    declare(&bus, "g", Mode::Parallel).await;
+    let replicated =
+        PublishOptions { confirm: Confirm::Replicated(1), patience: seconds(30), ..PublishOptions::default() };
+    let mut confirmed = BTreeSet::new();
+    for n in 0..40 {
+        let published = bus.publish_with(vec![event(&n.to_string(), &format!("k{n}"))], replicated.clone()).await;
+        let recorded = published.unwrap().remove(0).unwrap();
+        assert_eq!(recorded.confirmed, Confirm::Replicated(1));
+        confirmed.insert((recorded.partition, recorded.position.unwrap()));
+    }
+    let owner = cluster.owner(cluster.slot("tp:{DB:0}:m"));
+    cluster.nodes[owner].kill();
+    let key = (0..).map(|n| format!("k{n}"));
+    let mut of_it = None;
+    for key in key {
+        if bus.partition(&queue(), &key).await.unwrap().index == 0 {
+            of_it = Some(key);
+            break;
+        }
+    }
+    let of_it = of_it.unwrap();
+    eventually("its replica takes events", async || bus.publish(vec![event("after", &of_it)]).await.is_ok()).await;
+    eventually("all can be read", async || bus.read(&queue(), 3, 1, 1).await.is_ok()).await;
+    let found = everything(&bus).await;
+    assert!(found.is_superset(&confirmed), "{:?}", confirmed.difference(&found));
+    assert_eq!(found.len(), confirmed.len() + 1);
+    // Claims and settles go on as well.
+    let leased = claim(&bus, "g", 1).await;
+    settle(&bus, "g", leased[0].token, bus::Verb::Ack).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_forgot_its_scripts_is_given_them() {
+    let cluster = RedisCluster::start(0, RedisOptions::default()).await;
+    let bus = bus::redis::open(&cluster.url()).await.unwrap();
+    publish(&bus, &[("a", "k")]).await;
+    for node in &cluster.nodes {
+        node.command(&["SCRIPT", "FLUSH"]);
+    }
+    assert_eq!(publish(&bus, &[("b", "k")]).await[0].position, Some(2));
+}
