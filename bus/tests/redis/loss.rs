@@ -3,7 +3,7 @@
 use bus::{Gap, GapReason, Mode, Producer, PublishOptions, Queue, Refused, Tail, TailFrom, Tailed};
 use testkit::{Aof, Redis, RedisOptions};
 
-use super::{RedisLab, command, eventually};
+use super::{RedisLab, command, eventually, written};
 use crate::conformance::{Lab as _, ack, claim, declare, event, ids, publish, queue, seconds, status};
 
 async fn next(tail: &mut Tail) -> Tailed {
@@ -83,8 +83,7 @@ async fn a_torn_log_is_told_and_goes_on_where_it_was_cut() {
     let bus = bus::redis::open(&server.url()).await.unwrap();
     declare(&bus, "g", Mode::Keyed).await;
     publish(&bus, &[("a", "k"), ("b", "l")]).await;
-    let written = server.folder().join("appendonlydir/appendonly.aof.1.incr.aof");
-    let kept = std::fs::metadata(&written).unwrap().len();
+    let (file, kept) = written(&server).await;
     // What comes now is lost, with what was done about it.
     publish(&bus, &[("c", "k"), ("d", "m")]).await;
     ack(&bus, "g", &claim(&bus, "g", 10).await).await;
@@ -95,7 +94,7 @@ async fn a_torn_log_is_told_and_goes_on_where_it_was_cut() {
         assert_eq!(next_id(&mut tail).await, id);
     }
     server.kill();
-    std::fs::OpenOptions::new().write(true).open(&written).unwrap().set_len(kept + 7).unwrap();
+    std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(kept + 7).unwrap();
     server.restart().await;
     match next(&mut tail).await {
         Tailed::Gap(gap) => {

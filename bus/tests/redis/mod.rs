@@ -1,6 +1,6 @@
 //! The suite on the Redis backend, each scenario on a server of its own, and what only that backend promises.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bus::{
@@ -71,6 +71,18 @@ async fn command(server: &testkit::Redis, words: &[&str]) -> String {
     let (name, arguments) = words.split_first().unwrap();
     let answer: redis::Value = redis::cmd(name).arg(arguments).query_async(&mut connection).await.unwrap();
     redis::from_redis_value(answer).unwrap_or_default()
+}
+
+/// The server's file of commands, and its length with everything in it that was answered: where the disk is busy, the server
+/// writes later.
+async fn written(server: &testkit::Redis) -> (PathBuf, u64) {
+    eventually("all is written", async || {
+        command(server, &["INFO", "persistence"]).await.contains("aof_buffer_length:0")
+    })
+    .await;
+    let file = server.folder().join("appendonlydir/appendonly.aof.1.incr.aof");
+    let length = std::fs::metadata(&file).unwrap().len();
+    (file, length)
 }
 
 async fn open(url: &str, clock: &Manual) -> Redis {

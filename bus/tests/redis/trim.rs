@@ -10,7 +10,7 @@ use events::Name;
 use parking_lot::Mutex;
 use testkit::{Aof, Redis as Server, RedisOptions};
 
-use super::{between::Proxy, command, eventually};
+use super::{between::Proxy, command, eventually, written};
 use crate::conformance::{ack, claim, declare, event, ids, publish_many, queue, seconds, status};
 
 const NODES: usize = 3;
@@ -57,7 +57,7 @@ async fn what_is_dropped_while_a_claim_reads_is_not_passed_over() {
     let in_range = |at: u64| group.lost_ranges.iter().any(|range| (range.from..range.to).contains(&at));
     let silent: Vec<u64> = (5..21).filter(|at| !of_claim.contains(at) && !in_range(*at)).collect();
     assert_eq!(silent, [0; 0], "neither delivered nor told as lost: {group:?}");
-    assert!((5..21).all(|at| in_range(at)), "what was claimed of them is lost too, its lease with it: {group:?}");
+    assert!((5..21).all(in_range), "what was claimed of them is lost too, its lease with it: {group:?}");
     assert_eq!(group.lost, 16);
 }
 
@@ -155,13 +155,12 @@ async fn what_is_kept_is_counted_exactly_where_the_log_was_torn() {
     for id in 0..15 {
         publish_many(&bus, id..id + 1).await;
     }
-    let written = server.folder().join("appendonlydir/appendonly.aof.1.incr.aof");
-    let kept = std::fs::metadata(&written).unwrap().len();
+    let (file, kept) = written(&server).await;
     for id in 15..40 {
         publish_many(&bus, id..id + 1).await;
     }
     server.kill();
-    std::fs::OpenOptions::new().write(true).open(&written).unwrap().set_len(kept + 7).unwrap();
+    std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(kept + 7).unwrap();
     server.restart().await;
     let bus = open(&server.url()).await;
     for id in 40..44 {

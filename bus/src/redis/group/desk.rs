@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use events::Name;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
@@ -15,6 +14,7 @@ use super::{
     holders::Holders,
     job::{Answer, Ask},
     letter::Letter,
+    presence,
     state::{self, COMMIT, Committer, Held, Letters, Stored},
     window::Window,
 };
@@ -119,7 +119,7 @@ impl Desk {
         let now = self.now(shared);
         held.ledger.set_on_dead(group.on_dead);
         if asks.iter().any(|ask| ask.is_a_member_s()) {
-            held.presence.show(now, shown_every(shared, &self.place.queue).await?);
+            held.presence.show(now, presence::every(shared, &self.place.queue).await?);
         } else if held.presence.claimed == 0 {
             // Of an older version: its members have from now on.
             held.presence.show(now, 0);
@@ -298,13 +298,6 @@ pub(super) fn lose(place: &Place, held: &mut Held, draft: &mut Draft) {
         held.ledger.lose(view.floor);
         (draft.woken, draft.settled) = (true, true);
     }
-}
-
-/// How often it is written down that a group's members are there, in milliseconds: much more often than a group may be
-/// away.
-async fn shown_every(shared: &Shared, queue: &Name) -> Result<i64, Error> {
-    let max_age = shared.find_queue(queue).await?.map_or(Duration::MAX, |queue| queue.max_age);
-    Ok(i64::try_from(max_age.as_millis() / 8).unwrap_or(i64::MAX).min(60_000))
 }
 
 /// A group's lease, in milliseconds.

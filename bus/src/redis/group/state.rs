@@ -6,10 +6,13 @@ use events::Name;
 use redis::{FromRedisValue as _, Value};
 use serde::{Deserialize, Serialize};
 
-use super::super::{
-    place::View,
-    script::{Script, WhenFull},
-    server::unexpected,
+use super::{
+    super::{
+        place::View,
+        script::{Script, WhenFull},
+        server::unexpected,
+    },
+    presence::Presence,
 };
 use crate::{
     Error, Failed, Mode,
@@ -30,25 +33,6 @@ pub(super) struct Held {
     /// Records were dropped that may have been redriven letters.
     pub(super) revive: bool,
     pub(super) presence: Presence,
-}
-
-/// Whether the group's members are there: a group that nobody claims for loses its hold on the log.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Presence {
-    /// When a member last asked for something, about; in milliseconds since 1970, 0: nobody knows.
-    pub(super) claimed: i64,
-    /// When the group lost its hold.
-    pub(super) abandoned: Option<i64>,
-    changed: bool,
-}
-
-impl Presence {
-    /// A member asks for something. It is written down no more often than this.
-    pub(super) fn show(&mut self, now: i64, every: i64) {
-        if self.abandoned.is_some() || now - self.claimed >= every {
-            *self = Self { claimed: now, abandoned: None, changed: true };
-        }
-    }
 }
 
 /// What a commit comes to.
@@ -168,10 +152,9 @@ impl Held {
         if self.ledger.take_lost_changes() {
             fields.push(("lost", serde_json::to_vec(self.ledger.lost()).unwrap_or_default()));
         }
-        if std::mem::take(&mut self.presence.changed) {
-            let Presence { claimed, abandoned, .. } = self.presence;
+        if let Some(claimed) = self.presence.take_change() {
             fields.push(("claimed", claimed.to_string().into_bytes()));
-            fields.push(("abandoned", abandoned.map(|at| at.to_string()).unwrap_or_default().into_bytes()));
+            fields.push(("abandoned", Vec::new()));
         }
         fields
     }
