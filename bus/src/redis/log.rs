@@ -63,6 +63,9 @@ pub(super) async fn page(
 /// At most `limit` events from a position on, but no more than some megabytes.
 pub(super) async fn read(shared: &Shared, place: &Place, from: u64, limit: usize) -> Result<Part, Error> {
     let limit = limit.min(PAGE);
+    if let Some((view, entries)) = place.recall(from, limit) {
+        return Ok(Part { view, entries });
+    }
     let mut attempt = 1;
     loop {
         // Both at once: the answers come in the order of asking, so the entries are at least as new as the view.
@@ -136,6 +139,10 @@ pub(super) struct Ahead {
 /// Events from a position on, as the stream has them, at most so many. Whether they are of the partition's current
 /// lineage must be seen to by whoever reads so: a page costs a look besides.
 pub(super) async fn ahead(shared: &Shared, place: &Place, from: u64, limit: usize) -> Result<Ahead, Error> {
+    if let Some((view, events)) = place.recall(from, limit) {
+        let end = from + events.len() as u64;
+        return Ok(Ahead { events, begin: from, end, ended: end >= view.next });
+    }
     let Found { entries, ended } = packed(shared, place, from, place.entries(limit)).await?;
     let begin = entries.iter().find(|entry| entry.end() > from).map_or(from, |entry| entry.first.max(from));
     let mut ahead = Ahead { events: Vec::new(), begin, end: from, ended };

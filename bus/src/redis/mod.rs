@@ -22,6 +22,7 @@ mod place;
 mod publish;
 mod publisher;
 mod queue;
+mod recent;
 mod registry;
 mod retention;
 mod script;

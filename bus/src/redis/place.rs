@@ -5,17 +5,24 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use events::Name;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use redis::{FromRedisValue as _, Value};
 use tokio::sync::mpsc;
 
-use super::{keys::PartitionKeys, publisher::Request, server::unexpected};
-use crate::{Error, Lineage, Lineages};
+use super::{
+    keys::PartitionKeys,
+    publisher::Request,
+    recent::{Recent, Told},
+    server::unexpected,
+};
+use crate::{Error, Lineage, Lineages, claiming::Entry};
 
+/// How long what was told of a partition holds: whoever follows one looks at it once a second.
+const FRESH: Duration = Duration::from_secs(2);
 /// Bytes that are read at a time, about.
 const READ: usize = 4 << 20;
 
@@ -28,6 +35,7 @@ pub(super) struct Place {
     view: RwLock<View>,
     /// The server's time, as the partition's scripts see it, and when it was told.
     told: RwLock<(i64, Instant)>,
+    recent: Mutex<Recent>,
     /// Events and bytes of an entry, on the average of those that were read last.
     events: AtomicUsize,
     bytes: AtomicUsize,
@@ -64,10 +72,30 @@ impl Place {
             publisher: OnceLock::new(),
             view: RwLock::new(view),
             told: RwLock::new((0, Instant::now())),
+            recent: Mutex::default(),
             // Small ones, as long as none is known: too much is read at most once.
             events: AtomicUsize::new(32),
             bytes: AtomicUsize::new(READ / 32),
         }
+    }
+
+    /// Takes in what a hint told.
+    pub(super) fn hear(&self, told: &Told<'_>) {
+        self.recent.lock().take(told);
+        let mut known = self.view.write();
+        if known.lineage == told.lineage {
+            known.next = known.next.max(told.end());
+        }
+    }
+
+    /// Events from a position on, as hints have told them; none where nothing more is there. None: they must be read.
+    pub(super) fn recall(&self, from: u64, limit: usize) -> Option<(View, Vec<Entry>)> {
+        if self.told.read().1.elapsed() > FRESH {
+            return None;
+        }
+        let view = self.view();
+        let entries = self.recent.lock().read(view.lineage, from, view.next, limit)?;
+        (from >= view.floor).then_some((view, entries))
     }
 
     /// How many entries of its stream to read for so many events.

@@ -254,6 +254,13 @@ impl Shared {
         self.registry.refresh(&self.server, &self.keys).await
     }
 
+    /// Whether somebody here waits for what is recorded in the queue.
+    pub(super) fn is_followed(&self, queue: &Name) -> bool {
+        let mut followed = self.wakes.appended.is_watched(queue);
+        self.registry.each_group_on(queue, |group| followed |= self.wakes.claimable.is_watched(group));
+        followed
+    }
+
     /// Something was recorded in the queue: its readers look, and the members of its groups.
     pub(super) fn wake_queue(&self, queue: &Name) {
         self.wakes.appended.wake(queue);

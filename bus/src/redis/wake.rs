@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, future::try_join_all};
 use redis::{Value, aio::PubSub};
 use tokio::time::{MissedTickBehavior, timeout};
 
-use super::{group, offer, shared::Shared};
+use super::{group, offer, recent::Told, shared::Shared};
 use crate::Error;
 
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ async fn hear(shared: &Shared, listener: PubSub) {
     let (mut asks, mut hints) = listener.split();
     loop {
         match timeout(SILENCE, hints.next()).await {
-            Ok(Some(hint)) => heard(shared, &hint.get_payload::<String>().unwrap_or_default()),
+            Ok(Some(hint)) => heard(shared, hint.get_payload_bytes()),
             Ok(None) => return,
             Err(_) => match timeout(SILENCE, asks.ping::<Value>()).await {
                 Ok(Ok(_)) => {}
@@ -49,12 +49,16 @@ async fn hear(shared: &Shared, listener: PubSub) {
     }
 }
 
-fn heard(shared: &Shared, hint: &str) {
+fn heard(shared: &Shared, hint: &[u8]) {
+    if let Some(told) = Told::read(hint) {
+        return recorded(shared, &told);
+    }
+    let hint = String::from_utf8_lossy(hint);
     // What this node did it knows.
     let hint = match hint.split_once('@') {
         Some((_, node)) if node == shared.roster.node() => return,
         Some((hint, _)) => hint,
-        None => hint,
+        None => hint.as_ref(),
     };
     match hint.split_once(':') {
         Some(("q", queue)) => {
@@ -69,6 +73,16 @@ fn heard(shared: &Shared, hint: &str) {
         }
         Some(("g", group)) => shared.wake_group(group),
         _ => tracing::debug!(hint, "a hint of another version"),
+    }
+}
+
+/// Something was recorded, and is told along.
+fn recorded(shared: &Shared, told: &Told<'_>) {
+    let known = Name::new(told.queue).ok().and_then(|queue| shared.queue(&queue));
+    let Some(queue) = known.filter(|queue| told.partition < queue.partitions) else { return };
+    if shared.is_followed(&queue.name) {
+        shared.place(&queue.name, told.partition).hear(told);
+        shared.wake_queue(&queue.name);
     }
 }
 

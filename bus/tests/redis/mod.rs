@@ -23,6 +23,7 @@ mod node;
 mod opening;
 mod sentinel;
 mod storm;
+mod told;
 mod trim;
 
 conformance::suite!(crate::redis::RedisLab::open);

@@ -7,6 +7,7 @@
 --   META, STREAM, DEDUPE, ORDER, GROUPS, EFFECTS    the partition's keys
 --   int(n)            a number as text, all digits
 --   hint(text)        tells every node that something changed
+--   announce(first, entry)    tells what was recorded
 --   tell(event, data), tell_rarely(event)
 --                     leaves an event for the queue SYS, which is in another slot: a node carries it there
 local META, STREAM, DEDUPE, ORDER, GROUPS, EFFECTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -88,6 +89,21 @@ local function tell_rarely(event)
     if part.now - tonumber(redis.call('HGET', META, field) or 0) < 600000 then return end
     redis.call('HSET', META, field, int(part.now))
     tell(event, {})
+end
+
+-- Tells every node that an entry was recorded; with its events, if they are small: whoever follows needn't ask for them.
+local function announce(first, entry)
+    local tag = STREAM:match('{(.-)}')
+    if part.pending > 4096 then return hint('q:' .. tag:match('^[^:]+')) end
+    local lengths, events = {}, {}
+    for i = 2, #entry, 2 do
+        if entry[i - 1] == 'e' then
+            events[#events + 1] = entry[i]
+            lengths[#lengths + 1] = #entry[i]
+        end
+    end
+    hint('e:' .. tag .. ':' .. part.lineage .. ':' .. int(first) .. ':' .. int(part.now) .. ':'
+        .. table.concat(lengths, ',') .. '\n' .. table.concat(events))
 end
 
 local function finish(result)

@@ -185,6 +185,6 @@ if #digests > 0 then
     redis.call('PEXPIRE', ORDER, WINDOW + 60000)
 
     redis.call('HSET', META, unpack(changed))
-    hint('q:' .. args[1])
+    announce(first, entry)
 end
 return answers
