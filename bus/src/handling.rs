@@ -17,6 +17,11 @@ pub(crate) fn group() -> Option<Arc<str>> {
 
 /// Runs the handler; what to settle the delivery with.
 pub(crate) async fn handle(handler: Arc<dyn Handler>, delivery: Delivery, patience: Option<Duration>) -> Verb {
+    #[cfg(broken = "ack-before-effect")]
+    {
+        drop(tokio::spawn(async move { handler.handle(&delivery).await.is_ok() }));
+        return Verb::Ack;
+    }
     let work = GROUP.scope(delivery.group.clone(), handler.handle(&delivery));
     let work = AssertUnwindSafe(work).catch_unwind();
     let patience = patience.unwrap_or(Duration::MAX);

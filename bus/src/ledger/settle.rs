@@ -18,6 +18,11 @@ impl Ledger {
         until: i64,
         jitter: f64,
     ) -> Result<Fate, LeaseLost> {
+        #[cfg(broken = "token-unchecked")]
+        let secret = match self.records.get(&position).map(|record| &record.state) {
+            Some(State::Leased { secret: valid, .. }) => *valid,
+            _ => secret,
+        };
         match self.records.get(&position).map(|record| &record.state) {
             Some(State::Leased { secret: valid, until, .. }) if *valid == secret && *until > now => {}
             _ => return Err(LeaseLost),
@@ -164,6 +169,13 @@ impl Ledger {
             record.state = State::Retrying { at: now.saturating_add(delay) };
         });
         self.give_back_behind(position);
+        #[cfg(broken = "key-order-dropped")]
+        if let Some(key) = self.record(position).and_then(|record| self.keys.get_mut(&record.key))
+            && let Some(next) = key.waiting.pop_first()
+        {
+            key.active = next;
+            self.set_state(next, State::Ready);
+        }
         Fate::Retrying
     }
 

@@ -25,6 +25,8 @@ use crate::{Error, Lineage, Lineages, claiming::Entry};
 const FRESH: Duration = Duration::from_secs(2);
 /// Bytes that are read at a time, about.
 const READ: usize = 4 << 20;
+/// Milliseconds that no answer is under way for, as long as the network is well.
+const ANOTHER_CLOCK: i64 = 1_000;
 
 pub(super) struct Place {
     pub(super) queue: Name,
@@ -128,6 +130,17 @@ impl Place {
         told.saturating_add(i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX))
     }
 
+    /// An answer that was long under way tells an older time than what passed since a faster one: leases that were given
+    /// by it would end early for everybody else. A time that is far behind is another clock's.
+    fn hear(&self, now: i64) {
+        let mut told = self.told.write();
+        let (last, at) = *told;
+        let known = last.saturating_add(i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX));
+        if now >= known || known - now > ANOTHER_CLOCK {
+            *told = (now, Instant::now());
+        }
+    }
+
     /// Takes a script's answer in; and whether it told of another lineage than the last one. `asked`: the view with which
     /// it was called.
     pub(super) fn took(&self, answer: Value, asked: &View) -> Result<(Ran, bool), Error> {
@@ -137,7 +150,7 @@ impl Place {
         let (lineage, next, floor) = (number(&lineage)?, number(&next)?, number(&floor)?);
         let now = i64::from_redis_value(now).map_err(|_| unexpected())?;
         let lineages = Option::<String>::from_redis_value(lineages).map_err(|_| unexpected())?;
-        *self.told.write() = (now, Instant::now());
+        self.hear(now);
         let mut known = self.view.write();
         // Answers overtake each other; what is older doesn't count. A lineage that needn't be told is the one that was
         // known by whoever asked, but perhaps not any more.

@@ -47,8 +47,10 @@ fn in_time(view: &View<'_>, delivery: &Delivery<'_>, found: &mut Found) {
     let over = delivery.lease_must_end(view, group.lease).saturating_add(SLACK);
     for settlement in delivery.settlements.iter().filter(|settlement| settlement.settled == Settled::Done) {
         let asked = view.at(settlement.asked);
-        let steps = view.faults(0, asked).any(|fault| matches!(fault.harm, Harm::Clock { .. }));
-        if asked > over && *settlement.verb != Verb::Extend && !steps {
+        // Whoever is cut off, or whose clock steps, knows the time of before.
+        let excused =
+            view.faults(0, asked).any(|fault| matches!(fault.harm, Harm::Clock { .. } | Harm::Outage | Harm::Restart));
+        if asked > over && *settlement.verb != Verb::Extend && !excused {
             let told = format!("{} was settled after its lease's end", delivery.event.id);
             found.add(I4, told, &[delivery.entry, settlement.asked]);
         }

@@ -16,6 +16,10 @@ pub(super) fn check(view: &View<'_>, found: &mut Found) {
         if OPEN.contains(standing) {
             found.add(I3, format!("{id} is still {standing} for {group}"), &[*entry]);
         }
+        let may_be_lost = view.operated("", Action::Drop, 0, u64::MAX) || view.may_be_forgotten(0, u64::MAX);
+        if *standing == "lost" && !may_be_lost {
+            found.add(I3, format!("{group} lost {id}, which nothing allowed"), &[*entry]);
+        }
     }
     vanished(view, found);
 }

@@ -222,7 +222,9 @@ fn i3_something_was_trimmed_unsettled() {
     let a = seen("a", "k", 1);
     let story = || Story::of(Mode::Parallel).publish(1, "a", "k", 1);
     story().audit(2, 2, &[]).stands(&a, "unknown").breaks(Invariant::I3, "trimmed before");
-    story().audit(2, 2, &[]).stands(&a, "lost").passes();
+    story().audit(2, 2, &[]).stands(&a, "lost").breaks(Invariant::I3, "nothing allowed");
+    let drops = What::Operated { group: String::new(), action: Action::Drop };
+    story().then(drops).audit(2, 2, &[]).stands(&a, "lost").passes();
 }
 
 #[test]

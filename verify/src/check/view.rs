@@ -9,6 +9,9 @@ use crate::history::{
 /// Clocks of several processes, and milliseconds that were rounded, differ by less.
 pub(super) const SLACK: u64 = 100_000;
 
+/// What was done before a fault may be told after it.
+const UNDER_WAY: u64 = 1_000_000;
+
 pub(super) struct View<'a> {
     pub(super) entries: &'a [Entry],
     pub(super) groups: BTreeMap<&'a str, Group<'a>>,
@@ -172,7 +175,9 @@ impl<'a> View<'a> {
 
     /// The faults that were at work somewhere between two moments.
     pub(super) fn faults(&self, from: u64, to: u64) -> impl Iterator<Item = &Fault<'a>> {
-        self.faults.iter().filter(move |fault| fault.began <= to.saturating_add(SLACK) && fault.ended >= from)
+        self.faults.iter().filter(move |fault| {
+            fault.began <= to.saturating_add(SLACK) && fault.ended.saturating_add(UNDER_WAY) >= from
+        })
     }
 
     /// Whether what was written at a moment may be gone by a later one.
@@ -202,7 +207,7 @@ impl<'a> View<'a> {
     pub(super) fn era(&self, at: u64) -> Option<usize> {
         let goes_back = |harm: &Harm| matches!(harm, Harm::PowerLoss { .. } | Harm::Rollback { .. } | Harm::Amnesia);
         let mut begun = self.faults.iter().filter(|fault| goes_back(fault.harm) && fault.began <= at + SLACK);
-        begun.try_fold(0, |eras, fault| (fault.ended <= at).then_some(eras + 1))
+        begun.try_fold(0, |eras, fault| (fault.ended.saturating_add(UNDER_WAY) <= at).then_some(eras + 1))
     }
 
     /// Every event with the answer that confirmed its place.

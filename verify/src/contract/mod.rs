@@ -1,6 +1,10 @@
 //! The contract, case by case: what must hold while nothing is broken on purpose. Each takes seconds of real time, and
 //! needs a [`Site`] alone.
 
+mod delivery;
+mod hand;
+mod place;
+mod publish;
 mod stage;
 mod traffic;
 
@@ -49,10 +53,36 @@ const fn case(
 }
 
 /// The cases of the contract.
-pub const CASES: &[Contract] =
-    &[case("C1", "publish, ack, fan-out: every group gets every event, in every mode", |site, stage| {
+pub const CASES: &[Contract] = &[
+    case("C1", "publish, ack, fan-out: every group gets every event, in every mode", |site, stage| {
         Box::pin(traffic::fan_out(site, stage))
-    })];
+    }),
+    case("C2", "order: a key's events stay in theirs, over partitions, failures and retries", |site, stage| {
+        Box::pin(publish::order(site, stage))
+    }),
+    case("C3", "dedupe: two nodes publish the same ids at once", |site, stage| Box::pin(publish::dedupe(site, stage))),
+    case("C4", "nack: the schedule and its jitter, a delay of one's own, the last attempt", |site, stage| {
+        Box::pin(delivery::nack(site, stage))
+    }),
+    case("C5", "release: given back uncharged, by hand and by a consumer that ends at work", |site, stage| {
+        Box::pin(delivery::release(site, stage))
+    }),
+    case("C6", "extend: a handler longer than its lease keeps it", |site, stage| {
+        Box::pin(delivery::extend(site, stage))
+    }),
+    case("C7", "dead letters: redriven to their group alone, or discarded", |site, stage| {
+        Box::pin(delivery::dead(site, stage))
+    }),
+    case("C8", "seek: where a group begins and is moved to, and the dry run", |site, stage| {
+        Box::pin(place::seek(site, stage))
+    }),
+    case("C9", "filters, of groups and readers", |site, stage| Box::pin(place::filters(site, stage))),
+    case("C11", "synchronous publish: nobody there, a faster consumer, a failure", |site, stage| {
+        Box::pin(publish::synchronous(site, stage))
+    }),
+    case("C12", "every standing of an event with a group", |site, stage| Box::pin(place::standings(site, stage))),
+    case("C17", "expiry, in the log and between attempts", |site, stage| Box::pin(publish::expiry(site, stage))),
+];
 
 impl Contract {
     /// Runs it on a site and judges its history.

@@ -301,8 +301,10 @@ pub enum Action {
     Redrive,
     Discard,
     Seek,
-    /// Trimming, by age or size, was made possible.
+    /// Trimming of what is settled was made possible.
     Trim,
+    /// Losing what isn't settled was made possible: the queue drops its oldest, a group may be abandoned.
+    Drop,
 }
 
 /// What a fault excuses. What it doesn't is the bus's fault.

@@ -38,9 +38,9 @@ pub async fn audit(witness: &Witness) -> anyhow::Result<()> {
     for event in places.values() {
         let queue = Name::new(&event.place.queue)?;
         let ask = || witness.bus.standing(&queue, event.place.partition, event.place.position);
-        for (group, standing) in insist(ask).await? {
+        for (group, stands) in insist(ask).await? {
             if groups.contains_key(&group) {
-                let standing = told(standing);
+                let standing = standing(stands);
                 witness.history.write(What::Stands { group, event: event.clone(), standing });
             }
         }
@@ -128,8 +128,17 @@ async fn letters(witness: &Witness, group: &str) -> anyhow::Result<()> {
     }
 }
 
-fn told(standing: Standing) -> String {
-    serde_json::to_value(standing).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+/// The standing's name, whatever more it tells.
+pub(crate) fn standing(standing: Standing) -> String {
+    let text = format!("{standing:?}");
+    let name = text.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    name.chars().enumerate().fold(String::new(), |mut name, (at, c)| {
+        if c.is_ascii_uppercase() && at > 0 {
+            name.push('_');
+        }
+        name.push(c.to_ascii_lowercase());
+        name
+    })
 }
 
 /// Asks until the bus is there.

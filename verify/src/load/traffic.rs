@@ -37,6 +37,8 @@ pub struct Team {
     /// By hand.
     pub members: usize,
     pub habit: Habit,
+    /// Whether they all have one name.
+    pub namesakes: bool,
     /// By [`Consumer`]; a group has either.
     pub consumers: usize,
     /// How long their handlers take.
@@ -45,11 +47,11 @@ pub struct Team {
 
 impl Team {
     pub fn by_hand(group: Group, members: usize, habit: Habit) -> Self {
-        Self { group, members, habit, consumers: 0, slow: Duration::ZERO }
+        Self { group, members, habit, namesakes: false, consumers: 0, slow: Duration::ZERO }
     }
 
     pub fn of_consumers(group: Group, consumers: usize, slow: Duration) -> Self {
-        Self { group, members: 0, habit: Habit::default(), consumers, slow }
+        Self { group, members: 0, habit: Habit::default(), namesakes: false, consumers, slow }
     }
 }
 
@@ -110,13 +112,14 @@ impl Traffic {
     }
 
     fn member(&mut self, witness: Witness, team: &Team, number: usize, seed: u64) {
-        let name = format!("{}-m{number}", team.group.name);
+        let seeded = format!("{}-m{number}", team.group.name);
+        let name = if team.namesakes { format!("{}-m", team.group.name) } else { seeded.clone() };
         let member = Member {
             witness,
             group: team.group.name.clone(),
             mode: team.group.mode,
             lease: team.group.lease,
-            rng: rng(seed, &name),
+            rng: rng(seed, &seeded),
             name,
             habit: team.habit,
             calm: self.calm.subscribe(),
@@ -178,6 +181,18 @@ impl Traffic {
         while self.working.join_next().await.is_some() {}
         while self.reading.join_next().await.is_some() {}
         audit(&self.witness).await
+    }
+
+    /// Everything is published, and everybody ends where they are; what is left stays.
+    ///
+    /// # Errors
+    /// If a publisher gave up.
+    pub async fn stopped(mut self) -> anyhow::Result<()> {
+        self.published().await?;
+        self.stop.cancel();
+        while self.working.join_next().await.is_some() {}
+        while self.reading.join_next().await.is_some() {}
+        Ok(())
     }
 
     /// Waits until no group has anything left; no longer than it may take.

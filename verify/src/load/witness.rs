@@ -204,6 +204,7 @@ fn told(verb: &bus::Verb) -> history::Verb {
             history::Verb::Nack { retryable: *retryable, pause_ms: delay.map(|delay| (ms(delay), ms(delay))) }
         }
         bus::Verb::Release => history::Verb::Release,
+        bus::Verb::Defer { .. } => history::Verb::Defer,
         bus::Verb::Dead { .. } => history::Verb::Dead,
         bus::Verb::Extend => history::Verb::Extend,
     }

@@ -1,13 +1,17 @@
 //! The faults, and the list of them.
 
+mod clock;
+mod member;
 mod owner;
+mod poison;
 mod power;
+mod redis;
 
 use std::{env, path::PathBuf, time::Duration};
 
 use bus::{Bus, Group, Mode, PublishOptions};
 use futures_util::future::LocalBoxFuture;
-use testkit::Aof;
+use testkit::{Aof, Fault as Broken, Way};
 use verify::{
     Entry, Site,
     contract::{self, Case, Ran, Stage},
@@ -19,59 +23,159 @@ use crate::lab::{Lab, Setup};
 /// A case that breaks something.
 pub(crate) struct Fault {
     pub(crate) case: Case,
-    pub(crate) run: for<'a> fn(&'a Lab, &'a Stage) -> LocalBoxFuture<'a, anyhow::Result<()>>,
+    pub(crate) run: Run,
     /// The backends that can break so.
     pub(crate) on: &'static [&'static str],
     pub(crate) setup: fn() -> Setup,
 }
 
+/// How long something may take that should be soon.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
 const BOTH: &[&str] = &["redis", "sqlite"];
 const REDIS: &[&str] = &["redis"];
 const SQLITE: &[&str] = &["sqlite"];
 
+/// What F9 does to the network, and F10 to the answers.
+const NETWORK: &[(Way, Broken)] = &[
+    (Way::Out, Broken::Delay(Duration::from_millis(200))),
+    (Way::Back, Broken::Throttle(4_000)),
+    (Way::Out, Broken::Swallow),
+    (Way::Out, Broken::CutAfter(5_000)),
+];
+const ANSWERS: &[(Way, Broken)] = &[(Way::Back, Broken::Swallow), (Way::Back, Broken::CutAfter(3_000))];
+
+type Run = for<'a> fn(&'a Lab, &'a Stage) -> LocalBoxFuture<'a, anyhow::Result<()>>;
+
+fn fault(name: &'static str, does: &'static str, kills: &'static str, on: &'static [&'static str], run: Run) -> Fault {
+    Fault { case: Case { name, does, kills }, run, on, setup: Setup::default }
+}
+
+impl Fault {
+    fn with(self, setup: fn() -> Setup) -> Self {
+        Self { setup, ..self }
+    }
+}
+
 pub(crate) fn faults() -> Vec<Fault> {
-    let plain: fn() -> Setup = Setup::default;
+    let proxied = || Setup { proxied: true, ..Setup::default() };
+    let clock = || Setup { clock: true, ..Setup::default() };
     vec![
-        Fault {
-            case: Case {
-                name: "F5-always",
-                does: "Redis dies in traffic; it writes to disk before it answers",
-                kills: "redis-server, kill -9",
-            },
-            run: |lab, stage| Box::pin(power::killed(lab, stage)),
-            on: REDIS,
-            setup: plain,
-        },
-        Fault {
-            case: Case {
-                name: "F5-everysec",
-                does: "the power fails: what was written since a moment is gone, a command torn in the middle",
-                kills: "redis-server, kill -9; the end of its append-only file",
-            },
-            run: |lab, stage| Box::pin(power::torn(lab, stage)),
-            on: REDIS,
-            setup: || Setup { aof: Aof::EverySecond, ..Setup::default() },
-        },
-        Fault {
-            case: Case {
-                name: "F5-none",
-                does: "Redis dies and had written nothing: it begins anew, and says so",
-                kills: "redis-server, kill -9, with everything in it",
-            },
-            run: |lab, stage| Box::pin(power::forgetful(lab, stage)),
-            on: REDIS,
-            setup: || Setup { aof: Aof::Off, ..Setup::default() },
-        },
-        Fault {
-            case: Case {
-                name: "F24-commit",
-                does: "the file's owner dies while it commits, three times",
-                kills: "the process that owns the file, kill -9",
-            },
-            run: |lab, stage| Box::pin(owner::killed(lab, stage)),
-            on: SQLITE,
-            setup: plain,
-        },
+        fault(
+            "F1",
+            "a consumer dies before it begins, at work, and after the effect",
+            "a consumer's process, kill -9 and abort",
+            BOTH,
+            |lab, stage| Box::pin(member::killed(lab, stage)),
+        ),
+        fault("F2", "a consumer is told to end at work", "a consumer's process, SIGTERM", BOTH, |lab, stage| {
+            Box::pin(member::terminated(lab, stage))
+        }),
+        fault("F3", "two replicas have one name", "nothing", BOTH, |lab, stage| {
+            Box::pin(member::namesakes(lab, stage))
+        }),
+        fault("F4", "members stand still past their leases, and ack late", "leases, by time", BOTH, |lab, stage| {
+            Box::pin(member::paused(lab, stage))
+        }),
+        fault(
+            "F5-always",
+            "Redis dies in traffic; it writes to disk before it answers",
+            "redis-server, kill -9",
+            REDIS,
+            |lab, stage| Box::pin(power::killed(lab, stage)),
+        ),
+        fault(
+            "F5-everysec",
+            "the power fails: what was written since a moment is gone, a command torn in the middle",
+            "redis-server, kill -9; the end of its append-only file",
+            REDIS,
+            |lab, stage| Box::pin(power::torn(lab, stage)),
+        )
+        .with(|| Setup { aof: Aof::EverySecond, ..Setup::default() }),
+        fault(
+            "F5-none",
+            "Redis dies and had written nothing: it begins anew, and says so",
+            "redis-server, kill -9, with everything in it",
+            REDIS,
+            |lab, stage| Box::pin(power::forgetful(lab, stage)),
+        )
+        .with(|| Setup { aof: Aof::Off, ..Setup::default() }),
+        fault(
+            "F6-redis",
+            "Redis hangs, and is restarted",
+            "redis-server, SIGSTOP and a restart",
+            REDIS,
+            |lab, stage| Box::pin(redis::restarted(lab, stage)),
+        ),
+        fault("F6-sqlite", "the file is closed and opened again", "the handle", SQLITE, |lab, stage| {
+            Box::pin(owner::reopened(lab, stage))
+        }),
+        fault("F7-flush", "everything is deleted in traffic", "all keys, FLUSHALL", REDIS, |lab, stage| {
+            Box::pin(redis::flushed(lab, stage))
+        }),
+        fault("F7-keys", "each key is deleted in traffic", "each key, DEL", REDIS, |lab, stage| {
+            Box::pin(redis::deleted(lab, stage))
+        }),
+        fault("F7-scripts", "the scripts are forgotten in traffic", "scripts, SCRIPT FLUSH", REDIS, |lab, stage| {
+            Box::pin(redis::scripts(lab, stage))
+        }),
+        fault(
+            "F8",
+            "a replica that missed a hundred is promoted; the old primary is back, and a connection that knows only it",
+            "the replication, then the primary, kill -9",
+            REDIS,
+            |lab, stage| Box::pin(redis::forked(lab, stage)),
+        ),
+        fault("F9", "the network delays, is half open, trickles, resets", "the network", REDIS, |lab, stage| {
+            Box::pin(redis::network(lab, stage, NETWORK))
+        })
+        .with(proxied),
+        fault("F10", "answers are lost after the write", "the way back", REDIS, |lab, stage| {
+            Box::pin(redis::network(lab, stage, ANSWERS))
+        })
+        .with(proxied),
+        fault("F12", "handlers fail, panic and never end", "handlers", BOTH, |lab, stage| {
+            Box::pin(poison::handlers(lab, stage))
+        }),
+        fault(
+            "F12-abort",
+            "an event kills whoever handles it",
+            "a consumer's process, three times",
+            BOTH,
+            |lab, stage| Box::pin(poison::aborts(lab, stage)),
+        ),
+        fault("F13", "the clock steps an hour forwards and back", "the clock", BOTH, |lab, stage| {
+            Box::pin(clock::steps(lab, stage))
+        })
+        .with(clock),
+        fault("F14-memory", "no memory is left", "maxmemory", REDIS, |lab, stage| Box::pin(redis::full(lab, stage))),
+        fault("F14-disk", "the disk is full", "the file's room", SQLITE, |lab, stage| {
+            Box::pin(owner::full(lab, stage))
+        }),
+        fault("F22", "trimming races claims, and a group that is away", "what is old", BOTH, |lab, stage| {
+            Box::pin(clock::trims(lab, stage))
+        })
+        .with(clock),
+        fault(
+            "F23",
+            "the end of the journal is torn, or its bytes are flipped",
+            "the owner, kill -9; bytes of the WAL",
+            SQLITE,
+            |lab, stage| Box::pin(owner::damaged(lab, stage)),
+        ),
+        fault("F24-commit", "the file's owner dies while it commits", "the owner, kill -9", SQLITE, |lab, stage| {
+            Box::pin(owner::killed(lab, stage))
+        }),
+        fault(
+            "F24-copy",
+            "an old copy of the file is put back",
+            "the owner, kill -9; what came since the copy",
+            SQLITE,
+            |lab, stage| Box::pin(owner::restored(lab, stage)),
+        ),
+        fault("F25", "many retries are due in one moment", "nothing", BOTH, |lab, stage| {
+            Box::pin(clock::due_at_once(lab, stage))
+        }),
     ]
 }
 
@@ -164,5 +268,21 @@ pub(crate) async fn traffic(stage: &Stage, bus: Bus, round: usize) {
     Traffic::start(&witness, &[bus], &plan, stage.seed + round as u64).await.unwrap().rest().await.unwrap();
 }
 
-/// A child's load: it publishes until it is refused, settles what it has, and ends.
-pub(crate) async fn fill(_stage: &Stage, _bus: Bus) {}
+/// A child's load: it publishes until it is refused, and some more; settles what it can, and ends.
+pub(crate) async fn fill(stage: &Stage, bus: Bus) {
+    let witness = Witness::new(bus, stage.history.clone());
+    let group = stage.group("parallel", Mode::Parallel).unwrap();
+    witness.declare(&group, false).await.unwrap();
+    let mut refused = 0;
+    for number in 0..100_000 {
+        let mut event = stage.event(&format!("fill-{number}"), "k").unwrap();
+        event.data = Some(events::Data::Binary(vec![b'x'; 2_000]));
+        refused += usize::from(witness.publish("fill", vec![event], PublishOptions::default()).await.is_err());
+        if refused == 10 {
+            break;
+        }
+    }
+    for leased in witness.claim(&group.name, "filler", 5).await.map(|claimed| claimed.leased).unwrap_or_default() {
+        _ = witness.settle(&group.name, leased.token, bus::Verb::Ack).await;
+    }
+}

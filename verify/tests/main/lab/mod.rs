@@ -27,14 +27,14 @@ pub(crate) struct Setup {
 }
 
 pub(crate) enum Lab {
-    Redis(RedisLab),
+    Redis(Box<RedisLab>),
     Sqlite(SqliteLab),
 }
 
 impl Lab {
     pub(crate) async fn open(backend: &str, setup: &Setup) -> Self {
         match backend {
-            "redis" => Self::Redis(RedisLab::open(setup).await),
+            "redis" => Self::Redis(Box::new(RedisLab::open(setup).await)),
             "sqlite" => Self::Sqlite(SqliteLab::open(setup)),
             other => panic!("no backend {other}"),
         }

@@ -24,7 +24,7 @@ pub(crate) struct RedisLab {
 
 impl RedisLab {
     pub(super) async fn open(setup: &Setup) -> Self {
-        let options = RedisOptions { aof: setup.aof, settings: setup.settings.clone() };
+        let options = RedisOptions { aof: setup.aof, settings: setup.settings.clone(), ..RedisOptions::default() };
         let server = testkit::Redis::start(options).await;
         let (mut url, mut proxy) = (server.url(), None);
         if setup.proxied {
@@ -67,15 +67,11 @@ impl RedisLab {
     }
 
     /// What an operator might type.
-    pub(crate) async fn command(&self, words: &[&str]) -> redis::Value {
-        let url = self.server.lock().await.url();
-        let client = redis::Client::open(url).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        let (name, arguments) = words.split_first().unwrap();
-        redis::cmd(name).arg(arguments).query_async(&mut connection).await.unwrap()
+    pub(crate) async fn command(&self, words: &[&str]) -> String {
+        self.server.lock().await.command(words)
     }
 
     pub(crate) async fn keys(&self) -> Vec<String> {
-        redis::from_redis_value(self.command(&["KEYS", "*"]).await).unwrap()
+        self.command(&["KEYS", "*"]).await.lines().map(str::to_owned).collect()
     }
 }

@@ -1,0 +1,115 @@
+//! F13, F22, F25: the clock steps, trimming races claims, everything is due at once.
+
+use std::time::Duration;
+
+use bus::{Mode, Queue, Verb};
+use time::Duration as Step;
+use verify::{
+    Site as _,
+    contract::Stage,
+    history::{Action, Harm, What},
+    load::{Habit, Plan, Team, Traffic},
+};
+
+use super::{SOON, plan, redis::amid};
+use crate::lab::Lab;
+
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// F13: an hour forwards, two back, one forwards.
+pub(super) async fn steps(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
+    amid(lab, stage, 80, async |witness| {
+        for hours in [1, -2, 1] {
+            tokio::time::sleep(PAUSE).await;
+            let by_ms = hours * 3_600_000;
+            witness.harmed("clock", Harm::Clock { by_ms });
+            lab.clock().step(Step::milliseconds(by_ms));
+            lab.housekeep().await?;
+            tokio::time::sleep(PAUSE).await;
+            witness.healed("clock");
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// F22: what is published is old at once, and trimmed as soon as every group has settled it; not before.
+pub(super) async fn trims(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
+    let nodes = [lab.node().await?, lab.node().await?];
+    let witness = stage.witness(nodes[0].clone());
+    witness.bus.declare_queue(Queue { max_age: Duration::from_secs(60), ..Queue::new(stage.queue()?) }).await?;
+    // A group that doesn't come for long, and needs everything.
+    let late = stage.group("late", Mode::Keyed)?;
+    witness.declare(&late, false).await?;
+    let habit = Habit { nacks: 5, releases: 5, at_once: 6, ..Habit::default() };
+    let plan = Plan {
+        teams: vec![
+            Team::by_hand(stage.group("parallel", Mode::Parallel)?, 3, habit),
+            Team::by_hand(stage.group("keyed", Mode::Keyed)?, 2, habit),
+        ],
+        ..plan(stage, "p", 60)?
+    };
+    let mut traffic = Traffic::start(&witness, &nodes, &plan, stage.seed).await?;
+    traffic.trims();
+    let publishing = || witness.history.count(|what| matches!(what, What::PublishAnswered { .. }));
+    let mut before = usize::MAX;
+    while before != publishing() {
+        before = publishing();
+        witness.harmed("clock", Harm::Clock { by_ms: 50_000 });
+        lab.clock().step(Step::seconds(50));
+        lab.housekeep().await?;
+        witness.healed("clock");
+        tokio::time::sleep(PAUSE).await;
+    }
+    traffic.published().await?;
+    // It comes, and everything is still there.
+    let expected = witness.bus.groups().await?.iter().find(|status| status.name == late.name).map_or(0, |g| g.lag);
+    let held: u64 = (plan.publishers * stage.times(60)) as u64;
+    anyhow::ensure!(expected == held, "{expected} of {held} are left for a group that was away");
+    collect(&witness, &late.name, held).await?;
+    traffic.rest().await
+}
+
+async fn collect(witness: &verify::load::Witness, group: &str, held: u64) -> anyhow::Result<()> {
+    let mut had = 0;
+    let end = tokio::time::Instant::now() + SOON;
+    while had < held && tokio::time::Instant::now() < end {
+        let leased = witness.claim(group, "late", 64).await?.leased;
+        for leased in &leased {
+            witness.settle(group, leased.token, Verb::Ack).await?;
+        }
+        had += leased.len() as u64;
+    }
+    Ok(())
+}
+
+/// F25: so many retries are due in the same moment.
+pub(super) async fn due_at_once(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
+    let nodes = [lab.node().await?, lab.node().await?];
+    let witness = stage.witness(nodes[0].clone());
+    witness.bus.declare_queue(Queue { partitions: 4, ..Queue::new(stage.queue()?) }).await?;
+    let group = stage.group("due", Mode::Parallel)?;
+    witness.declare(&group, false).await?;
+    let count = stage.times(1_000).min(30_000);
+    let wares = stage.wares(1)?;
+    for first in (0..count).step_by(100) {
+        let events = (first..first + 100).map(|n| wares.event(&n.to_string(), &format!("k{n}"), n)).collect();
+        witness.publish("p", events, bus::PublishOptions::default()).await?;
+    }
+    // As many as may be in flight at a time are given back, all for the same moment.
+    let due = tokio::time::Instant::now() + Duration::from_secs(4);
+    let mut given = 0;
+    while given < count && tokio::time::Instant::now() < due {
+        let leased = witness.claim(&group.name, "m", 200).await?.leased;
+        for leased in &leased {
+            let delay = Some(due.saturating_duration_since(tokio::time::Instant::now()));
+            let verb = Verb::Nack { delay, reason: "all at once".into(), retryable: true };
+            witness.settle(&group.name, leased.token, verb).await?;
+        }
+        given += leased.len();
+    }
+    let team = Team::by_hand(group, 4, Habit { at_once: 64, ..Habit::default() });
+    let plan = Plan { teams: vec![team], readers: 0, ..plan(stage, "p-last", 5)? };
+    witness.operated("", Action::Trim);
+    Traffic::start(&witness, &nodes, &plan, stage.seed).await?.rest().await
+}
