@@ -144,6 +144,9 @@ impl<'a> Ends<'a> {
                 What::Letter { group: of, event, .. } if of == group && ends.effects => {
                     ends.ended.entry(&event.id).or_default().push(0);
                 }
+                What::Stands { group: of, event, standing } if of == group && standing == "lost" => {
+                    ends.ended.entry(&event.id).or_default().push(0);
+                }
                 _ => {}
             }
         }

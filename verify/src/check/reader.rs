@@ -75,7 +75,10 @@ impl<'a> Reader<'a> {
         let at = view.at(entry);
         let breaks = |harm: &Harm| matches!(harm, Harm::PowerLoss { .. } | Harm::Rollback { .. } | Harm::Amnesia);
         let broken = view.faults(0, at).any(|fault| breaks(fault.harm));
-        let trimmed = view.actions.iter().any(|(index, _, action)| matches!(action, Action::Trim | Action::Drop) && view.at(*index) <= at);
+        let trimmed = view
+            .actions
+            .iter()
+            .any(|(index, _, action)| matches!(action, Action::Trim | Action::Drop) && view.at(*index) <= at);
         let excused = if reason == "retention" { trimmed || broken } else { broken };
         if !excused {
             found.add(I7, format!("a gap of the reason {reason}, and nothing was lost or trimmed"), &[entry]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Leased, Standing, Verb};
+use bus::{Leased, Verb};
 use events::Envelope;
 use tokio::time::Instant;
 
@@ -86,7 +86,8 @@ impl Witness {
     pub(crate) async fn stands(&self, event: &Envelope, at: u64, group: &str, as_: &str) -> anyhow::Result<()> {
         let partition = self.bus.partition(&event.queue, event.key()).await?.index;
         let standing = self.bus.standing(&event.queue, partition, at).await?.remove(group);
-        anyhow::ensure!(standing.is_some_and(|standing| is(standing, as_)), "{standing:?} instead of {as_}");
+        let name = standing.as_ref().map(bus::Standing::name);
+        anyhow::ensure!(name == Some(as_), "{name:?} instead of {as_}");
         Ok(())
     }
 
@@ -98,9 +99,4 @@ impl Witness {
         self.history.write(What::Rest);
         audit(self).await
     }
-}
-
-/// Whether a standing has this name, whatever more it tells.
-fn is(standing: Standing, name: &str) -> bool {
-    crate::load::standing(standing) == name
 }

@@ -3,6 +3,7 @@
 
 mod delivery;
 mod hand;
+mod keep;
 mod place;
 mod publish;
 mod stage;
@@ -82,6 +83,10 @@ pub const CASES: &[Contract] = &[
     }),
     case("C12", "every standing of an event with a group", |site, stage| Box::pin(place::standings(site, stage))),
     case("C17", "expiry, in the log and between attempts", |site, stage| Box::pin(publish::expiry(site, stage))),
+    case("C18-reject", "a full queue refuses until there is room", |site, stage| Box::pin(keep::rejects(site, stage))),
+    case("C18-drop", "a full queue drops its oldest, and says who lost what", |site, stage| {
+        Box::pin(keep::drops(site, stage))
+    }),
 ];
 
 impl Contract {

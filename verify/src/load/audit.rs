@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use bus::{Error, Standing};
+use bus::Error;
 use events::Name;
 use tokio::time::Instant;
 
@@ -40,7 +40,7 @@ pub async fn audit(witness: &Witness) -> anyhow::Result<()> {
         let ask = || witness.bus.standing(&queue, event.place.partition, event.place.position);
         for (group, stands) in insist(ask).await? {
             if groups.contains_key(&group) {
-                let standing = standing(stands);
+                let standing = stands.name().to_owned();
                 witness.history.write(What::Stands { group, event: event.clone(), standing });
             }
         }
@@ -126,19 +126,6 @@ async fn letters(witness: &Witness, group: &str) -> anyhow::Result<()> {
             attempts: letter.attempts,
         }));
     }
-}
-
-/// The standing's name, whatever more it tells.
-pub(crate) fn standing(standing: Standing) -> String {
-    let text = format!("{standing:?}");
-    let name = text.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
-    name.chars().enumerate().fold(String::new(), |mut name, (at, c)| {
-        if c.is_ascii_uppercase() && at > 0 {
-            name.push('_');
-        }
-        name.push(c.to_ascii_lowercase());
-        name
-    })
 }
 
 /// Asks until the bus is there.

@@ -10,7 +10,6 @@ mod traffic;
 mod witness;
 
 pub use audit::audit;
-pub(crate) use audit::standing;
 pub use handler::{Effects, Handling};
 pub use member::{Habit, Member};
 pub use publisher::{Publisher, Wares};

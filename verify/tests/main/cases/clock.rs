@@ -38,7 +38,7 @@ pub(super) async fn trims(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
     let nodes = [lab.node().await?, lab.node().await?];
     let witness = stage.witness(nodes[0].clone());
     witness.bus.declare_queue(Queue { max_age: Duration::from_secs(60), ..Queue::new(stage.queue()?) }).await?;
-    // A group that doesn't come for long, and needs everything.
+    // A group that only looks in, so that it isn't taken for gone, and needs everything.
     let late = stage.group("late", Mode::Keyed)?;
     witness.declare(&late, false).await?;
     let habit = Habit { nacks: 5, releases: 5, at_once: 6, ..Habit::default() };
@@ -59,6 +59,9 @@ pub(super) async fn trims(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
         lab.clock().step(Step::seconds(50));
         lab.housekeep().await?;
         witness.healed("clock");
+        for leased in witness.claim(&late.name, "late", 1).await?.leased {
+            witness.settle(&late.name, leased.token, Verb::Release).await?;
+        }
         tokio::time::sleep(PAUSE).await;
     }
     traffic.published().await?;

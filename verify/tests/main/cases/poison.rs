@@ -39,8 +39,11 @@ impl Handler for Tries {
 /// Errors exhaust, a panic and an endless handler are tried again, and whatever lies beside goes on.
 pub(super) async fn handlers(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
     let witness = stage.witness(lab.node().await?);
-    let group =
-        Group { max_processing: Duration::from_millis(1_500), concurrency: 8, ..stage.group("poisoned", Mode::Keyed)? };
+    let group = Group {
+        max_processing: Some(Duration::from_millis(1_500)),
+        concurrency: 8,
+        ..stage.group("poisoned", Mode::Keyed)?
+    };
     witness.declare(&group, true).await?;
     let ids = ["error-1", "good-1", "panic-1", "good-2", "loop-1", "good-3", "error-2", "good-4"];
     for (number, id) in ids.into_iter().enumerate() {
