@@ -9,7 +9,7 @@ macro_rules! cases {
     ($($backend:ident: $($name:ident)+;)+) => { $(mod $backend { $(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            $crate::cases::passes(stringify!($name), stringify!($backend)).await;
+            $crate::passes(stringify!($name), stringify!($backend)).await;
         }
     )+ })+ };
 }
@@ -26,7 +26,7 @@ cases! {
 fn every_case_is_run() {
     let tests = include_str!("main.rs");
     for name in cases::names() {
-        let is_there = tests.split_whitespace().any(|word| word.trim_end_matches(';') == cases::test_name(name));
+        let is_there = tests.split_whitespace().any(|word| word.trim_end_matches(';') == test_name(name));
         assert!(is_there, "{name} has no test");
     }
 }
@@ -35,4 +35,28 @@ fn every_case_is_run() {
 #[ignore = "what cases start as a process of its own"]
 async fn a_process_that_is_killed() {
     assert!(lab::act().await, "it is run by cases");
+}
+
+/// The name of a case's test.
+fn test_name(case: &str) -> String {
+    case.to_lowercase().replace('-', "_")
+}
+
+/// Runs the case of a test and demands that nothing is wrong.
+async fn passes(test: &str, backend: &str) {
+    let name =
+        cases::names().into_iter().find(|name| test_name(name) == test).unwrap_or_else(|| panic!("no case {test}"));
+    let seed = std::env::var("TURNPIKE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let ran = cases::run(name, backend, seed, 1).await.expect("a case for this backend");
+    if !ran.is_good() {
+        let path = cases::keep(&ran);
+        let violations: Vec<String> = ran.violations.iter().take(20).map(ToString::to_string).collect();
+        panic!(
+            "{name} on {backend}, seed {seed}: {:?}, {} violations; the history is {}\n{}",
+            ran.failed,
+            ran.violations.len(),
+            path.display(),
+            violations.join("\n")
+        );
+    }
 }

@@ -179,11 +179,6 @@ pub(crate) fn faults() -> Vec<Fault> {
     ]
 }
 
-/// The name of a case's test.
-pub(crate) fn test_name(case: &str) -> String {
-    case.to_lowercase().replace('-', "_")
-}
-
 /// Runs a case once, by its name; None: it isn't for this backend.
 pub(crate) async fn run(name: &str, backend: &str, seed: u64, scale: u32) -> Option<Ran> {
     if let Some(case) = contract::CASES.iter().find(|case| case.case.name == name) {
@@ -213,24 +208,6 @@ pub(crate) fn keep(ran: &Ran) -> PathBuf {
     let path = folder.join(format!("turnpike-{}-{}-{}.jsonl", ran.case.name, ran.backend, ran.seed));
     Entry::write_all(&ran.history, &path).unwrap();
     path
-}
-
-/// Runs the case of a test and demands that nothing is wrong.
-pub(crate) async fn passes(test: &str, backend: &str) {
-    let name = names().into_iter().find(|name| test_name(name) == test).unwrap_or_else(|| panic!("no case {test}"));
-    let seed = env::var("TURNPIKE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let ran = run(name, backend, seed, 1).await.expect("a case for this backend");
-    if !ran.is_good() {
-        let path = keep(&ran);
-        let violations: Vec<String> = ran.violations.iter().take(20).map(ToString::to_string).collect();
-        panic!(
-            "{name} on {backend}, seed {seed}: {:?}, {} violations; the history is {}\n{}",
-            ran.failed,
-            ran.violations.len(),
-            path.display(),
-            violations.join("\n")
-        );
-    }
 }
 
 /// A group of every mode, whose members have bad habits, while something breaks.
