@@ -42,7 +42,9 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use axum::Router;
 use bus::{Bus, Receipts};
+use database::{Database, Url};
 use lifecycle::{Readiness, Role, Shutdown};
+use outbox::{Journal, Relay};
 use principal::{Issuer, Verifier};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::task::TaskTracker;
@@ -65,10 +67,14 @@ pub struct Config {
     pub listen: SocketAddr,
     pub bus: Bus,
     pub issuers: Vec<Issuer>,
+    /// Where it keeps what clients publish into queues with `journal: true`. None: there can be no such queues here.
+    pub journal: Option<Url>,
     pub settings: Settings,
 }
 
 const NAME: &str = "broker";
+/// Whose outbox the journal is, where it tells of itself.
+const SOURCE: &str = "/broker";
 
 /// What clients are offered, as OpenAPI: for the document of a gateway in front.
 pub const OPENAPI: &[u8] = include_bytes!("../openapi.yaml");
@@ -79,21 +85,26 @@ const MORE_CONNECTIONS: usize = 1024;
 /// The role. See [`build`].
 pub struct Broker {
     config: Config,
+    journal: Option<Database>,
     listener: TcpListener,
     address: SocketAddr,
     readiness: Readiness,
 }
 
-/// Binds the listener.
+/// Opens the journal and binds the listener.
 ///
 /// # Errors
-/// If the address is taken.
+/// If the database can't be opened, or the address is taken.
 pub async fn build(config: Config) -> anyhow::Result<Broker> {
+    let journal = match &config.journal {
+        Some(url) => Some(Database::open(url, NAME, &[outbox::migration(1), outbox::journal_migration(2)]).await?),
+        None => None,
+    };
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("{NAME} can't have {}: is another process on it?", config.listen))?;
     let address = listener.local_addr()?;
-    Ok(Broker { config, listener, address, readiness: Readiness::default() })
+    Ok(Broker { config, journal, listener, address, readiness: Readiness::default() })
 }
 
 #[async_trait]
@@ -111,11 +122,16 @@ impl Role for Broker {
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { config: Config { bus, issuers, settings, .. }, listener, readiness, .. } = *self;
+        let Self { config: Config { bus, issuers, settings, .. }, journal, listener, readiness, .. } = *self;
         let Settings { connections, waiters, queues, stall, .. } = settings;
-        let receipts_bus = bus.clone();
+        let receipts = Receipts::new(bus.clone()).run(shutdown.draining().clone(), shutdown.dropping().clone());
+        let receipts = tokio::spawn(receipts);
+        let relay = journal.as_ref().map(|database| {
+            tokio::spawn(Relay::new(database.clone(), bus.clone(), SOURCE).run(shutdown.draining().clone()))
+        });
         let shared = Shared {
             hub: Hub::new(bus.clone(), queues),
+            journal: journal.map(|database| Arc::new(Journal::new(database, bus.clone()))),
             bus,
             verifier: Verifier::new(issuers),
             settings: Arc::new(settings),
@@ -129,8 +145,6 @@ impl Role for Broker {
         let mut health = grpc::Health::serving().await;
         let calls = grpc::router(&shared, &health)?;
         let router = stack::stack(routes().with_state(shared).merge(calls));
-        let receipts = Receipts::new(receipts_bus).run(shutdown.draining().clone(), shutdown.dropping().clone());
-        let receipts = tokio::spawn(receipts);
         readiness.ready("role");
         let draining = async {
             shutdown.draining().cancelled().await;
@@ -143,6 +157,10 @@ impl Role for Broker {
         tasks.wait().await;
         // It ends with the drain, and what it had is settled or comes again.
         let _ = receipts.await;
+        if let Some(relay) = relay {
+            // What it has not sent again it sends at the next start.
+            let _ = relay.await;
+        }
         hub.stop().await;
         Ok(())
     }

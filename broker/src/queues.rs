@@ -16,7 +16,7 @@ use crate::{
     access::Caller,
     body, duration,
     page::Page,
-    problem::Problem,
+    problem::{Kind, Problem},
     query::{Parameters, refuse},
     shared::Shared,
     view::QueueView,
@@ -134,6 +134,10 @@ pub(crate) async fn change(
     let known = find(shared, &name).await?;
     let is_new = known.is_none();
     let queue = set(known.map_or_else(|| Queue::new(name.clone()), |known| known.settings))?;
+    if queue.journal && shared.journal.is_none() {
+        // What says that it is kept must be kept.
+        return Err(Problem::new(Kind::Conflict, "journal: this broker has no database to keep events in"));
+    }
     shared.bus.declare_queue(queue.clone()).await?;
     tracing::info!(subject = caller.subject, queue = name.as_str(), settings = ?queue, "queue set");
     let status = find(shared, &name).await?.ok_or_else(|| Problem::not_found(format!("no queue {name}")))?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bus::Bus;
 use lifecycle::Shutdown;
+use outbox::Journal;
 use principal::Verifier;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -14,6 +15,8 @@ use crate::{Settings, hub::Hub};
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub bus: Bus,
+    /// Keeps what clients publish into queues that want it.
+    pub journal: Option<Arc<Journal>>,
     pub verifier: Verifier,
     /// Follows the log for all clients of this node.
     pub hub: Hub,

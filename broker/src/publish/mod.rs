@@ -21,7 +21,6 @@ use events::{Envelope, Name};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use telemetry::TraceContext;
-use tokio_util::sync::CancellationToken;
 
 pub(crate) use form::BATCH;
 pub(crate) use record::{Receipt, record, source};
@@ -65,7 +64,7 @@ pub async fn publish_directly(bus: &Bus, event: Envelope, confirm: &str, timeout
     let refused = |problem: Problem| anyhow::anyhow!("{}", problem.detail);
     let mut wanted = Wanted::level(confirm, false).map_err(refused)?;
     wanted.timeout = timeout;
-    let outcomes = record::confirmed(bus, &CancellationToken::new(), vec![event], &wanted).await.map_err(refused)?;
+    let outcomes = record::directly(bus, vec![event], &wanted).await.map_err(refused)?;
     let receipt = outcomes.into_iter().next().context("nothing was published")?.map_err(refused)?;
     Ok(json!(receipt))
 }

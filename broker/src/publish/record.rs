@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bus::{Bus, Place, Progress, Receipts, Recorded, Standing};
+use bus::{Bus, Outcome, Place, Progress, Receipts, Recorded, Standing};
 use events::{Envelope, Name, ReplyTo};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
@@ -107,18 +107,36 @@ pub(crate) async fn record(
     }
     let waits = wanted.level == Level::Delivered && !wanted.respond_async;
     let _waiter = if waits { Some(confirm::waiter(&shared.waiters)?) } else { None };
-    confirmed(&shared.bus, shared.shutdown.draining(), events, wanted).await
+    let labels = labels(&events);
+    let outcomes = match &shared.journal {
+        Some(journal) => journal.publish(events, wanted.recording()).await?,
+        None => shared.bus.publish_with(events, wanted.recording()).await?,
+    };
+    confirmed(&shared.bus, shared.shutdown.draining(), labels, outcomes, wanted).await
 }
 
 /// Records the events as they are, and waits as it is wanted; an outcome each.
-pub(super) async fn confirmed(
+pub(super) async fn directly(
     bus: &Bus,
-    draining: &CancellationToken,
     events: Vec<Envelope>,
     wanted: &Wanted,
 ) -> Result<Vec<Result<Receipt, Problem>>, Problem> {
-    let labels: Vec<_> = events.iter().map(|event| (event.id.clone(), event.queue.clone())).collect();
+    let labels = labels(&events);
     let outcomes = bus.publish_with(events, wanted.recording()).await?;
+    confirmed(bus, &CancellationToken::new(), labels, outcomes, wanted).await
+}
+
+fn labels(events: &[Envelope]) -> Vec<(String, Name)> {
+    events.iter().map(|event| (event.id.clone(), event.queue.clone())).collect()
+}
+
+async fn confirmed(
+    bus: &Bus,
+    draining: &CancellationToken,
+    labels: Vec<(String, Name)>,
+    outcomes: Vec<Outcome>,
+    wanted: &Wanted,
+) -> Result<Vec<Result<Receipt, Problem>>, Problem> {
     let mut receipts = Vec::with_capacity(outcomes.len());
     for ((id, queue), outcome) in labels.into_iter().zip(outcomes) {
         let receipt = match outcome {

@@ -292,7 +292,9 @@ async fn a_receipt_comes_later_where_it_was_asked_for() {
 async fn a_receipt_goes_nowhere_its_publisher_may_not_write() {
     let site = Site::start().await;
     let bob = site.client("bob", &["events:write:DB/*", "events:write:REPLIES/COMPLETED"]);
-    for (to, status) in [("https://example.com/hook", 400), ("queue:SYS", 400), ("queue:SECRETS", 403), ("queue:REPLIES", 403)] {
+    for (to, status) in
+        [("https://example.com/hook", 400), ("queue:SYS", 400), ("queue:SECRETS", 403), ("queue:REPLIES", 403)]
+    {
         bob.post(&format!("/events/DB/CREATE?reply_to={to}"), "{}").await.problem(status);
     }
     assert!(site.log("DB").await.is_empty());

@@ -5,6 +5,7 @@ mod admin;
 mod confirm;
 mod follow;
 mod grpc;
+mod journal;
 mod openapi;
 mod publish;
 mod site;

@@ -36,9 +36,16 @@ impl Site {
     pub async fn start_with(settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bus = bus::sqlite::open(&folder.path().join("bus.db")).await.unwrap();
+        Self::on(bus, folder, settings).await
+    }
+
+    /// On another bus; the broker's journal is in the folder.
+    pub async fn on(bus: Bus, folder: tempfile::TempDir, settings: Settings) -> Self {
         let signer = Signer::new("gateway", &RootSecret::generate());
         let issuers = vec![Issuer { name: "gateway".to_owned(), keys: Keys::Inline(signer.jwks()) }];
-        let config = Config { listen: "127.0.0.1:0".parse().unwrap(), bus: bus.clone(), issuers, settings };
+        let journal = Some(database::Url::sqlite(folder.path().join("broker.db")));
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let config = Config { listen, bus: bus.clone(), issuers, journal, settings };
         let broker = broker::build(config).await.unwrap();
         let (address, shutdown) = (broker.address().unwrap(), Shutdown::new());
         tokio::spawn(Box::new(broker).run(shutdown.clone()));

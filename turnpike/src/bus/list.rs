@@ -81,7 +81,8 @@ fn show_groups(groups: &[GroupView], screen: &Screen) -> anyhow::Result<()> {
         ]
     };
     let rows: Vec<_> = groups.iter().map(row).collect();
-    let heads = ["GROUP", "FILTER", "MODE", "LAG", "IN FLIGHT", "RETRYING", "PARKED", "OLDEST", "DEAD", "LOST", "MEMBERS", ""];
+    let heads =
+        ["GROUP", "FILTER", "MODE", "LAG", "IN FLIGHT", "RETRYING", "PARKED", "OLDEST", "DEAD", "LOST", "MEMBERS", ""];
     Ok(screen.table(&heads, &rows)?)
 }
 

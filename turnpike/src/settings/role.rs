@@ -277,6 +277,7 @@ role!(Notifier, "notifier", 9909, {
 
 role!(Broker, "broker", 9910, {
     listen: SocketAddr = loopback(7010),
+    database: String = file("broker"),
 });
 
 role!(Dashboard, "dashboard", 9911, {
