@@ -82,7 +82,7 @@ impl Place {
     }
 
     /// Takes in what a hint told.
-    pub(super) fn hear(&self, told: &Told<'_>) {
+    pub(super) fn recorded(&self, told: &Told<'_>) {
         self.recent.lock().take(told);
         let mut known = self.view.write();
         if known.lineage == told.lineage {

@@ -81,7 +81,7 @@ fn recorded(shared: &Shared, told: &Told<'_>) {
     let known = Name::new(told.queue).ok().and_then(|queue| shared.queue(&queue));
     let Some(queue) = known.filter(|queue| told.partition < queue.partitions) else { return };
     if shared.is_followed(&queue.name) {
-        shared.place(&queue.name, told.partition).hear(told);
+        shared.place(&queue.name, told.partition).recorded(told);
         shared.wake_queue(&queue.name);
     }
 }
