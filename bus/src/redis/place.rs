@@ -132,7 +132,7 @@ impl Place {
 
     /// An answer that was long under way tells an older time than what passed since a faster one: leases that were given
     /// by it would end early for everybody else. A time that is far behind is another clock's.
-    fn hear(&self, now: i64) {
+    fn keep_time(&self, now: i64) {
         let mut told = self.told.write();
         let (last, at) = *told;
         let known = last.saturating_add(i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX));
@@ -150,7 +150,7 @@ impl Place {
         let (lineage, next, floor) = (number(&lineage)?, number(&next)?, number(&floor)?);
         let now = i64::from_redis_value(now).map_err(|_| unexpected())?;
         let lineages = Option::<String>::from_redis_value(lineages).map_err(|_| unexpected())?;
-        self.hear(now);
+        self.keep_time(now);
         let mut known = self.view.write();
         // Answers overtake each other; what is older doesn't count. A lineage that needn't be told is the one that was
         // known by whoever asked, but perhaps not any more.
