@@ -28,6 +28,8 @@ pub(crate) struct Problem {
     pub detail: Cow<'static, str>,
     /// When it may be tried again.
     pub retry_after: Option<Duration>,
+    /// Where another version was expected: the one that its key has.
+    pub current: Option<u64>,
 }
 
 /// What kind of refusal; each has its status and its code.
@@ -114,7 +116,7 @@ impl Kind {
 
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), retry_after: None }
+        Self { kind, detail: detail.into(), retry_after: None, current: None }
     }
 
     pub(crate) fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
@@ -161,6 +163,9 @@ impl From<Refused> for Problem {
             refused @ Refused::Full { retry_after } => {
                 Self { retry_after: Some(retry_after), ..Self::new(Kind::TooMany, refused.to_string()) }
             }
+            refused @ Refused::VersionConflict { current } => {
+                Self { current: Some(current), ..Self::new(Kind::Conflict, refused.to_string()) }
+            }
             refused => Self::new(Kind::Conflict, refused.to_string()),
         }
     }
@@ -175,12 +180,16 @@ impl From<EnvelopeError> for Problem {
 
 impl Problem {
     fn document(&self) -> Value {
-        json!({
+        let mut document = json!({
             "type": format!("{TYPES}{}", self.kind.code()),
             "title": self.kind.title(),
             "status": self.kind.status().as_u16(),
             "detail": self.detail,
-        })
+        });
+        if let Some(current) = self.current {
+            document["current"] = current.into();
+        }
+        document
     }
 }
 

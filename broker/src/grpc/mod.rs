@@ -7,6 +7,7 @@ mod claim;
 mod consume;
 mod event;
 mod group;
+mod last_word;
 mod moment;
 mod outward;
 mod page;
@@ -37,6 +38,7 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
+use self::{consume::Said, last_word::LastWord};
 use crate::{access::Caller, problem::Problem, shared::Shared};
 
 /// The most bytes of a request: a batch of events, and what protobuf adds to them.
@@ -81,7 +83,8 @@ pub(crate) fn router(shared: &Shared, health: &Health) -> anyhow::Result<Router>
     let api = Api { shared: shared.clone() };
     let bus = Router::new()
         .route_service(&route(SERVICE_NAME), BusServer::new(api).max_decoding_message_size(MOST_BYTES))
-        // Last: the call relies on the caller it finds.
+        .layer(from_fn(last_word::witness))
+        // The call relies on the caller it finds.
         .layer(from_fn_with_state(shared.clone(), stack::authenticate))
         .layer(from_fn(stack::count));
     let reflection = tonic_reflection::server::Builder::configure()
@@ -144,8 +147,9 @@ impl Bus for Api {
     }
 
     async fn consume(&self, request: Request<Streaming<wire::ConsumeRequest>>) -> Answer<Self::ConsumeStream> {
+        let last_word = request.extensions().get::<LastWord>().cloned().unwrap_or_default();
         let (caller, requests) = Self::asked(request)?;
-        Ok(Response::new(Box::pin(consume::consume(&self.shared, caller, requests)?)))
+        Ok(Response::new(Box::pin(consume::consume(&self.shared, caller, Said { requests, last_word })?)))
     }
 
     async fn subscribe(&self, request: Request<wire::SubscribeRequest>) -> Answer<Self::SubscribeStream> {

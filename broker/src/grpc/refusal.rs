@@ -16,7 +16,7 @@ const DOMAIN: &str = "turnpike.dev";
 const LATER: Duration = Duration::from_secs(1);
 
 impl Kind {
-    fn grpc(self) -> Code {
+    fn code_of_grpc(self) -> Code {
         match self {
             Self::Invalid | Self::TooLarge | Self::UnsupportedMediaType => Code::InvalidArgument,
             Self::Unauthenticated => Code::Unauthenticated,
@@ -29,13 +29,20 @@ impl Kind {
             Self::Unavailable => Code::Unavailable,
         }
     }
-
-    fn reason(self) -> String {
-        self.code().to_ascii_uppercase().replace('-', "_")
-    }
 }
 
 impl Problem {
+    fn grpc(&self) -> Code {
+        if self.current.is_some() { Code::Aborted } else { self.kind.code_of_grpc() }
+    }
+
+    fn reason(&self) -> String {
+        match self.current {
+            Some(_) => "VERSION_CONFLICT".to_owned(),
+            None => self.kind.code().to_ascii_uppercase().replace('-', "_"),
+        }
+    }
+
     /// When trying again may help.
     fn later(&self) -> Option<Duration> {
         self.retry_after.or((self.kind == Kind::TooMany).then_some(LATER))
@@ -44,28 +51,30 @@ impl Problem {
 
 impl From<Problem> for Status {
     fn from(problem: Problem) -> Self {
-        let mut details = ErrorDetails::with_error_info(problem.kind.reason(), DOMAIN, HashMap::new());
+        let version = problem.current.map(|version| ("current_version".to_owned(), version.to_string()));
+        let mut details =
+            ErrorDetails::with_error_info(problem.reason(), DOMAIN, version.into_iter().collect::<HashMap<_, _>>());
         if let Some(later) = problem.later() {
             details.set_retry_info(Some(later));
         }
-        if problem.kind.grpc() == Code::InvalidArgument
+        if problem.grpc() == Code::InvalidArgument
             && let (field, description) = split(&problem.detail)
             && !field.is_empty()
         {
             details.add_bad_request_violation(field, description);
         }
-        Status::with_error_details(problem.kind.grpc(), problem.detail, details)
+        Status::with_error_details(problem.grpc(), problem.detail, details)
     }
 }
 
 impl From<Problem> for wire::Refusal {
     fn from(problem: Problem) -> Self {
         Self {
-            code: problem.kind.grpc() as i32,
-            reason: problem.kind.reason(),
+            code: problem.grpc() as i32,
+            reason: problem.reason(),
             retry_after: problem.later().map(moment::wire_duration),
             message: problem.detail.into_owned(),
-            current_version: None,
+            current_version: problem.current,
         }
     }
 }
@@ -135,6 +144,10 @@ mod tests {
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(details.error_info().unwrap().reason, "INVALID");
         assert_eq!(details.bad_request().unwrap().field_violations[0].field, "events[1].id");
+        let conflict = Problem::from(bus::Refused::VersionConflict { current: 7 });
+        assert_eq!(wire::Refusal::from(conflict.clone()).current_version, Some(7));
+        let status = Status::from(conflict);
+        assert_eq!((status.code(), &*status.get_error_details().error_info().unwrap().reason), (Code::Aborted, "VERSION_CONFLICT"));
         let status = Status::from(Problem::new(Kind::TooMany, "too many"));
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(status.get_error_details().retry_info().unwrap().retry_delay, Some(LATER));

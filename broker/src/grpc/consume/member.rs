@@ -7,11 +7,11 @@ use bus::{Claim, Claimed, Error, Group, LeaseLost};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use proto::turnpike::bus::v1 as wire;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
-use tonic::{Status, Streaming};
+use tonic::Status;
 use wire::consume_response::{GoAway, Message};
 
 use super::{
-    Outgoing,
+    Outgoing, Said,
     session::{Session, Settling},
 };
 use crate::{
@@ -87,15 +87,15 @@ impl Member {
     }
 
     /// Until one side ends it; gives back what it can.
-    pub async fn run(mut self, requests: Streaming<wire::ConsumeRequest>, outward: &Outgoing) -> End {
-        let end = self.work(requests, outward).await;
+    pub async fn run(mut self, said: Said, outward: &Outgoing) -> End {
+        let end = self.work(said, outward).await;
         // Not what was sent: it may have been begun.
         self.session.leave();
         _ = tokio::time::timeout(FAREWELL, self.give_back()).await;
         end
     }
 
-    async fn work(&mut self, mut requests: Streaming<wire::ConsumeRequest>, outward: &Outgoing) -> End {
+    async fn work(&mut self, Said { mut requests, last_word }: Said, outward: &Outgoing) -> End {
         let (shutdown, settings) = (self.shared.shutdown.clone(), self.shared.settings.clone());
         let mut departure = Departure::new(&shutdown, &settings);
         let mut claimable = self.shared.bus.claimable(&self.group.name);
@@ -138,7 +138,7 @@ impl Member {
                 () = sleep_until(stalled), if may_tell => return End::Broken,
                 () = outward.gone() => return End::Broken,
                 said = requests.message(), if self.open && self.session.hears() => {
-                    if let Some(end) = self.said(said) {
+                    if let Some(end) = self.said(said, last_word.is_said()) {
                         return end;
                     }
                 }
@@ -196,9 +196,10 @@ impl Member {
         }));
     }
 
-    fn said(&mut self, said: Result<Option<wire::ConsumeRequest>, Status>) -> Option<End> {
+    fn said(&mut self, said: Result<Option<wire::ConsumeRequest>, Status>, is_last: bool) -> Option<End> {
         match said {
             Ok(Some(said)) => self.session.said(&self.group, said.message, Instant::now()).err().map(End::Refused),
+            Ok(None) if !is_last => Some(End::Broken),
             Ok(None) => {
                 self.open = false;
                 self.session.finish();

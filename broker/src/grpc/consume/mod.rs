@@ -14,7 +14,7 @@ use futures_util::Stream;
 use proto::turnpike::bus::v1 as wire;
 use tonic::{Status, Streaming};
 use wire::{
-    consume_request::{Hello, Message as Said},
+    consume_request::{Hello, Message as Word},
     consume_response::{Message, Welcome},
 };
 
@@ -22,7 +22,9 @@ use self::{
     member::{End, Member},
     session::Session,
 };
-use super::{group, moment::wire_duration, outward::Outward, publish::depart, refusal::silent};
+use super::{
+    group, last_word::LastWord, moment::wire_duration, outward::Outward, publish::depart, refusal::silent,
+};
 use crate::{
     access::Caller,
     follow::Connected,
@@ -34,6 +36,12 @@ use crate::{
 
 type Outgoing = Outward<wire::ConsumeResponse>;
 
+/// What the client says.
+pub(super) struct Said {
+    pub requests: Streaming<wire::ConsumeRequest>,
+    pub last_word: LastWord,
+}
+
 /// Unsettled deliveries of a stream, and those unless it says.
 const CREDIT: (usize, usize) = (1000, 64);
 /// The longest between two signs of life; a shorter lease needs them more often.
@@ -42,7 +50,7 @@ const BEAT: Duration = Duration::from_secs(10);
 pub(super) fn consume(
     shared: &Shared,
     caller: Caller,
-    requests: Streaming<wire::ConsumeRequest>,
+    said: Said,
 ) -> Result<impl Stream<Item = Result<wire::ConsumeResponse, Status>> + Send + 'static, Problem> {
     if caller.subject.is_none() {
         return Err(Problem::new(Kind::Unauthenticated, "working for a group needs to know who does"));
@@ -51,7 +59,7 @@ pub(super) fn consume(
     let (outward, answers) = Outward::new(shared.settings.stall);
     let (tasks, shared) = (shared.tasks.clone(), shared.clone());
     tasks.spawn(async move {
-        let end = run(&shared, &caller, &connected, requests, &outward).await;
+        let end = run(&shared, &caller, &connected, said, &outward).await;
         // Off the roster before the client knows that it is.
         drop(connected);
         match end {
@@ -68,11 +76,11 @@ async fn run(
     shared: &Shared,
     caller: &Caller,
     connected: &Connected,
-    mut requests: Streaming<wire::ConsumeRequest>,
+    mut said: Said,
     outward: &Outgoing,
 ) -> End {
     let opened = tokio::select! {
-        opened = open(shared, caller, &mut requests) => opened,
+        opened = open(shared, caller, &mut said.requests) => opened,
         () = outward.gone() => return End::Broken,
         () = shared.shutdown.dropping().cancelled() => return End::Departed(crate::departure::Why::Drain),
     };
@@ -94,7 +102,7 @@ async fn run(
     if outward.say(wire::ConsumeResponse { message: Some(Message::Welcome(welcome)) }).await.is_err() {
         return End::Broken;
     }
-    Member::new(shared, connected.id(), group, Session::new(credit, beat)).run(requests, outward).await
+    Member::new(shared, connected.id(), group, Session::new(credit, beat)).run(said, outward).await
 }
 
 /// Hears who it is, and declares its group.
@@ -106,7 +114,7 @@ async fn open(
     let late = |_| Problem::invalid("hello did not come in time");
     let said = tokio::time::timeout(shared.settings.hello, requests.message()).await.map_err(late)?;
     let said = said.map_err(|status| Problem::invalid(format!("hello: {}", status.message())))?;
-    let Some(Said::Hello(Hello { group, credit })) = said.and_then(|said| said.message) else {
+    let Some(Word::Hello(Hello { group, credit })) = said.and_then(|said| said.message) else {
         return Err(Problem::invalid("the first message must be hello"));
     };
     let credit = match credit {
