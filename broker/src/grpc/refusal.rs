@@ -147,7 +147,10 @@ mod tests {
         let conflict = Problem::from(bus::Refused::VersionConflict { current: 7 });
         assert_eq!(wire::Refusal::from(conflict.clone()).current_version, Some(7));
         let status = Status::from(conflict);
-        assert_eq!((status.code(), &*status.get_error_details().error_info().unwrap().reason), (Code::Aborted, "VERSION_CONFLICT"));
+        assert_eq!(
+            (status.code(), &*status.get_error_details().error_info().unwrap().reason),
+            (Code::Aborted, "VERSION_CONFLICT")
+        );
         let status = Status::from(Problem::new(Kind::TooMany, "too many"));
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(status.get_error_details().retry_info().unwrap().retry_delay, Some(LATER));

@@ -22,9 +22,7 @@ use self::{
     member::{End, Member},
     session::Session,
 };
-use super::{
-    group, last_word::LastWord, moment::wire_duration, outward::Outward, publish::depart, refusal::silent,
-};
+use super::{group, last_word::LastWord, moment::wire_duration, outward::Outward, publish::depart, refusal::silent};
 use crate::{
     access::Caller,
     follow::Connected,
@@ -72,13 +70,7 @@ pub(super) fn consume(
     Ok(answers)
 }
 
-async fn run(
-    shared: &Shared,
-    caller: &Caller,
-    connected: &Connected,
-    mut said: Said,
-    outward: &Outgoing,
-) -> End {
+async fn run(shared: &Shared, caller: &Caller, connected: &Connected, mut said: Said, outward: &Outgoing) -> End {
     let opened = tokio::select! {
         opened = open(shared, caller, &mut said.requests) => opened,
         () = outward.gone() => return End::Broken,

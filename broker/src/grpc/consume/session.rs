@@ -270,3 +270,118 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use events::{Envelope, Name};
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    const BEAT: Duration = Duration::from_secs(10);
+
+    fn group(mode: Mode) -> Group {
+        Group::new("billing", "DB/*".parse().unwrap(), mode)
+    }
+
+    fn leased(position: u64) -> Leased {
+        let name = |name| Name::new(name).unwrap();
+        Leased {
+            token: format!("1.0.{position:x}.000000000000000a").parse().unwrap(),
+            envelope: Arc::new(Envelope::new("/services/test", name("DB"), name("CREATE"))),
+            partition: 0,
+            position,
+            attempt: 1,
+            redrive: 0,
+            first_delivered: OffsetDateTime::UNIX_EPOCH,
+            until: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn says(session: &mut Session, group: &Group, position: u64, verb: wire::settlement::Verb) {
+        let settlement = wire::Settlement { token: leased(position).token.to_string(), verb: Some(verb) };
+        let said = Said::Settle(Settle { settlements: vec![settlement] });
+        session.said(group, Some(said), Instant::now()).unwrap();
+    }
+
+    fn delivered(message: Option<Message>) -> usize {
+        match message {
+            Some(Message::Deliveries(batch)) => batch.deliveries.len(),
+            None => 0,
+            Some(other) => panic!("{other:?}"),
+        }
+    }
+
+    /// What is settled now, all of it well.
+    fn settle(session: &mut Session) -> Vec<Verb> {
+        let Some((settling, settlements)) = session.settle() else { return Vec::new() };
+        session.settled(settling, vec![Ok(()); settlements.len()]);
+        settlements.into_iter().map(|settlement| settlement.verb).collect()
+    }
+
+    #[test]
+    fn a_settlement_makes_room_once_the_bus_has_it() {
+        let (group, mut session) = (group(Mode::Parallel), Session::new(2, BEAT));
+        session.leased(vec![leased(1), leased(2)]);
+        assert_eq!(delivered(session.next(&group, Instant::now())), 2);
+        says(&mut session, &group, 1, wire::settlement::Verb::Ack(wire::settlement::Ack {}));
+        assert_eq!(session.room(), 0);
+        assert_eq!(settle(&mut session), [Verb::Ack]);
+        assert_eq!(session.room(), 1);
+    }
+
+    #[test]
+    fn an_exclusive_group_s_failure_gives_back_what_is_behind_it() {
+        let (group, mut session) = (group(Mode::Exclusive), Session::new(8, BEAT));
+        session.leased(vec![leased(1), leased(2), leased(3)]);
+        assert_eq!(delivered(session.next(&group, Instant::now())), 1);
+        assert_eq!(delivered(session.next(&group, Instant::now())), 0, "one after another");
+        says(&mut session, &group, 1, wire::settlement::Verb::Release(wire::settlement::Release {}));
+        assert_eq!(settle(&mut session), [Verb::Release, Verb::Release, Verb::Release]);
+    }
+
+    #[test]
+    fn leases_are_extended_while_the_client_is_heard_of() {
+        let (group, mut session) = (group(Mode::Parallel), Session::new(8, BEAT));
+        let begun = Instant::now();
+        session.leased(vec![leased(1), leased(2)]);
+        _ = session.next(&group, begun);
+        assert_eq!(session.tick(&group, begun + BEAT), Ok(()));
+        assert_eq!(settle(&mut session), [Verb::Extend, Verb::Extend]);
+        assert_eq!(session.tick(&group, begun + 2 * BEAT + BEAT / 2), Ok(()));
+        assert_eq!(settle(&mut session), [], "it may have died");
+        assert_eq!(session.tick(&group, begun + 4 * BEAT), Err(Silence));
+    }
+
+    #[test]
+    fn a_lease_that_was_lost_is_told_and_an_extension_that_could_not_be_made_is_forgotten() {
+        let (group, mut session) = (group(Mode::Parallel), Session::new(8, BEAT));
+        session.leased(vec![leased(1)]);
+        _ = session.next(&group, Instant::now());
+        session.tick(&group, Instant::now()).unwrap();
+        let (settling, _) = session.settle().unwrap();
+        session.unsettled(settling);
+        assert!(session.settle().is_none(), "made anew at its time");
+        session.tick(&group, Instant::now()).unwrap();
+        let (settling, _) = session.settle().unwrap();
+        session.settled(settling, vec![Err(LeaseLost)]);
+        let lost = Lost { tokens: vec![leased(1).token.to_string()] };
+        let told =
+            std::iter::from_fn(|| session.next(&group, Instant::now())).find(|told| !matches!(told, Message::Beat(_)));
+        assert_eq!(told, Some(Message::LeaseLost(lost)));
+        assert!(session.is_done());
+    }
+
+    #[test]
+    fn who_has_said_its_last_word_has_nothing_left() {
+        let (group, mut session) = (group(Mode::Parallel), Session::new(8, BEAT));
+        session.leased(vec![leased(1), leased(2)]);
+        _ = session.next(&group, Instant::now());
+        session.leased(vec![leased(3)]);
+        session.finish();
+        assert_eq!(settle(&mut session), [Verb::Release, Verb::Release, Verb::Release]);
+        assert!(session.is_done() && session.room() == 0);
+    }
+}
