@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bus::{DeadLetter, GroupStatus, LostRange, Mode, Overflow, QueueStatus};
+use bus::{DeadLetter, GroupStatus, LostRange, Mode, OnDead, Overflow, QueueStatus, Start};
 use events::Name;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -79,12 +79,27 @@ pub struct GroupView {
     pub filter: String,
     /// `parallel`, `keyed`, `exclusive`.
     pub mode: String,
+    /// Where it began: `earliest`, `latest`, `{"time": …}`, `{"position": …}`.
+    #[serde(default)]
+    pub start: Start,
+    /// How long an event is lent: `30s`.
+    #[serde(default)]
+    pub lease: String,
+    /// The longest handling: `15m`, or `none`.
+    #[serde(default)]
+    pub max_processing: String,
+    /// What a dead letter does to what comes after it: `continue`, `block`.
+    #[serde(default)]
+    pub on_dead: OnDead,
     /// Events behind the head: not delivered, or not settled.
     pub lag: u64,
     pub in_flight: u64,
     pub retrying: u64,
     pub parked: u64,
     pub dead: u64,
+    /// Dead letters that keep their key, or their partition, waiting.
+    #[serde(default)]
+    pub blocked: u64,
     pub blocked_by_key: bool,
     /// When the oldest event that is not settled was recorded.
     #[serde(with = "time::serde::rfc3339::option")]
@@ -171,11 +186,16 @@ impl GroupView {
             queue: status.filter.queue.to_string(),
             filter: status.filter.to_string(),
             mode: mode.to_owned(),
+            start: status.start,
+            lease: duration::text(status.lease),
+            max_processing: status.max_processing.map_or_else(|| "none".to_owned(), duration::text),
+            on_dead: status.on_dead,
             lag: status.lag,
             in_flight: status.in_flight,
             retrying: status.retrying,
             parked: status.parked,
             dead: status.dead,
+            blocked: status.blocked,
             blocked_by_key: status.blocked_by_key,
             oldest: status.oldest,
             next: status.next,

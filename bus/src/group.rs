@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use events::{Envelope, Filter};
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +21,8 @@ pub enum Mode {
 }
 
 /// What a dead letter does to the events after it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnDead {
     /// They go on.
     #[default]
@@ -30,14 +32,16 @@ pub enum OnDead {
 }
 
 /// Where a group that is new begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Start {
     /// With the oldest event that is kept.
+    #[default]
     Earliest,
     /// With what is recorded from now on.
     Latest,
     /// With the first event recorded then or later.
-    Time(OffsetDateTime),
+    Time(#[serde(with = "time::serde::rfc3339")] OffsetDateTime),
     /// With this position of each partition, or the oldest one kept after it.
     Position(u64),
 }
@@ -69,6 +73,8 @@ pub struct Pace {
 }
 
 impl Group {
+    pub(crate) const MAX_PROCESSING: Duration = Duration::from_secs(900);
+
     /// The same group at another pace.
     #[must_use]
     pub fn at(self, Pace { lease, max_processing, concurrency }: Pace) -> Self {
@@ -83,7 +89,7 @@ impl Group {
             mode,
             start: Start::Earliest,
             lease: Duration::from_secs(30),
-            max_processing: Some(Duration::from_secs(900)),
+            max_processing: Some(Self::MAX_PROCESSING),
             on_dead: OnDead::Continue,
             concurrency: 64,
         }

@@ -25,6 +25,7 @@ mod ledger;
 mod member;
 mod metrics;
 mod observe;
+mod policy;
 mod publish;
 mod queue;
 mod receipt;

@@ -1,12 +1,12 @@
 //! What the bus tells of itself: queues, groups, dead letters, pages of the log.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use events::{Envelope, Filter};
 use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
 
-use crate::{Lineages, Mode, Queue};
+use crate::{Group, Lineages, Mode, OnDead, Queue, Start};
 
 /// A queue: its settings, and its partitions in their order.
 #[derive(Clone, Debug)]
@@ -34,6 +34,12 @@ pub struct GroupStatus {
     pub name: String,
     pub filter: Filter,
     pub mode: Mode,
+    /// Where it began.
+    pub start: Start,
+    pub lease: Duration,
+    /// None: as long as a handler likes.
+    pub max_processing: Option<Duration>,
+    pub on_dead: OnDead,
     /// Events behind the head: not delivered, or not settled.
     pub lag: u64,
     /// Leased and unsettled.
@@ -43,6 +49,8 @@ pub struct GroupStatus {
     /// Waiting for their key's turn.
     pub parked: u64,
     pub dead: u64,
+    /// Dead letters that keep their key, or their partition, waiting.
+    pub blocked: u64,
     /// So much is unsettled that nothing more is claimed.
     pub blocked_by_key: bool,
     /// When the oldest event that is not settled was recorded.
@@ -66,6 +74,33 @@ pub struct LostRange {
     pub from: u64,
     /// The first position after them.
     pub to: u64,
+}
+
+impl GroupStatus {
+    /// Of a group of which nothing is known yet.
+    pub(crate) fn of(group: &Group) -> Self {
+        Self {
+            name: group.name.clone(),
+            filter: group.filter.clone(),
+            mode: group.mode,
+            start: group.start,
+            lease: group.lease,
+            max_processing: group.max_processing,
+            on_dead: group.on_dead,
+            lag: 0,
+            in_flight: 0,
+            retrying: 0,
+            parked: 0,
+            dead: 0,
+            blocked: 0,
+            blocked_by_key: false,
+            oldest: None,
+            next: Vec::new(),
+            lost: 0,
+            lost_ranges: Vec::new(),
+            abandoned: None,
+        }
+    }
 }
 
 /// Where an event stands with a group; derived from the group's place and its records, never written. Serialized, it is its

@@ -192,6 +192,11 @@ impl Ledger {
         self.records.get(&position).is_some_and(|record| record.state == State::Dead)
     }
 
+    pub(crate) fn with_on_dead(mut self, on_dead: OnDead) -> Self {
+        self.set_on_dead(on_dead);
+        self
+    }
+
     /// What a dead letter does to what comes after it. Where it blocks no longer, whatever waited goes on.
     pub(crate) fn set_on_dead(&mut self, on_dead: OnDead) {
         self.on_dead = on_dead;

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
 use super::{keys::Keys, server::Server};
-use crate::{Error, Group, Mode, Overflow, Queue};
+use crate::{Error, Group, Mode, Overflow, Queue, policy::Policy};
 
 #[derive(Default)]
 pub(super) struct Registry {
@@ -39,13 +39,15 @@ struct StoredQueue {
     journal: bool,
 }
 
-/// A group's settings as they are stored. Where it began is no setting: a group that is put back begins at the oldest
-/// event that is kept.
+/// A group's settings as they are stored. Where it began is only told: a group that is put back begins at the oldest event
+/// that is kept.
 #[derive(Serialize, Deserialize)]
 struct StoredGroup {
     filter: String,
     mode: String,
     lease_ms: u64,
+    #[serde(flatten)]
+    policy: Policy,
 }
 
 impl From<&Queue> for StoredQueue {
@@ -166,7 +168,7 @@ impl Registry {
     ) -> Result<(), Error> {
         let lease_ms = u64::try_from(group.lease.as_millis()).unwrap_or(u64::MAX);
         let mode = mode_name(group.mode).to_owned();
-        let text = json(&StoredGroup { filter: group.filter.to_string(), mode, lease_ms })?;
+        let text = json(&StoredGroup { filter: group.filter.to_string(), mode, lease_ms, policy: group.into() })?;
         put(server, &keys.groups(), &group.name, &text, replace).await?;
         if replace {
             self.know_group(group.clone());
@@ -245,7 +247,7 @@ fn read_group(name: &str, text: &str) -> Option<Group> {
     let mode =
         [Mode::Parallel, Mode::Keyed, Mode::Exclusive].into_iter().find(|mode| mode_name(*mode) == stored.mode)?;
     let lease = Duration::from_millis(stored.lease_ms);
-    Some(Group { lease, ..Group::new(name, stored.filter.parse().ok()?, mode) })
+    Some(stored.policy.of(Group { lease, ..Group::new(name, stored.filter.parse().ok()?, mode) }))
 }
 
 fn mode_name(mode: Mode) -> &'static str {

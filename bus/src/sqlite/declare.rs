@@ -8,7 +8,7 @@ use super::{
     owned::{self, Answer, Owned},
     store,
 };
-use crate::{Error, Group, Queue, ledger::Ledger};
+use crate::{Error, Group, Queue, ledger::Ledger, policy::Policy};
 
 pub(super) fn queue(state: &mut Owned, settings: Queue, now: i64) -> Answer<()> {
     let name = settings.name.clone();
@@ -47,8 +47,8 @@ pub(super) fn queue(state: &mut Owned, settings: Queue, now: i64) -> Answer<()> 
         load::new_lineage(&state.conn, &mut partition.log, owned::random_id(&mut state.rng))?;
     }
     for group in state.groups.values_mut().filter(|group| group.group.filter.queue == name) {
-        let mode = group.group.mode;
-        group.ledgers.resize_with(queue.partitions.len(), || Ledger::new(mode, 1));
+        let (mode, on_dead) = (group.group.mode, group.group.on_dead);
+        group.ledgers.resize_with(queue.partitions.len(), || Ledger::new(mode, 1).with_on_dead(on_dead));
     }
     state.shared.show(&queue);
     state.queues.insert(name, queue);
@@ -72,18 +72,22 @@ pub(super) fn group(state: &mut Owned, group: Group, now: i64) -> Answer<()> {
         ))));
     }
     let is_new = known.is_none();
+    let start = known.map_or(group.start, |known| known.group.start);
+    let group = Group { start, ..group };
     if known.is_some_and(|known| known.group == group) {
         return Ok(Ok(()));
     }
     // What is in memory goes to the database, from which the group is loaded with its new settings.
     store::ledgers(state)?;
+    let policy = serde_json::to_string(&Policy::from(&group)).unwrap_or_default();
     let lease = i64::try_from(group.lease.as_millis()).unwrap_or(i64::MAX);
     state.conn
         .prepare_cached(
-            "INSERT INTO consumer_group (name, filter, mode, lease_ms, generation) VALUES (?1, ?2, ?3, ?4, 1)
-             ON CONFLICT (name) DO UPDATE SET filter = excluded.filter, mode = excluded.mode, lease_ms = excluded.lease_ms",
+            "INSERT INTO consumer_group (name, filter, mode, lease_ms, generation, policy) VALUES (?1, ?2, ?3, ?4, 1, ?5)
+             ON CONFLICT (name) DO UPDATE SET filter = excluded.filter, mode = excluded.mode, lease_ms = excluded.lease_ms,
+             policy = excluded.policy",
         )?
-        .execute(params![group.name, group.filter.to_string(), load::mode_name(group.mode), lease])?;
+        .execute(params![group.name, group.filter.to_string(), load::mode_name(group.mode), lease, policy])?;
     let (id, generation) = state
         .conn
         .prepare_cached("SELECT id, generation FROM consumer_group WHERE name = ?1")?

@@ -16,7 +16,7 @@ use super::{
     producer::Producers,
     store,
 };
-use crate::{Group, Lineage, Lineages, Mode, Overflow, Queue, ledger::Ledger, metrics};
+use crate::{Group, Lineage, Lineages, Mode, Overflow, Queue, ledger::Ledger, metrics, policy::Policy};
 
 type State = (HashMap<Name, QueueState>, BTreeMap<String, GroupState>);
 
@@ -48,7 +48,7 @@ pub(super) fn load(conn: &Connection, dedupe_capacity: usize, now: i64) -> rusql
     }
     let mut groups = BTreeMap::new();
     let mut statement =
-        conn.prepare_cached("SELECT id, name, filter, mode, lease_ms, generation FROM consumer_group")?;
+        conn.prepare_cached("SELECT id, name, filter, mode, lease_ms, generation, policy FROM consumer_group")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (Ok(filter), Some(mode)) = (row.get::<_, String>(2)?.parse(), mode(&row.get::<_, String>(3)?)) else {
@@ -56,6 +56,9 @@ pub(super) fn load(conn: &Connection, dedupe_capacity: usize, now: i64) -> rusql
         };
         let mut group = Group::new(&row.get::<_, String>(1)?, filter, mode);
         group.lease = Duration::from_millis(unsigned(row.get(4)?));
+        if let Ok(policy) = serde_json::from_str::<Policy>(&row.get::<_, String>(6)?) {
+            group = policy.of(group);
+        }
         let Some(queue) = queues.get(&group.filter.queue) else { continue };
         let state = self::group(conn, row.get(0)?, group, row.get(5)?, queue)?;
         groups.insert(state.group.name.clone(), state);
@@ -123,9 +126,10 @@ pub(super) fn group(
                 Some((start, next, lost)) => {
                     let records = store::records(conn, id, partition.log.id)?;
                     let lost = lost.and_then(|lost| serde_json::from_str(&lost).ok()).unwrap_or_default();
-                    Ledger::restore(group.mode, unsigned(start), unsigned(next), records).with_lost(lost)
+                    let ledger = Ledger::restore(group.mode, unsigned(start), unsigned(next), records);
+                    ledger.with_lost(lost).with_on_dead(group.on_dead)
                 }
-                None => Ledger::new(group.mode, partition.log.floor),
+                None => Ledger::new(group.mode, partition.log.floor).with_on_dead(group.on_dead),
             })
         })
         .collect::<rusqlite::Result<_>>()?;

@@ -67,7 +67,8 @@ CREATE TABLE consumer_group (
     claimed INTEGER NOT NULL DEFAULT 0,
     abandoned INTEGER,
     deaths INTEGER NOT NULL DEFAULT 0,
-    mourned INTEGER NOT NULL DEFAULT 0
+    mourned INTEGER NOT NULL DEFAULT 0,
+    policy TEXT NOT NULL DEFAULT '{}'
 );
 
 -- start: what lies below was never the group's. lost: how much it lost, and where.
@@ -80,7 +81,7 @@ CREATE TABLE progress (
     PRIMARY KEY (consumer_group, partition)
 ) WITHOUT ROWID;
 
--- state: 0 ready, 1 leased, 2 retrying, 3 parked. due: the lease's end, or when it is tried again.
+-- state: 0 ready, 1 leased, 2 retrying, 3 parked, 4 a dead letter that blocks. due: the lease's end, or when it is tried again.
 CREATE TABLE unsettled (
     consumer_group INTEGER NOT NULL,
     partition INTEGER NOT NULL,
@@ -149,6 +150,7 @@ CREATE TABLE keeping (
     kept INTEGER NOT NULL,
     awake INTEGER NOT NULL
 );
+ALTER TABLE consumer_group ADD COLUMN policy TEXT NOT NULL DEFAULT '{}';
 ";
 
 /// Makes the tables if they aren't there.

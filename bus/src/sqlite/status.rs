@@ -35,22 +35,9 @@ impl Owned {
     }
 
     fn group_status(&self, group: &GroupState) -> rusqlite::Result<GroupStatus> {
-        let mut status = GroupStatus {
-            name: group.group.name.clone(),
-            filter: group.group.filter.clone(),
-            mode: group.group.mode,
-            lag: 0,
-            in_flight: 0,
-            retrying: 0,
-            parked: 0,
-            dead: dead::count(&self.conn, group.id)?,
-            blocked_by_key: false,
-            oldest: None,
-            next: Vec::new(),
-            lost: 0,
-            lost_ranges: Vec::new(),
-            abandoned: group.abandoned.map(moment),
-        };
+        let mut status = GroupStatus::of(&group.group);
+        status.dead = dead::count(&self.conn, group.id)?;
+        status.abandoned = group.abandoned.map(moment);
         let partitions = self.queues.get(&group.group.filter.queue).map_or(&[][..], |queue| &queue.partitions);
         for (number, (ledger, partition)) in (0..).zip(group.ledgers.iter().zip(partitions)) {
             let (retrying, parked) = ledger.retrying_and_parked();
@@ -58,6 +45,7 @@ impl Owned {
             status.in_flight += ledger.in_flight() as u64;
             status.retrying += retrying;
             status.parked += parked;
+            status.blocked += ledger.blocked() as u64;
             status.blocked_by_key |= ledger.is_full();
             status.next.push(ledger.next());
             status.lost += ledger.lost().total();

@@ -2,6 +2,7 @@
 //! its lab and invoke `suite!`.
 
 pub(crate) mod abandoned;
+pub(crate) mod blocked;
 pub(crate) mod consumer;
 pub(crate) mod dead_letter;
 pub(crate) mod dedupe;
@@ -76,7 +77,11 @@ macro_rules! suite {
         dead_letter: a_non_retryable_failure_is_dead_at_once, the_ninth_failure_exhausts,
             redrive_reaches_the_failing_group_only, a_redriven_letter_that_fails_again_is_dead_again,
             redrive_is_paced, discarded_letters_are_gone, a_redriven_letter_that_expires_is_over;
-        seek: a_group_declared_later_starts_from_earliest, latest_gets_what_comes_after, a_time_and_a_position,
+        blocked: a_key_waits_for_its_dead_letter_also_after_a_restart,
+            a_redriven_letter_comes_before_those_that_wait_for_it, a_discarded_letter_frees_its_key,
+            an_exclusive_group_stops_at_its_dead_letter, a_letter_that_blocks_is_kept_however_old,
+            a_group_that_no_longer_blocks_goes_on;
+        seek: a_group_declared_later_starts_from_earliest, latest_gets_what_comes_after, a_time_and_a_position, what_a_group_declared_is_told,
             seeking_back_brings_events_again_and_drops_leases, a_dry_run_changes_nothing;
         standing: an_event_stands_with_each_group_of_its_queue, a_standing_says_how_often_until_when_and_behind_what,
             what_a_group_never_had_is_not_applicable,

@@ -51,6 +51,23 @@ pub(crate) async fn a_time_and_a_position(lab: impl Lab) {
     assert!(claim(&bus, "future", 10).await.is_empty());
 }
 
+pub(crate) async fn what_a_group_declared_is_told(mut lab: impl Lab) {
+    let group = Group {
+        start: Start::Position(1),
+        lease: seconds(7),
+        max_processing: None,
+        ..Group::new("g", "DB/*".parse().unwrap(), Mode::Keyed)
+    };
+    lab.bus().declare_group(group.clone()).await.unwrap();
+    // Where it began it did.
+    lab.bus().declare_group(Group { start: Start::Latest, lease: seconds(8), ..group }).await.unwrap();
+    for _ in 0..2 {
+        let told = status(&lab.bus(), "g").await;
+        assert_eq!((told.start, told.lease, told.max_processing), (Start::Position(1), seconds(8), None));
+        lab.kill_and_reopen().await;
+    }
+}
+
 pub(crate) async fn seeking_back_brings_events_again_and_drops_leases(lab: impl Lab) {
     let bus = lab.bus();
     declare(&bus, "g", Mode::Keyed).await;

@@ -42,6 +42,7 @@ ALTER TABLE consumer_group DROP COLUMN deaths;
 ALTER TABLE consumer_group DROP COLUMN mourned;
 ALTER TABLE progress DROP COLUMN lost;
 DROP TABLE keeping;
+ALTER TABLE consumer_group DROP COLUMN policy;
 PRAGMA user_version = 2;
 ";
 

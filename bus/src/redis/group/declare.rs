@@ -21,10 +21,11 @@ pub(in crate::redis) async fn declare(shared: &Arc<Shared>, group: Group) -> Res
                 group.name, known.filter.queue, group.filter.queue
             )));
         }
-        Some(known) if (&known.filter, known.mode, known.lease) == (&group.filter, group.mode, group.lease) => {
-            return Ok(());
+        Some(known) => {
+            // Where it began it did, and how many handlers a member runs is the member's.
+            let group = Group { start: known.start, concurrency: known.concurrency, ..group };
+            return if *known == group { Ok(()) } else { shared.put_group(&group).await };
         }
-        Some(_) => {}
         // Its place must be there before anybody finds the group, and begins it with the oldest event.
         None => {
             for partition in 0..queue.partitions {

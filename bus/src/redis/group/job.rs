@@ -61,7 +61,9 @@ pub(super) struct Looked {
     pub(super) retrying: u64,
     pub(super) parked: u64,
     pub(super) dead: u64,
-    pub(super) blocked: bool,
+    /// Dead letters that block.
+    pub(super) blocked: u64,
+    pub(super) full: bool,
     pub(super) oldest: Option<OffsetDateTime>,
     pub(super) next: u64,
     pub(super) lost: Lost,

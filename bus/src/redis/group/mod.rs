@@ -106,29 +106,15 @@ pub(super) async fn statuses(shared: &Arc<Shared>) -> Result<Vec<GroupStatus>, E
 
 async fn status(shared: &Arc<Shared>, group: &str) -> Result<GroupStatus, Error> {
     let team = Team::of(shared, group).await?;
-    let mut status = GroupStatus {
-        name: team.group.name.clone(),
-        filter: team.group.filter.clone(),
-        mode: team.group.mode,
-        lag: 0,
-        in_flight: 0,
-        retrying: 0,
-        parked: 0,
-        dead: 0,
-        blocked_by_key: false,
-        oldest: None,
-        next: Vec::new(),
-        lost: 0,
-        lost_ranges: Vec::new(),
-        abandoned: None,
-    };
+    let mut status = GroupStatus::of(&team.group);
     for (partition, looked) in (0..).zip(look(&team).await?) {
         status.lag += looked.lag;
         status.in_flight += looked.in_flight;
         status.retrying += looked.retrying;
         status.parked += looked.parked;
         status.dead += looked.dead;
-        status.blocked_by_key |= looked.blocked;
+        status.blocked += looked.blocked;
+        status.blocked_by_key |= looked.full;
         status.oldest = [status.oldest, looked.oldest].into_iter().flatten().min();
         status.next.push(looked.next);
         status.abandoned = [status.abandoned, looked.abandoned].into_iter().flatten().min();

@@ -1,0 +1,66 @@
+//! What both backends store of a group's declaration besides its filter, its mode and its lease. What an older version
+//! didn't write has its default.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Group, OnDead, Start};
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Policy {
+    #[serde(default)]
+    on_dead: OnDead,
+    /// None: as long as a handler likes.
+    #[serde(default = "default_max_processing_ms")]
+    max_processing_ms: Option<u64>,
+    #[serde(default)]
+    start: Start,
+}
+
+fn default_max_processing_ms() -> Option<u64> {
+    Some(millis(Group::MAX_PROCESSING))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl From<&Group> for Policy {
+    fn from(group: &Group) -> Self {
+        Self { on_dead: group.on_dead, max_processing_ms: group.max_processing.map(millis), start: group.start }
+    }
+}
+
+impl Policy {
+    /// The group with what was stored of it.
+    pub(crate) fn of(self, group: Group) -> Group {
+        let max_processing = self.max_processing_ms.map(Duration::from_millis);
+        Group { on_dead: self.on_dead, max_processing, start: self.start, ..group }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::Mode;
+
+    #[test]
+    fn a_policy_survives_its_text_form() {
+        let group = Group::new("g", "DB/*".parse().unwrap(), Mode::Keyed);
+        for start in [Start::Earliest, Start::Latest, Start::Time(datetime!(2026-11-21 6:00 UTC)), Start::Position(7)] {
+            let group = Group { start, on_dead: OnDead::Block, max_processing: None, ..group.clone() };
+            let text = serde_json::to_string(&Policy::from(&group)).unwrap();
+            let read = serde_json::from_str::<Policy>(&text).unwrap();
+            assert_eq!(read.of(Group::new("g", "DB/*".parse().unwrap(), Mode::Keyed)), group, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_an_older_version_left_out_is_the_default() {
+        let group = Group::new("g", "DB/*".parse().unwrap(), Mode::Keyed);
+        assert_eq!(serde_json::from_str::<Policy>("{}").unwrap().of(group.clone()), group);
+    }
+}
