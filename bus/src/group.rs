@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 
+/// The longest name of a group.
+pub(crate) const NAME_BYTES: usize = 64;
+
 /// How competing deliveries of a group relate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -102,7 +105,7 @@ impl Group {
     pub fn validate(&self) -> Result<(), Error> {
         let refuse = |sentence: String| Err(Error::Invalid(sentence));
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        if self.name.is_empty() || self.name.len() > 64 || !self.name.bytes().all(allowed) {
+        if self.name.is_empty() || self.name.len() > NAME_BYTES || !self.name.bytes().all(allowed) {
             return refuse(format!("name: {:?} is not 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'", self.name));
         }
         if let Err(error) = self.filter.check() {

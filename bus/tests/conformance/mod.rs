@@ -20,6 +20,7 @@ pub(crate) mod reopen;
 pub(crate) mod retention;
 pub(crate) mod retry;
 pub(crate) mod seek;
+pub(crate) mod several;
 pub(crate) mod standing;
 pub(crate) mod sys;
 pub(crate) mod tail;
@@ -83,6 +84,7 @@ macro_rules! suite {
             a_group_that_no_longer_blocks_goes_on;
         seek: a_group_declared_later_starts_from_earliest, latest_gets_what_comes_after, a_time_and_a_position, what_a_group_declared_is_told,
             seeking_back_brings_events_again_and_drops_leases, a_dry_run_changes_nothing;
+        several: queues_that_come_into_being_are_joined, a_group_keeps_its_queue_whatever_comes_first;
         standing: an_event_stands_with_each_group_of_its_queue, a_standing_says_how_often_until_when_and_behind_what,
             what_a_group_never_had_is_not_applicable,
             nobody_knows_of_what_was_trimmed, a_settlement_wakes_whoever_waits;

@@ -10,15 +10,14 @@ mod ops;
 mod query;
 mod store;
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use async_trait::async_trait;
-use bus::{Bus, Consumer, Group, Mode, Pace};
+use bus::{Bus, Consumers, Group, Mode, Pace};
 use database::Url;
-use events::Filter;
+use events::Pattern;
 use lifecycle::{Readiness, Role, Shutdown};
-use tokio::task::JoinSet;
 
 use crate::{handler::Recorder, store::Store};
 
@@ -35,8 +34,9 @@ const TRIM_EVERY: Duration = Duration::from_secs(600);
 pub struct Config {
     pub database: Url,
     pub bus: Bus,
-    /// At most one a queue. The group of the first is `logger`, of the others `logger-<QUEUE>`.
-    pub filters: Vec<Filter>,
+    /// As in `DB/*`, `*/*`. The group of the first queue that is named is `logger`, of the others `logger.<QUEUE>`
+    /// ([`Consumers`]).
+    pub filters: Vec<Pattern>,
     /// How it works; None: 8 events at once, as many as its database has connections.
     pub pace: Option<Pace>,
 }
@@ -44,7 +44,7 @@ pub struct Config {
 /// The role. See [`build`].
 pub struct Logger {
     bus: Bus,
-    filters: Vec<Filter>,
+    filters: Vec<Pattern>,
     pace: Option<Pace>,
     store: Store,
     readiness: Readiness,
@@ -53,29 +53,27 @@ pub struct Logger {
 /// Opens the database.
 ///
 /// # Errors
-/// If there is nothing to log, two filters are on one queue, or the database can't be opened.
+/// If there is nothing to log, or the database can't be opened.
 pub async fn build(config: Config) -> anyhow::Result<Logger> {
     ensure!(!config.filters.is_empty(), "logger.filters: must name at least one");
-    let queues: BTreeSet<&str> = config.filters.iter().map(|filter| filter.queue.as_str()).collect();
-    ensure!(queues.len() == config.filters.len(), "logger.filters: two are on the same queue; write QUEUE/{{A,B}}");
     let store = Store::open(&config.database).await.context("logger.database")?;
     Ok(Logger { bus: config.bus, filters: config.filters, pace: config.pace, store, readiness: Readiness::default() })
 }
 
 impl Logger {
-    fn consumers(&self) -> impl Iterator<Item = Consumer> {
+    fn consumers(&self) -> Consumers {
         let recorder = Arc::new(Recorder::new(self.store.clone()));
-        self.filters.iter().enumerate().map(move |(at, filter)| {
-            let name = if at == 0 { NAME.to_owned() } else { format!("{NAME}-{}", filter.queue) };
-            // Each event stands alone: their order is in the log, and in each event's time.
-            let mut group = Group::new(&name, filter.clone(), Mode::Parallel);
-            group.concurrency = CONCURRENCY;
-            let group = match self.pace {
-                Some(pace) => group.at(pace),
-                None => group,
-            };
-            Consumer::new(self.bus.clone(), group, recorder.clone()).role(NAME)
-        })
+        let pace = self.pace;
+        // Each event stands alone: their order is in the log, and in each event's time.
+        Consumers::new(self.bus.clone(), NAME, self.filters.clone(), Mode::Parallel, recorder).role(NAME).each(
+            move |group| {
+                let group = Group { concurrency: CONCURRENCY, ..group };
+                match pace {
+                    Some(pace) => group.at(pace),
+                    None => group,
+                }
+            },
+        )
     }
 }
 
@@ -102,27 +100,16 @@ impl Role for Logger {
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
-        let mut consumers = JoinSet::new();
-        for consumer in self.consumers() {
-            consumers.spawn(consumer.run(shutdown.draining().clone(), shutdown.dropping().clone()));
-        }
+        let consumers = self.consumers().run(shutdown.draining().clone(), shutdown.dropping().clone());
         self.readiness.ready("role");
         let worked = tokio::select! {
-            worked = finish(&mut consumers) => worked,
+            worked = consumers => worked,
             never = trim(&self.store) => match never {},
         };
         self.readiness.not_ready("role", "stopped");
         self.store.close().await;
         worked
     }
-}
-
-/// Waits for all of them, or for the first that fails.
-async fn finish(consumers: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
-    while let Some(ended) = consumers.join_next().await {
-        ended.context("a consumer panicked")??;
-    }
-    Ok(())
 }
 
 async fn trim(store: &Store) -> std::convert::Infallible {

@@ -23,12 +23,10 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use bus::{Bus, Clock, Consumer, Group, Mode, Pace, SystemClock};
+use bus::{Bus, Clock, Consumers, Group, Mode, Pace, SystemClock};
 use database::Url;
-use events::Filter;
 use lifecycle::{Readiness, Role, Shutdown};
 use time::OffsetDateTime;
-use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 pub use rules::{
@@ -101,37 +99,42 @@ pub async fn build_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result
 }
 
 impl Notifier {
-    fn groups(&self) -> Vec<Group> {
-        let group = |(at, filter): (usize, Filter)| {
-            let name = if at == 0 { NAME.to_owned() } else { format!("{NAME}-{}", filter.queue) };
-            // Each message stands alone.
-            let mut group = Group::new(&name, filter, Mode::Parallel);
-            group.concurrency = CONCURRENCY;
-            group.start = match self.plan.start {
-                Start::Now => bus::Start::Time(self.built),
-                Start::Earliest => bus::Start::Earliest,
-            };
-            match self.pace {
+    fn consumers(&self) -> Consumers {
+        let handler = Arc::new(Notify::new(self.plan.clone(), self.sender.clone()));
+        let filters = self.plan.filters().into_iter().map(Into::into).collect();
+        let pace = self.pace;
+        let start = match self.plan.start {
+            Start::Now => bus::Start::Time(self.built),
+            Start::Earliest => bus::Start::Earliest,
+        };
+        // Each message stands alone.
+        Consumers::new(self.bus.clone(), NAME, filters, Mode::Parallel, handler).role(NAME).each(move |group| {
+            let group = Group { concurrency: CONCURRENCY, start, ..group };
+            match pace {
                 Some(pace) => group.at(pace),
                 None => group,
             }
-        };
-        self.plan.filters().into_iter().enumerate().map(group).collect()
+        })
     }
 
     /// Ready once the groups stand: what is recorded from then on reaches them, however this process ends.
     async fn get_ready(&self) {
-        for group in self.groups() {
-            while let Err(error) = self.bus.declare_group(group.clone()).await {
-                if matches!(error, bus::Error::Invalid(_) | bus::Error::Conflict(_)) {
-                    // The group's consumer ends with it.
-                    return;
-                }
-                self.readiness.not_ready("role", error.to_string());
-                tokio::time::sleep(DECLARE_AGAIN).await;
+        while let Err(error) = self.declare().await {
+            if matches!(error, bus::Error::Invalid(_)) {
+                // The group's consumer ends with it.
+                return;
             }
+            self.readiness.not_ready("role", error.to_string());
+            tokio::time::sleep(DECLARE_AGAIN).await;
         }
         self.readiness.ready("role");
+    }
+
+    async fn declare(&self) -> Result<(), bus::Error> {
+        for group in self.consumers().groups().await? {
+            self.bus.declare_group(group).await?;
+        }
+        Ok(())
     }
 }
 
@@ -158,15 +161,10 @@ impl Role for Notifier {
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
-        let mut consumers = JoinSet::new();
-        let handler = Arc::new(Notify::new(self.plan.clone(), self.sender.clone()));
-        for group in self.groups() {
-            let consumer = Consumer::new(self.bus.clone(), group, handler.clone()).role(NAME);
-            consumers.spawn(consumer.run(shutdown.draining().clone(), shutdown.dropping().clone()));
-        }
+        let consumers = self.consumers().run(shutdown.draining().clone(), shutdown.dropping().clone());
         let digester = Digester::new(self.plan.clone(), self.sender.clone());
         let worked = tokio::select! {
-            worked = finish(&mut consumers) => worked,
+            worked = consumers => worked,
             (never, ..) = async { tokio::join!(digester.run(), trim(&self.sender), self.get_ready()) } => match never {},
         };
         self.readiness.not_ready("role", "stopped");
@@ -186,14 +184,6 @@ impl Role for Notifier {
         self.sender.ledger.close().await;
         worked
     }
-}
-
-/// Waits for all of them, or for the first that fails.
-async fn finish(consumers: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
-    while let Some(ended) = consumers.join_next().await {
-        ended.context("a consumer panicked")??;
-    }
-    Ok(())
 }
 
 async fn trim(sender: &Sender) -> Infallible {

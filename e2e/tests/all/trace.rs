@@ -75,7 +75,7 @@ async fn place_an_order(system: &System) {
     let traced = demo.with("traceparent", &format!("00-{TRACE}-{CLIENT}-01")).with("tracestate", STATE);
     traced.with("prefer", "wait=5").post("/order/place", json!({})).await.expect(201);
     for (role, handled) in [
-        ("logger", "turnpike_bus_delivery_total{group=\"logger-INVOICES\""),
+        ("logger", "turnpike_bus_delivery_total{group=\"logger.INVOICES\""),
         ("notifier", "turnpike_notifier_messages_total{channel=\"console\""),
     ] {
         testkit::eventually(&format!("the {role} has heard of it"), Duration::from_secs(30), || async {
@@ -152,7 +152,7 @@ impl Receiver {
             let spans = self.0.lock().await;
             let trace = Trace(spans.iter().filter(|(_, span)| hex(&span.trace_id) == TRACE).cloned().collect());
             let root = trace.0.iter().any(|(_, span)| hex(&span.parent_span_id) == CLIENT);
-            let last = trace.handled("logger-INVOICES", "CREATED", "").is_some();
+            let last = trace.handled("logger.INVOICES", "CREATED", "").is_some();
             let complete = trace.0.iter().all(|(_, span)| {
                 let parent = hex(&span.parent_span_id);
                 parent == CLIENT || trace.find(&parent).is_some()
@@ -238,7 +238,7 @@ impl Trace {
             ],
             &asked,
         );
-        assert_eq!(self.way("logger-INVOICES", "CREATED", ""), announced);
+        assert_eq!(self.way("logger.INVOICES", "CREATED", ""), announced);
         let logged = below(&["turnpike-logger: process DB", "turnpike-order: create DB"], &placed);
         assert_eq!(self.way("logger", "CREATE", "orders/"), logged);
 

@@ -12,7 +12,7 @@ use axum::{
 };
 use bus::Bus;
 use database::Url;
-use events::{Envelope, Filter, Name};
+use events::{Envelope, Name, Pattern};
 use http_body_util::BodyExt as _;
 use lifecycle::{Role as _, Shutdown};
 use logger::Config;
@@ -50,7 +50,7 @@ impl Site {
     }
 
     fn config(&self, filters: &[&str]) -> Config {
-        let filters = filters.iter().map(|filter| filter.parse::<Filter>().unwrap()).collect();
+        let filters = filters.iter().map(|filter| filter.parse::<Pattern>().unwrap()).collect();
         Config { database: self.url(), bus: self.bus.clone(), filters, pace: None }
     }
 

@@ -17,8 +17,6 @@ use crate::{
     plan::{Address, Digest, Plan, Planned, Recipient, Template},
 };
 
-/// A group's name, which has the queue's in it, is at most 64 characters.
-const MAX_QUEUE: usize = 55;
 const PER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 3_600));
 
 pub(crate) fn compile(rules: &Rules) -> Result<Plan, Faults> {
@@ -92,9 +90,6 @@ fn filters(rule: &Rule, path: &str, found: &mut Found) -> Vec<Filter> {
     for (at, text) in rule.on.iter().enumerate() {
         let path = format!("{path}.on[{at}]");
         let Some(filter) = found.or(&path, text.parse::<Filter>().map_err(|error| error.to_string())) else { continue };
-        if filter.queue.as_str().len() > MAX_QUEUE {
-            found.add(&path, format!("a queue's name must be at most {MAX_QUEUE} characters here"));
-        }
         if filters.iter().any(|other| other.queue == filter.queue) {
             found.add(path, "is on the queue of one before it; write QUEUE/{A,B}");
         }
