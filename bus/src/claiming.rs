@@ -133,7 +133,7 @@ impl<R: Rng> Claiming<'_, R> {
                     ledger.pass();
                 } else if self.is_over(&entry) {
                     self.outcomes.push("expired");
-                    ledger.pass();
+                    ledger.pass_expired();
                 } else if ledger.take(publish::hash(entry.envelope.key())) {
                     self.lease(number, ledger, entry);
                     room -= 1;
@@ -156,7 +156,7 @@ impl<R: Rng> Claiming<'_, R> {
             Some(_) => {
                 self.outcomes.push("expired");
                 self.forget(source, ledger, position)?;
-                ledger.drop_ready(position);
+                ledger.drop_expired(position);
             }
             None => {
                 tracing::error!(position, "an unsettled event is no longer in the log");

@@ -84,9 +84,4 @@ impl Ledger {
             }
         });
     }
-
-    /// Settles an event that is ready without delivering it: it expired.
-    pub(crate) fn drop_ready(&mut self, position: u64) {
-        self.remove(position);
-    }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ledger, Record, State};
+use super::{Ledger, Record, State, expired::Expired};
 
 /// Ranges that are remembered, a group and partition; of more, the oldest are forgotten, and stay counted.
 const RANGES: usize = 64;
@@ -20,7 +20,10 @@ pub(crate) struct Lost {
     #[serde(skip)]
     new: u64,
     #[serde(skip)]
-    changed: bool,
+    pub(super) changed: bool,
+    /// Stored along with it.
+    #[serde(default)]
+    pub(super) expired: Expired,
 }
 
 impl Lost {
@@ -56,7 +59,7 @@ impl Lost {
 
     /// Positions from there on are other events' now.
     pub(super) fn cut(&mut self, cut: u64) {
-        self.changed |= self.ranges.iter().any(|(_, to)| *to > cut);
+        self.changed |= self.expired.cut(cut) || self.ranges.iter().any(|(_, to)| *to > cut);
         self.ranges.retain_mut(|(from, to)| {
             *to = (*to).min(cut);
             from < to

@@ -7,6 +7,7 @@
 //! key; innocents uncharged (see [`Ledger::expire`]).
 
 mod claim;
+mod expired;
 mod lost;
 mod record;
 mod seek;
@@ -335,5 +336,7 @@ impl Ledger {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

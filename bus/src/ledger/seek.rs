@@ -20,7 +20,8 @@ impl Ledger {
     pub(crate) fn seek(&mut self, to: u64) {
         let start = if self.sought(to).skipped > 0 { to } else { self.start.min(to) };
         let changed = self.records.keys().chain(&self.changed).copied().collect();
-        let lost = std::mem::take(&mut self.lost);
+        let mut lost = std::mem::take(&mut self.lost);
+        lost.changed |= lost.expired.cut(to);
         *self = Self { on_dead: self.on_dead, start, changed, lost, ..Self::new(self.mode, to) };
     }
 
@@ -63,6 +64,11 @@ impl Ledger {
             Some(_) if position < self.start => Standing::NotApplicable,
             Some(event) if !filter.matches(event) => Standing::Filtered,
             Some(_) if position >= self.next => Standing::Pending,
+            Some(event) if event.expirytime.is_some() => match self.lost.expired.tells(position) {
+                Some(true) => Standing::Expired,
+                Some(false) => Standing::Acked,
+                None => Standing::Unknown,
+            },
             Some(_) => Standing::Acked,
         }
     }

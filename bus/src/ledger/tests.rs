@@ -56,7 +56,7 @@ fn a_log_that_was_cut_takes_its_records_along() {
 fn what_is_skipped_is_not_told_as_settled() {
     let mut back = ledger(Mode::Parallel, &[1, 2, 3]);
     while let Some(position) = back.first_ready() {
-        back.drop_ready(position);
+        back.drop_expired(position);
     }
     back.seek(2);
     assert_eq!((back.start(), back.next()), (1, 2), "what came before is settled");

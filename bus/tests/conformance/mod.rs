@@ -86,6 +86,7 @@ macro_rules! suite {
             seeking_back_brings_events_again_and_drops_leases, a_dry_run_changes_nothing;
         several: queues_that_come_into_being_are_joined, a_group_keeps_its_queue_whatever_comes_first;
         standing: an_event_stands_with_each_group_of_its_queue, a_standing_says_how_often_until_when_and_behind_what,
+            an_event_that_expired_is_not_told_as_acknowledged,
             what_a_group_never_had_is_not_applicable,
             nobody_knows_of_what_was_trimmed, a_settlement_wakes_whoever_waits;
         tail: it_replays_then_follows, a_cursor_goes_on_where_it_was, a_filter_is_kept_and_the_cursor_moves, a_condition_is_kept,

@@ -142,3 +142,24 @@ pub(crate) async fn a_settlement_wakes_whoever_waits(lab: impl Lab) {
     ack(&bus, "g", &[leased]).await;
     waiting.await.unwrap();
 }
+
+pub(crate) async fn an_event_that_expired_is_not_told_as_acknowledged(mut lab: impl Lab) {
+    let bus = lab.bus();
+    declare(&bus, "g", Mode::Keyed).await;
+    let soon = time::OffsetDateTime::now_utc() + seconds(3600);
+    let brief = |id: &str, key: &str| Envelope { expirytime: Some(soon), ..event(id, key) };
+    bus.publish(vec![brief("1", "a"), brief("2", "b"), brief("3", "b"), event("4", "c")]).await.unwrap();
+    let leased = claim(&bus, "g", 2).await;
+    ack(&bus, "g", &leased[..1]).await;
+    settle(&bus, "g", leased[1].token, Verb::Release).await.unwrap();
+    lab.advance(seconds(7200)).await;
+    ack(&bus, "g", &claim(&bus, "g", 10).await).await;
+    for _ in 0..2 {
+        for (position, stands) in [(1, "acked"), (2, "expired"), (3, "expired"), (4, "acked")] {
+            assert_eq!(name(&lab.bus(), "g", position).await, stands, "{position}");
+        }
+        lab.kill_and_reopen().await;
+    }
+    lab.bus().seek("g", Start::Position(3), false).await.unwrap();
+    assert_eq!((name(&lab.bus(), "g", 2).await, name(&lab.bus(), "g", 3).await), ("expired", "pending"));
+}

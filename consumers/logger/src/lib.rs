@@ -10,7 +10,7 @@ mod ops;
 mod query;
 mod store;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use async_trait::async_trait;
@@ -53,9 +53,12 @@ pub struct Logger {
 /// Opens the database.
 ///
 /// # Errors
-/// If there is nothing to log, or the database can't be opened.
+/// If there is nothing to log, a queue is named twice, or the database can't be opened.
 pub async fn build(config: Config) -> anyhow::Result<Logger> {
     ensure!(!config.filters.is_empty(), "logger.filters: must name at least one");
+    let named: Vec<_> = config.filters.iter().filter_map(|filter| filter.queue.as_ref()).collect();
+    let queues: BTreeSet<_> = named.iter().collect();
+    ensure!(queues.len() == named.len(), "logger.filters: two are on the same queue; write QUEUE/{{A,B}}");
     let store = Store::open(&config.database).await.context("logger.database")?;
     Ok(Logger { bus: config.bus, filters: config.filters, pace: config.pace, store, readiness: Readiness::default() })
 }
