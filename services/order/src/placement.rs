@@ -204,6 +204,7 @@ mod tests {
         let setback = Setback::Call(CallError { callee: "product", status: Box::new(status) });
         match setback.into_failure(attempt) {
             Failure::Retry { delay, .. } => delay.map(|delay| delay.as_millis()),
+            Failure::Defer { .. } => panic!("it was an attempt"),
             Failure::Dead { reason } => panic!("{reason}"),
         }
     }
