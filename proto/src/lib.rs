@@ -2,6 +2,7 @@
 //! descriptors. No logic.
 
 #![expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated code allows freely")]
+#![expect(clippy::large_enum_variant, reason = "generated messages are as large as their fields")]
 
 /// The encoded `FileDescriptorSet` of all files, imports, comments and `google.api.http` options included. Decode it with
 /// a library that keeps extensions (prost-reflect does, prost-types doesn't).
