@@ -16,7 +16,7 @@ macro_rules! cases {
 
 cases! {
     redis: c1 c2 c3 c4 c5 c6 c7 c8 c9 c11 c12 c17 c18_reject c18_drop f1 f2 f3 f4 f5_always f5_everysec f5_none f6_redis f7_flush f7_keys
-        f7_scripts f8 f9 f10 f12 f12_abort f13 f14_memory f22 f25;
+        f7_scripts f8 f9 f10 f11 f12 f12_abort f13 f14_memory f22 f25;
     sqlite: c1 c2 c3 c4 c5 c6 c7 c8 c9 c11 c12 c17 c18_reject c18_drop f1 f2 f3 f4 f6_sqlite f12 f12_abort f13 f14_disk f22 f23 f24_commit
         f24_copy f25;
 }

@@ -134,6 +134,10 @@ pub(crate) fn faults() -> Vec<Fault> {
             Box::pin(redis::network(lab, stage, ANSWERS))
         })
         .with(proxied),
+        fault("F11", "consumers are slow, and the network is", "the network's width", REDIS, |lab, stage| {
+            Box::pin(redis::slow(lab, stage))
+        })
+        .with(proxied),
         fault("F12", "handlers fail, panic and never end", "handlers", BOTH, |lab, stage| {
             Box::pin(poison::handlers(lab, stage))
         }),

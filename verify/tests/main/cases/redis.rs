@@ -164,6 +164,26 @@ pub(super) async fn network(lab: &Lab, stage: &Stage, ill: &[(testkit::Way, Brok
     .await
 }
 
+/// F11: members take their time, and little comes through the network; what was needed meanwhile is given back.
+pub(super) async fn slow(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
+    let nodes = [lab.node().await?, lab.node().await?];
+    let witness = stage.witness(nodes[0].clone());
+    lab.redis().proxy.as_ref().unwrap().set(testkit::Way::Back, Broken::Throttle(300_000));
+    let mut held = Vec::new();
+    for (publisher, events, readers) in [("p", 10, 0), ("q", 40, 2)] {
+        let mut plan = plan(stage, publisher, events)?;
+        plan.readers = readers;
+        for team in &mut plan.teams {
+            team.habit.slow = Duration::from_millis(10);
+            team.slow = Duration::from_millis(10);
+        }
+        Traffic::start(&witness, &nodes, &plan, stage.seed).await?.rest().await?;
+        held.push(lab.redis().keys().await.len() as u64);
+    }
+    witness.history.write(What::Level { of: "keys in Redis".into(), before: held[0], after: held[1], slack: 2 });
+    Ok(())
+}
+
 /// Something happens while everybody works.
 pub(super) async fn amid(
     lab: &Lab,
