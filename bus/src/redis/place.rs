@@ -136,9 +136,7 @@ impl Place {
         let mut told = self.told.write();
         let (last, at) = *told;
         let known = last.saturating_add(i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX));
-        if now >= known || known - now > ANOTHER_CLOCK {
-            *told = (now, Instant::now());
-        }
+        *told = (if known - now > ANOTHER_CLOCK { now } else { now.max(known) }, Instant::now());
     }
 
     /// Takes a script's answer in; and whether it told of another lineage than the last one. `asked`: the view with which

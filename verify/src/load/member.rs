@@ -102,13 +102,16 @@ impl Member {
                 Choice::Forget => {}
                 Choice::Late => {
                     let (witness, group, lease) = (self.witness.clone(), self.group.clone(), self.lease);
-                    late.spawn(async move {
+                    let late_ack = async move {
                         tokio::time::sleep(lease + lease / 2).await;
                         settle(&witness, &group, token, Verb::Ack).await;
-                    });
+                    };
                     if self.mode == Mode::Exclusive {
+                        // It stands still with all it has.
+                        late_ack.await;
                         return;
                     }
+                    late.spawn(late_ack);
                 }
             }
         }
