@@ -33,6 +33,13 @@ impl<T> Page<T> {
     }
 }
 
+impl<T> Page<T> {
+    /// These items, and where the next page begins; None: nothing comes after them.
+    pub fn ending(name: &'static str, items: Vec<T>, next: Option<String>) -> Self {
+        Self { name, items, next }
+    }
+}
+
 impl<T: Serialize> Serialize for Page<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;

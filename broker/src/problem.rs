@@ -19,6 +19,8 @@ const CONTENT_TYPE: &str = "application/problem+json";
 const TYPES: &str = "https://turnpike.dev/problems/";
 /// How long a client shall wait that found the bus away.
 const AWAY: Duration = Duration::from_secs(1);
+/// How long one shall wait whose event can't wait, because too many do.
+const CROWDED: Duration = Duration::from_secs(30);
 
 /// A refusal. What the log alone may read is not in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,6 +164,9 @@ impl From<Refused> for Problem {
             refused @ Refused::TooLarge { .. } => Self::new(Kind::TooLarge, refused.to_string()),
             refused @ Refused::Full { retry_after } => {
                 Self { retry_after: Some(retry_after), ..Self::new(Kind::TooMany, refused.to_string()) }
+            }
+            refused @ Refused::Waiting { .. } => {
+                Self { retry_after: Some(CROWDED), ..Self::new(Kind::TooMany, refused.to_string()) }
             }
             refused @ Refused::VersionConflict { current } => {
                 Self { current: Some(current), ..Self::new(Kind::Conflict, refused.to_string()) }

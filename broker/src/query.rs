@@ -7,6 +7,8 @@ use axum::{
     http::request::Parts,
 };
 
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
 use crate::{duration, problem::Problem};
 
 /// The parameters that were not taken yet.
@@ -62,6 +64,18 @@ impl Parameters {
 
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(given, _)| given == name)
+    }
+
+    /// A number, 0 or more.
+    pub fn number(&mut self, name: &str) -> Result<Option<u64>, Problem> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| refuse(name, "must be a number, 0 or more"))
+    }
+
+    /// A time as in RFC 3339.
+    pub fn time(&mut self, name: &str) -> Result<Option<OffsetDateTime>, Problem> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        OffsetDateTime::parse(&text, &Rfc3339).map(Some).map_err(|_| refuse(name, "must be a time as in RFC 3339"))
     }
 
     /// Refuses what is left; `known` says what there is.

@@ -1,4 +1,5 @@
-//! Queues as an operator sees and sets them: `GET /queues`, `GET` and `PUT /queues/{queue}`.
+//! Queues as an operator sees and sets them: `GET /queues`, `GET` and `PUT /queues/{queue}`,
+//! `GET /queues/{queue}/scheduled`.
 
 use axum::{
     Json, Router,
@@ -7,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use bus::{Overflow, Queue, QueueStatus};
+use bus::{Overflow, Queue, QueueStatus, Turn};
 use events::Name;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Deserializer};
@@ -19,11 +20,14 @@ use crate::{
     problem::{Kind, Problem},
     query::{Parameters, refuse},
     shared::Shared,
-    view::QueueView,
+    view::{QueueView, ScheduledView},
 };
 
 pub(crate) fn router() -> Router<Shared> {
-    Router::new().route("/queues", get(list)).route("/queues/{queue}", get(one).put(put))
+    Router::new()
+        .route("/queues", get(list))
+        .route("/queues/{queue}", get(one).put(put))
+        .route("/queues/{queue}/scheduled", get(scheduled))
 }
 
 /// What may be set; what is left out stays, or is the default of a new queue.
@@ -142,6 +146,39 @@ pub(crate) async fn change(
     tracing::info!(subject = caller.subject, queue = name.as_str(), settings = ?queue, "queue set");
     let status = find(shared, &name).await?.ok_or_else(|| Problem::not_found(format!("no queue {name}")))?;
     Ok((status, is_new))
+}
+
+/// What waits for its time in a queue. It shows events.
+async fn scheduled(
+    State(shared): State<Shared>,
+    caller: Caller,
+    path: Result<Path<String>, PathRejection>,
+    mut parameters: Parameters,
+) -> Result<Json<Page<ScheduledView>>, Problem> {
+    caller.may_operate()?;
+    let queue = name(path)?;
+    let (after, limit) = (parameters.text("after")?, parameters.limit()?);
+    parameters.done("after, limit")?;
+    let after = after.map(|text| turn(&text).ok_or_else(|| refuse("after", "is not what a page gave as next")));
+    let scheduled = shared.bus.scheduled(&queue, after.transpose()?, limit).await?;
+    // Bounded by bytes too: a page that is not full may not be the last one.
+    let next = scheduled.last().map(|last| last.turn);
+    let views = scheduled.iter().map(ScheduledView::from).collect();
+    Ok(Json(Page::ending(
+        "scheduled",
+        views,
+        next.map(|Turn { partition, due, arrival }| format!("{partition}:{due}:{arrival}")),
+    )))
+}
+
+fn turn(text: &str) -> Option<Turn> {
+    let mut parts = text.split(':');
+    let turn = Turn {
+        partition: parts.next()?.parse().ok()?,
+        due: parts.next()?.parse().ok()?,
+        arrival: parts.next()?.parse().ok()?,
+    };
+    parts.next().is_none().then_some(turn)
 }
 
 async fn find(shared: &Shared, name: &Name) -> Result<Option<QueueStatus>, Problem> {

@@ -1,5 +1,6 @@
-//! An event, and how far it has come: `GET /events/{id}`, `GET /events/{id}/status`, where the id is the cursor that its
-//! publish answered.
+//! An event, and how far it has come: `GET /events/{id}`, `GET /events/{id}/status`; and `DELETE /events/{id}` of one that
+//! waits for its time. The id is the cursor that its publish answered, or with `?queue=` (and `&source=`, its publisher's
+//! unless said) its own, as far back as the queue's dedupe window reaches.
 //!
 //! Nothing is written for it: an event's standing is derived from its group's place and records.
 
@@ -12,8 +13,8 @@ use axum::{
     routing::get,
 };
 use bus::{Place, Progress, Standing};
-use events::Envelope;
-use http::header;
+use events::{Envelope, Name};
+use http::{StatusCode, header};
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -22,6 +23,7 @@ use crate::{
     confirm::{self, LONGEST},
     cursor::Cursor,
     problem::{Kind, Problem},
+    publish,
     query::{Parameters, refuse},
     shared::Shared,
 };
@@ -30,7 +32,7 @@ use crate::{
 const WATCH: Duration = Duration::from_secs(25);
 
 pub(crate) fn router() -> Router<Shared> {
-    Router::new().route("/events/{id}", get(event)).route("/events/{id}/status", get(status))
+    Router::new().route("/events/{id}", get(event).delete(cancel)).route("/events/{id}/status", get(status))
 }
 
 /// Where an event stands; the field names are promised.
@@ -48,14 +50,35 @@ pub(crate) struct Status {
     pub groups: BTreeMap<String, Option<Standing>>,
 }
 
+/// Where an event stands that waits for its time.
+#[derive(Serialize)]
+struct Waiting {
+    id: String,
+    queue: String,
+    source: String,
+    /// `scheduled`.
+    delivery: &'static str,
+    #[serde(with = "time::serde::rfc3339")]
+    due: OffsetDateTime,
+}
+
+/// What the path names.
+enum Named {
+    Place(Place),
+    Waiting(Waiting),
+}
+
 async fn event(
     State(shared): State<Shared>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
-    parameters: Parameters,
+    mut parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let place = named(id, &parameters)?;
-    parameters.done("nothing is")?;
+    let named = named(&shared, &caller, id, &mut parameters).await?;
+    parameters.done("queue, source")?;
+    let Named::Place(place) = named else {
+        return Err(Problem::not_found("the event waits for its time; its status says when that is"));
+    };
     let envelope = find(&shared, &caller, &place).await?;
     let envelope = Envelope { cursor: Some(Cursor::of(&place).to_string()), ..(*envelope).clone() };
     Ok(([(header::CONTENT_TYPE, "application/cloudevents+json")], Json(envelope)).into_response())
@@ -66,12 +89,16 @@ async fn status(
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
     mut parameters: Parameters,
-) -> Result<Json<Status>, Problem> {
-    let place = named(id, &parameters)?;
+) -> Result<Response, Problem> {
+    let named = named(&shared, &caller, id, &mut parameters).await?;
     let watch = parameters.flag("watch")?;
     let patience = parameters.duration("timeout", LONGEST)?.unwrap_or(WATCH);
-    parameters.done("watch, timeout")?;
-    ask(&shared, &caller, &place, watch.then_some(patience)).await.map(Json)
+    parameters.done("queue, source, watch, timeout")?;
+    let place = match named {
+        Named::Place(place) => place,
+        Named::Waiting(waiting) => return Ok(Json(waiting).into_response()),
+    };
+    ask(&shared, &caller, &place, watch.then_some(patience)).await.map(|status| Json(status).into_response())
 }
 
 /// Where an event stands now, or once every group is done with it, at most after `watch`.
@@ -106,22 +133,78 @@ pub(crate) async fn ask(
     })
 }
 
-/// The place that the path names.
-fn named(id: Result<Path<String>, PathRejection>, parameters: &Parameters) -> Result<Place, Problem> {
+/// `DELETE /events/{id}`: 204 says that it doesn't wait any more, however often it is asked; 409 that it was recorded.
+async fn cancel(
+    State(shared): State<Shared>,
+    caller: Caller,
+    id: Result<Path<String>, PathRejection>,
+    mut parameters: Parameters,
+) -> Result<StatusCode, Problem> {
     let Path(id) = id.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
-    if let Some(name) = ["queue", "source"].into_iter().find(|name| parameters.has(name)) {
-        return Err(refuse(
-            name,
-            "finding an event by its own id is not offered yet; use the cursor that its publish answered",
-        ));
+    let (queue, source) = (parameters.text("queue")?, parameters.text("source")?);
+    parameters.done("queue, source")?;
+    let queue = queue.ok_or_else(|| refuse("queue", "must say in which queue the event waits"))?;
+    let queue = Name::new(&queue).map_err(|error| refuse("queue", error))?;
+    let own = publish::source(&caller)?;
+    let source = match source {
+        Some(source) if source != own => {
+            caller.may_operate()?;
+            source
+        }
+        _ => own,
+    };
+    if shared.bus.cancel(&queue, &source, &id).await? {
+        tracing::info!(subject = caller.subject, queue = queue.as_str(), source, id, "a scheduled event was cancelled");
+        return Ok(StatusCode::NO_CONTENT);
     }
-    place(&id)
+    let recorded = shared.bus.find(&queue, &source, &id).await?;
+    match recorded.and_then(|recorded| Place::of(&queue, &recorded)) {
+        Some(place) => {
+            let detail = format!("the event is recorded already, at {}", Cursor::of(&place));
+            Err(Problem::new(Kind::Conflict, detail))
+        }
+        None => Ok(StatusCode::NO_CONTENT),
+    }
+}
+
+/// The place, or the event that waits, which the path names.
+async fn named(
+    shared: &Shared,
+    caller: &Caller,
+    id: Result<Path<String>, PathRejection>,
+    parameters: &mut Parameters,
+) -> Result<Named, Problem> {
+    let Path(id) = id.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
+    let source = parameters.text("source")?;
+    let Some(queue) = parameters.text("queue")? else {
+        return match source {
+            Some(_) => Err(refuse("source", "goes with queue: an id is one of its source in its queue")),
+            None => place(&id).map(Named::Place),
+        };
+    };
+    let queue = Name::new(&queue).map_err(|error| refuse("queue", error))?;
+    let own = publish::source(caller)?;
+    let source = source.unwrap_or_else(|| own.clone());
+    let found = shared.bus.find(&queue, &source, &id).await?;
+    let unknown = || Problem::not_found("no such event waits, or was recorded within the queue's dedupe window");
+    let found = found.ok_or_else(unknown)?;
+    match (Place::of(&queue, &found), found.due) {
+        (Some(place), _) => Ok(Named::Place(place)),
+        (None, Some(due)) => {
+            if source != own {
+                caller.may_operate()?;
+            }
+            Ok(Named::Waiting(Waiting { id, queue: queue.to_string(), source, delivery: "scheduled", due }))
+        }
+        (None, None) => Err(unknown()),
+    }
 }
 
 /// The place of the event that the cursor is of.
 pub(crate) fn place(id: &str) -> Result<Place, Problem> {
-    let cursor: Cursor =
-        id.parse().map_err(|error| refuse("id", format!("{error}; it is what a publish answered as cursor")))?;
+    let cursor: Cursor = id.parse().map_err(|error| {
+        refuse("id", format!("{error}; it is what a publish answered as cursor, or an event's own with ?queue="))
+    })?;
     cursor.event().ok_or_else(|| refuse("id", "is a reader's place, not one event's"))
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bus::{DeadLetter, GroupStatus, LostRange, Mode, OnDead, Overflow, QueueStatus, Start};
+use bus::{DeadLetter, GroupStatus, LostRange, Mode, OnDead, Overflow, QueueStatus, Scheduled, Start};
 use events::Name;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -66,6 +66,9 @@ pub struct PartitionView {
     pub bytes: u64,
     /// In hexadecimal: JSON's numbers are too short in many a program.
     pub lineage: String,
+    /// Events that wait for their time.
+    #[serde(default)]
+    pub scheduled: u64,
     /// The dedupe window reaches back less far than is set.
     pub dedupe_cut_short: bool,
 }
@@ -119,6 +122,22 @@ pub struct GroupView {
     pub members: usize,
 }
 
+/// An event that waits for its time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ScheduledView {
+    pub partition: u32,
+    #[serde(with = "time::serde::rfc3339")]
+    pub due: OffsetDateTime,
+    pub event: serde_json::Value,
+}
+
+impl From<&Scheduled> for ScheduledView {
+    fn from(scheduled: &Scheduled) -> Self {
+        let event = serde_json::to_value(&*scheduled.envelope).unwrap_or_default();
+        Self { partition: scheduled.turn.partition, due: scheduled.due, event }
+    }
+}
+
 /// A dead letter.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LetterView {
@@ -152,6 +171,7 @@ impl From<QueueStatus> for QueueView {
             next: status.next,
             bytes: status.bytes,
             lineage: format!("{:016x}", status.lineage),
+            scheduled: status.scheduled,
             dedupe_cut_short: status.dedupe_cut_short,
         });
         let partitions: Vec<PartitionView> = partitions.collect();

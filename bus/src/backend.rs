@@ -8,8 +8,9 @@ use events::{Envelope, Name};
 use tokio::sync::watch;
 
 use crate::{
-    Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Outcome, Page, Partition,
-    PublishOptions, Queue, QueueStatus, Roster, Settlement, Sought, Standing, Start, Which,
+    Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Logged, Outcome, Page,
+    Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement, Sought, Standing, Start,
+    Turn, Which,
 };
 
 #[async_trait]
@@ -37,6 +38,18 @@ pub trait Backend: Send + Sync + 'static {
     fn appended(&self, queue: &Name) -> watch::Receiver<u64>;
     /// The first position of a partition that was recorded then or later.
     async fn position_at(&self, queue: &Name, partition: u32, start: Start) -> Result<u64, Error>;
+
+    /// A key's last event. [`Error::Invalid`] where the queue doesn't keep it.
+    async fn latest(&self, queue: &Name, key: &str) -> Result<Option<Logged>, Error>;
+    /// The events of a partition that are their key's last, after a position, at most `limit`.
+    async fn latest_page(&self, queue: &Name, partition: u32, after: u64, limit: usize) -> Result<Page, Error>;
+
+    /// Where an event was recorded or is scheduled, as far back as the dedupe window reaches.
+    async fn find(&self, queue: &Name, source: &str, id: &str) -> Result<Option<Recorded>, Error>;
+    /// Takes an event back that waits for its time; whether one did.
+    async fn cancel(&self, queue: &Name, source: &str, id: &str) -> Result<bool, Error>;
+    /// The events that wait for their time, by partition and turn, after a turn, at most `limit`.
+    async fn scheduled(&self, queue: &Name, after: Option<Turn>, limit: usize) -> Result<Vec<Scheduled>, Error>;
 
     /// Where an event stands with each group whose queue it is in, by the group's name.
     async fn standing(&self, queue: &Name, partition: u32, position: u64) -> Result<BTreeMap<String, Standing>, Error>;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use events::{Envelope, Name, ReplyTo};
 
-use crate::{Error, Outcome, Partition, PublishOptions, Refused, metrics};
+use crate::{Error, Outcome, Partition, PublishOptions, Refused, clock::millis, metrics, schedule::LONGEST};
 
 /// The most events and bytes of a publish.
 pub(crate) const EVENTS: usize = 256;
@@ -18,6 +18,8 @@ const LAST_PUBLISH_NO: u64 = (1 << 53) - 1024;
 /// An event and its stored form.
 pub(crate) struct Prepared {
     pub(crate) envelope: Envelope,
+    /// When it is to be recorded, in milliseconds since 1970; None: at once.
+    pub(crate) due: Option<i64>,
     pub(crate) json: Result<Vec<u8>, Refused>,
 }
 
@@ -29,8 +31,8 @@ pub(crate) struct Batch {
     pub(crate) events: Vec<Prepared>,
 }
 
-/// Serialises and checks events.
-pub(crate) fn prepare(events: Vec<Envelope>) -> Result<Vec<Prepared>, Error> {
+/// Serialises and checks events. `now`: about, in milliseconds since 1970.
+pub(crate) fn prepare(events: Vec<Envelope>, now: i64) -> Result<Vec<Prepared>, Error> {
     if events.len() > EVENTS {
         return Err(Error::Invalid(format!("events: {} at once, {EVENTS} allowed", events.len())));
     }
@@ -38,8 +40,9 @@ pub(crate) fn prepare(events: Vec<Envelope>) -> Result<Vec<Prepared>, Error> {
         .into_iter()
         .map(|mut envelope| {
             (envelope.recordedtime, envelope.sequence, envelope.cursor) = (None, None, None);
-            let json = check(&envelope);
-            Prepared { envelope, json }
+            let due = envelope.deliverytime.map(millis);
+            let json = check(&envelope, now);
+            Prepared { envelope, due, json }
         })
         .collect();
     let bytes: usize = prepared.iter().filter_map(|event| event.json.as_ref().ok()).map(Vec::len).sum();
@@ -49,14 +52,21 @@ pub(crate) fn prepare(events: Vec<Envelope>) -> Result<Vec<Prepared>, Error> {
     Ok(prepared)
 }
 
-fn check(envelope: &Envelope) -> Result<Vec<u8>, Refused> {
+fn check(envelope: &Envelope, now: i64) -> Result<Vec<u8>, Refused> {
     envelope.check().map_err(|error| Refused::Invalid(error.to_string()))?;
-    // Recording it and passing over what it asks for would be worse than saying so.
-    if envelope.deliverytime.is_some() {
-        return Err(Refused::Invalid("deliverytime: this bus doesn't deliver later".to_owned()));
-    }
-    if envelope.expectedversion.is_some() {
-        return Err(Refused::Invalid("expectedversion: this bus doesn't compare versions".to_owned()));
+    if let Some(time) = envelope.deliverytime {
+        let refused = |what: &str| Err(Refused::Invalid(what.to_owned()));
+        let longest = i64::try_from(LONGEST.as_millis()).unwrap_or(i64::MAX);
+        if millis(time).saturating_sub(now) > longest {
+            return refused("deliverytime: lies more than 366 days ahead");
+        }
+        if envelope.expirytime.is_some_and(|expiry| expiry <= time) {
+            return refused("expirytime: is not after the deliverytime");
+        }
+        // Nobody would hear of the conflict when the time comes.
+        if envelope.expectedversion.is_some() {
+            return refused("expectedversion: can't be expected of an event with a deliverytime");
+        }
     }
     if let Some(Err(error)) = envelope.replyto.as_deref().map(str::parse::<ReplyTo>) {
         return Err(Refused::Invalid(format!("replyto: {error}")));
@@ -106,19 +116,27 @@ impl Batch {
     pub(crate) fn refused(&self) -> Option<Vec<Outcome>> {
         let refused = self.events.iter().position(|event| event.json.is_err())?;
         let reason = self.events[refused].json.as_ref().err().cloned().unwrap_or(Refused::Batch);
-        Some(self.refuse(|index| if index == refused { reason.clone() } else { Refused::Batch }))
+        Some(self.refuse_at(refused, reason))
+    }
+
+    /// Refuses a batch of which an event expects a version where no versions are known.
+    pub(crate) fn unexpectable(&self, latest: bool) -> Option<Vec<Outcome>> {
+        let expects = |event: &Prepared| event.envelope.expectedversion.is_some();
+        let index = if latest { None } else { self.events.iter().position(expects) }?;
+        let reason = format!("expectedversion: the queue {} doesn't keep each key's last event (latest)", self.queue);
+        Some(self.refuse_at(index, Refused::Invalid(reason)))
+    }
+
+    /// Refuses the whole batch because of one of its events.
+    pub(crate) fn refuse_at(&self, at: usize, reason: Refused) -> Vec<Outcome> {
+        self.refuse(|index| if index == at { reason.clone() } else { Refused::Batch })
     }
 
     pub(crate) fn refuse(&self, reason: impl Fn(usize) -> Refused) -> Vec<Outcome> {
-        refuse(&self.queue, self.events.len(), reason)
+        let refused: Vec<Outcome> = (0..self.events.len()).map(|index| Err(reason(index))).collect();
+        let full = refused.iter().filter(|outcome| matches!(outcome, Err(Refused::Full { .. }))).count();
+        metrics::published(&self.queue, "full", full as u64);
+        metrics::published(&self.queue, "refused", (refused.len() - full) as u64);
+        refused
     }
-}
-
-/// So many events of a queue are refused.
-pub(crate) fn refuse(queue: &Name, count: usize, reason: impl Fn(usize) -> Refused) -> Vec<Outcome> {
-    let refused: Vec<Outcome> = (0..count).map(|index| Err(reason(index))).collect();
-    let full = refused.iter().filter(|outcome| matches!(outcome, Err(Refused::Full { .. }))).count();
-    metrics::published(queue, "full", full as u64);
-    metrics::published(queue, "refused", (count - full) as u64);
-    refused
 }

@@ -7,9 +7,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineage, Lineages, Outcome,
-    Page, Partition, PublishOptions, Queue, QueueStatus, Roster, Settlement, Sought, Standing, Start, Tail, TailFrom,
-    Which,
+    Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineage, Lineages, Logged,
+    Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement, Sought,
+    Standing, Start, Tail, TailFrom, Turn, Which,
     metrics::{self, GroupLabels},
     receipt::{self, Wanted},
 };
@@ -85,6 +85,42 @@ impl Bus {
     /// What a partition holds from a position on, at most `limit` events; [`Bus::tail`] does this for a reader.
     pub async fn read(&self, queue: &Name, partition: u32, from: u64, limit: usize) -> Result<Page, Error> {
         self.0.read(queue, partition, from, limit).await
+    }
+
+    /// A key's last event that the queue keeps; its position is the version that an event may expect of the key.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where the queue isn't `latest`, [`Error::NoQueue`] where it isn't there.
+    pub async fn latest(&self, queue: &Name, key: &str) -> Result<Option<Logged>, Error> {
+        self.0.latest(queue, key).await
+    }
+
+    /// The events of a partition that are the last of their key, in their order, after a position (0: from the first);
+    /// at most `limit`, and at most 1,000. Who pages until nothing comes and then reads on from the first page's `next`
+    /// knows every key: one that changes meanwhile comes again, later.
+    ///
+    /// # Errors
+    /// As [`Bus::latest`].
+    pub async fn latest_page(&self, queue: &Name, partition: u32, after: u64, limit: usize) -> Result<Page, Error> {
+        self.0.latest_page(queue, partition, after, limit).await
+    }
+
+    /// Where an event was recorded, or when it is due, by its source and id; as far back as the queue's dedupe window
+    /// reaches.
+    pub async fn find(&self, queue: &Name, source: &str, id: &str) -> Result<Option<Recorded>, Error> {
+        self.0.find(queue, source, id).await
+    }
+
+    /// Takes an event back that waits for its time, by its source and id; whether one did. After it, whichever the
+    /// answer, none waits. It may be scheduled anew.
+    pub async fn cancel(&self, queue: &Name, source: &str, id: &str) -> Result<bool, Error> {
+        self.0.cancel(queue, source, id).await
+    }
+
+    /// The events of a queue that wait for their time, after a turn, by partition, time and arrival; at most `limit`, and
+    /// at most 1,000. Nothing where the queue isn't there.
+    pub async fn scheduled(&self, queue: &Name, after: Option<Turn>, limit: usize) -> Result<Vec<Scheduled>, Error> {
+        self.0.scheduled(queue, after, limit).await
     }
 
     /// Follows a queue without a group.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use events::Name;
+
 /// A call failed as a whole.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -22,6 +24,12 @@ pub enum Error {
     /// The backend can't at the moment; the call may be made again.
     #[error("the bus is away: {0}")]
     Unavailable(String),
+}
+
+impl Error {
+    pub(crate) fn not_latest(queue: &Name) -> Self {
+        Self::Invalid(format!("latest: the queue {queue} doesn't keep each key's last event"))
+    }
 }
 
 /// Why an event was not recorded. Nothing of the same queue and partition in the same publish was recorded either.
@@ -48,6 +56,9 @@ pub enum Refused {
     /// The key's last event is another one than the event expects: the one at this position; 0: the key has none.
     #[error("the key's last event is at {current} now")]
     VersionConflict { current: u64 },
+    /// So many events of the partition wait for their time that it takes no more of them.
+    #[error("{limit} events of the partition wait for their time already")]
+    Waiting { limit: usize },
     /// Another event of the same batch and partition was refused.
     #[error("another event of the batch was refused")]
     Batch,

@@ -33,6 +33,7 @@ mod receipt;
 pub mod redis;
 mod retry;
 mod roster;
+mod schedule;
 pub mod sqlite;
 mod status;
 mod sys;
@@ -55,6 +56,7 @@ pub use queue::{Overflow, Queue};
 pub use receipt::Receipts;
 pub use retry::delay as retry_delay;
 pub use roster::{Connection, Joined, Roster, Subscription, Transport};
+pub use schedule::{Scheduled, Turn};
 pub use status::{
     DeadLetter, Failed, GroupStatus, Logged, LostRange, Page, PartitionStatus, QueueStatus, Sought, Standing, Which,
 };

@@ -105,7 +105,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     }
 });
 
-/// Events of a publish: `recorded`, `duplicate`, `full`, `refused`.
+/// Events of a publish, or of those that waited: `scheduled`, `due`, `recorded`, `duplicate`, `full`, `refused`.
 pub(crate) fn published(queue: &Name, result: &'static str, events: u64) {
     if events == 0 {
         return;

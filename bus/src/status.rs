@@ -25,6 +25,8 @@ pub struct PartitionStatus {
     /// trimmed.
     pub bytes: u64,
     pub lineage: u64,
+    /// Events that wait for their time.
+    pub scheduled: u64,
     /// The dedupe window holds fewer events than it should, so that it reaches back less far than is set.
     pub dedupe_cut_short: bool,
 }

@@ -104,8 +104,13 @@ impl Relay {
     ) -> Result<Option<Vec<Sent>>, Trouble> {
         let mut sent = Vec::with_capacity(batch.len());
         for (row, place) in batch.iter().zip(recorded) {
-            let Some(position) = place.position else { return Ok(None) };
-            if place.duplicate && !self.is_at(stream, position, &row.envelope).await? {
+            let (position, waits) = match (place.position, place.due) {
+                (Some(position), _) => (position, false),
+                // It is lost if the log goes on from before what comes next now.
+                (None, Some(_)) => (self.next_position(stream).await?, true),
+                (None, None) => return Ok(None),
+            };
+            if place.duplicate && !waits && !self.is_at(stream, position, &row.envelope).await? {
                 return Ok(None);
             }
             sent.push(Sent {
@@ -115,6 +120,10 @@ impl Relay {
             });
         }
         Ok(Some(sent))
+    }
+
+    async fn next_position(&self, stream: &Stream) -> Result<u64, Trouble> {
+        Ok(self.bus.read(&stream.queue, stream.partition, u64::MAX >> 1, 1).await?.next)
     }
 
     async fn is_at(&self, stream: &Stream, position: u64, envelope: &Envelope) -> Result<bool, Trouble> {

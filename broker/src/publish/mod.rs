@@ -19,6 +19,7 @@ use axum::{
 use bus::{Bus, Refused};
 use events::{Envelope, Name};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use telemetry::TraceContext;
 
@@ -109,8 +110,11 @@ async fn data(
     if let Some(id) = parameters.text("id")? {
         envelope.id = id;
     }
+    envelope.expectedversion = parameters.number("expectedversion")?;
+    envelope.deliverytime = parameters.time("deliverytime")?;
+    envelope.expirytime = parameters.time("expirytime")?;
     parameters.done(
-        "subject, key, id, reply_to, confirm, timeout, allow_degraded; other attributes in the forms of POST /events",
+        "subject, key, id, expectedversion, deliverytime, expirytime, reply_to, confirm, timeout, allow_degraded; other attributes in the forms of POST /events",
     )?;
     // Before the body is read: nobody's bytes are taken who may not publish them.
     caller.may_write(&envelope.queue, &envelope.event)?;
@@ -127,12 +131,12 @@ async fn one(
     wanted: &Wanted,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let later = wanted.respond_async || event.replyto.is_some();
+    let (named, later) = (named(&event),  wanted.respond_async || event.replyto.is_some());
     let receipts = record::record(shared, caller, vec![event], wanted, trace(headers)).await?;
     let receipt = receipts.into_iter().next().unwrap_or_else(|| Err(Problem::invalid("no event")))?;
     let event = receipt.cursor.as_ref().map(|cursor| format!("/events/{cursor}"));
     let (status, location) = if !receipt.is_reached() || later {
-        (StatusCode::ACCEPTED, event.map(|event| format!("{event}/status")))
+        (StatusCode::ACCEPTED, Some(event.map_or(named, |event| format!("{event}/status"))))
     } else if receipt.duplicate {
         (StatusCode::OK, event)
     } else {
@@ -143,6 +147,12 @@ async fn one(
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(preference_applied(response, wanted))
+}
+
+/// The status of an event that has no place yet.
+fn named(event: &Envelope) -> String {
+    let id = utf8_percent_encode(&event.id, NON_ALPHANUMERIC);
+    format!("/events/{id}/status?queue={}", event.queue)
 }
 
 /// 201, or 200 where all were duplicates; 207 where some were refused; the refusal where all were.
@@ -174,8 +184,12 @@ pub(crate) fn refused_all(receipts: &[Result<Receipt, Problem>]) -> Option<Probl
 fn outcome(outcome: &Result<Receipt, Problem>) -> Value {
     match outcome {
         Ok(receipt) => json!(receipt),
-        Err(Problem { kind, detail, .. }) => {
-            json!({ "error": { "status": kind.status().as_u16(), "code": kind.code(), "detail": detail } })
+        Err(Problem { kind, detail, current, .. }) => {
+            let mut error = json!({ "status": kind.status().as_u16(), "code": kind.code(), "detail": detail });
+            if let Some(current) = current {
+                error["current"] = (*current).into();
+            }
+            json!({ "error": error })
         }
     }
 }

@@ -8,6 +8,7 @@ use events::{Envelope, Name, ReplyTo};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 use telemetry::TraceContext;
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::form::problem_of;
@@ -45,6 +46,9 @@ pub(crate) struct Receipt {
     /// Where it was recorded. None for a duplicate so old that nobody knows any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// When it will be recorded; None where it is.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub due: Option<OffsetDateTime>,
     /// The level that was reached.
     pub confirm: Level,
     pub requested: String,
@@ -182,12 +186,13 @@ struct Event {
 async fn receipt(bus: &Bus, draining: &CancellationToken, wanted: &Wanted, event: Event) -> Receipt {
     let Event { id, queue, recorded } = event;
     let place = Place::of(&queue, &recorded);
-    let Recorded { duplicate, confirmed, .. } = recorded;
+    let Recorded { duplicate, confirmed, due, .. } = recorded;
     let asked = wanted.recording().confirm;
     let degraded = !confirmed.reaches(asked);
     let mut receipt = Receipt {
         id,
         cursor: place.as_ref().map(|place| Cursor::of(place).to_string()),
+        due,
         confirm: Level::Recorded(confirmed),
         requested: wanted.requested.clone(),
         degraded,
@@ -195,6 +200,10 @@ async fn receipt(bus: &Bus, draining: &CancellationToken, wanted: &Wanted, event
         groups: None,
         reason: None,
     };
+    if due.is_some() {
+        receipt.reason = Some("scheduled");
+        return receipt;
+    }
     if wanted.level != Level::Delivered {
         receipt.reason = (degraded && !wanted.allow_degraded).then_some("timeout");
         return receipt;

@@ -6,6 +6,7 @@ mod confirm;
 mod follow;
 mod grpc;
 mod journal;
+mod later;
 mod openapi;
 mod publish;
 mod site;

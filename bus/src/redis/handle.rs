@@ -10,12 +10,13 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Options, group, guard, keys::Keys, log, node, offer, publish, queue, retention, server::Server, shared::Shared,
-    sys, wake,
+    Options, group, guard, keys::Keys, latest, log, node, offer, publish, queue, retention, schedule, server::Server,
+    shared::Shared, sys, wake,
 };
 use crate::{
-    Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Outcome, Page,
-    Partition, PublishOptions, Queue, QueueStatus, Roster, Settlement, Sought, Standing, Start, Which, metrics,
+    Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Logged, Outcome,
+    Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement, Sought, Standing,
+    Start, Turn, Which, metrics,
 };
 
 /// A bus on Redis. Clones share it; the last one that goes closes it.
@@ -52,6 +53,7 @@ impl Redis {
         tokio::spawn(node::tell(shared.clone()));
         tokio::spawn(retention::run(shared.clone()));
         tokio::spawn(sys::run(shared.clone()));
+        tokio::spawn(schedule::run(shared.clone()));
         Ok(Self { shared, _open: Arc::new(closed.drop_guard()) })
     }
 
@@ -62,6 +64,7 @@ impl Redis {
     /// If Redis is away.
     pub async fn housekeep(&self) -> Result<(), Error> {
         guard::look_now(&self.shared).await?;
+        schedule::pass(&self.shared).await?;
         group::tick(&self.shared).await?;
         retention::pass(&self.shared).await?;
         group::housekeep(&self.shared).await?;
@@ -116,6 +119,26 @@ impl Backend for Redis {
 
     async fn position_at(&self, queue: &Name, partition: u32, start: Start) -> Result<u64, Error> {
         log::position_at(&self.shared, queue, partition, start).await
+    }
+
+    async fn latest(&self, queue: &Name, key: &str) -> Result<Option<Logged>, Error> {
+        latest::one(&self.shared, queue, key).await
+    }
+
+    async fn latest_page(&self, queue: &Name, partition: u32, after: u64, limit: usize) -> Result<Page, Error> {
+        latest::page(&self.shared, queue, partition, after, limit).await
+    }
+
+    async fn find(&self, queue: &Name, source: &str, id: &str) -> Result<Option<Recorded>, Error> {
+        schedule::find(&self.shared, queue, source, id).await
+    }
+
+    async fn cancel(&self, queue: &Name, source: &str, id: &str) -> Result<bool, Error> {
+        schedule::cancel(&self.shared, queue, source, id).await
+    }
+
+    async fn scheduled(&self, queue: &Name, after: Option<Turn>, limit: usize) -> Result<Vec<Scheduled>, Error> {
+        schedule::scheduled(&self.shared, queue, after, limit).await
     }
 
     async fn standing(&self, queue: &Name, partition: u32, position: u64) -> Result<BTreeMap<String, Standing>, Error> {

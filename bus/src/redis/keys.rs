@@ -27,6 +27,12 @@ pub(super) struct PartitionKeys {
     pub(super) groups: String,
     /// A list: what is to be told in the queue SYS, at most 256.
     pub(super) effects: String,
+    /// A sorted set: a key's digest by its last event's position, where the queue keeps it.
+    pub(super) view: String,
+    /// A sorted set: what waits for its time, by when that is.
+    pub(super) waiting: String,
+    /// A hash: an event's digest to the event, of those that wait.
+    pub(super) events: String,
 }
 
 /// Where a group's state of a partition is kept.
@@ -84,6 +90,11 @@ impl Keys {
         format!("{}:{{probe}}", self.namespace)
     }
 
+    /// A set: the queues in which events wait for their time, or did once.
+    pub(super) fn scheduled(&self) -> String {
+        format!("{}:scheduled", self.namespace)
+    }
+
     /// The channel on which scripts tell what they changed.
     pub(super) fn hint(&self) -> String {
         format!("{}:hint", self.namespace)
@@ -98,6 +109,9 @@ impl Keys {
             dedupe_order: key("do"),
             groups: key("gs"),
             effects: key("x"),
+            view: key("v"),
+            waiting: key("w"),
+            events: key("we"),
         }
     }
 

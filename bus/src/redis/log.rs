@@ -88,6 +88,35 @@ pub(super) async fn read(shared: &Shared, place: &Place, from: u64, limit: usize
     }
 }
 
+/// The events at these positions, which rise, until it is some megabytes; those that were trimmed are missing.
+pub(super) async fn these(shared: &Shared, place: &Place, positions: &[u64]) -> Result<Vec<Entry>, Error> {
+    let (mut wanted, mut entries, mut bytes) = (positions, Vec::new(), 0);
+    let mut dense = false;
+    while let Some(first) = wanted.first()
+        && bytes < PAGE_BYTES
+    {
+        let found = packed(shared, place, *first, if dense { place.entries(wanted.len()) } else { 0 }).await?.entries;
+        let (read, had) = (found.len(), entries.len());
+        let end = found.last().map_or(0, Packed::end).max(first + 1);
+        let (here, rest) = wanted.split_at(wanted.partition_point(|position| *position < end));
+        for entry in found {
+            for (position, json) in (entry.first..).zip(&entry.events) {
+                if here.binary_search(&position).is_ok()
+                    && let Some(envelope) = decode(json, entry.recorded, position)
+                {
+                    bytes += json.len();
+                    let (envelope, recorded) = (Arc::new(envelope), entry.recorded);
+                    entries.push(Entry { position, envelope, bytes: json.len(), recorded });
+                }
+            }
+        }
+        // Where few of them are wanted, entries are read one by one.
+        dense = (entries.len() - had) * 2 >= read;
+        wanted = rest;
+    }
+    Ok(entries)
+}
+
 /// Where a reader that starts so begins in a partition.
 pub(super) async fn position_at(shared: &Shared, queue: &Name, partition: u32, start: Start) -> Result<u64, Error> {
     if shared.find_queue(queue).await?.is_none_or(|queue| queue.partitions <= partition) {

@@ -15,6 +15,7 @@ mod group;
 mod guard;
 mod handle;
 mod keys;
+mod latest;
 mod log;
 mod node;
 mod offer;
@@ -25,6 +26,7 @@ mod queue;
 mod recent;
 mod registry;
 mod retention;
+mod schedule;
 mod script;
 mod server;
 mod shared;
@@ -48,14 +50,16 @@ pub struct Options {
     pub namespace: String,
     /// Events that a partition's dedupe window holds at most, about 150 bytes each in Redis.
     pub dedupe_events: usize,
+    /// Events of a partition that wait for their time at most.
+    pub scheduled_events: usize,
     /// For tests: tells the time instead of the server's clock.
     pub clock: Option<Arc<dyn Clock>>,
 }
 
 impl Default for Options {
-    /// The namespace `tp`, 262,144 events, the server's clock.
+    /// The namespace `tp`, 262,144 events, 100,000 that wait, the server's clock.
     fn default() -> Self {
-        Self { namespace: keys::NAMESPACE.to_owned(), dedupe_events: 1 << 18, clock: None }
+        Self { namespace: keys::NAMESPACE.to_owned(), dedupe_events: 1 << 18, scheduled_events: 100_000, clock: None }
     }
 }
 

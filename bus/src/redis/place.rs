@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -34,7 +34,11 @@ pub(super) struct Place {
     pub(super) keys: PartitionKeys,
     /// To the task that publishes into it, once there is one.
     pub(super) publisher: OnceLock<mpsc::Sender<Request>>,
+    /// Held while each key's last event is looked up in the log.
+    pub(super) building: tokio::sync::Mutex<()>,
     view: RwLock<View>,
+    /// When the next event that waits is due, or before; in milliseconds since 1970.
+    due: AtomicI64,
     /// The server's time, as the partition's scripts see it, and when it was told.
     told: RwLock<(i64, Instant)>,
     recent: Mutex<Recent>,
@@ -72,6 +76,8 @@ impl Place {
             partition,
             keys,
             publisher: OnceLock::new(),
+            building: tokio::sync::Mutex::new(()),
+            due: AtomicI64::new(i64::MAX),
             view: RwLock::new(view),
             told: RwLock::new((0, Instant::now())),
             recent: Mutex::default(),
@@ -98,6 +104,16 @@ impl Place {
         let view = self.view();
         let entries = self.recent.lock().read(view.lineage, from, view.next, limit)?;
         (from >= view.floor).then_some((view, entries))
+    }
+
+    /// When the next event that waits is due, as far as it is known; it may be over already.
+    pub(super) fn due(&self) -> i64 {
+        self.due.load(Ordering::Relaxed)
+    }
+
+    /// Before a script that records what is due: what it tells is what holds then.
+    pub(super) fn forget_due(&self) {
+        self.due.store(i64::MAX, Ordering::Relaxed);
     }
 
     /// How many entries of its stream to read for so many events.
@@ -143,11 +159,15 @@ impl Place {
     /// it was called.
     pub(super) fn took(&self, answer: Value, asked: &View) -> Result<(Ran, bool), Error> {
         let Value::Array(parts) = answer else { return Err(unexpected()) };
-        let [lineage, next, floor, now, lineages, value]: [Value; 6] = parts.try_into().map_err(|_| unexpected())?;
+        let [lineage, next, floor, now, lineages, value, due]: [Value; 7] =
+            parts.try_into().map_err(|_| unexpected())?;
         let number = |value: &Value| u64::from_redis_value_ref(value).map_err(|_| unexpected());
         let (lineage, next, floor) = (number(&lineage)?, number(&next)?, number(&floor)?);
         let now = i64::from_redis_value(now).map_err(|_| unexpected())?;
         let lineages = Option::<String>::from_redis_value(lineages).map_err(|_| unexpected())?;
+        if let Some(due) = Option::<i64>::from_redis_value(due).map_err(|_| unexpected())? {
+            self.due.fetch_min(due, Ordering::Relaxed);
+        }
         self.keep_time(now);
         let mut known = self.view.write();
         // Answers overtake each other; what is older doesn't count. A lineage that needn't be told is the one that was
@@ -195,6 +215,7 @@ mod tests {
             Value::Int(1),
             Value::Int(7),
             lineages,
+            Value::Nil,
             Value::Nil,
         ])
     }

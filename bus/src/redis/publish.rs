@@ -12,7 +12,9 @@ use tokio::time::Instant;
 
 use super::{
     offer::{self, Means},
-    publisher, queue,
+    publisher,
+    queue::{self, Shape},
+    schedule,
     shared::Shared,
     wait,
 };
@@ -21,7 +23,7 @@ use crate::{
     batch::{self, Batch, Prepared},
 };
 
-/// How often a publish is divided anew because a queue's partitions changed meanwhile.
+/// How often a publish is divided anew because a queue's shape changed meanwhile.
 const ATTEMPTS: usize = 5;
 /// Whoever changes them needs a moment between telling the partitions and registering the queue.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -30,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(super) enum Answer {
     /// And the lineage that there was then.
     Outcomes(Vec<Outcome>, u64),
-    /// Its queue has another number of partitions than it was divided by: nothing of it was recorded.
+    /// Its queue has another shape than it was divided by: nothing of it was recorded.
     Moved(Batch),
 }
 
@@ -42,12 +44,13 @@ pub(super) async fn publish(
     shared.takes_events()?;
     let means = offer::means(shared, &options).await?;
     let until = Instant::now() + options.patience;
-    let mut waiting = batch::prepare(events)?;
+    let mut waiting = batch::prepare(events, shared.now())?;
     let mut places: Vec<usize> = (0..waiting.len()).collect();
     let mut outcomes: Vec<Outcome> = vec![Err(Refused::Batch); waiting.len()];
     for attempt in 0..ATTEMPTS {
-        let counts = counts(shared, &waiting).await?;
-        let batches = batch::divide(waiting, |queue| counts.get(queue).copied().flatten().unwrap_or(1));
+        let shapes = shapes(shared, &waiting).await?;
+        let count = |queue: &Name| shapes.get(queue).copied().flatten().map_or(1, |shape| shape.partitions);
+        let batches = batch::divide(waiting, count);
         if let Some(refused) = batch::contradiction(&options, &batches) {
             places.iter().for_each(|place| outcomes[*place] = Err(refused.clone()));
             return Ok(outcomes);
@@ -55,10 +58,10 @@ pub(super) async fn publish(
         let indexes: Vec<Vec<usize>> = batches.iter().map(|batch| batch.indexes.clone()).collect();
         let options = &options;
         let publishing = batches.into_iter().map(|batch| {
-            let count = counts.get(&batch.queue).copied().flatten();
+            let shape = shapes.get(&batch.queue).copied().flatten();
             async move {
                 let (queue, partition) = (batch.queue.clone(), batch.partition);
-                let answer = publish_batch(shared, batch, count, options).await?;
+                let answer = publish_batch(shared, batch, shape, options).await?;
                 Ok::<_, Error>(confirmed(shared, (&queue, partition), answer, means, until).await)
             }
         });
@@ -85,7 +88,7 @@ pub(super) async fn publish(
         moved.sort_by_key(|(place, _)| *place);
         (places, waiting) = moved.into_iter().unzip();
     }
-    Err(Error::Unavailable("the queue's partitions keep changing".to_owned()))
+    Err(Error::Unavailable("the queue's settings keep changing".to_owned()))
 }
 
 /// Waits where the level must be waited for, and says which one it is.
@@ -108,38 +111,49 @@ async fn confirmed(
     answer
 }
 
-/// How many partitions each queue has; None where it isn't there.
-async fn counts(shared: &Shared, events: &[Prepared]) -> Result<HashMap<Name, Option<u32>>, Error> {
-    let mut counts = HashMap::new();
-    for event in events {
-        let queue = &event.envelope.queue;
-        if !counts.contains_key(queue) {
-            let count = shared.find_queue(queue).await?.map(|queue| queue.partitions);
-            counts.insert(queue.clone(), count);
+/// What each queue is like; None where it isn't there.
+async fn shapes(shared: &Shared, events: &[Prepared]) -> Result<HashMap<Name, Option<Shape>>, Error> {
+    let mut shapes: HashMap<Name, Option<Shape>> = HashMap::new();
+    for Prepared { envelope, due, .. } in events {
+        let queue = &envelope.queue;
+        if !shapes.contains_key(queue) {
+            let shape = shared.find_queue(queue).await?.map(|queue| Shape::of(&queue));
+            shapes.insert(queue.clone(), shape);
+        }
+        if envelope.expectedversion.is_some()
+            && let Some(shape) = shapes.get_mut(queue)
+            && shape.is_some_and(|shape| !shape.latest)
+        {
+            // Perhaps its versions are known by now.
+            *shape = shared.ask_queue(queue).await?.map(|queue| Shape::of(&queue));
+        }
+        if due.is_some_and(|due| due > shared.now()) {
+            schedule::announce(shared, queue).await?;
         }
     }
-    Ok(counts)
+    Ok(shapes)
 }
 
 async fn publish_batch(
     shared: &Arc<Shared>,
     batch: Batch,
-    count: Option<u32>,
+    shape: Option<Shape>,
     options: &PublishOptions,
 ) -> Result<Answer, Error> {
     // A lineage that is expected of a queue that isn't there must not make it.
-    if count.is_none() && options.expect_lineage.is_some() {
+    if shape.is_none() && options.expect_lineage.is_some() {
         return Ok(Answer::Outcomes(batch.refuse(|_| Refused::LineageChanged { current: None }), 0));
     }
-    if let Some(refused) = batch.refused() {
+    let unexpectable = || batch.unexpectable(shape.is_some_and(|shape| shape.latest));
+    if let Some(refused) = batch.refused().or_else(unexpectable) {
         return Ok(Answer::Outcomes(refused, 0));
     }
-    let count = match count {
-        Some(count) => count,
-        None => shared.ensure_queue(&batch.queue).await?.partitions,
+    let shape = match shape {
+        Some(shape) => shape,
+        None => Shape::of(&*shared.ensure_queue(&batch.queue).await?),
     };
-    if batch.partition >= count {
+    if batch.partition >= shape.partitions {
         return Ok(Answer::Moved(batch));
     }
-    publisher::send(shared, batch, count, options).await
+    publisher::send(shared, batch, shape, options).await
 }

@@ -11,21 +11,24 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::{
+    latest,
     place::{Place, Ran, View},
     publish::Answer,
+    queue::Shape,
     retention,
     script::{Script, WhenFull},
     server::unexpected,
     shared::Shared,
 };
 use crate::{
-    Confirm, Error, Outcome, Producer, PublishOptions, Recorded, Refused,
-    batch::{self, Batch},
+    Confirm, Error, Outcome, Producer, PublishOptions, Queue, Recorded, Refused,
+    batch::{self, Batch, Prepared},
+    clock::moment,
     metrics, sys,
 };
 
 static PUBLISH: LazyLock<Script> =
-    LazyLock::new(|| Script::on_floor(include_str!("lua/publish.lua"), WhenFull::Refused));
+    LazyLock::new(|| Script::recording(include_str!("lua/publish.lua"), WhenFull::Refused));
 
 /// Publishes that wait for a partition; more wait to be sent.
 const WAITING: usize = 1024;
@@ -36,8 +39,8 @@ const DIGESTS: Uuid = Uuid::from_u128(0x6a1f_0a52_94c1_4d0e_9b7c_3e5d_1f7a_8c20)
 pub(super) struct Request {
     batch: Batch,
     bytes: usize,
-    /// How many partitions it was divided by.
-    count: u32,
+    /// What it was divided by.
+    shape: Shape,
     producer: Option<Producer>,
     expect_lineage: Option<u64>,
     answer: oneshot::Sender<Result<Answer, Error>>,
@@ -47,7 +50,7 @@ pub(super) struct Request {
 pub(super) async fn send(
     shared: &Arc<Shared>,
     batch: Batch,
-    count: u32,
+    shape: Shape,
     options: &PublishOptions,
 ) -> Result<Answer, Error> {
     let place = shared.place(&batch.queue, batch.partition);
@@ -59,7 +62,7 @@ pub(super) async fn send(
     let bytes = batch.events.iter().filter_map(|event| event.json.as_ref().ok()).map(Vec::len).sum();
     let (answer, answered) = oneshot::channel();
     let PublishOptions { producer, expect_lineage, .. } = options.clone();
-    let request = Request { batch, bytes, count, producer, expect_lineage, answer };
+    let request = Request { batch, bytes, shape, producer, expect_lineage, answer };
     publisher.send(request).await.map_err(|_| closed())?;
     answered.await.map_err(|_| closed())?
 }
@@ -80,7 +83,7 @@ async fn work(shared: Arc<Shared>, place: Arc<Place>, mut requests: mpsc::Receiv
         }
         let requests = next(&mut waiting);
         match record(&shared, &place, &requests).await {
-            Ok(ran) => answer(&place, requests, ran),
+            Ok(ran) => answer(&shared, &place, requests, ran),
             Err(error) => {
                 for request in requests {
                     // Whoever asked may have gone meanwhile.
@@ -98,7 +101,7 @@ fn next(waiting: &mut VecDeque<Request>) -> Vec<Request> {
     while let Some(request) = waiting.front() {
         events += request.batch.events.len();
         bytes += request.bytes;
-        let alike = taken.first().is_none_or(|first| first.count == request.count);
+        let alike = taken.first().is_none_or(|first| first.shape == request.shape);
         if !taken.is_empty() && (events > batch::EVENTS || bytes > batch::BYTES || !alike) {
             break;
         }
@@ -108,14 +111,22 @@ fn next(waiting: &mut VecDeque<Request>) -> Vec<Request> {
 }
 
 async fn record(shared: &Shared, place: &Place, requests: &[Request]) -> Result<Ran, Error> {
-    let count = requests.first().map_or(1, |request| request.count);
+    let latest = requests.first().is_some_and(|request| request.shape.latest);
+    let mut events = requests.iter().flat_map(|request| &request.batch.events);
+    let says_more = latest || events.any(|event| event.due.is_some());
+    let queue = shared.queue(&place.queue);
+    let reach = queue.as_ref().map_or_else(|| Queue::new(place.queue.clone()).dedupe, |queue| queue.dedupe);
     let mut small: Vec<Vec<u8>> = vec![
         place.queue.as_str().into(),
         shared.dedupe_events.to_string().into(),
-        count.to_string().into(),
+        requests.first().map(|request| request.shape.text()).unwrap_or_default().into(),
         requests.len().to_string().into(),
-        limits(shared, place).into(),
+        queue.map(|queue| limits(shared, &queue, place.partition)).unwrap_or_default().into(),
+        reach.as_millis().to_string().into(),
+        u8::from(says_more).to_string().into(),
+        shared.scheduled_events.to_string().into(),
     ];
+    let of_all = small.len();
     let text = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default().into_bytes();
     for request in requests {
         let producer = request.producer.as_ref();
@@ -123,39 +134,53 @@ async fn record(shared: &Shared, place: &Place, requests: &[Request]) -> Result<
         small.push(producer.map(|producer| producer.outbox.clone()).unwrap_or_default().into());
         small.push(text(producer.map(|producer| producer.first_publish_no)));
         small.push(request.batch.events.len().to_string().into());
-        small.extend(request.batch.events.iter().map(|event| {
-            let envelope = &event.envelope;
-            let identity = format!("{}\0{}", envelope.source, envelope.id);
-            Uuid::new_v5(&DIGESTS, identity.as_bytes()).as_bytes().to_vec()
-        }));
+        for event in &request.batch.events {
+            small.push(digest(&event.envelope.source, &event.envelope.id).to_vec());
+            if says_more {
+                small.push(more(event));
+            }
+        }
     }
     let mut small = small.iter().map(Vec::as_slice);
-    let mut args: Vec<&[u8]> = small.by_ref().take(5).collect();
+    let mut args: Vec<&[u8]> = small.by_ref().take(of_all).collect();
     for request in requests {
         args.extend(small.by_ref().take(4));
         for event in &request.batch.events {
             args.extend(small.next());
             args.push(event.json.as_deref().unwrap_or_default());
+            if says_more {
+                args.extend(small.next());
+            }
         }
     }
     shared.run_on(&PUBLISH, place, &[], &args).await
 }
 
-/// What the partition may hold; nothing where its queue has no limits, which costs nothing then.
-fn limits(shared: &Shared, place: &Place) -> String {
-    match shared.queue(&place.queue) {
-        Some(queue) if queue.max_len.is_some() || queue.max_bytes.is_some() => {
-            retention::limits(shared, &queue, place.partition)
-        }
-        _ => String::new(),
-    }
+/// What the window, and what waits, know an event by.
+pub(super) fn digest(source: &str, id: &str) -> [u8; 16] {
+    *Uuid::new_v5(&DIGESTS, format!("{source}\0{id}").as_bytes()).as_bytes()
 }
 
-fn answer(place: &Place, requests: Vec<Request>, Ran { view, value }: Ran) {
+/// What is said of an event besides: its key's digest, the version it expects, when it is due.
+fn more(event: &Prepared) -> Vec<u8> {
+    let mut more = latest::digest(event.envelope.key()).to_vec();
+    more.extend(event.envelope.expectedversion.map(|version| version.to_string()).unwrap_or_default().into_bytes());
+    more.push(b':');
+    more.extend(event.due.map(|due| due.max(0).to_string()).unwrap_or_default().into_bytes());
+    more
+}
+
+/// What the partition may hold; nothing where its queue has no limits, which costs nothing then.
+fn limits(shared: &Shared, queue: &Queue, partition: u32) -> String {
+    let is_limited = queue.max_len.is_some() || queue.max_bytes.is_some();
+    if is_limited { retention::limits(shared, queue, partition) } else { String::new() }
+}
+
+fn answer(shared: &Arc<Shared>, place: &Arc<Place>, requests: Vec<Request>, Ran { view, value }: Ran) {
     match value {
         Value::Array(answers) if answers.len() == requests.len() => {
             for (request, answer) in requests.into_iter().zip(answers) {
-                let outcomes = outcomes(place, &request.batch, &view, answer);
+                let outcomes = outcomes(shared, place, &request.batch, &view, answer);
                 let _ = request.answer.send(outcomes.map(|outcomes| Answer::Outcomes(outcomes, view.lineage)));
             }
         }
@@ -173,38 +198,73 @@ fn answer(place: &Place, requests: Vec<Request>, Ran { view, value }: Ran) {
 }
 
 /// What the script says of one publish.
-fn outcomes(place: &Place, batch: &Batch, view: &View, answer: Value) -> Result<Vec<Outcome>, Error> {
-    let answer = Vec::<i64>::from_redis_value(answer).map_err(|_| unexpected())?;
-    match answer.split_first() {
-        Some((0, _)) => Ok(batch.refuse(|_| Refused::LineageChanged { current: Some(view.lineage) })),
-        Some((1, [expected])) => {
-            let expected = expected.unsigned_abs();
+fn outcomes(
+    shared: &Arc<Shared>,
+    place: &Arc<Place>,
+    batch: &Batch,
+    view: &View,
+    answer: Value,
+) -> Result<Vec<Outcome>, Error> {
+    let Value::Array(answer) = answer else { return Err(unexpected()) };
+    let number = |at: usize| answer.get(at).and_then(|value| u64::from_redis_value_ref(value).ok());
+    let at = usize::try_from(number(1).unwrap_or(0)).unwrap_or(0);
+    match (number(0), answer.len()) {
+        (Some(0), _) => Ok(batch.refuse(|_| Refused::LineageChanged { current: Some(view.lineage) })),
+        (Some(1), 2) => {
+            let expected = number(1).ok_or_else(unexpected)?;
             Ok(batch.refuse(|_| Refused::OutOfSequence { expected }))
         }
-        Some((3, _)) => Ok(batch.refuse(|_| Refused::Full { retry_after: sys::FULL })),
-        Some((2, positions)) if positions.len() == batch.events.len() => {
-            let duplicates = positions.iter().filter(|position| **position <= 0).count() as u64;
+        (Some(3), _) => Ok(batch.refuse(|_| Refused::Full { retry_after: sys::FULL })),
+        (Some(4), 3) => {
+            let current = number(2).ok_or_else(unexpected)?;
+            Ok(batch.refuse_at(at, Refused::VersionConflict { current }))
+        }
+        (Some(5), 2) => Ok(batch.refuse_at(at, Refused::Waiting { limit: shared.scheduled_events })),
+        (Some(6), _) => {
+            let (shared, place) = (shared.clone(), place.clone());
+            tokio::spawn(async move { latest::build(&shared, &place).await });
+            Err(latest::is_built())
+        }
+        (Some(2), count) if count == batch.events.len() + 1 => {
+            let recorded = answer.into_iter().skip(1).map(|value| recorded(place, view, value));
+            let recorded = recorded.collect::<Result<Vec<Recorded>, Error>>()?;
+            let duplicates = recorded.iter().filter(|recorded| recorded.duplicate).count() as u64;
+            let scheduled =
+                recorded.iter().filter(|recorded| recorded.due.is_some() && !recorded.duplicate).count() as u64;
             metrics::published(&place.queue, "duplicate", duplicates);
-            metrics::published(&place.queue, "recorded", positions.len() as u64 - duplicates);
-            Ok(positions.iter().map(|position| Ok(recorded(place, view, *position))).collect())
+            metrics::published(&place.queue, "scheduled", scheduled);
+            metrics::published(&place.queue, "recorded", recorded.len() as u64 - duplicates - scheduled);
+            if scheduled > 0 {
+                shared.schedule.changed();
+            }
+            Ok(recorded.into_iter().map(Ok).collect())
         }
         _ => Err(unexpected()),
     }
 }
 
-fn recorded(place: &Place, view: &View, position: i64) -> Recorded {
-    let duplicate = position <= 0;
-    let position = Some(position.unsigned_abs()).filter(|position| *position > 0);
+/// What the script says of one event.
+fn recorded(place: &Place, view: &View, value: Value) -> Result<Recorded, Error> {
+    let (position, due, duplicate) = match value {
+        Value::Int(position) => {
+            let known = Some(position.unsigned_abs()).filter(|position| *position > 0);
+            (known, None, position <= 0)
+        }
+        value => {
+            let (due, waited) = <(i64, u8)>::from_redis_value(value).map_err(|_| unexpected())?;
+            (None, Some(moment(due)), waited == 1)
+        }
+    };
     // What is new is of the lineage that the script found.
     let before = position.filter(|_| duplicate).and_then(|position| view.lineages.of(position));
-    Recorded {
+    Ok(Recorded {
         partition: place.partition,
         lineage: before.map_or(view.lineage, |lineage| lineage.id),
         position,
-        due: None,
+        due,
         duplicate,
         confirmed: Confirm::Stored,
-    }
+    })
 }
 
 fn closed() -> Error {

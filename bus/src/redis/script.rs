@@ -29,6 +29,13 @@ impl Script {
         Self::new(&format!("{}\n{body}", include_str!("lua/floor.lua")), when_full)
     }
 
+    /// One that records, or asks about what is recorded or waits: `lua/append.lua` and `lua/waiting.lua` say what its body
+    /// finds besides.
+    pub(super) fn recording(body: &str, when_full: WhenFull) -> Self {
+        let (append, waiting) = (include_str!("lua/append.lua"), include_str!("lua/waiting.lua"));
+        Self::on_floor(&format!("{append}\n{waiting}\n{body}"), when_full)
+    }
+
     /// `body`: the body of a function, for which `lua/prelude.lua` says what it finds.
     pub(super) fn new(body: &str, when_full: WhenFull) -> Self {
         let flags = match when_full {

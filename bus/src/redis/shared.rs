@@ -21,6 +21,7 @@ use super::{
     offer::Offer,
     place::{Place, Ran, View},
     registry::Registry,
+    schedule::Schedule,
     script::{LOOK, Script},
     server::Server,
     sys::Reset,
@@ -37,6 +38,7 @@ pub(super) struct Shared {
     keys: Keys,
     clock: Option<Arc<dyn Clock>>,
     pub(super) dedupe_events: usize,
+    pub(super) scheduled_events: usize,
     pub(super) offer: Offer,
     pub(super) waits: Waits,
     /// Why nothing may be published, where that is so.
@@ -45,6 +47,7 @@ pub(super) struct Shared {
     places: RwLock<HashMap<(Name, u32), Arc<Place>>>,
     pub(super) wakes: Wakes,
     pub(super) teams: Teams,
+    pub(super) schedule: Schedule,
     pub(super) roster: Roster,
     /// Logs that began anew, of which nobody else may know: told by this node, the oldest first.
     pub(super) resets: Mutex<VecDeque<Reset>>,
@@ -77,6 +80,8 @@ impl Shared {
             places: RwLock::default(),
             wakes: Wakes::default(),
             teams: Teams::default(),
+            schedule: Schedule::default(),
+            scheduled_events: options.scheduled_events,
             roster: Roster::new(),
             resets: Mutex::default(),
             closed,
@@ -134,7 +139,17 @@ impl Shared {
     /// The call of a script on a partition, without the arguments of its own.
     pub(super) fn begin(&self, script: &Script, place: &Place, keys: &[String]) -> Call {
         let of = &place.keys;
-        let own = [&of.meta, &of.stream, &of.dedupe, &of.dedupe_order, &of.groups, &of.effects];
+        let own = [
+            &of.meta,
+            &of.stream,
+            &of.dedupe,
+            &of.dedupe_order,
+            &of.groups,
+            &of.effects,
+            &of.view,
+            &of.waiting,
+            &of.events,
+        ];
         let all: Vec<&String> = own.into_iter().chain(keys).collect();
         let mut cmd = script.call(all.into_iter());
         let begins: u64 = rand::rng().random_range(1..=i64::MAX.cast_unsigned());

@@ -72,6 +72,7 @@ fn heard(shared: &Shared, hint: &[u8]) {
             }
         }
         Some(("g", group)) => shared.wake_group(group),
+        Some(("w", _)) => shared.schedule.look(),
         _ => tracing::debug!(hint, "a hint of another version"),
     }
 }

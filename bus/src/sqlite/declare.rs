@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use super::{
-    load,
+    latest, load,
     log::signed,
     owned::{self, Answer, Owned},
     store,
@@ -25,10 +25,29 @@ pub(super) fn queue(state: &mut Owned, settings: Queue, now: i64) -> Answer<()> 
         ))));
     }
     let have = state.queues.get(&name).map_or(0, |queue| queue.settings.partitions);
+    let had_latest = state.queues.get(&name).is_some_and(|queue| queue.settings.latest);
+    if let Some(known) = state.queues.get(&name)
+        && settings.latest != had_latest
+    {
+        if settings.latest && known.partitions.iter().any(|partition| partition.log.len() > latest::BUILT_FROM) {
+            return Ok(Err(Error::Conflict(format!(
+                "latest: {name} has a partition of more than {} events, too many to look through",
+                latest::BUILT_FROM
+            ))));
+        }
+        for partition in &known.partitions {
+            match settings.latest {
+                true => latest::build(&state.conn, &partition.log)?,
+                false => latest::forget(&state.conn, partition.log.id, u64::MAX >> 1)?,
+            }
+        }
+    }
     store::queue(&state.conn, &settings)?;
     if have == settings.partitions {
         if let Some(queue) = state.queues.get_mut(&name) {
+            queue.partitions.iter_mut().for_each(|partition| partition.dedupe.set_reach(settings.dedupe));
             queue.settings = settings;
+            state.shared.show(queue);
         }
         return Ok(Ok(()));
     }

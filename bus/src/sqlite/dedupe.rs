@@ -1,33 +1,43 @@
-//! The dedupe window of a partition: which (source, id) were recorded in the last two hours, and where. In memory,
+//! The dedupe window of a partition: which (source, id) were recorded in the last hours, and where. In memory,
 //! bounded, rebuilt from the log at opening.
 
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher as _, RandomState},
+    time::Duration,
 };
-
-/// How far back it reaches, in milliseconds.
-pub(super) const WINDOW: i64 = 2 * 3_600_000;
 
 pub(super) struct Window {
     positions: HashMap<u128, u64>,
     /// By time of recording: (time, hash, position).
     order: VecDeque<(i64, u128, u64)>,
     capacity: usize,
+    /// How far back it reaches, in milliseconds.
+    reach: i64,
     cut_short: bool,
     // Two keyed hashes make 128 bits that nobody outside can aim at.
     hashers: (RandomState, RandomState),
 }
 
 impl Window {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(capacity: usize, reach: Duration) -> Self {
         Self {
             positions: HashMap::new(),
             order: VecDeque::new(),
             capacity,
+            reach: millis(reach),
             cut_short: false,
             hashers: (RandomState::new(), RandomState::new()),
         }
+    }
+
+    pub(super) fn reach(&self) -> i64 {
+        self.reach
+    }
+
+    /// What was forgotten already stays forgotten.
+    pub(super) fn set_reach(&mut self, reach: Duration) {
+        self.reach = millis(reach);
     }
 
     pub(super) fn hash(&self, source: &str, id: &str) -> u128 {
@@ -42,6 +52,9 @@ impl Window {
     }
 
     pub(super) fn insert(&mut self, hash: u128, position: u64, recorded: i64) {
+        if self.reach == 0 {
+            return;
+        }
         if self.order.len() >= self.capacity
             && let Some((_, oldest, position)) = self.order.pop_front()
         {
@@ -49,7 +62,7 @@ impl Window {
             if !self.cut_short {
                 tracing::warn!(
                     capacity = self.capacity,
-                    "the dedupe window is full: it reaches back less than two hours"
+                    "the dedupe window is full: it reaches back less far than is set"
                 );
             }
             self.cut_short = true;
@@ -65,7 +78,7 @@ impl Window {
 
     fn forget(&mut self, now: i64) {
         while let Some((recorded, hash, position)) = self.order.front().copied()
-            && recorded <= now - WINDOW
+            && recorded <= now - self.reach
         {
             self.order.pop_front();
             self.remove(hash, position);
@@ -81,13 +94,19 @@ impl Window {
     }
 }
 
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const WINDOW: i64 = 7_200_000;
+
     #[test]
     fn it_forgets_after_two_hours_and_beyond_its_capacity() {
-        let mut window = Window::new(2);
+        let mut window = Window::new(2, Duration::from_secs(7200));
         let [a, b, c] = ["a", "b", "c"].map(|id| window.hash("/services/product", id));
         window.insert(a, 1, 0);
         window.insert(b, 2, 10);

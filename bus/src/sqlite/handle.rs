@@ -9,16 +9,16 @@ use rusqlite::OpenFlags;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Options, declare, log,
+    Options, declare, latest, log,
     owned::{Answer, Job, Owned, Reply},
     seek,
-    shared::Shared,
+    shared::{self, Shared},
     writer,
 };
 use crate::{
-    Backend, Claim, Claimed, Confirm, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Logged,
-    Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Roster, Settlement, Sought, Standing, Start, Which,
-    batch, metrics,
+    Backend, Claim, Claimed, Clock, Confirm, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages,
+    Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement,
+    Sought, Standing, Start, Turn, Which, batch, clock::millis, metrics,
 };
 
 /// Requests that wait for the writer; more wait to be sent.
@@ -32,6 +32,7 @@ pub struct Sqlite {
     shared: Arc<Shared>,
     reader: Arc<Mutex<rusqlite::Connection>>,
     roster: Roster,
+    clock: Arc<dyn Clock>,
 }
 
 impl Sqlite {
@@ -42,9 +43,10 @@ impl Sqlite {
         tokio::task::spawn_blocking(move || {
             let (jobs, receiver) = mpsc::channel(WAITING);
             let shared = Arc::new(Shared::default());
+            let clock = options.clock.clone();
             writer::start(&path, options, shared.clone(), receiver)?;
             let reader = rusqlite::Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-            Ok(Self { jobs, shared, reader: Arc::new(Mutex::new(reader)), roster: Roster::new() })
+            Ok(Self { jobs, shared, reader: Arc::new(Mutex::new(reader)), roster: Roster::new(), clock })
         })
         .await?
     }
@@ -68,6 +70,20 @@ impl Sqlite {
     }
 }
 
+impl Sqlite {
+    /// A partition of a queue that keeps each key's last event.
+    fn with_latest(&self, queue: &Name, number: u32) -> Result<shared::Partition, Error> {
+        if self.shared.count(queue).is_none() {
+            return Err(Error::NoQueue(queue.to_string()));
+        }
+        match self.shared.partition(queue, number) {
+            Some(partition) if partition.latest => Ok(partition),
+            Some(_) => Err(Error::not_latest(queue)),
+            None => Err(Error::Invalid(format!("partition: {queue} has none with the number {number}"))),
+        }
+    }
+}
+
 #[async_trait]
 impl Backend for Sqlite {
     async fn declare_queue(&self, queue: Queue) -> Result<(), Error> {
@@ -86,7 +102,7 @@ impl Backend for Sqlite {
             }
             options.confirm = Confirm::Stored;
         }
-        let events = batch::prepare(events)?;
+        let events = batch::prepare(events, millis(self.clock.now()))?;
         let fsync = options.confirm == Confirm::Fsynced;
         let outcomes = self.write(fsync, move |core, now| core.publish(events, &options, now)).await;
         metrics::publish_took(began.elapsed());
@@ -130,8 +146,8 @@ impl Backend for Sqlite {
                 let (reader, from) = (self.reader.clone(), from.max(floor));
                 tokio::task::spawn_blocking(move || log::rows(&reader.lock(), partition.id, from, next, limit))
                     .await
-                    .map_err(|error| Error::Unavailable(error.to_string()))?
-                    .map_err(|error| Error::Unavailable(error.to_string()))?
+                    .map_err(unavailable)?
+                    .map_err(unavailable)?
             }
         };
         let events =
@@ -150,6 +166,50 @@ impl Backend for Sqlite {
             known.map_or(Ok(1), |partition| seek::position(&core.conn, &partition.log, start)).map(Ok)
         })
         .await
+    }
+
+    async fn latest(&self, queue: &Name, key: &str) -> Result<Option<Logged>, Error> {
+        let number = self.partition(queue, key).await?.index;
+        self.with_latest(queue, number)?;
+        let (queue, key) = (queue.clone(), key.to_owned());
+        let found = self.write(false, move |core, _| {
+            let partition = core.queues.get(&queue).and_then(|queue| queue.partitions.get(number as usize));
+            let Some(log) = partition.map(|partition| &partition.log) else { return Ok(Ok(None)) };
+            match latest::position(&core.conn, log, &key)? {
+                Some(position) => log.get(&core.conn, position).map(Ok),
+                None => Ok(Ok(None)),
+            }
+        });
+        Ok(found.await?.map(|entry| Logged { position: entry.position, envelope: entry.envelope }))
+    }
+
+    async fn latest_page(&self, queue: &Name, partition: u32, after: u64, limit: usize) -> Result<Page, Error> {
+        let partition = self.with_latest(queue, partition)?;
+        let (floor, next, lineages) = {
+            let view = partition.view.read();
+            (view.floor, view.next, view.lineages.clone())
+        };
+        let (reader, limit) = (self.reader.clone(), limit.min(PAGE));
+        let page = move || latest::page(&reader.lock(), partition.id, after, floor, limit);
+        let entries = tokio::task::spawn_blocking(page).await.map_err(unavailable)?.map_err(unavailable)?;
+        let events =
+            entries.into_iter().map(|entry| Logged { position: entry.position, envelope: entry.envelope }).collect();
+        Ok(Page { events, floor, next, lineages })
+    }
+
+    async fn find(&self, queue: &Name, source: &str, id: &str) -> Result<Option<Recorded>, Error> {
+        let (queue, source, id) = (queue.clone(), source.to_owned(), id.to_owned());
+        self.write(false, move |core, now| core.find(&queue, &source, &id, now).map(Ok)).await
+    }
+
+    async fn cancel(&self, queue: &Name, source: &str, id: &str) -> Result<bool, Error> {
+        let (queue, source, id) = (queue.clone(), source.to_owned(), id.to_owned());
+        self.write(false, move |core, _| core.cancel(&queue, &source, &id).map(Ok)).await
+    }
+
+    async fn scheduled(&self, queue: &Name, after: Option<Turn>, limit: usize) -> Result<Vec<Scheduled>, Error> {
+        let queue = queue.clone();
+        self.write(false, move |core, _| core.scheduled(&queue, after, limit.min(PAGE)).map(Ok)).await
     }
 
     async fn standing(&self, queue: &Name, partition: u32, position: u64) -> Result<BTreeMap<String, Standing>, Error> {
@@ -198,6 +258,10 @@ impl Backend for Sqlite {
     }
 }
 
+fn unavailable(error: impl std::fmt::Display) -> Error {
+    Error::Unavailable(error.to_string())
+}
+
 fn gone() -> Error {
     Error::Unavailable("the bus is closed".to_owned())
 }
@@ -217,7 +281,7 @@ mod tests {
         };
         bus.publish(event("1"), PublishOptions::default()).await.unwrap();
 
-        let second = batch::prepare(event("2")).unwrap();
+        let second = batch::prepare(event("2"), 0).unwrap();
         let work = |core: &mut Owned, now| -> Answer<()> {
             let _ = core.publish(second, &PublishOptions::default(), now)?;
             panic!("as a mistake would")

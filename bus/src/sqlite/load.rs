@@ -10,10 +10,11 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Deserialize;
 
 use super::{
-    dedupe::{self, Window},
+    dedupe::Window,
     log::{Log, position, row, signed, unsigned},
     owned::{Deaths, GroupState, PartitionState, QueueState},
     producer::Producers,
+    schedule::Waiting,
     store,
 };
 use crate::{Group, Lineage, Lineages, Mode, Overflow, Queue, ledger::Ledger, metrics, policy::Policy};
@@ -99,8 +100,9 @@ pub(super) fn queue(
                 .max(lineages.current().map_or(1, |lineage| lineage.first));
             let mut log = Log::new(id, unsigned(floor), next, lineages);
             log.weigh(conn)?;
-            let dedupe = window(conn, &log, dedupe_capacity, now)?;
-            Ok(PartitionState { log, dedupe, producers: Producers::load(conn, id)?, told: HashMap::new() })
+            let dedupe = window(conn, &log, &settings, dedupe_capacity, now)?;
+            let (producers, waiting) = (Producers::load(conn, id)?, Waiting::load(conn, id)?);
+            Ok(PartitionState { log, dedupe, producers, waiting, told: HashMap::new() })
         })
         .collect::<rusqlite::Result<_>>()?;
     Ok(QueueState { settings, partitions })
@@ -188,9 +190,9 @@ struct Identity {
     id: String,
 }
 
-fn window(conn: &Connection, log: &Log, capacity: usize, now: i64) -> rusqlite::Result<Window> {
-    let mut window = Window::new(capacity);
-    let oldest = log.position_at(conn, now - dedupe::WINDOW + 1)?.max(log.next.saturating_sub(capacity as u64));
+fn window(conn: &Connection, log: &Log, settings: &Queue, capacity: usize, now: i64) -> rusqlite::Result<Window> {
+    let mut window = Window::new(capacity, settings.dedupe);
+    let oldest = log.position_at(conn, now - window.reach() + 1)?.max(log.next.saturating_sub(capacity as u64));
     let mut statement =
         conn.prepare_cached("SELECT id, recorded, envelope FROM log WHERE id >= ?1 AND id < ?2 ORDER BY id")?;
     let mut rows = statement.query([row(log.id, oldest), row(log.id, log.next)])?;

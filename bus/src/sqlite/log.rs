@@ -6,6 +6,7 @@ use events::Envelope;
 use parking_lot::RwLock;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::latest;
 pub(super) use crate::claiming::Entry;
 use crate::{Lineages, clock};
 
@@ -115,6 +116,11 @@ impl Log {
         Ok(position)
     }
 
+    /// How many events it holds.
+    pub(super) fn len(&self) -> u64 {
+        self.next - self.floor
+    }
+
     /// At most `limit` events from a position on.
     pub(super) fn read(&self, conn: &Connection, from: u64, limit: usize) -> rusqlite::Result<Vec<Entry>> {
         let committed = self.next - self.pending.len() as u64;
@@ -181,6 +187,7 @@ impl Log {
         self.bytes = self.bytes.saturating_sub(weight(conn, self.id, self.floor, floor)?);
         conn.prepare_cached("DELETE FROM log WHERE id >= ?1 AND id < ?2")?
             .execute([row(self.id, self.floor), row(self.id, floor)])?;
+        latest::forget(conn, self.id, floor)?;
         self.floor = floor;
         self.changed = true;
         self.store_floor(conn)

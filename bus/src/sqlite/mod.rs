@@ -13,12 +13,14 @@ mod dedupe;
 mod floor;
 mod handle;
 mod housekeep;
+mod latest;
 mod load;
 mod lock;
 mod log;
 mod owned;
 mod producer;
 mod publish;
+mod schedule;
 mod schema;
 mod seek;
 mod settle;
@@ -43,12 +45,14 @@ pub struct Options {
     pub seed: Option<u64>,
     /// Events that a partition's dedupe window holds at most, about 64 bytes each.
     pub dedupe_events: usize,
+    /// Events of a partition that wait for their time at most.
+    pub scheduled_events: usize,
 }
 
 impl Default for Options {
-    /// The system's clock and randomness, 262,144 events.
+    /// The system's clock and randomness, 262,144 events, 100,000 that wait.
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), seed: None, dedupe_events: 1 << 18 }
+        Self { clock: Arc::new(SystemClock), seed: None, dedupe_events: 1 << 18, scheduled_events: 100_000 }
     }
 }
 

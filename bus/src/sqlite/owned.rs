@@ -13,7 +13,9 @@ use rand::{Rng as _, rngs::StdRng};
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
-use super::{dedupe::Window, housekeep::Keeping, load, log::Log, producer::Producers, shared::Shared, store};
+use super::{
+    dedupe::Window, housekeep::Keeping, load, log::Log, producer::Producers, schedule::Waiting, shared::Shared, store,
+};
 use crate::{Error, Group, Queue, clock::Forward, ledger::Ledger, metrics};
 
 pub(super) struct Owned {
@@ -24,6 +26,8 @@ pub(super) struct Owned {
     pub(super) groups: BTreeMap<String, GroupState>,
     pub(super) shared: Arc<Shared>,
     pub(super) dedupe_capacity: usize,
+    /// Events of a partition that wait for their time at most.
+    pub(super) scheduled_capacity: usize,
     /// When the next pass of housekeeping is due.
     pub(super) housekeeping_due: i64,
     pub(super) keeping: Keeping,
@@ -44,6 +48,7 @@ pub(super) struct PartitionState {
     pub(super) producers: Producers,
     /// When what is told rarely was told last, by event.
     pub(super) told: HashMap<&'static str, i64>,
+    pub(super) waiting: Waiting,
 }
 
 pub(super) struct GroupState {
@@ -78,7 +83,7 @@ pub(super) struct Deaths {
 }
 
 /// What a job comes to: the transaction failed, the caller is refused, or this.
-pub(super) type Answer<T> = rusqlite::Result<Result<T, Error>>;
+pub(super) type Answer<T, E = Error> = rusqlite::Result<Result<T, E>>;
 
 /// Answers a job once its transaction is over.
 pub(super) type Reply = Box<dyn FnOnce(Result<(), Error>) + Send>;
@@ -126,6 +131,7 @@ impl Owned {
         let now = self.clock.now();
         self.expire(now)?;
         self.housekeep(now)?;
+        self.deliver(now)?;
         for job in jobs {
             replies.push((job.work)(self, now)?);
         }
@@ -218,7 +224,9 @@ impl Owned {
             return 1000;
         }
         let now = self.clock.now();
-        let due = self.groups.values().flat_map(|group| &group.ledgers).filter_map(Ledger::next_due).min();
+        let ledgers = self.groups.values().flat_map(|group| &group.ledgers).filter_map(Ledger::next_due);
+        let partitions = self.queues.values().flat_map(|queue| &queue.partitions);
+        let due = ledgers.chain(partitions.filter_map(|partition| partition.waiting.due)).min();
         due.map_or(1000, |due| u64::try_from(due.saturating_sub(now)).unwrap_or(0).min(1000))
     }
 }

@@ -53,10 +53,12 @@ impl Producers {
         Some(run.position + (no - run.first_no))
     }
 
-    pub(super) fn record(&mut self, outbox: &str, no: u64, position: u64) {
+    /// `position`: None for what waits for its time.
+    pub(super) fn record(&mut self, outbox: &str, no: u64, position: Option<u64>) {
         let producer = self.0.entry(outbox.to_owned()).or_default();
         producer.last = no;
         producer.changed = true;
+        let Some(position) = position else { return };
         match producer.runs.back_mut() {
             Some(run) if run.first_no + run.count == no && run.position + run.count == position => run.count += 1,
             _ => producer.runs.push_back(Run { first_no: no, position, count: 1 }),

@@ -1,12 +1,17 @@
 //! Publishing: a queue's and partition's events are recorded all or none, in their order.
 
+use rusqlite::Connection;
+
 use super::{
     declare,
+    latest::{self, Conflict},
     owned::{Answer, Owned, PartitionState},
+    schedule,
 };
 use crate::{
     Outcome, Producer, PublishOptions, Queue, Recorded, Refused,
-    batch::{self, Batch, Prepared, refuse},
+    batch::{self, Batch, Prepared},
+    clock::moment,
     metrics, sys,
 };
 
@@ -14,6 +19,8 @@ use crate::{
 enum Verdict {
     /// Recorded before, there.
     Known(Option<u64>),
+    /// It waits until it is due, in milliseconds since 1970.
+    Waits(i64),
     New,
 }
 
@@ -55,6 +62,10 @@ impl Owned {
         if let Some(refused) = batch.refused() {
             return Ok(refused);
         }
+        let latest = self.queues.get(queue).is_some_and(|queue| queue.settings.latest);
+        if let Some(refused) = batch.unexpectable(latest) {
+            return Ok(refused);
+        }
         if !self.queues.contains_key(queue)
             && let Err(error) = declare::queue(self, Queue::new(queue.clone()), now)?
         {
@@ -64,12 +75,24 @@ impl Owned {
         else {
             return Ok(batch.refuse(|_| Refused::Batch));
         };
-        let verdicts = match judge(partition, &batch.events, options.producer.as_ref(), now) {
+        let producer = options.producer.as_ref();
+        let verdicts = match judge(&self.conn, partition, &batch.events, producer, now)? {
             Ok(verdicts) => verdicts,
-            Err(refused) => return Ok(refuse(queue, batch.events.len(), |_| refused.clone())),
+            Err(refused) => return Ok(batch.refuse(|_| refused.clone())),
         };
-        let new = verdicts.iter().zip(&batch.events).filter(|(verdict, _)| matches!(verdict, Verdict::New));
-        let (count, bytes) = new.fold((0, 0), |(count, bytes), (_, event)| (count + 1, bytes + event.bytes()));
+        let is_known = |index: usize| !matches!(verdicts[index], Verdict::New);
+        if let Some(Conflict { index, current }) =
+            latest::conflict(&self.conn, &partition.log, &batch.events, is_known)?
+        {
+            return Ok(batch.refuse_at(index, Refused::VersionConflict { current }));
+        }
+        let is_ahead = |index: usize| batch.events[index].due.is_some_and(|due| due > now) && !is_known(index);
+        let room = self.scheduled_capacity.saturating_sub(partition.waiting.count);
+        if let Some(index) = (0..batch.events.len()).filter(|index| is_ahead(*index)).nth(room) {
+            return Ok(batch.refuse_at(index, Refused::Waiting { limit: self.scheduled_capacity }));
+        }
+        let new = (0..batch.events.len()).filter(|index| !is_known(*index) && !is_ahead(*index));
+        let (count, bytes) = new.fold((0, 0), |(count, bytes), at| (count + 1, bytes + batch.events[at].bytes()));
         if !self.make_room(queue, number as usize, count, bytes, now)? {
             self.tell_rarely("QUEUE_FULL", queue, number as usize, now);
             return Ok(batch.refuse(|_| Refused::Full { retry_after: sys::FULL }));
@@ -80,26 +103,31 @@ impl Owned {
         };
         let was_cut = partition.dedupe.cut_short();
         let mut outcomes = Vec::with_capacity(batch.events.len());
-        let mut duplicates = 0;
-        let mut publish_no = options.producer.as_ref().map(|producer| producer.first_publish_no);
+        let (mut duplicates, mut scheduled) = (0, 0);
+        let mut publish_no = producer.map(|producer| producer.first_publish_no);
         for (event, verdict) in batch.events.into_iter().zip(verdicts) {
-            let (position, duplicate) = match verdict {
-                Verdict::Known(position) => (position, true),
+            let verdict = match verdict {
+                // A repetition within the batch is known by now.
+                Verdict::New if producer.is_none() => look(&self.conn, partition, &event, now)?,
+                verdict => verdict,
+            };
+            let (position, due, duplicate) = match verdict {
+                Verdict::Known(position) => (position, None, true),
+                Verdict::Waits(due) => (None, Some(due), true),
                 Verdict::New => {
-                    let hash = partition.dedupe.hash(&event.envelope.source, &event.envelope.id);
-                    // A repetition within the batch is known by now.
-                    match partition.dedupe.find(hash, now).filter(|_| options.producer.is_none()) {
-                        Some(position) => (Some(position), true),
-                        None => {
-                            let json = event.json.unwrap_or_default();
-                            let position = partition.log.append(&self.conn, event.envelope, &json, now)?;
-                            partition.dedupe.insert(hash, position, now);
-                            if let (Some(producer), Some(no)) = (&options.producer, publish_no) {
-                                partition.producers.record(&producer.outbox, no, position);
-                            }
-                            (Some(position), false)
+                    let json = event.json.unwrap_or_default();
+                    let position = match event.due.filter(|due| *due > now) {
+                        None => Some(partition.append(&self.conn, event.envelope, &json, now, latest)?),
+                        Some(due) => {
+                            partition.schedule(&self.conn, &event.envelope, &json, due)?;
+                            scheduled += 1;
+                            None
                         }
+                    };
+                    if let (Some(producer), Some(no)) = (producer, publish_no) {
+                        partition.producers.record(&producer.outbox, no, position);
                     }
+                    (position, event.due.filter(|_| position.is_none()), false)
                 }
             };
             publish_no = publish_no.map(|no| no + 1);
@@ -110,7 +138,7 @@ impl Owned {
                 partition: number,
                 lineage: lineage.map_or(0, |lineage| lineage.id),
                 position,
-                due: None,
+                due: due.map(moment),
                 duplicate,
                 confirmed: options.confirm,
             }));
@@ -118,40 +146,62 @@ impl Owned {
         if !was_cut && partition.dedupe.cut_short() {
             self.tell_rarely("DEDUPE_CUT_SHORT", queue, number as usize, now);
         }
+        metrics::published(queue, "scheduled", scheduled);
         metrics::published(queue, "duplicate", duplicates);
-        metrics::published(queue, "recorded", outcomes.len() as u64 - duplicates);
+        metrics::published(queue, "recorded", outcomes.len() as u64 - duplicates - scheduled);
         Ok(outcomes)
     }
 }
 
-/// Which events are known already: by the producer's numbers if it gives any, else by the dedupe window.
+/// Which events are known already: by the producer's numbers if it gives any, else by the dedupe window and by what waits.
 fn judge(
+    conn: &Connection,
     partition: &mut PartitionState,
     events: &[Prepared],
     producer: Option<&Producer>,
     now: i64,
-) -> Result<Vec<Verdict>, Refused> {
+) -> Answer<Vec<Verdict>, Refused> {
     let Some(producer) = producer else {
-        return Ok(events
-            .iter()
-            .map(|event| {
-                let hash = partition.dedupe.hash(&event.envelope.source, &event.envelope.id);
-                partition.dedupe.find(hash, now).map_or(Verdict::New, |position| Verdict::Known(Some(position)))
-            })
-            .collect());
+        return events.iter().map(|event| look(conn, partition, event, now)).collect::<rusqlite::Result<_>>().map(Ok);
     };
     let last = partition.producers.last(&producer.outbox);
     let expected = last.map(|last| last + 1);
     if let Some(expected) = expected
         && producer.first_publish_no > expected
     {
-        return Err(Refused::OutOfSequence { expected });
+        return Ok(Err(Refused::OutOfSequence { expected }));
     }
-    Ok((producer.first_publish_no..)
-        .take(events.len())
-        .map(|no| match last {
-            Some(last) if no <= last => Verdict::Known(partition.producers.position(&producer.outbox, no)),
-            _ => Verdict::New,
-        })
-        .collect())
+    let verdict = |(no, event): (u64, &Prepared)| {
+        if last.is_none_or(|last| no > last) {
+            // Numbers may begin anew; what waits is there all the same.
+            return match due(conn, partition, event)? {
+                Some(due) => Ok(Verdict::Waits(due)),
+                None => Ok(Verdict::New),
+            };
+        }
+        match partition.producers.position(&producer.outbox, no) {
+            Some(position) => Ok(Verdict::Known(Some(position))),
+            // It was to wait, or it is too long ago.
+            None => match look(conn, partition, event, now)? {
+                Verdict::New => Ok(Verdict::Known(None)),
+                verdict => Ok(verdict),
+            },
+        }
+    };
+    (producer.first_publish_no..).zip(events).map(verdict).collect::<rusqlite::Result<_>>().map(Ok)
+}
+
+fn look(conn: &Connection, partition: &mut PartitionState, event: &Prepared, now: i64) -> rusqlite::Result<Verdict> {
+    let hash = partition.dedupe.hash(&event.envelope.source, &event.envelope.id);
+    if let Some(position) = partition.dedupe.find(hash, now) {
+        return Ok(Verdict::Known(Some(position)));
+    }
+    Ok(due(conn, partition, event)?.map_or(Verdict::New, Verdict::Waits))
+}
+
+fn due(conn: &Connection, partition: &PartitionState, event: &Prepared) -> rusqlite::Result<Option<i64>> {
+    if partition.waiting.count == 0 {
+        return Ok(None);
+    }
+    schedule::due(conn, partition.log.id, &event.envelope.source, &event.envelope.id)
 }

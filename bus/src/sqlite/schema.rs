@@ -127,6 +127,30 @@ CREATE TABLE keeping (
 );
 ";
 
+/// What version 3 has besides.
+const TABLES_OF_3: &str = "
+-- Each key's last event, of queues that keep it.
+CREATE TABLE latest (
+    partition INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (partition, key)
+) WITHOUT ROWID;
+CREATE INDEX latest_by_position ON latest (partition, position);
+
+-- What waits for its time. id: rises with each arrival. event: its id.
+CREATE TABLE scheduled (
+    id INTEGER PRIMARY KEY,
+    partition INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    event TEXT NOT NULL,
+    envelope BLOB NOT NULL,
+    UNIQUE (partition, source, event)
+);
+CREATE INDEX scheduled_by_due ON scheduled (partition, due, id);
+";
+
 /// Where a group of version 1 began nobody wrote down.
 const FROM_1: &str = "ALTER TABLE progress ADD COLUMN start INTEGER NOT NULL DEFAULT 1;";
 
@@ -162,9 +186,9 @@ pub(super) fn prepare(conn: &Connection) -> anyhow::Result<()> {
     conn.set_prepared_statement_cache_capacity(64);
     let version = conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
     let steps: &[&str] = match version {
-        0 => &[TABLES],
-        1 => &[FROM_1, FROM_2],
-        2 => &[FROM_2],
+        0 => &[TABLES, TABLES_OF_3],
+        1 => &[FROM_1, FROM_2, TABLES_OF_3],
+        2 => &[FROM_2, TABLES_OF_3],
         VERSION => return Ok(()),
         other => anyhow::bail!("the file is of version {other}; this program reads 1 to {VERSION}"),
     };

@@ -12,6 +12,8 @@ use super::{log::View, owned::QueueState};
 #[derive(Clone)]
 pub(super) struct Partition {
     pub(super) id: i64,
+    /// Each key's last event is known.
+    pub(super) latest: bool,
     pub(super) view: Arc<RwLock<View>>,
 }
 
@@ -76,6 +78,10 @@ fn partitions(queue: &QueueState) -> Vec<Partition> {
     queue
         .partitions
         .iter()
-        .map(|partition| Partition { id: partition.log.id, view: partition.log.view.clone() })
+        .map(|partition| Partition {
+            id: partition.log.id,
+            latest: queue.settings.latest,
+            view: partition.log.view.clone(),
+        })
         .collect()
 }

@@ -21,6 +21,7 @@ impl Owned {
                         next: partition.log.next,
                         bytes: partition.log.bytes,
                         lineage: partition.log.lineages.current().map_or(0, |lineage| lineage.id),
+                        scheduled: partition.waiting.count as u64,
                         dedupe_cut_short: partition.dedupe.cut_short(),
                     })
                     .collect(),

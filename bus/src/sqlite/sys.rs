@@ -19,7 +19,7 @@ impl Owned {
             {
                 tracing::error!(%error, "the bus can't tell of itself");
             }
-            match batch::prepare(vec![envelope]) {
+            match batch::prepare(vec![envelope], now) {
                 Ok(events) => drop(self.publish(events, &PublishOptions::default(), now)?),
                 Err(error) => tracing::error!(%error, "the bus can't tell of itself"),
             }

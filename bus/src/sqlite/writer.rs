@@ -46,6 +46,7 @@ fn open(path: &Path, options: Options, shared: Arc<Shared>) -> anyhow::Result<Ow
         groups: BTreeMap::new(),
         shared,
         dedupe_capacity: options.dedupe_events.max(1),
+        scheduled_capacity: options.scheduled_events,
         housekeeping_due: 0,
         keeping: Keeping::default(),
         told: Vec::new(),

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bus::{Producer, PublishOptions};
+use bus::{Producer, PublishOptions, Queue};
 
-use super::{Lab, event, publish, seconds};
+use super::{Lab, event, publish, queue, seconds};
 
 pub(crate) async fn a_repeated_id_answers_the_original_position(lab: impl Lab) {
     let bus = lab.bus();
@@ -67,4 +67,28 @@ pub(crate) async fn the_window_begins_anew_with_what_is_recorded_again(lab: impl
     lab.advance(seconds(60)).await;
     let again = publish(&bus, &[("a", "k")]).await[0];
     assert_eq!((again.position, again.duplicate), (Some(2), true), "recorded 61 minutes ago");
+}
+
+pub(crate) async fn a_window_is_as_long_as_its_queue_says(mut lab: impl Lab) {
+    let window = |dedupe| Queue { dedupe, ..Queue::new(queue()) };
+    lab.bus().declare_queue(window(seconds(600))).await.unwrap();
+    publish(&lab.bus(), &[("a", "k")]).await;
+    lab.advance(seconds(599)).await;
+    lab.kill_and_reopen().await;
+    assert!(publish(&lab.bus(), &[("a", "k")]).await[0].duplicate);
+    lab.advance(seconds(2)).await;
+    assert!(!publish(&lab.bus(), &[("a", "k")]).await[0].duplicate);
+    lab.bus().declare_queue(window(seconds(86_400))).await.unwrap();
+    publish(&lab.bus(), &[("b", "k")]).await;
+    lab.advance(seconds(86_000)).await;
+    lab.kill_and_reopen().await;
+    assert!(publish(&lab.bus(), &[("b", "k")]).await[0].duplicate, "longer than the default");
+}
+
+pub(crate) async fn a_queue_may_have_no_window(lab: impl Lab) {
+    let bus = lab.bus();
+    bus.declare_queue(Queue { dedupe: Duration::ZERO, ..Queue::new(queue()) }).await.unwrap();
+    let recorded = publish(&bus, &[("a", "k"), ("a", "k")]).await;
+    assert!(recorded.iter().all(|recorded| !recorded.duplicate));
+    assert_eq!(publish(&bus, &[("a", "k")]).await[0].position, Some(3));
 }

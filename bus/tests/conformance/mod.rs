@@ -19,11 +19,13 @@ pub(crate) mod receipt;
 pub(crate) mod reopen;
 pub(crate) mod retention;
 pub(crate) mod retry;
+pub(crate) mod schedule;
 pub(crate) mod seek;
 pub(crate) mod several;
 pub(crate) mod standing;
 pub(crate) mod sys;
 pub(crate) mod tail;
+pub(crate) mod version;
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,6 +39,8 @@ pub(crate) trait Lab: Send + Sync {
     fn bus(&self) -> Bus;
     /// The backend's.
     fn clock(&self) -> Arc<dyn Clock>;
+    /// Moves its clock, which it will notice by itself.
+    fn let_pass(&self, by: Duration);
     /// Moves the backend's clock, and has it notice.
     async fn advance(&self, by: Duration);
     /// Kills the backend where it stands and opens what is left.
@@ -57,7 +61,14 @@ macro_rules! suite {
             a_receipt_says_that_its_time_was_over, what_nobody_takes_is_held_until_somebody_comes,
             what_nobody_ever_takes_expires_with_its_queue, each_event_has_one_receipt_whoever_gives_it,
             what_gives_receipts_is_waited_for_by_nobody, where_no_receipt_can_go_is_refused;
-        dedupe: a_repeated_id_answers_the_original_position, racing_publishers_record_an_id_once,
+        version: a_stale_version_is_refused, of_racing_writers_one_wins, events_of_a_batch_see_those_before_them,
+            versions_need_a_queue_that_knows_them, each_keys_last_event_is_known, every_partition_has_its_view,
+            trimmed_events_leave_the_view, a_view_of_events_that_were_there_is_built;
+        schedule: it_is_recorded_at_its_time, the_order_is_that_of_time_then_of_arrival, a_time_that_is_over_is_now,
+            what_waits_survives_a_kill, a_cancelled_event_is_never_recorded, what_waits_is_listed_in_its_order,
+            times_that_make_no_sense_are_refused, a_relays_events_wait_too, what_is_due_counts_for_its_keys_version,
+            many_that_are_due_at_once_do_not_starve_the_others;
+        dedupe: a_window_is_as_long_as_its_queue_says, a_queue_may_have_no_window, a_repeated_id_answers_the_original_position, racing_publishers_record_an_id_once,
             the_window_ends_after_two_hours, the_window_survives_a_kill,
             the_window_begins_anew_with_what_is_recorded_again;
         producer: a_repeated_number_is_harmless, a_gap_in_the_numbers_is_refused, any_first_number_is_taken,

@@ -3,6 +3,7 @@
 use bus::{Confirm, Error, Mode, PublishOptions, Queue, Refused};
 use events::Envelope;
 use serde_json::json;
+use time::OffsetDateTime;
 
 use super::{Lab, ack, claim, declare, event, ids, publish, publish_many, queue};
 
@@ -48,7 +49,11 @@ pub(crate) async fn what_breaks_a_rule_is_refused_by_name(lab: impl Lab) {
         (event(&"x".repeat(129), "k"), "id"),
         (event("a", "k").priority(10), "priority"),
         (event("a", "k").data(json!("x".repeat(300 << 10))), "data"),
-        (Envelope { deliverytime: Some(time::OffsetDateTime::now_utc()), ..event("a", "k") }, "deliverytime"),
+        (
+            Envelope { deliverytime: Some(OffsetDateTime::now_utc() + time::Duration::days(400)), ..event("a", "k") },
+            "deliverytime",
+        ),
+        (Envelope { expectedversion: Some(1), ..event("a", "k") }, "expectedversion"),
     ] {
         match bus.publish(vec![event]).await.unwrap().remove(0) {
             Err(Refused::Invalid(sentence)) => assert!(sentence.starts_with(field), "{sentence}"),

@@ -64,6 +64,10 @@ impl Lab for ClusterLab {
         Arc::new(self.clock.clone())
     }
 
+    fn let_pass(&self, by: Duration) {
+        *self.clock.0.lock() += by;
+    }
+
     async fn advance(&self, by: Duration) {
         *self.clock.0.lock() += by;
         self.backend.housekeep().await.unwrap();

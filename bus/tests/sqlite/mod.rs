@@ -65,6 +65,10 @@ impl Lab for SqliteLab {
         Arc::new(self.clock.clone())
     }
 
+    fn let_pass(&self, by: Duration) {
+        *self.clock.0.lock() += by;
+    }
+
     async fn advance(&self, by: Duration) {
         *self.clock.0.lock() += by;
         // Whatever is asked, the writer first does what is due.

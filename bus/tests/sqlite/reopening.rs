@@ -43,6 +43,8 @@ ALTER TABLE consumer_group DROP COLUMN mourned;
 ALTER TABLE progress DROP COLUMN lost;
 DROP TABLE keeping;
 ALTER TABLE consumer_group DROP COLUMN policy;
+DROP TABLE latest;
+DROP TABLE scheduled;
 PRAGMA user_version = 2;
 ";
 

@@ -8,8 +8,9 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Backend, Bus, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Outcome,
-    Page, Partition, PublishOptions, Queue, QueueStatus, Roster, Settlement, Sought, Standing, Start, Which,
+    Backend, Bus, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Logged,
+    Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement, Sought,
+    Standing, Start, Turn, Which,
     sqlite::{Options, Sqlite},
 };
 use events::{Envelope, Name};
@@ -107,6 +108,21 @@ impl Backend for Network {
         unreachable!("a relay only publishes")
     }
     async fn groups(&self) -> Result<Vec<GroupStatus>, Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn latest(&self, _: &Name, _: &str) -> Result<Option<Logged>, Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn latest_page(&self, _: &Name, _: u32, _: u64, _: usize) -> Result<Page, Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn find(&self, _: &Name, _: &str, _: &str) -> Result<Option<Recorded>, Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn cancel(&self, _: &Name, _: &str, _: &str) -> Result<bool, Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn scheduled(&self, _: &Name, _: Option<Turn>, _: usize) -> Result<Vec<Scheduled>, Error> {
         unreachable!("a relay only publishes")
     }
     async fn dead_letters(&self, _: &str, _: (u32, u64), _: usize) -> Result<Vec<DeadLetter>, Error> {

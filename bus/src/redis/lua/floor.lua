@@ -80,6 +80,10 @@ local function raise(stop, away)
         freed = before or part.freed
     end
     redis.call('XTRIM', STREAM, 'MINID', int(keep))
+    if part.partitions and part.partitions:find(',', 1, true) then
+        -- What is trimmed is its key's last event no more.
+        redis.call('ZREMRANGEBYSCORE', VIEW, '-inf', '(' .. int(stop))
+    end
     for _, group in ipairs(away) do
         if group.low < stop and (group.told or '') == '' then
             -- Another version: a node that knows the state must hear of it.

@@ -3,16 +3,17 @@
 --   keys, args        what its caller gave it
 --   part              lineage (text), seq, floor, now (milliseconds that never go back), partitions (text; false: not
 --                     told yet how many the queue has), bytes (of all events ever recorded), freed (of those whose
---                     entries are gone); it may change seq, floor, bytes and freed
---   META, STREAM, DEDUPE, ORDER, GROUPS, EFFECTS    the partition's keys
+--                     entries are gone), waiting (how many wait for their time); it may change seq, floor, bytes,
+--                     freed and waiting
+--   META, STREAM, DEDUPE, ORDER, GROUPS, EFFECTS, VIEW, WAITING, EVENTS    the partition's keys
 --   int(n)            a number as text, all digits
 --   hint(text)        tells every node that something changed
 --   announce(first, entry)    tells what was recorded
 --   tell(event, data), tell_rarely(event)
 --                     leaves an event for the queue SYS, which is in another slot: a node carries it there
-local META, STREAM, DEDUPE, ORDER, GROUPS, EFFECTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local META, STREAM, DEDUPE, ORDER, GROUPS, EFFECTS, VIEW, WAITING, EVENTS = unpack(KEYS, 1, 9)
 local keys, args = {}, {}
-for i = 7, #KEYS do keys[i - 6] = KEYS[i] end
+for i = 10, #KEYS do keys[i - 9] = KEYS[i] end
 -- 1: the id of a lineage that begins; 2: the time, where a test tells it; 3: the lineage the node knows; 4: the channel
 for i = 5, #ARGV do args[i - 4] = ARGV[i] end
 
@@ -28,12 +29,13 @@ do
     end
     local server = forty('run_id:') .. ':' .. forty('master_replid:')
     local meta = redis.call('HMGET', META, 'server', 'lineage', 'seq', 'floor', 'now', 'offset', 'partitions', 'bytes',
-        'freed')
+        'freed', 'waiting')
     part.lineage = meta[2] or nil
     part.seq, part.floor = tonumber(meta[3] or 0), tonumber(meta[4] or 1)
     part.told, part.offset = tonumber(meta[5] or 0), tonumber(meta[6] or 0)
     part.partitions = meta[7]
     part.bytes, part.freed = tonumber(meta[8] or 0), tonumber(meta[9] or 0)
+    part.waiting = tonumber(meta[10] or 0)
 
     local raw = tonumber(ARGV[2])
     if not raw then
@@ -49,7 +51,7 @@ do
 
     if not part.lineage then
         -- New, or flushed. What may be left of it without its meta means nothing any more.
-        redis.call('UNLINK', STREAM, DEDUPE, ORDER)
+        redis.call('UNLINK', STREAM, DEDUPE, ORDER, VIEW, WAITING, EVENTS)
     end
     if meta[1] ~= server then
         local first = part.seq + 1
@@ -114,5 +116,7 @@ local function finish(result)
     end
     local lineages = part.lineage ~= ARGV[3] and redis.call('HGET', META, 'lineages')
     if result == nil then result = false end
-    return { part.lineage, part.seq + 1, part.floor, part.now, lineages, result }
+    -- When the next of those that wait is due.
+    local due = part.waiting > 0 and tonumber(redis.call('ZRANGE', WAITING, 0, 0, 'WITHSCORES')[2]) or false
+    return { part.lineage, part.seq + 1, part.floor, part.now, lineages, result, due }
 end

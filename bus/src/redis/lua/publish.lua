@@ -1,49 +1,58 @@
 -- Records the events of several publishes as one entry of the stream, each publish whole or not at all, in their order.
--- args: 1: the queue; 2: the most events of the dedupe window; 3: how many partitions the node thinks there are;
---       4: how many publishes; 5: what the partition may hold (floor.lua); then of each: the expected lineage, the outbox, its first number ('' each where there is
---       none), how many events, and of each event its digest (16 bytes) and itself.
--- Answers how many partitions there are, if it is another number; else of each publish
---   {0}: the lineage isn't the expected one; {1, n}: number n is next;
---   {3}: the partition is full; {2, p, ...}: where each event is recorded; -p: was recorded before, 0: before, nobody knows where.
-local WINDOW = 2 * 3600000
+-- args: 1: the queue; 2: the most events of the dedupe window; 3: the queue's shape, as the node knows it: how many
+--       partitions, and `,latest` where each key's last event is known; 4: how many publishes; 5: what the partition may
+--       hold (floor.lua); 6: how far the window reaches back, in milliseconds; 7: '1': events have a third argument;
+--       8: the most events that may wait for their time;
+--       then of each publish: the expected lineage, the outbox, its first number ('' each where there is none), how many
+--       events, and of each event its digest (16 bytes), itself, and the third: its key's digest (16 bytes), the version
+--       it expects, `:`, when it is due ('' each where there is none).
+-- Answers 0 if the queue has another shape; else of each publish
+--   {0}: the lineage isn't the expected one; {1, n}: number n is next; {3}: the partition is full;
+--   {4, i, v}: the i-th expects another version than v, which its key has; {5, i}: the i-th can't wait, too many do;
+--   {6}: versions aren't known at the moment;
+--   {2, p, ...}: where each event is recorded; -p: was recorded before, 0: before, nobody knows where;
+--                {when it is due, 1: it waited already}.
 local RUNS = 16
 
-if part.partitions and part.partitions ~= args[3] then return tonumber(part.partitions) end
+if part.partitions and part.partitions ~= args[3] then return 0 end
 
+opens(args[1], args[2], args[6], args[3]:find(',', 1, true) ~= nil)
 local limit = limits(args[5])
+local STEP = args[7] == '1' and 3 or 2
+local MOST = tonumber(args[8])
+
+-- What is said of an event besides itself: by the place of its digest.
+local more = {}
 local publishes, asked = {}, {}
-local at = 6
+local at = 9
 for i = 1, tonumber(args[4]) do
     local publish = { expected = args[at], outbox = args[at + 1], at = at + 4 }
     publish.no, publish.count = tonumber(args[at + 2]), tonumber(args[at + 3])
-    at = publish.at + 2 * publish.count
-    if publish.outbox == '' then
-        for event = publish.at, at - 1, 2 do asked[#asked + 1] = args[event] end
+    at = publish.at + STEP * publish.count
+    publish.last = at - 1
+    if publish.outbox == '' and log.reach > 0 then
+        for event = publish.at, publish.last, STEP do asked[#asked + 1] = args[event] end
+    end
+    if STEP == 3 then
+        for event = publish.at, publish.last, STEP do
+            local version, due = args[event + 2]:match('^(%d*):(%d*)$', 17)
+            local said = { key = args[event + 2]:sub(1, 16), version = tonumber(version), due = tonumber(due) }
+            if said.due and said.due <= part.now then said.due = nil end
+            publish.expects = publish.expects or said.version ~= nil
+            publish.waits = (publish.waits or 0) + (said.due and 1 or 0)
+            more[event] = said
+        end
     end
     publishes[i] = publish
 end
+local NOTHING = {}
+local function said(event) return more[event] or NOTHING end
 
--- The window: where an event was recorded in the last two hours.
 local window = {}
 if #asked > 0 then
     for i, found in ipairs(redis.call('HMGET', DEDUPE, unpack(asked))) do
-        if found then
-            local position, recorded = found:match('(%d+):(%d+)')
-            if tonumber(recorded) > part.now - WINDOW then window[asked[i]] = tonumber(position) end
-        end
+        if found then window[asked[i]] = within(found) end
     end
-end
-
-local entry, digests = { 'l', part.lineage, 'b', int(part.bytes) }, {}
-local first = part.seq + 1
-local function record(digest, event)
-    part.seq = part.seq + 1
-    window[digest] = part.seq
-    digests[#digests + 1] = digest
-    part.pending = part.pending + #event
-    entry[#entry + 1] = 'e'
-    entry[#entry + 1] = event
-    return part.seq
 end
 
 -- An outbox: its last number, and the latest runs of numbers at consecutive positions.
@@ -64,8 +73,10 @@ local function outbox(name)
     return outboxes[name]
 end
 
+-- position: nil for what waits.
 local function numbered(from, no, position)
     from.last, from.changed = no, true
+    if not position then return end
     local run = from.runs[#from.runs]
     if run and run[1] + run[3] == no and run[2] + run[3] == position then
         run[3] = run[3] + 1
@@ -80,44 +91,113 @@ local function position_of(from, no)
         local run = from.runs[i]
         if no >= run[1] and no < run[1] + run[3] then return run[2] + no - run[1] end
     end
-    return 0
 end
 
--- Where an event was recorded before, if it was.
+-- Where an event was recorded before, if it was; 0: nobody knows where. Or when it is due, if it waits.
 local function known(from, no, event)
-    if not from then return window[args[event]] end
-    if from.last and no <= from.last then return position_of(from, no) end
+    local digest = args[event]
+    local is_old = from and from.last and no <= from.last
+    local before
+    if is_old then
+        before = position_of(from, no)
+        if not before then
+            -- It was to wait, or it is too long ago.
+            local found = redis.call('HGET', DEDUPE, digest)
+            before = found and within(found)
+        end
+    elseif not from then
+        before = window[digest]
+    end
+    if before then return before end
+    local due = due_of(digest)
+    if due then return nil, due end
+    return is_old and 0 or nil
+end
+
+-- Calls with each event of a publish that is new, until that answers something.
+local function each_new(publish, from, visit)
+    local no = publish.no
+    for event = publish.at, publish.last, STEP do
+        local before, due = known(from, no, event)
+        if not before and not due then
+            local answer = visit(event, (event - publish.at) / STEP)
+            if answer then return answer end
+        end
+        if from then no = no + 1 end
+    end
 end
 
 -- Whether there is room for what is new of a publish.
 local function fits_in(publish, from)
     if not limit then return true end
-    local count, bytes, no = 0, 0, publish.no
-    for event = publish.at, publish.at + 2 * publish.count - 1, 2 do
-        if not known(from, no, event) then count, bytes = count + 1, bytes + #args[event + 1] end
-        if from then no = no + 1 end
-    end
+    local count, bytes = 0, 0
+    each_new(publish, from, function(event)
+        if not said(event).due then count, bytes = count + 1, bytes + #args[event + 1] end
+    end)
     return count == 0 or room(limit, first, count, bytes)
+end
+
+-- The version of each key, with what this script records.
+local versions = {}
+local function version_of(key)
+    if not versions[key] then
+        local position = tonumber(redis.call('ZSCORE', VIEW, key) or 0)
+        -- What was trimmed is its key's last event no more.
+        versions[key] = position >= part.floor and position or 0
+    end
+    return versions[key]
+end
+
+-- What keeps a publish out that expects versions, or has events that wait.
+local function objection(publish, from)
+    if publish.expects and view_is_lost() then return { 6 } end
+    local position, room_left = part.seq, MOST - part.waiting
+    local later, again = {}, {}
+    return each_new(publish, from, function(event, index)
+        local digest, of = args[event], said(event)
+        if again[digest] and not from then return nil end
+        again[digest] = true
+        if of.due then
+            room_left = room_left - 1
+            return room_left < 0 and { 5, index } or nil
+        end
+        local current = later[of.key] or of.version and version_of(of.key)
+        if of.version and of.version ~= current then return { 4, index, current } end
+        position = position + 1
+        later[of.key] = position
+    end)
 end
 
 local answers = {}
 for i, publish in ipairs(publishes) do
     local from, no = publish.outbox ~= '' and outbox(publish.outbox), publish.no
+    local objected = STEP == 3 and (publish.expects or publish.waits > 0) and objection(publish, from)
     if publish.expected ~= '' and publish.expected ~= part.lineage then
         answers[i] = { 0 }
     elseif from and from.last and no > from.last + 1 then
         answers[i] = { 1, from.last + 1 }
+    elseif objected then
+        answers[i] = objected
     elseif not fits_in(publish, from) then
         answers[i] = { 3 }
         tell_rarely('QUEUE_FULL')
     else
         local answer = { 2 }
-        for event = publish.at, publish.at + 2 * publish.count - 1, 2 do
-            local before = known(from, no, event)
-            if before then
+        for event = publish.at, publish.last, STEP do
+            local digest, of = args[event], said(event)
+            local before, due = known(from, no, event)
+            if due then
+                answer[#answer + 1] = { due, 1 }
+            elseif before then
                 answer[#answer + 1] = -before
+            elseif of.due then
+                schedule(digest, of.key, of.due, args[event + 1])
+                answer[#answer + 1] = { of.due, 0 }
+                if from then numbered(from, no, nil) end
             else
-                local position = record(args[event], args[event + 1])
+                local position = record(digest, of.key, args[event + 1])
+                if log.reach > 0 then window[digest] = position end
+                if log.view then versions[of.key] = position end
                 answer[#answer + 1] = position
                 if from then numbered(from, no, position) end
             end
@@ -127,64 +207,19 @@ for i, publish in ipairs(publishes) do
     end
 end
 
-if #digests > 0 then
-    redis.call('XADD', STREAM, int(first) .. '-' .. int(part.now), unpack(entry))
-
-    -- What is recorded never lies in the future of the next time.
-    part.bytes = part.bytes + part.pending
-    local changed = { 'seq', int(part.seq), 'partitions', args[3], 'now', int(part.now), 'offset', int(part.offset),
-        'bytes', int(part.bytes) }
-    part.told, part.remember = part.now, false
-    for name, from in pairs(outboxes) do
-        if from.changed then
-            local runs = {}
-            for i, run in ipairs(from.runs) do runs[i] = int(run[1]) .. ':' .. int(run[2]) .. ':' .. int(run[3]) end
-            changed[#changed + 1] = 'p:' .. name
-            changed[#changed + 1] = int(from.last) .. '|' .. table.concat(runs, ',')
-        end
+local changed = {}
+for name, from in pairs(outboxes) do
+    if from.changed then
+        local runs = {}
+        for i, run in ipairs(from.runs) do runs[i] = int(run[1]) .. ':' .. int(run[2]) .. ':' .. int(run[3]) end
+        changed[#changed + 1] = 'p:' .. name
+        changed[#changed + 1] = int(from.last) .. '|' .. table.concat(runs, ',')
     end
-
-    -- The window: what is recorded now goes in, and as much as that, and more, of what is too old or too much goes out.
-    local remembered, recorded = {}, ':' .. int(part.now)
-    for i, digest in ipairs(digests) do
-        remembered[2 * i - 1] = digest
-        remembered[2 * i] = int(first + i - 1) .. recorded
-    end
-    local size = redis.call('HLEN', DEDUPE) + #digests
-    local batches = redis.call('RPUSH', ORDER, int(part.now) .. ':' .. int(first) .. ':' .. table.concat(digests))
-    if batches == 1 and size > #digests then
-        -- Without its order, which somebody deleted, nothing of it would ever go out.
-        redis.call('UNLINK', DEDUPE)
-        size = #digests
-    end
-    if size == #digests then redis.call('HDEL', META, 'cut_short') end
-    redis.call('HSET', DEDUPE, unpack(remembered))
-    for _ = 1, 8 do
-        local oldest = redis.call('LINDEX', ORDER, 0)
-        if not oldest then break end
-        local time, position, rest = oldest:match('^(%d+):(%d+):()')
-        local over = tonumber(time) <= part.now - WINDOW
-        if not over and size <= tonumber(args[2]) then break end
-        for i = rest, #oldest, 16 do
-            -- Not what a relay had recorded again since.
-            local digest = oldest:sub(i, i + 15)
-            local value = int(position + (i - rest) / 16) .. ':' .. time
-            if redis.call('HGET', DEDUPE, digest) == value then redis.call('HDEL', DEDUPE, digest) end
-        end
-        redis.call('LPOP', ORDER)
-        size = redis.call('HLEN', DEDUPE)
-        if over then
-            redis.call('HDEL', META, 'cut_short')
-        else
-            changed[#changed + 1] = 'cut_short'
-            changed[#changed + 1] = '1'
-            tell_rarely('DEDUPE_CUT_SHORT')
-        end
-    end
-    redis.call('PEXPIRE', DEDUPE, WINDOW + 60000)
-    redis.call('PEXPIRE', ORDER, WINDOW + 60000)
-
-    redis.call('HSET', META, unpack(changed))
-    announce(first, entry)
 end
+if #digests > 0 or #changed > 0 or part.scheduled then
+    changed[#changed + 1] = 'partitions'
+    changed[#changed + 1] = args[3]
+end
+append(changed)
+scheduled()
 return answers
