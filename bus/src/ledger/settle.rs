@@ -170,7 +170,7 @@ impl Ledger {
         });
         self.give_back_behind(position);
         #[cfg(broken = "key-order-dropped")]
-        if let Some(key) = self.record(position).and_then(|record| self.keys.get_mut(&record.key))
+        if let Some(key) = self.records.get(&position).and_then(|record| self.keys.get_mut(&record.key))
             && let Some(next) = key.waiting.pop_first()
         {
             key.active = next;

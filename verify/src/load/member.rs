@@ -73,19 +73,23 @@ impl Member {
     }
 
     async fn work(&mut self, leased: Vec<Leased>, late: &mut tokio::task::JoinSet<()>) {
-        for leased in leased {
+        let mut leased = leased.into_iter();
+        while let Some(Leased { token, .. }) = leased.next() {
             if !self.habit.slow.is_zero() && !*self.calm.borrow() {
                 tokio::time::sleep(self.habit.slow).await;
             }
-            let token = leased.token;
             match self.choose() {
                 Choice::Settle(verb) => {
                     let over = matches!(verb, Verb::Ack | Verb::Dead { .. });
                     let settled = settle(&self.witness, &self.group, token, verb).await;
                     if self.mode == Mode::Exclusive && !(over && settled == Settled::Done) {
-                        // What lies behind it was given back with it; or it will be with the leases' end.
+                        // What lies behind it was given back with it, or will be with the leases' end; what is another
+                        // partition's must be.
                         if settled != Settled::Done {
                             tokio::time::sleep(self.lease + self.lease / 2).await;
+                        }
+                        for rest in leased {
+                            settle(&self.witness, &self.group, rest.token, Verb::Release).await;
                         }
                         return;
                     }
