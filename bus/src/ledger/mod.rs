@@ -179,6 +179,11 @@ impl Ledger {
         self.records.len() >= lease::UNSETTLED
     }
 
+    /// Every unsettled event, by position.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (u64, &Record)> {
+        self.records.iter().map(|(position, record)| (*position, record))
+    }
+
     pub(crate) fn record(&self, position: u64) -> Option<&Record> {
         self.records.get(&position)
     }

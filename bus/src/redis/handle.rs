@@ -22,7 +22,7 @@ use crate::{
 /// A bus on Redis. Clones share it; the last one that goes closes it.
 #[derive(Clone)]
 pub struct Redis {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     _open: Arc<DropGuard>,
 }
 

@@ -14,6 +14,7 @@ mod examine;
 mod group;
 mod guard;
 mod handle;
+mod import;
 mod keys;
 mod latest;
 mod log;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 
 pub use examine::{Finding, Level, examine};
 pub use handle::Redis;
+pub(crate) use import::{Target, There};
 pub use redial::Address;
 
 use crate::{Bus, Clock};

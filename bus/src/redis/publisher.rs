@@ -161,6 +161,17 @@ pub(super) fn digest(source: &str, id: &str) -> [u8; 16] {
     *Uuid::new_v5(&DIGESTS, format!("{source}\0{id}").as_bytes()).as_bytes()
 }
 
+/// The same, of an event as it is stored; None where it can't be read.
+pub(super) fn digest_of(json: &[u8]) -> Option<Vec<u8>> {
+    #[derive(serde::Deserialize)]
+    struct Identity {
+        source: String,
+        id: String,
+    }
+    let Identity { source, id } = serde_json::from_slice(json).ok()?;
+    Some(digest(&source, &id).to_vec())
+}
+
 /// What is said of an event besides: its key's digest, the version it expects, when it is due.
 fn more(event: &Prepared) -> Vec<u8> {
     let mut more = latest::digest(event.envelope.key()).to_vec();

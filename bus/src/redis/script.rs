@@ -48,6 +48,17 @@ impl Script {
         Self { source, hash }
     }
 
+    /// One that runs without the prelude.
+    pub(super) fn alone(source: &str, when_full: WhenFull) -> Self {
+        let flags = match when_full {
+            WhenFull::Refused => "",
+            WhenFull::Runs => " flags=allow-oom",
+        };
+        let source = format!("#!lua{flags}\n{source}");
+        let hash = redis::Script::new(&source).get_hash().to_owned();
+        Self { source, hash }
+    }
+
     pub(super) fn load(&self) -> Cmd {
         let mut load = redis::cmd("SCRIPT");
         load.arg("LOAD").arg(&self.source);

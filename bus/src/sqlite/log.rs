@@ -195,7 +195,7 @@ impl Log {
 }
 
 /// Bytes of the events from a position to another one.
-fn weight(conn: &Connection, partition: i64, from: u64, to: u64) -> rusqlite::Result<u64> {
+pub(super) fn weight(conn: &Connection, partition: i64, from: u64, to: u64) -> rusqlite::Result<u64> {
     conn.prepare_cached("SELECT coalesce(sum(length(envelope)), 0) FROM log WHERE id >= ?1 AND id < ?2")?
         .query_row([row(partition, from), row(partition, to)], |row| row.get(0))
         .map(unsigned)

@@ -25,6 +25,7 @@ mod schema;
 mod seek;
 mod settle;
 mod shared;
+mod source;
 mod standing;
 mod status;
 mod store;
@@ -34,6 +35,7 @@ mod writer;
 use std::{path::Path, sync::Arc};
 
 pub use handle::Sqlite;
+pub(crate) use source::Source;
 
 use crate::{Bus, Clock, SystemClock};
 

@@ -41,6 +41,14 @@ impl Producers {
         Ok(Self(rows.collect::<Result<_, _>>()?))
     }
 
+    /// Each outbox, its last number, and its runs: first number, position, count.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, u64, Vec<(u64, u64, u64)>)> {
+        self.0.iter().map(|(outbox, producer)| {
+            let runs = producer.runs.iter().map(|run| (run.first_no, run.position, run.count));
+            (outbox.as_str(), producer.last, runs.collect())
+        })
+    }
+
     /// The last number of an outbox, if the bus knows any.
     pub(super) fn last(&self, outbox: &str) -> Option<u64> {
         self.0.get(outbox).map(|producer| producer.last)

@@ -177,6 +177,18 @@ CREATE TABLE keeping (
 ALTER TABLE consumer_group ADD COLUMN policy TEXT NOT NULL DEFAULT '{}';
 ";
 
+/// Whether a file that is only read is of this version.
+pub(super) fn is_current(conn: &Connection) -> anyhow::Result<()> {
+    match conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
+        VERSION => Ok(()),
+        0 => anyhow::bail!("this is no file of a bus"),
+        older @ 1..VERSION => anyhow::bail!(
+            "the file is of version {older}, this program's is {VERSION}: start `turnpike up` on it once, which brings it up to date"
+        ),
+        other => anyhow::bail!("the file is of version {other}; this program reads 1 to {VERSION}"),
+    }
+}
+
 /// Makes the tables if they aren't there.
 pub(super) fn prepare(conn: &Connection) -> anyhow::Result<()> {
     conn.pragma_update(None, "journal_mode", "WAL")?;

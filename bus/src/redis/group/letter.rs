@@ -5,7 +5,7 @@ use std::sync::Arc;
 use events::Envelope;
 use serde::{Deserialize, Serialize};
 
-use crate::{DeadLetter, Failed, Standing, claiming::Entry, clock::moment, ledger::Record};
+use crate::{DeadLetter, Failed, Standing, claiming::Entry, clock::moment, copy::Buried, ledger::Record};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Letter {
@@ -56,6 +56,13 @@ pub(super) fn read(text: &str, position: u64) -> Option<Letter> {
             None
         }
     }
+}
+
+/// The text of one that is copied from elsewhere; None where nobody can read its event.
+pub(in crate::redis) fn copied(letter: Buried) -> Option<String> {
+    let Buried { entry, reason, error, record, died, .. } = letter;
+    let redrive = record.redrive;
+    Some(Letter { redrive, ..Letter::new(entry?, &reason, error, record, died) }.write())
 }
 
 impl Letter {

@@ -22,6 +22,8 @@ use futures_util::future::try_join_all;
 
 pub(super) use dead::{dead_letters, discard, redrive};
 pub(super) use declare::declare;
+pub(super) use letter::copied as letter_text;
+pub(super) use state::fields;
 pub(super) use team::Teams;
 
 use super::{server::unexpected, shared::Shared};

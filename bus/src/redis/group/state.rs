@@ -237,6 +237,23 @@ pub(super) fn commit(by: &Committer<'_>, held: &mut Held, letters: &Letters, hin
     args
 }
 
+/// All of a state as it is stored, by field, for one that is copied from elsewhere.
+pub(in crate::redis) fn fields(ledger: &Ledger, version: u64, lineage: u64, generation: u32) -> Vec<(String, Vec<u8>)> {
+    let numbers = [
+        ("v", version),
+        ("lineage", lineage),
+        ("start", ledger.start()),
+        ("next", ledger.next()),
+        ("low", ledger.hold()),
+        ("generation", generation.into()),
+    ];
+    let mut fields: Vec<(String, Vec<u8>)> =
+        numbers.map(|(name, number)| (name.to_owned(), number.to_string().into_bytes())).into();
+    fields.push(("lost".to_owned(), serde_json::to_vec(ledger.lost()).unwrap_or_default()));
+    fields.extend(ledger.records().map(|(position, record)| (position.to_string(), write(record))));
+    fields
+}
+
 /// A record as it is stored: state, time, secret, member, key, failures, expiries, suspect, first delivery, redrive, history.
 #[derive(Serialize, Deserialize)]
 struct Text<'a>(u8, i64, u64, #[serde(borrow)] Cow<'a, str>, u64, u32, u32, bool, i64, u32, Cow<'a, [Failed]>);
