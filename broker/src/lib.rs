@@ -11,6 +11,7 @@ mod body;
 mod confirm;
 mod connections;
 mod cursor;
+mod direct;
 mod departure;
 mod duration;
 mod filter;
@@ -55,6 +56,7 @@ use crate::{
     shared::Shared,
 };
 
+pub use direct::{event_directly, status_directly};
 pub use groups::count_members;
 pub use publish::publish_directly;
 pub use settings::Settings;

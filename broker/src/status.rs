@@ -48,6 +48,49 @@ pub(crate) struct Status {
     pub recordedtime: Option<OffsetDateTime>,
     pub delivery: Progress,
     pub groups: BTreeMap<String, Option<Standing>>,
+    /// More of those groups of which there is more to say.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<String, Detail>,
+}
+
+/// What goes with a standing.
+#[derive(Default, Serialize)]
+pub(crate) struct Detail {
+    /// Which one it is, or which one comes: 1 for the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    /// When the lease ends, unless it is extended.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    until: Option<OffsetDateTime>,
+    /// When it comes again, or when it died.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    at: Option<OffsetDateTime>,
+    /// The position of the event of its key whose turn it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    behind: Option<u64>,
+    /// Why it is dead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl Detail {
+    fn of(standing: &Standing) -> Option<Self> {
+        Some(match standing {
+            Standing::Leased { attempt, until } => {
+                Self { attempt: Some(*attempt), until: Some(*until), ..Self::default() }
+            }
+            Standing::Retrying { attempt, at } => Self { attempt: Some(*attempt), at: Some(*at), ..Self::default() },
+            Standing::Parked { behind } => Self { behind: Some(*behind), ..Self::default() },
+            Standing::Dead { reason, at } => Self { reason: Some(reason.clone()), at: Some(*at), ..Self::default() },
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn of_all(groups: &BTreeMap<String, Option<Standing>>) -> BTreeMap<String, Self> {
+        let details =
+            groups.iter().filter_map(|(group, standing)| Some((group.clone(), Self::of(standing.as_ref()?)?)));
+        details.collect()
+    }
 }
 
 /// Where an event stands that waits for its time.
@@ -129,6 +172,7 @@ pub(crate) async fn ask(
         position: place.position,
         recordedtime: envelope.recordedtime,
         delivery: delivered.progress,
+        details: Detail::of_all(&delivered.groups),
         groups: delivered.groups,
     })
 }

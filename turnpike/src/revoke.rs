@@ -36,6 +36,7 @@ pub fn announce(options: Announce, data: Value) -> anyhow::Result<()> {
             key: None,
             id: None,
             reply_to: None,
+            deliver: None,
         };
         let receipt = client.publish(draft, "stored", Duration::from_secs(10)).await?;
         println!(

@@ -37,7 +37,7 @@ pub(super) async fn status(
 ) -> Result<wire::EventStatus, Problem> {
     let place = status::place(&request.cursor).map_err(of_cursor)?;
     let wait = request.wait.map(|wait| duration("wait", wait, LONGEST)).transpose()?;
-    let Status { id, cursor, queue, event, partition, position, recordedtime, delivery, groups } =
+    let Status { id, cursor, queue, event, partition, position, recordedtime, delivery, groups, .. } =
         status::ask(shared, caller, &place, wait).await?;
     let delivered = match delivery {
         Progress::Nobody => Delivered::Nobody,

@@ -1,6 +1,6 @@
 //! The handle on a bus in Redis: the [`Backend`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -55,6 +55,15 @@ impl Redis {
         tokio::spawn(sys::run(shared.clone()));
         tokio::spawn(schedule::run(shared.clone()));
         Ok(Self { shared, _open: Arc::new(closed.drop_guard()) })
+    }
+
+    /// The nodes of this bus that stopped telling without a word, as killed ones do, within the hour; and how long ago.
+    ///
+    /// # Errors
+    /// If Redis is away.
+    pub async fn silent_nodes(&self) -> Result<Vec<(String, Duration)>, Error> {
+        let silent = node::silent(&self.shared).await?;
+        Ok(silent.into_iter().map(|(node, millis)| (node, Duration::from_millis(millis.unsigned_abs()))).collect())
     }
 
     /// Does now what is otherwise done once a second, ten seconds or a minute: looks at the server, ends leases and delays,

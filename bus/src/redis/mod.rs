@@ -10,6 +10,7 @@
 //! `+config|get` besides, the bus can tell whether it may confirm `fsynced`. While Redis is away every call is
 //! [`crate::Error::Unavailable`]; when it is back, the bus works again.
 
+mod erase;
 mod examine;
 mod group;
 mod guard;
@@ -38,6 +39,7 @@ mod wakes;
 
 use std::sync::Arc;
 
+pub use erase::erase;
 pub use examine::{Finding, Level, examine};
 pub use handle::Redis;
 pub(crate) use import::{Target, There};

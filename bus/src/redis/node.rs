@@ -84,6 +84,18 @@ async fn tell_once(
     Ok((kept == here.len()).then_some(here))
 }
 
+/// The nodes that were there within the hour, don't tell any more and didn't say that they go; and for how many milliseconds.
+pub(super) async fn silent(shared: &Shared) -> Result<Vec<(String, i64)>, Error> {
+    let now = shared.now();
+    let before = now - i64::try_from(LIFE.as_millis()).unwrap_or(i64::MAX);
+    let mut range = redis::cmd("ZRANGEBYSCORE");
+    range.arg(shared.keys().nodes()).arg(now - FORGOTTEN).arg(before).arg("WITHSCORES");
+    let nodes: Vec<(String, f64)> = shared.server.ask(&range).await?;
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds since 1970 are exact in a double")]
+    let silent = nodes.into_iter().map(|(node, told)| (node, now - told as i64));
+    Ok(silent.collect())
+}
+
 /// Those of this node as they are now, of the others as they told last.
 pub(super) async fn connections(shared: &Shared) -> Result<Vec<Connection>, Error> {
     let keys = shared.keys();

@@ -240,3 +240,25 @@ async fn what_can_not_be_copied_is_refused_and_nothing_is_touched() {
     assert!(format!("{there:#}").contains("DB") && format!("{there:#}").contains("--namespace"), "{there:#}");
     assert_eq!(read_from(&redis, TailFrom::Earliest).await.0, ["theirs"]);
 }
+
+#[tokio::test]
+async fn what_waits_for_its_time_waits_there_and_versions_hold() {
+    let lab = Move::prepare().await;
+    let file = lab.sqlite().await;
+    file.declare_queue(Queue { latest: true, ..Queue::new(queue()) }).await.unwrap();
+    publish(&file, &[("a", "k"), ("b", "k")]).await;
+    let mut later = event("later", "k");
+    later.deliverytime = Some(time::OffsetDateTime::now_utc() + seconds(3600));
+    file.publish(vec![later.clone()]).await.unwrap().remove(0).unwrap();
+    drop(file);
+    assert_eq!(lab.copy(false).await.unwrap().scheduled, 1);
+
+    let redis = lab.redis().await;
+    let waiting = redis.scheduled(&queue(), None, 10).await.unwrap();
+    assert_eq!(waiting.iter().map(|one| one.envelope.id.as_str()).collect::<Vec<_>>(), ["later"]);
+    assert!(redis.cancel(&queue(), &later.source, "later").await.unwrap());
+    let mut expects = event("c", "k");
+    expects.expectedversion = Some(2);
+    let recorded = redis.publish(vec![expects]).await.unwrap().remove(0).unwrap();
+    assert_eq!(recorded.position, Some(3), "the key's last event is known there");
+}

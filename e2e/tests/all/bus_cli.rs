@@ -12,8 +12,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bus::{Bus, Consumer, Delivery, Failure, Group, Handler, Mode};
+use bus::{Bus, Claim, Consumer, Delivery, Failure, Group, Handler, Mode, Settlement, Verb};
 use e2e::{Options, System, binary};
+use events::{Envelope, Name};
 use serde_json::{Value, json};
 use testkit::eventually;
 use tokio_util::sync::CancellationToken;
@@ -96,7 +97,8 @@ fn publishes_and_follows(cli: &Cli) {
     assert_eq!((&notes["events"], &notes["max_age"]), (&json!(4), &json!("7d")));
     let table = cli.run(&["queues"]).done();
     let row = table.lines().find(|line| line.starts_with("NOTES ")).unwrap();
-    assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["NOTES", "4", "4", "1", "7d"]);
+    let row: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!((row[0], row[1], &row[4..]), ("NOTES", "4", &["4", "1", "7d"][..]), "{table}");
     assert!(!table.contains('\u{1b}'), "colours are for terminals");
 
     let followed = cli.run(&["tail", "NOTES/*", "--from", "earliest", "-n", "4", "-o", "json"]).done();
@@ -108,6 +110,13 @@ fn publishes_and_follows(cli: &Cli) {
     assert!(after.contains("NOTES/WRITTEN") && after.trim_end().ends_with('4'), "{after}");
     let recent = cli.run(&["tail", "NOTES/*", "--from", "-5m", "-n", "4"]).done();
     assert_eq!(recent.lines().count(), 4);
+
+    shows_one_event(cli, &receipt);
+    sets_a_queue(cli);
+    cancels_what_waits(cli);
+    let well = cli.run(&["doctor", "-o", "json"]).json();
+    assert!(well["well"] == true && !well["findings"].as_array().unwrap().is_empty(), "{well}");
+    assert!(cli.run(&["doctor"]).done().contains("ok "));
 
     // Nobody reads the queue: it is recorded, and not delivered.
     let waited = cli.run(&["publish", "NOTES/WRITTEN", "5", "--confirm", "delivered", "--timeout", "100ms"]);
@@ -126,6 +135,62 @@ fn publishes_and_follows(cli: &Cli) {
     assert!(refused.err.contains("nobody"), "{}", refused.err);
 }
 
+/// An event, by the cursor that its publish answered.
+fn shows_one_event(cli: &Cli, receipt: &Value) {
+    let cursor = receipt["cursor"].as_str().unwrap();
+    let event = cli.run(&["get", cursor, "-o", "json"]).json();
+    assert_eq!((&event["id"], &event["data"]), (&json!("n1"), &json!({"text": "one"})));
+    let shown = cli.run(&["get", cursor]).done();
+    assert!(shown.starts_with("NOTES/WRITTEN") && shown.contains("\"text\": \"one\""), "{shown}");
+    let status = cli.run(&["status", cursor, "-o", "json"]).json();
+    assert_eq!(
+        (&status["delivery"], &status["position"], &status["groups"]),
+        (&json!("nobody"), &json!(1), &json!({}))
+    );
+    assert!(cli.run(&["status", cursor]).done().contains("NOTES/WRITTEN 0:1"));
+    for command in ["get", "status"] {
+        let refused = cli.run(&[command, "nothing"]);
+        assert!(refused.code == 1 && refused.err.contains("cursor"), "{}", refused.err);
+    }
+}
+
+/// What waits for its time is taken back.
+fn cancels_what_waits(cli: &Cli) {
+    let publish = ["publish", "LATER/WRITTEN", "{}", "--id", "l1", "--key", "k", "--in", "1h"];
+    let waits = cli.run(&[&publish[..], &["-o", "json"]].concat());
+    let receipt: Value = serde_json::from_str(&waits.out).unwrap();
+    assert_eq!((&receipt["reason"], &receipt["id"]), (&json!("scheduled"), &json!("l1")), "{}", waits.err);
+    let cancelled = cli.run(&["cancel", "LATER", "l1", "-o", "json"]).json();
+    assert_eq!(cancelled, json!({"queue": "LATER", "id": "l1", "waits": false}));
+    let recorded = cli.run(&["publish", "LATER/WRITTEN", "{}", "--id", "l1", "--key", "k", "-o", "json"]).json();
+    assert_eq!((&recorded["duplicate"], &recorded["confirm"]), (&Value::Null, &json!("stored")));
+    let late = cli.run(&["cancel", "LATER", "l1"]);
+    assert!(late.code == 1 && late.err.contains("recorded already"), "{}", late.err);
+}
+
+/// What isn't said stays.
+fn sets_a_queue(cli: &Cli) {
+    let set = ["queues", "set", "LIMITED", "--max-len", "1000", "--max-bytes", "2MiB", "--overflow", "drop-oldest"];
+    let queue = cli.run(&[&set[..], &["--partitions", "2", "--dedupe", "1h", "-o", "json"]].concat()).json();
+    assert_eq!(
+        (&queue["max_len"], &queue["max_bytes"], &queue["overflow"]),
+        (&json!(1000), &json!(2 << 20), &json!("drop_oldest"))
+    );
+    let queue = cli.run(&["queues", "set", "LIMITED", "--max-age", "36h", "--max-bytes", "none", "-o", "json"]).json();
+    assert_eq!(
+        (&queue["max_len"], &queue["max_bytes"], &queue["max_age"]),
+        (&json!(1000), &Value::Null, &json!("36h"))
+    );
+    assert_eq!((&queue["dedupe"], queue["partitions"].as_array().unwrap().len()), (&json!("1h"), 2));
+    let table = cli.run(&["queues"]).done();
+    assert!(table.contains("36h, 1,000, drops the oldest") && table.contains("dedupe 1h"), "{table}");
+    let refused = cli.run(&["queues", "set", "LIMITED", "--max-bytes", "1KiB"]);
+    assert!(refused.code == 1 && refused.err.contains("max_bytes"), "{}", refused.err);
+    for wrong in [&["queues", "set"][..], &["queues", "set", "notes"], &["queues", "set", "N", "--max-len", "many"]] {
+        assert_eq!(cli.run(wrong).code, 2, "{wrong:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_operator_asks_a_running_system() {
     let system = System::start(Options::default()).await;
@@ -135,6 +200,10 @@ async fn an_operator_asks_a_running_system() {
     system.customer("someone@turnpike.example").await;
     let delivered = cli.run(&["publish", "DB/NOTED", "{}", "--confirm", "delivered:logger", "--timeout", "30s"]).done();
     assert!(delivered.starts_with("delivered") && delivered.contains("logger: acked"), "{delivered}");
+    let noted = cli.run(&["publish", "DB/NOTED", "{}", "-o", "json"]).json();
+    let watched = cli.run(&["status", noted["cursor"].as_str().unwrap(), "--watch", "-o", "json"]).done();
+    let last: Value = serde_json::from_str(watched.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["delivery"], &last["groups"]["logger"]), (&json!("delivered"), &json!("acked")), "{watched}");
     let groups = cli.run(&["groups", "-o", "json"]).json();
     let logger = groups["groups"].as_array().unwrap().iter().find(|group| group["name"] == "logger").unwrap();
     assert_eq!((&logger["dead"], &logger["members"]), (&json!(0), &json!(1)));
@@ -159,6 +228,97 @@ async fn an_operator_reads_redis_itself() {
     let mut cli = Cli::of(folder.path());
     cli.0.extend(["--redis".to_owned(), redis.url()]);
     publishes_and_follows(&cli);
+    finds_what_is_wrong(&cli, &redis.url()).await;
+}
+
+/// A group that gives up on an event, and then is gone.
+async fn finds_what_is_wrong(cli: &Cli, url: &str) {
+    let bus = bus::redis::open(url).await.unwrap();
+    let group = Group::new("sulky", "SULKS/*".parse().unwrap(), Mode::Keyed);
+    bus.declare_group(group).await.unwrap();
+    let cursor = |id: &str| {
+        let receipt = cli.run(&["publish", "SULKS/WRITTEN", "{}", "--id", id, "--key", "k", "-o", "json"]).json();
+        receipt["cursor"].as_str().unwrap().to_owned()
+    };
+    let (first, second) = (cursor("s1"), cursor("s2"));
+    let claim = Claim { group: "sulky".into(), member: "m".into(), max: 1, bytes: 1 << 20 };
+    let leased = bus.claim(claim).await.unwrap().leased.remove(0);
+    let status = |cursor: &str| cli.run(&["status", cursor, "-o", "json"]).json();
+    assert_eq!(
+        (&status(&first)["groups"]["sulky"], &status(&first)["details"]["sulky"]["attempt"]),
+        (&json!("leased"), &json!(1))
+    );
+    assert!(cli.run(&["status", &first]).done().contains("attempt 1, leased for"));
+    assert_eq!(status(&second)["delivery"], "pending");
+    let verb = Verb::Dead { reason: "it sulks".into() };
+    bus.settle("sulky", vec![Settlement { token: leased.token, verb }]).await.unwrap().remove(0).unwrap();
+    let watched = cli.run(&["status", &first, "--watch"]);
+    assert!(watched.code == 1 && watched.out.contains("dead"), "{}{}", watched.out, watched.err);
+    let doctor = cli.run(&["doctor"]).done();
+    assert!(doctor.contains("sulky has 1 dead letters") && doctor.contains("nobody works for sulky"), "{doctor}");
+    let table = cli.run(&["groups"]).done();
+    assert!(table.contains("nobody works") && table.lines().all(|line| line.chars().count() <= 100), "{table}");
+}
+
+#[tokio::test]
+async fn a_redis_that_is_away_is_an_error_that_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = Cli::of(folder.path()).run(&["doctor", "--redis", "redis://127.0.0.1:9", "-o", "json"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    let found: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&found["well"], &found["findings"][0]["level"]), (&json!(false), &json!("error")));
+    assert!(!found["findings"][0]["advice"].as_str().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_file_is_copied_to_redis() {
+    let redis = testkit::redis().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bus.db");
+    let bus = bus::sqlite::open(&file).await.unwrap();
+    bus.declare_group(Group::new("g", "NOTES/*".parse().unwrap(), Mode::Parallel)).await.unwrap();
+    for id in ["n1", "n2"] {
+        let event = Envelope::new("/services/notes", Name::new("NOTES").unwrap(), Name::new("WRITTEN").unwrap()).id(id);
+        bus.publish(vec![event]).await.unwrap().remove(0).unwrap();
+    }
+    let cli = Cli::of(folder.path());
+    let url = redis.url();
+    let copy = ["copy", "--from", file.to_str().unwrap(), "--to", &url];
+    let used = cli.run(&copy);
+    assert!(used.code == 1 && used.err.contains("another process"), "{}", used.err);
+    drop(bus);
+    let mut direct = Cli::of(folder.path());
+    direct.0.extend(["--redis".to_owned(), redis.url()]);
+    let dry = cli.run(&[&copy[..], &["--dry-run"]].concat()).done();
+    assert!(dry.contains("NOTES") && dry.contains("without --dry-run"), "{dry}");
+    assert_eq!(direct.run(&["queues", "-o", "json"]).json(), json!({"queues": []}));
+    let copied = cli.run(&[&copy[..], &["-o", "json"]].concat()).json();
+    assert_eq!((&copied["queues"][0]["events"], &copied["groups"][0]["name"]), (&json!(2), &json!("g")));
+    assert!(cli.run(&copy).done().contains("copied before"));
+    let followed = direct.run(&["tail", "NOTES/*", "--from", "earliest", "-n", "2", "-o", "json"]).done();
+    assert!(followed.contains("\"n1\"") && followed.contains("\"n2\""), "{followed}");
+    let groups = direct.run(&["groups", "-o", "json"]).json();
+    assert_eq!((&groups["groups"][0]["name"], &groups["groups"][0]["lag"]), (&json!("g"), &json!(2)));
+    assert_eq!(cli.run(&["copy", "--from", "x"]).code, 2);
+}
+
+#[tokio::test]
+async fn the_contract_is_verified_on_a_live_redis() {
+    let redis = testkit::redis().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut cli = Cli::of(folder.path());
+    cli.0.extend(["--redis".to_owned(), redis.url()]);
+    cli.run(&["publish", "NOTES/WRITTEN", "{}"]).done();
+    let report = cli.run(&["verify", "--only", "C1", "--seed", "7", "-o", "json"]).json();
+    assert_eq!((&report["rows"][0]["case"], &report["rows"][0]["violations"]), (&json!("C1"), &json!(0)), "{report}");
+    assert_eq!(report["faults"], json!([]));
+    let table = cli.run(&["verify", "--only", "C1"]).done();
+    assert!(table.lines().any(|line| line.starts_with("C1 ") && line.contains("kept")), "{table}");
+    // What it wrote is gone, what was there is not.
+    let queues = cli.run(&["queues", "-o", "json"]).json();
+    assert_eq!(queues["queues"].as_array().unwrap().len(), 1, "{queues}");
+    let unknown = cli.run(&["verify", "--only", "C99"]);
+    assert!(unknown.code == 1 && unknown.err.contains("C1"), "{}", unknown.err);
 }
 
 /// Refuses every note until it has learnt to read.

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
-use events::Address;
+use events::{Address, Name};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 #[derive(Args)]
@@ -26,6 +26,9 @@ pub struct Way {
     /// Reads the bus in this Redis itself, past every gateway.
     #[arg(long, global = true, value_name = "URL", conflicts_with = "url")]
     pub redis: Option<String>,
+    /// What the keys in Redis begin with.
+    #[arg(long, global = true, value_name = "NAME", default_value = "tp", hide = true)]
+    pub namespace: String,
     /// Where demo.env is.
     #[arg(long, global = true, value_name = "FOLDER", default_value = "./turnpike-data")]
     pub data_dir: PathBuf,
@@ -46,16 +49,37 @@ pub enum Output {
 pub enum Command {
     /// Publishes an event: `turnpike bus publish ORDERS/NOTE '{"text":"hello"}'`.
     Publish(Publish),
-    /// The queues and how much they hold.
-    Queues,
+    /// The queues: how much they hold, and what they may. `queues set` changes a queue's settings, or makes one.
+    #[command(args_conflicts_with_subcommands = true)]
+    Queues {
+        #[command(subcommand)]
+        command: Option<Queues>,
+    },
     /// The groups: how far behind, what is in flight, what is dead.
     Groups {
-        /// Shows them again every second.
+        /// Shows them again every second, with what was published and settled a second.
         #[arg(short, long)]
         watch: bool,
     },
     /// Follows the events of a queue.
     Tail(Tail),
+    /// Shows an event with its data, by the cursor that its publish answered.
+    Get {
+        #[arg(value_name = "CURSOR")]
+        cursor: String,
+    },
+    /// Where an event stands with each group: pending, leased, retrying, parked, acked, dead, …
+    Status(Status),
+    /// Takes an event back that waits for its time (`publish --in`), by its id.
+    Cancel {
+        #[arg(value_name = "QUEUE", value_parser = |text: &str| Name::new(text))]
+        queue: Name,
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Who published it; default: we did.
+        #[arg(long)]
+        source: Option<String>,
+    },
     /// Dead letters: ls, show, redrive, discard.
     #[command(subcommand)]
     Dlq(Dlq),
@@ -63,6 +87,105 @@ pub enum Command {
     Seek(Seek),
     /// Who is connected, members of groups included.
     Clients,
+    /// Whether all is well, and what to do where it isn't. Ends with 1 where something is wrong.
+    Doctor,
+    /// Copies a bus from a SQLite file to Redis: events keep their positions, groups, cursors and outboxes go on.
+    ///
+    /// The file must not be in use (stop `turnpike up`), and isn't changed. The queues must not be in Redis yet. Should it be
+    /// interrupted, say it again: it goes on where it was.
+    Copy(Copy),
+    /// Checks the bus's promises on a live Redis (--redis) in a namespace of its own, or on a file of its own.
+    ///
+    /// Publishes, claims, fails and reads as services do, writes down what it sees, and has that judged by a checker that
+    /// knows nothing else. Other queues are not touched, and what it wrote is deleted. Ends with 1 where a promise was broken.
+    Verify(Verify),
+}
+
+#[derive(Subcommand)]
+pub enum Queues {
+    /// Changes a queue's settings, or makes one; what isn't said stays, or has its default.
+    Set(Set),
+}
+
+#[derive(Args)]
+pub struct Set {
+    #[arg(value_name = "QUEUE", value_parser = |text: &str| Name::new(text))]
+    pub queue: Name,
+    /// 1 to 256; fixed once the queue has events.
+    #[arg(long, value_name = "N")]
+    pub partitions: Option<u32>,
+    /// How long an event is kept, unless a group still needs it: `1m` to `3650d`.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub max_age: Option<Duration>,
+    /// The most events a partition keeps, or `none`.
+    #[arg(long, value_name = "N", value_parser = limit)]
+    pub max_len: Option<Limit>,
+    /// The most bytes a partition keeps: `500MiB`, `2GiB`, or `none`.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub max_bytes: Option<Limit>,
+    /// What becomes of a publish where groups still need all that may be kept.
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub overflow: Option<Overflow>,
+    /// How long an event published again is known to be there: `0s` to `24h`.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub dedupe: Option<Duration>,
+    /// Each key's last event is known, and events may expect a version.
+    #[arg(long, value_name = "BOOL")]
+    pub latest: Option<bool>,
+    /// A replay passes over its events.
+    #[arg(long, value_name = "BOOL")]
+    pub realtime: Option<bool>,
+    /// What clients publish survives a flush of Redis.
+    #[arg(long, value_name = "BOOL")]
+    pub journal: Option<bool>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Overflow {
+    /// It is refused.
+    Reject,
+    /// The oldest events make room, settled or not.
+    #[value(alias = "drop_oldest")]
+    DropOldest,
+}
+
+/// A number, or none at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit(pub Option<u64>);
+
+#[derive(Args)]
+pub struct Status {
+    #[arg(value_name = "CURSOR")]
+    pub cursor: String,
+    /// Shows it again when it changes, until every group is done with it. Ends with 1 where one has given up.
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+#[derive(Args)]
+pub struct Copy {
+    /// The file: `turnpike-data/bus.db`.
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// Where to: `redis://host:6379`.
+    #[arg(long, value_name = "URL")]
+    pub to: String,
+    /// Says what would be copied, and writes nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Args)]
+pub struct Verify {
+    /// These cases alone: `C1,C4`.
+    #[arg(long, value_name = "CASES", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// What is left to chance; the same number, the same choices.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// How often each case is run, each time with another seed.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub repeat: u64,
 }
 
 #[derive(Args)]
@@ -87,6 +210,9 @@ pub struct Publish {
     /// Where its receipt goes: `queue:ORDERS_REPLIES`.
     #[arg(long, value_name = "QUEUE")]
     pub reply_to: Option<String>,
+    /// So long it waits before it is recorded; until then `cancel` takes it back.
+    #[arg(long = "in", value_name = "DURATION", value_parser = duration)]
+    pub later: Option<Duration>,
     /// Wait for: `stored`, `fsynced`, `replicated:N`, `delivered`, `delivered:GROUP,GROUP`.
     #[arg(long, value_name = "LEVEL", default_value = "stored")]
     pub confirm: String,
@@ -222,6 +348,30 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     duration.map(Duration::from_millis).ok_or_else(|| "a duration such as 500ms, 5s, 15m, 12h or 7d".to_owned())
 }
 
+fn limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(Limit(None)),
+        number => number.parse().map(|number| Limit(Some(number))).map_err(|_| "a number, or none".to_owned()),
+    }
+}
+
+/// `1048576`, `500MiB`, `2GiB`, `none`.
+fn size(text: &str) -> Result<Limit, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let one: u64 = match unit {
+        _ if text == "none" => return Ok(Limit(None)),
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => 0,
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(one)).filter(|_| one > 0);
+    bytes.map(|bytes| Limit(Some(bytes))).ok_or_else(|| "a size such as 500MiB or 2GiB, or none".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,6 +393,15 @@ mod tests {
         assert!(matches!("2026-11-21T12:00:00+01:00".parse(), Ok(Target::Time(_))));
         for wrong in ["", "-5", "-42", "yesterday", "2026-11-21", "99999999999999999999"] {
             assert!(wrong.parse::<Target>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("2GiB"), Ok(Limit(Some(2 << 30))));
+        assert_eq!((size("1048576"), size("none")), (Ok(Limit(Some(1 << 20))), Ok(Limit(None))));
+        for wrong in ["", "GiB", "2GB", "-1", "99999999TiB", "none1"] {
+            assert!(size(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use broker::{GroupView, LetterView, QueueView};
-use bus::{Bus, Connection, Sought, Start, Which};
+use bus::{Bus, Connection, Overflow, Queue, Sought, Start, Which};
 use bytes::Bytes;
-use events::{Address, Envelope};
+use events::{Address, Envelope, Name};
 use serde_json::{Value, json};
-use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    args::{Letter, Way},
+    args::{self, Letter, Set, Way},
     gateway::{Gateway, encoded},
 };
 
@@ -35,12 +35,18 @@ pub struct Draft {
     pub key: Option<String>,
     pub id: Option<String>,
     pub reply_to: Option<String>,
+    /// When it is recorded; None: now.
+    pub deliver: Option<OffsetDateTime>,
 }
 
 impl Client {
     pub async fn open(way: &Way) -> anyhow::Result<Self> {
         match &way.redis {
-            Some(url) => Ok(Self::Redis(bus::redis::open(url).await.context("no bus in Redis")?)),
+            Some(url) => {
+                let options =
+                    bus::redis::Options { namespace: way.namespace.clone(), ..bus::redis::Options::default() };
+                Ok(Self::Redis(bus::redis::open_with(url, options).await.context("no bus in Redis")?))
+            }
             None => Ok(Self::Gateway(Box::new(Gateway::open(way).await?))),
         }
     }
@@ -53,6 +59,73 @@ impl Client {
                 queues.sort_by(|a, b| a.name.cmp(&b.name));
                 Ok(queues)
             }
+        }
+    }
+
+    /// Changes a queue's settings, or makes one; the settings it has then.
+    pub async fn set_queue(&self, set: &Set) -> anyhow::Result<QueueView> {
+        let bus = match self {
+            Self::Gateway(gateway) => {
+                let answer = gateway.put(&format!("/queues/{}", set.queue), &settings(set)).await?;
+                return serde_json::from_value(answer).context("PUT /queues: is this a gateway of this version?");
+            }
+            Self::Redis(bus) => bus,
+        };
+        let known = bus.queues().await?.into_iter().find(|known| known.settings.name == set.queue);
+        let known = known.map_or_else(|| Queue::new(set.queue.clone()), |known| known.settings);
+        bus.declare_queue(Queue {
+            partitions: set.partitions.unwrap_or(known.partitions),
+            max_age: set.max_age.unwrap_or(known.max_age),
+            max_bytes: set.max_bytes.map_or(known.max_bytes, |limit| limit.0),
+            max_len: set.max_len.map_or(known.max_len, |limit| limit.0),
+            overflow: set.overflow.map_or(known.overflow, overflow),
+            dedupe: set.dedupe.unwrap_or(known.dedupe),
+            latest: set.latest.unwrap_or(known.latest),
+            realtime: set.realtime.unwrap_or(known.realtime),
+            journal: set.journal.unwrap_or(known.journal),
+            name: known.name,
+        })
+        .await?;
+        let queues = self.queues().await?;
+        queues.into_iter().find(|queue| queue.name == set.queue.as_str()).context("the queue is gone")
+    }
+
+    /// An event, by the cursor that its publish answered.
+    pub async fn event(&self, cursor: &str) -> anyhow::Result<Value> {
+        match self {
+            Self::Gateway(gateway) => gateway.get(&format!("/events/{}", encoded(cursor))).await,
+            Self::Redis(bus) => broker::event_directly(bus, cursor).await,
+        }
+    }
+
+    /// Takes an event back that waits for its time; done where none waits any more.
+    pub async fn cancel(&self, queue: &Name, id: &str, source: Option<&str>) -> anyhow::Result<()> {
+        match self {
+            Self::Gateway(gateway) => {
+                let source = source.map(|source| format!("&source={}", encoded(source))).unwrap_or_default();
+                gateway.delete(&format!("/events/{}?queue={queue}{source}", encoded(id))).await.map(drop)
+            }
+            Self::Redis(bus) => {
+                let source = source.unwrap_or(SOURCE);
+                if !bus.cancel(queue, source, id).await?
+                    && let Some(found) = bus.find(queue, source, id).await?
+                    && found.position.is_some()
+                {
+                    bail!("the event is recorded already");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Where an event stands; with `watch`, once every group is done with it, at most after so long.
+    pub async fn status(&self, cursor: &str, watch: Option<Duration>) -> anyhow::Result<Value> {
+        match self {
+            Self::Gateway(gateway) => {
+                let watch = watch.map(|patience| format!("?watch=1&timeout={}ms", patience.as_millis()));
+                gateway.get(&format!("/events/{}/status{}", encoded(cursor), watch.unwrap_or_default())).await
+            }
+            Self::Redis(bus) => broker::status_directly(bus, cursor, watch).await,
         }
     }
 
@@ -168,6 +241,9 @@ impl Client {
                         path.push_str(&format!("&{name}={}", encoded(value)));
                     }
                 }
+                if let Some(deliver) = draft.deliver {
+                    path.push_str(&format!("&deliverytime={}", encoded(&deliver.format(&Rfc3339)?)));
+                }
                 let media = draft.content_type.as_deref().unwrap_or("application/json");
                 gateway.post(&path, media, draft.data.unwrap_or_default()).await
             }
@@ -186,6 +262,34 @@ async fn command(gateway: &Gateway, group: &str, verb: &str, done: &str, letters
     answer[done].as_u64().with_context(|| format!("POST {path} doesn't say how many"))
 }
 
+/// What is said of a queue, as the gateway takes it.
+fn settings(set: &Set) -> Value {
+    let millis = |time: Duration| format!("{}ms", time.as_millis());
+    let given = [
+        ("partitions", set.partitions.map(|count| json!(count))),
+        ("max_age", set.max_age.map(|time| json!(millis(time)))),
+        ("max_bytes", set.max_bytes.map(|limit| json!(limit.0))),
+        ("max_len", set.max_len.map(|limit| json!(limit.0))),
+        ("overflow", set.overflow.map(|what| json!(overflow(what)))),
+        ("dedupe", set.dedupe.map(|time| json!(millis(time)))),
+        ("latest", set.latest.map(|is| json!(is))),
+        ("realtime", set.realtime.map(|is| json!(is))),
+        ("journal", set.journal.map(|is| json!(is))),
+    ];
+    given
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+fn overflow(what: args::Overflow) -> Overflow {
+    match what {
+        args::Overflow::Reject => Overflow::Reject,
+        args::Overflow::DropOldest => Overflow::DropOldest,
+    }
+}
+
 fn which(letters: &[Letter]) -> Which {
     match letters {
         [] => Which::All,
@@ -199,6 +303,7 @@ fn envelope(draft: Draft) -> anyhow::Result<Envelope> {
     envelope.subject = draft.subject;
     envelope.partitionkey = draft.key;
     envelope.replyto = draft.reply_to;
+    envelope.deliverytime = draft.deliver;
     if let Some(id) = draft.id {
         envelope.id = id;
     }

@@ -120,6 +120,14 @@ impl Gateway {
         self.ask(Method::POST, path, Some(media), body).await
     }
 
+    pub async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.ask(Method::PUT, path, Some("application/json"), body.to_string().into()).await
+    }
+
+    pub async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask(Method::DELETE, path, None, Bytes::new()).await
+    }
+
     async fn ask(&self, method: Method, path: &str, media: Option<&str>, body: Bytes) -> anyhow::Result<Value> {
         let (status, _, body) = self.exchange(method.clone(), path, media, body).await?;
         if !status.is_success() {

@@ -5,13 +5,17 @@
 
 mod args;
 mod client;
+mod copy;
 mod dlq;
+mod doctor;
+mod event;
 mod gateway;
 mod list;
 mod publish;
 mod screen;
 mod seek;
 mod tail;
+mod verify;
 
 use std::{io, process::ExitCode};
 
@@ -35,17 +39,29 @@ pub fn main(options: Bus) -> ExitCode {
     }
 }
 
-async fn run(options: Bus) -> anyhow::Result<()> {
-    let (screen, json) = (Screen::new(), options.way.output == Output::Json);
-    let client = Client::open(&options.way).await?;
-    match options.command {
-        Command::Publish(publish) => publish::run(&client, publish, &screen, json).await,
-        Command::Queues => list::queues(&client, &screen, json).await,
-        Command::Groups { watch } => list::groups(&client, &screen, json, watch).await,
-        Command::Tail(tail) => tail::run(&client, tail, &screen, json).await,
-        Command::Dlq(command) => dlq::run(&client, command, &screen, json).await,
-        Command::Seek(seek) => seek::run(&client, seek, &screen, json).await,
-        Command::Clients => list::clients(&client, &screen, json).await,
+async fn run(Bus { way, command }: Bus) -> anyhow::Result<()> {
+    let (screen, json) = (Screen::new(), way.output == Output::Json);
+    let client = async || Client::open(&way).await;
+    match command {
+        Command::Publish(publish) => publish::run(&client().await?, publish, &screen, json).await,
+        Command::Queues { command: None } => list::queues(&client().await?, &screen, json).await,
+        Command::Queues { command: Some(args::Queues::Set(set)) } => {
+            list::set(&client().await?, &set, &screen, json).await
+        }
+        Command::Groups { watch } => list::groups(&client().await?, &screen, json, watch).await,
+        Command::Tail(tail) => tail::run(&client().await?, tail, &screen, json).await,
+        Command::Get { cursor } => event::get(&client().await?, &cursor, &screen, json).await,
+        Command::Status(status) => event::status(&client().await?, &status, &screen, json).await,
+        Command::Cancel { queue, id, source } => {
+            client().await?.cancel(&queue, &id, source.as_deref()).await?;
+            event::cancelled(&queue, &id, &screen, json)
+        }
+        Command::Dlq(command) => dlq::run(&client().await?, command, &screen, json).await,
+        Command::Seek(seek) => seek::run(&client().await?, seek, &screen, json).await,
+        Command::Clients => list::clients(&client().await?, &screen, json).await,
+        Command::Doctor => doctor::run(&way, &screen, json).await,
+        Command::Copy(copy) => copy::run(copy, &way, &screen, json).await,
+        Command::Verify(verify) => verify::run(verify, &way, &screen, json).await,
     }
 }
 

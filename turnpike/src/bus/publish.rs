@@ -48,6 +48,7 @@ async fn publish(
         key: options.key.clone(),
         id: options.id.clone(),
         reply_to: options.reply_to.clone(),
+        deliver: options.later.map(|later| time::OffsetDateTime::now_utc() + later),
     };
     let receipt = client.publish(draft, &options.confirm, options.timeout).await?;
     if json {
@@ -57,14 +58,18 @@ async fn publish(
     }
     // The event is recorded, and what was asked for is not so.
     match receipt["reason"].as_str() {
+        Some("scheduled") | None => Ok(()),
         Some(reason) => bail!("the event is {}, not {}: {reason}", text(&receipt, "confirm"), options.confirm),
-        None => Ok(()),
     }
 }
 
 fn told(receipt: &Value, screen: &Screen) -> String {
-    let tone = if receipt["reason"].is_null() { Tone::Good } else { Tone::Warning };
-    let mut line = screen.toned(&text(receipt, "confirm"), tone);
+    let scheduled = receipt["reason"] == "scheduled";
+    let tone = if receipt["reason"].is_null() || scheduled { Tone::Good } else { Tone::Warning };
+    let mut line = match scheduled {
+        true => format!("{} for {}", screen.toned("scheduled", tone), text(receipt, "due")),
+        false => screen.toned(&text(receipt, "confirm"), tone),
+    };
     if receipt["duplicate"] == true {
         line.push_str(" (it had been published before)");
     }

@@ -38,11 +38,13 @@ impl Cell {
         Self { text: grouped(number), tone, right: true }
     }
 
-    /// In the largest binary unit of which there is one.
     pub fn bytes(bytes: u64) -> Self {
-        let units = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-        let (unit, one) = units.into_iter().find(|(_, one)| bytes >= *one).unwrap_or(("B", 1));
-        Self { text: format!("{} {unit}", bytes / one), ..Self::number(bytes) }
+        Self { text: in_bytes(bytes), ..Self::number(bytes) }
+    }
+
+    /// So many a second, a whole number.
+    pub fn rate(rate: f64) -> Self {
+        Self { tone: if rate == 0.0 { Tone::Faint } else { Tone::Plain }, text: format!("{rate:.0}"), right: true }
     }
 
     /// How long ago, or nothing.
@@ -51,14 +53,15 @@ impl Cell {
         Self { text, tone: Tone::Plain, right: true }
     }
 
-    /// The same, in this tone unless it is nothing.
-    #[must_use]
     /// Aligned as numbers are.
+    #[must_use]
     pub fn right(mut self) -> Self {
         self.right = true;
         self
     }
 
+    /// The same, in this tone unless it is nothing.
+    #[must_use]
     pub fn tone(mut self, tone: Tone) -> Self {
         if !matches!(self.text.as_str(), "0" | "-" | "") {
             self.tone = tone;
@@ -180,8 +183,15 @@ pub fn humane(seconds: i64) -> String {
     }
 }
 
+/// In the largest binary unit of which there is one.
+pub fn in_bytes(bytes: u64) -> String {
+    let units = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+    let (unit, one) = units.into_iter().find(|(_, one)| bytes >= *one).unwrap_or(("B", 1));
+    format!("{} {unit}", bytes / one)
+}
+
 /// `12,345`.
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
