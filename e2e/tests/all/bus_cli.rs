@@ -160,6 +160,10 @@ fn cancels_what_waits(cli: &Cli) {
     let waits = cli.run(&[&publish[..], &["-o", "json"]].concat());
     let receipt: Value = serde_json::from_str(&waits.out).unwrap();
     assert_eq!((&receipt["reason"], &receipt["id"]), (&json!("scheduled"), &json!("l1")), "{}", waits.err);
+    let status = cli.run(&["status", "l1", "--queue", "LATER", "-o", "json"]).json();
+    assert_eq!((&status["delivery"], &status["due"]), (&json!("scheduled"), &receipt["due"]));
+    assert!(cli.run(&["status", "l1", "--queue", "LATER"]).done().starts_with("scheduled for "));
+    assert!(cli.run(&["queues"]).done().contains("1 scheduled"));
     let cancelled = cli.run(&["cancel", "LATER", "l1", "-o", "json"]).json();
     assert_eq!(cancelled, json!({"queue": "LATER", "id": "l1", "waits": false}));
     let recorded = cli.run(&["publish", "LATER/WRITTEN", "{}", "--id", "l1", "--key", "k", "-o", "json"]).json();

@@ -155,8 +155,15 @@ pub struct Limit(pub Option<u64>);
 
 #[derive(Args)]
 pub struct Status {
+    /// As its publish answered it; with --queue the event's own id.
     #[arg(value_name = "CURSOR")]
     pub cursor: String,
+    /// The queue that an id is of; it is found as far back as the queue's dedupe window reaches, also while it waits.
+    #[arg(long, value_parser = |text: &str| Name::new(text))]
+    pub queue: Option<Name>,
+    /// Who published the id; default: we did.
+    #[arg(long, requires = "queue")]
+    pub source: Option<String>,
     /// Shows it again when it changes, until every group is done with it. Ends with 1 where one has given up.
     #[arg(short, long)]
     pub watch: bool,

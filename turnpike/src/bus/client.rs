@@ -118,14 +118,37 @@ impl Client {
         }
     }
 
-    /// Where an event stands; with `watch`, once every group is done with it, at most after so long.
-    pub async fn status(&self, cursor: &str, watch: Option<Duration>) -> anyhow::Result<Value> {
-        match self {
+    /// Where an event stands; with `watch`, once every group is done with it, at most after so long. One that waits for its
+    /// time only says when that is.
+    pub async fn status(&self, event: &args::Status, watch: Option<Duration>) -> anyhow::Result<Value> {
+        let bus = match self {
+            Self::Redis(bus) => bus,
             Self::Gateway(gateway) => {
-                let watch = watch.map(|patience| format!("?watch=1&timeout={}ms", patience.as_millis()));
-                gateway.get(&format!("/events/{}/status{}", encoded(cursor), watch.unwrap_or_default())).await
+                let parameters = [
+                    ("queue", event.queue.as_ref().map(Name::to_string)),
+                    ("source", event.source.clone()),
+                    ("watch", watch.map(|_| "1".to_owned())),
+                    ("timeout", watch.map(|patience| format!("{}ms", patience.as_millis()))),
+                ];
+                let given = parameters.into_iter().filter_map(|(name, value)| Some((name, encoded(&value?))));
+                let query: Vec<String> = given.map(|(name, value)| format!("{name}={value}")).collect();
+                return gateway.get(&format!("/events/{}/status?{}", encoded(&event.cursor), query.join("&"))).await;
             }
-            Self::Redis(bus) => broker::status_directly(bus, cursor, watch).await,
+        };
+        let Some(queue) = &event.queue else { return broker::status_directly(bus, &event.cursor, watch).await };
+        let (id, source) = (&event.cursor, event.source.as_deref().unwrap_or(SOURCE));
+        let found = bus.find(queue, source, id).await?;
+        let found = found.context("no such event waits, or was recorded within the queue's dedupe window")?;
+        match (found.position, found.due) {
+            (Some(position), _) => {
+                let place = [(found.partition, found.lineage, position)].into_iter().collect();
+                broker::status_directly(bus, &broker::cursor_text(queue, &place), watch).await
+            }
+            (None, Some(due)) => {
+                let due = due.format(&Rfc3339)?;
+                Ok(json!({"id": id, "queue": queue, "source": source, "delivery": "scheduled", "due": due}))
+            }
+            (None, None) => bail!("it was recorded, and nobody knows where any more"),
         }
     }
 

@@ -43,7 +43,7 @@ pub async fn status(client: &Client, options: &args::Status, screen: &Screen, js
     let mut shown = Value::Null;
     let mut patience = None;
     loop {
-        let status = client.status(&options.cursor, patience).await?;
+        let status = client.status(options, patience).await?;
         if status != shown {
             match json {
                 // A line each where it is watched.
@@ -61,9 +61,11 @@ pub async fn status(client: &Client, options: &args::Status, screen: &Screen, js
                 _ => Ok(()),
             };
         }
+        // One that waits for its time is not waited for by the bus.
+        let waits = status["delivery"] == "scheduled";
         shown = status;
         patience = Some(AGAIN);
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(if waits { AGAIN } else { PAUSE }).await;
     }
 }
 
@@ -77,6 +79,9 @@ fn is_over(status: &Value) -> bool {
 
 fn show(status: &Value, screen: &Screen) -> anyhow::Result<()> {
     let text = |name: &str| printable(status[name].as_str().unwrap_or("-"));
+    if status["delivery"] == "scheduled" {
+        return Ok(screen.line(format!("scheduled for {}  {} id {}", text("due"), text("queue"), text("id")))?);
+    }
     let (delivery, tone) = match status["delivery"].as_str() {
         Some("delivered") => ("delivered", Tone::Good),
         Some("failed") => ("failed", Tone::Alarm),

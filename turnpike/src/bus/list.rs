@@ -75,7 +75,10 @@ fn kept(queue: &QueueView) -> String {
 /// What most queues aren't.
 fn peculiarities(queue: &QueueView) -> String {
     let dedupe = format!("dedupe {}", queue.dedupe);
+    let waiting: u64 = queue.partitions.iter().map(|partition| partition.scheduled).sum();
+    let scheduled = format!("{} scheduled", grouped(waiting));
     let all = [
+        (scheduled.as_str(), waiting > 0),
         ("latest", queue.latest),
         ("realtime", queue.realtime),
         ("journal", queue.journal),
