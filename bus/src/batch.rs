@@ -1,7 +1,5 @@
 //! A publish before it reaches a backend: its events checked, in their stored form, divided by partition.
 
-use std::collections::HashMap;
-
 use events::{Envelope, Name, ReplyTo};
 
 use crate::{Error, Outcome, Partition, PublishOptions, Refused, clock::millis, metrics, schedule::LONGEST};
@@ -11,6 +9,9 @@ pub(crate) const EVENTS: usize = 256;
 pub(crate) const BYTES: usize = 1 << 20;
 /// The most bytes of an event as it is stored: its data, a third more if it is binary, and its attributes.
 const EVENT_BYTES: usize = Envelope::MAX_DATA_BYTES / 3 * 4 + (16 << 10);
+
+/// What is set aside for an event as it is stored; most have no more.
+const USUAL_BYTES: usize = 1024;
 
 /// The highest number of a relay: there is a next one to each of a batch, and a script can count so far.
 const LAST_PUBLISH_NO: u64 = (1 << 53) - 1024;
@@ -71,7 +72,8 @@ fn check(envelope: &Envelope, now: i64) -> Result<Vec<u8>, Refused> {
     if let Some(Err(error)) = envelope.replyto.as_deref().map(str::parse::<ReplyTo>) {
         return Err(Refused::Invalid(format!("replyto: {error}")));
     }
-    let json = serde_json::to_vec(envelope).map_err(|error| Refused::Invalid(error.to_string()))?;
+    let mut json = Vec::with_capacity(USUAL_BYTES);
+    serde_json::to_writer(&mut json, envelope).map_err(|error| Refused::Invalid(error.to_string()))?;
     if json.len() > EVENT_BYTES {
         return Err(Refused::TooLarge { bytes: json.len(), limit: EVENT_BYTES });
     }
@@ -81,14 +83,15 @@ fn check(envelope: &Envelope, now: i64) -> Result<Vec<u8>, Refused> {
 /// By partition, in the order of each one's first event. `count`: how many partitions a queue has.
 pub(crate) fn divide(events: Vec<Prepared>, count: impl Fn(&Name) -> u32) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
-    let mut places: HashMap<(Name, u32), usize> = HashMap::new();
     for (index, event) in events.into_iter().enumerate() {
-        let queue = event.envelope.queue.clone();
-        let partition = Partition::of(event.envelope.key(), count(&queue)).index;
-        let at = *places.entry((queue.clone(), partition)).or_insert(batches.len());
-        if at == batches.len() {
-            batches.push(Batch { queue, partition, indexes: Vec::new(), events: Vec::new() });
-        }
+        let queue = &event.envelope.queue;
+        let partition = Partition::of(event.envelope.key(), count(queue)).index;
+        // Mostly there is one: looking through them is less than a map of them.
+        let known = batches.iter().position(|batch| batch.partition == partition && batch.queue == *queue);
+        let at = known.unwrap_or_else(|| {
+            batches.push(Batch { queue: queue.clone(), partition, indexes: Vec::new(), events: Vec::new() });
+            batches.len() - 1
+        });
         batches[at].indexes.push(index);
         batches[at].events.push(event);
     }

@@ -120,7 +120,7 @@ impl Place {
     pub(super) fn entries(&self, events: usize) -> usize {
         let each = self.events.load(Ordering::Relaxed).max(1);
         let by_bytes = READ / self.bytes.load(Ordering::Relaxed).max(1);
-        (events / each + 1).min(by_bytes).max(1)
+        events.div_ceil(each).min(by_bytes).max(1)
     }
 
     /// Learns from entries that were read: events and bytes of each.

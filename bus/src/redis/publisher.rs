@@ -29,9 +29,13 @@ use crate::{
 
 static PUBLISH: LazyLock<Script> =
     LazyLock::new(|| Script::recording(include_str!("lua/publish.lua"), WhenFull::Refused));
+static PLAIN: LazyLock<Script> = LazyLock::new(|| Script::recording(include_str!("lua/plain.lua"), WhenFull::Refused));
 
 /// Publishes that wait for a partition; more wait to be sent.
 const WAITING: usize = 1024;
+/// More events than that, which come while nothing is in flight, are sent in two halves: while the server is at one, those
+/// who publish make the next.
+const HALVED: usize = 64;
 /// What an event's digest is made in. It is stored for two hours.
 const DIGESTS: Uuid = Uuid::from_u128(0x6a1f_0a52_94c1_4d0e_9b7c_3e5d_1f7a_8c20);
 
@@ -70,18 +74,16 @@ pub(super) async fn send(
 async fn work(shared: Arc<Shared>, place: Arc<Place>, mut requests: mpsc::Receiver<Request>) {
     let mut waiting = VecDeque::new();
     loop {
-        if waiting.is_empty() {
+        take(&mut requests, &mut waiting);
+        let was_idle = waiting.is_empty();
+        if was_idle {
             match shared.closed.run_until_cancelled(requests.recv()).await {
                 Some(Some(request)) => waiting.push_back(request),
                 _ => return,
             }
+            take(&mut requests, &mut waiting);
         }
-        while waiting.len() < batch::EVENTS
-            && let Ok(request) = requests.try_recv()
-        {
-            waiting.push_back(request);
-        }
-        let requests = next(&mut waiting);
+        let requests = next(&mut waiting, was_idle);
         match record(&shared, &place, &requests).await {
             Ok(ran) => answer(&shared, &place, requests, ran),
             Err(error) => {
@@ -94,15 +96,25 @@ async fn work(shared: Arc<Shared>, place: Arc<Place>, mut requests: mpsc::Receiv
     }
 }
 
-/// The first of those that wait, as many as one entry may hold.
-fn next(waiting: &mut VecDeque<Request>) -> Vec<Request> {
+fn take(requests: &mut mpsc::Receiver<Request>, waiting: &mut VecDeque<Request>) {
+    while waiting.len() < batch::EVENTS
+        && let Ok(request) = requests.try_recv()
+    {
+        waiting.push_back(request);
+    }
+}
+
+/// The first of those that wait, as many as one entry may hold; or half of them, where nothing was in flight.
+fn next(waiting: &mut VecDeque<Request>, was_idle: bool) -> Vec<Request> {
+    let all: usize = waiting.iter().map(|request| request.batch.events.len()).sum();
+    let most = if was_idle && all > HALVED { all.div_ceil(2).min(batch::EVENTS) } else { batch::EVENTS };
     let (mut events, mut bytes) = (0, 0);
     let mut taken: Vec<Request> = Vec::new();
     while let Some(request) = waiting.front() {
         events += request.batch.events.len();
         bytes += request.bytes;
         let alike = taken.first().is_none_or(|first| first.shape == request.shape);
-        if !taken.is_empty() && (events > batch::EVENTS || bytes > batch::BYTES || !alike) {
+        if !taken.is_empty() && (events > most || bytes > batch::BYTES || !alike) {
             break;
         }
         taken.extend(waiting.pop_front());
@@ -110,24 +122,106 @@ fn next(waiting: &mut VecDeque<Request>) -> Vec<Request> {
     taken
 }
 
-async fn record(shared: &Shared, place: &Place, requests: &[Request]) -> Result<Ran, Error> {
-    let latest = requests.first().is_some_and(|request| request.shape.latest);
-    let mut events = requests.iter().flat_map(|request| &request.batch.events);
-    let says_more = latest || events.any(|event| event.due.is_some());
+/// What a script said of several publishes.
+enum Said {
+    /// The queue has another shape than they were divided by.
+    Moved,
+    /// Each event is new; they are the latest of the log.
+    Plain,
+    /// An answer each.
+    Each(Vec<Value>),
+}
+
+async fn record(shared: &Shared, place: &Place, requests: &[Request]) -> Result<(View, Said), Error> {
+    let shape = requests.first().map_or(Shape { partitions: 1, latest: false }, |request| request.shape);
     let queue = shared.queue(&place.queue);
     let reach = queue.as_ref().map_or_else(|| Queue::new(place.queue.clone()).dedupe, |queue| queue.dedupe);
+    let all = All {
+        shape: shape.text(),
+        capacity: shared.dedupe_events.to_string(),
+        reach: reach.as_millis().to_string(),
+        limits: queue.map(|queue| limits(shared, &queue, place.partition)).unwrap_or_default(),
+        says_more: shape.latest || events_of(requests).any(|event| event.due.is_some()),
+        digests: events_of(requests).map(|event| digest(&event.envelope.source, &event.envelope.id)).collect(),
+    };
+    if all.is_plain(requests)
+        && let Some(recorded) = record_plain(shared, place, requests, &all).await?
+    {
+        return Ok(recorded);
+    }
+    let Ran { view, value } = record_each(shared, place, requests, &all).await?;
+    match value {
+        Value::Array(answers) if answers.len() == requests.len() => Ok((view, Said::Each(answers))),
+        Value::Int(_) => Ok((view, Said::Moved)),
+        _ => Err(unexpected()),
+    }
+}
+
+fn events_of(requests: &[Request]) -> impl Iterator<Item = &Prepared> {
+    requests.iter().flat_map(|request| &request.batch.events)
+}
+
+/// What both scripts are told of several publishes.
+struct All {
+    shape: String,
+    capacity: String,
+    /// In milliseconds.
+    reach: String,
+    limits: String,
+    /// Of an event more is said than its digest and itself.
+    says_more: bool,
+    digests: Vec<[u8; 16]>,
+}
+
+impl All {
+    /// Nothing is asked but to record them, and no two are the same.
+    fn is_plain(&self, requests: &[Request]) -> bool {
+        let asks = |request: &Request| request.producer.is_some() || request.expect_lineage.is_some();
+        if self.says_more || !self.limits.is_empty() || requests.iter().any(asks) {
+            return false;
+        }
+        let mut sorted = self.digests.clone();
+        sorted.sort_unstable();
+        sorted.windows(2).all(|two| two[0] != two[1])
+    }
+}
+
+/// None: something of them is known already, which the other script tells.
+async fn record_plain(
+    shared: &Shared,
+    place: &Place,
+    requests: &[Request],
+    all: &All,
+) -> Result<Option<(View, Said)>, Error> {
+    let count = all.digests.len().to_string();
+    let mut args: Vec<&[u8]> = Vec::with_capacity(5 + 3 * all.digests.len());
+    args.push(place.queue.as_str().as_bytes());
+    args.extend([&all.capacity, &all.shape, &all.reach, &count].map(String::as_bytes));
+    args.extend(all.digests.iter().map(<[u8; 16]>::as_slice));
+    args.extend(events_of(requests).flat_map(|event| [b"e".as_slice(), event.json.as_deref().unwrap_or_default()]));
+    let Ran { view, value } = shared.run_on(&PLAIN, place, &[], &args).await?;
+    match value {
+        Value::Int(0) => Ok(Some((view, Said::Moved))),
+        Value::Int(1) => Ok(Some((view, Said::Plain))),
+        Value::Int(-1) => Ok(None),
+        _ => Err(unexpected()),
+    }
+}
+
+async fn record_each(shared: &Shared, place: &Place, requests: &[Request], all: &All) -> Result<Ran, Error> {
     let mut small: Vec<Vec<u8>> = vec![
         place.queue.as_str().into(),
-        shared.dedupe_events.to_string().into(),
-        requests.first().map(|request| request.shape.text()).unwrap_or_default().into(),
+        all.capacity.clone().into(),
+        all.shape.clone().into(),
         requests.len().to_string().into(),
-        queue.map(|queue| limits(shared, &queue, place.partition)).unwrap_or_default().into(),
-        reach.as_millis().to_string().into(),
-        u8::from(says_more).to_string().into(),
+        all.limits.clone().into(),
+        all.reach.clone().into(),
+        u8::from(all.says_more).to_string().into(),
         shared.scheduled_events.to_string().into(),
     ];
     let of_all = small.len();
     let text = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default().into_bytes();
+    let mut digests = all.digests.iter();
     for request in requests {
         let producer = request.producer.as_ref();
         small.push(text(request.expect_lineage));
@@ -135,8 +229,8 @@ async fn record(shared: &Shared, place: &Place, requests: &[Request]) -> Result<
         small.push(text(producer.map(|producer| producer.first_publish_no)));
         small.push(request.batch.events.len().to_string().into());
         for event in &request.batch.events {
-            small.push(digest(&event.envelope.source, &event.envelope.id).to_vec());
-            if says_more {
+            small.extend(digests.next().map(|digest| digest.to_vec()));
+            if all.says_more {
                 small.push(more(event));
             }
         }
@@ -148,7 +242,7 @@ async fn record(shared: &Shared, place: &Place, requests: &[Request]) -> Result<
         for event in &request.batch.events {
             args.extend(small.next());
             args.push(event.json.as_deref().unwrap_or_default());
-            if says_more {
+            if all.says_more {
                 args.extend(small.next());
             }
         }
@@ -187,24 +281,41 @@ fn limits(shared: &Shared, queue: &Queue, partition: u32) -> String {
     if is_limited { retention::limits(shared, queue, partition) } else { String::new() }
 }
 
-fn answer(shared: &Arc<Shared>, place: &Arc<Place>, requests: Vec<Request>, Ran { view, value }: Ran) {
-    match value {
-        Value::Array(answers) if answers.len() == requests.len() => {
+fn answer(shared: &Arc<Shared>, place: &Arc<Place>, requests: Vec<Request>, (view, said): (View, Said)) {
+    match said {
+        Said::Each(answers) => {
             for (request, answer) in requests.into_iter().zip(answers) {
                 let outcomes = outcomes(shared, place, &request.batch, &view, answer);
                 let _ = request.answer.send(outcomes.map(|outcomes| Answer::Outcomes(outcomes, view.lineage)));
             }
         }
-        Value::Int(_) => {
+        Said::Plain => {
+            let count = events_of(&requests).count() as u64;
+            metrics::published(&place.queue, "recorded", count);
+            let mut positions = view.next.saturating_sub(count)..;
+            for request in requests {
+                let position = positions.by_ref().take(request.batch.events.len());
+                let outcomes = position.map(|position| Ok(new(place, &view, position))).collect();
+                let _ = request.answer.send(Ok(Answer::Outcomes(outcomes, view.lineage)));
+            }
+        }
+        Said::Moved => {
             for request in requests {
                 let _ = request.answer.send(Ok(Answer::Moved(request.batch)));
             }
         }
-        _ => {
-            for request in requests {
-                let _ = request.answer.send(Err(unexpected()));
-            }
-        }
+    }
+}
+
+/// What was recorded just now: it is of the lineage that the script found.
+fn new(place: &Place, view: &View, position: u64) -> Recorded {
+    Recorded {
+        partition: place.partition,
+        lineage: view.lineage,
+        position: Some(position),
+        due: None,
+        duplicate: false,
+        confirmed: Confirm::Stored,
     }
 }
 

@@ -196,3 +196,49 @@ async fn a_window_that_is_cut_short_says_so() {
     assert!(publish(&bus, &[("c", "k")]).await[0].duplicate, "the newest are known");
     assert!(!publish(&bus, &[("a", "k")]).await[0].duplicate, "the oldest are not");
 }
+
+#[tokio::test]
+async fn what_was_recorded_again_outlives_its_first_place_in_the_window() {
+    let server = testkit::redis().await;
+    let options = bus::redis::Options { dedupe_events: 4, ..Default::default() };
+    let bus = bus::redis::open_with(&server.url(), options).await.unwrap();
+    publish(&bus, &[("a", "k")]).await;
+    publish(&bus, &[("b", "k")]).await;
+    // A relay doesn't look at ids.
+    let producer = Some(Producer { outbox: "product".into(), first_publish_no: 1 });
+    let options = PublishOptions { producer, ..PublishOptions::default() };
+    let again = bus.publish_with(vec![event("a", "k")], options).await.unwrap().remove(0).unwrap();
+    assert_eq!((again.position, again.duplicate), (Some(3), false));
+    // Its first place goes out with these, and later the second.
+    publish(&bus, &[("c", "k"), ("d", "k"), ("e", "k")]).await;
+    let again = publish(&bus, &[("a", "k")]).await[0];
+    assert_eq!((again.position, again.duplicate), (Some(3), true));
+    publish(&bus, &[("f", "k"), ("g", "k"), ("h", "k")]).await;
+    assert!(!publish(&bus, &[("a", "k")]).await[0].duplicate);
+}
+
+#[tokio::test]
+async fn publishes_at_once_share_entries_and_lie_in_a_row() {
+    let server = testkit::redis().await;
+    let bus = bus::redis::open(&server.url()).await.unwrap();
+    publish(&bus, &[("known", "k")]).await;
+    for round in 0..2 {
+        let ids: Vec<String> = (0..200).map(|n| format!("{n}")).collect();
+        let publishing = ids.iter().map(|id| {
+            let bus = bus.clone();
+            // Half a batch with one that is known, which tells nothing of the others.
+            let with = if id.ends_with('7') { vec![event("known", "k"), event(id, "k")] } else { vec![event(id, "k")] };
+            async move { bus.publish(with).await.unwrap().into_iter().map(Result::unwrap).collect::<Vec<_>>() }
+        });
+        let recorded = futures_util::future::join_all(publishing).await;
+        let mut positions: Vec<u64> = recorded.iter().filter_map(|each| each.last().unwrap().position).collect();
+        assert!(recorded.iter().all(|each| each.last().unwrap().duplicate == (round == 1)));
+        assert!(
+            recorded.iter().filter(|each| each.len() == 2).all(|each| each[0].duplicate && each[0].position == Some(1))
+        );
+        positions.sort_unstable();
+        assert_eq!(positions, (2..=201).collect::<Vec<u64>>());
+    }
+    // 201 publishes of their own would be as many entries.
+    assert!(command(&server, &["XLEN", "tp:{DB:0}:s"]).await.parse::<u64>().unwrap() < 50);
+}

@@ -1,7 +1,7 @@
 -- Recording: what one entry of the stream holds, what is known of each event by its digest (the window) and by its key
--- (the view), for the scripts that record. They `record` events, then `append` them all.
+-- (the view), for the scripts that record. They `record` events, then `append` them all; or `write` what they have at hand.
 local log = {}
-local entry, digests, latest = { 'l', part.lineage, 'b', int(part.bytes) }, {}, {}
+local entry, digests, latest = {}, {}, {}
 local first = part.seq + 1
 local told = part.told
 
@@ -43,7 +43,7 @@ local function view_is_lost()
 end
 
 -- The window: what is recorded now goes in, and as much as that, and more, of what is too old or too much goes out.
-local function remember(changed)
+local function remember(changed, digests)
     local remembered, recorded = {}, ':' .. int(part.now)
     for i, digest in ipairs(digests) do
         remembered[2 * i - 1] = digest
@@ -57,19 +57,30 @@ local function remember(changed)
         size = #digests
     end
     if size == #digests then redis.call('HDEL', META, 'cut_short') end
-    redis.call('HSET', DEDUPE, unpack(remembered))
+    local fresh = redis.call('HSET', DEDUPE, unpack(remembered))
+    -- Nothing that was recorded from there on was recorded again since, as a relay's events may be.
+    local apart
+    if batches == 1 or size == #digests or fresh < #digests then
+        apart = first
+        redis.call('HSET', META, 'apart', int(first))
+    end
     for _ = 1, 8 do
         local oldest = redis.call('LINDEX', ORDER, 0)
         if not oldest then break end
         local time, position, rest = oldest:match('^(%d+):(%d+):()')
         local over = tonumber(time) <= part.now - log.reach
         if not over and size <= log.capacity then break end
-        for i = rest, #oldest, 16 do
-            -- Not what a relay had recorded again since.
-            local digest = oldest:sub(i, i + 15)
-            local value = int(position + (i - rest) / 16) .. ':' .. time
-            if redis.call('HGET', DEDUPE, digest) == value then redis.call('HDEL', DEDUPE, digest) end
+        local gone = {}
+        for i = rest, #oldest, 16 do gone[#gone + 1] = oldest:sub(i, i + 15) end
+        apart = apart or tonumber(redis.call('HGET', META, 'apart') or first)
+        if tonumber(position) < apart then
+            local same = {}
+            for i, value in ipairs(redis.call('HMGET', DEDUPE, unpack(gone))) do
+                if value == int(position + i - 1) .. ':' .. time then same[#same + 1] = gone[i] end
+            end
+            gone = same
         end
+        if #gone > 0 then redis.call('HDEL', DEDUPE, unpack(gone)) end
         redis.call('LPOP', ORDER)
         size = redis.call('HLEN', DEDUPE)
         if over then
@@ -86,7 +97,24 @@ local function remember(changed)
     end
 end
 
--- Writes down what was recorded. changed: fields of the meta that change besides.
+-- Writes down what is recorded: its digests, and the fields of its entry that hold the events, `e` and the event in turn,
+-- from a place in a table on. changed: fields of the meta that change besides.
+local function write(changed, digests, entry, at)
+    redis.call('XADD', STREAM, int(first) .. '-' .. int(part.now), 'l', part.lineage, 'b', int(part.bytes),
+        unpack(entry, at))
+    part.bytes = part.bytes + part.pending
+    -- What is recorded never lies in the future of the next time.
+    for _, field in ipairs({ 'seq', int(part.seq), 'now', int(part.now), 'offset', int(part.offset), 'bytes',
+        int(part.bytes) }) do
+        changed[#changed + 1] = field
+    end
+    part.told, part.remember = part.now, false
+    if log.reach > 0 then remember(changed, digests) end
+    redis.call('HSET', META, unpack(changed))
+    announce(first, entry, at)
+end
+
+-- Writes down what was recorded by `record`.
 local function append(changed)
     if #digests == 0 then
         if #changed > 0 then redis.call('HSET', META, unpack(changed)) end
@@ -98,15 +126,5 @@ local function append(changed)
         -- Of one key's events the last one counts.
         redis.call('ZADD', VIEW, unpack(latest))
     end
-    redis.call('XADD', STREAM, int(first) .. '-' .. int(part.now), unpack(entry))
-    part.bytes = part.bytes + part.pending
-    -- What is recorded never lies in the future of the next time.
-    for _, field in ipairs({ 'seq', int(part.seq), 'now', int(part.now), 'offset', int(part.offset), 'bytes',
-        int(part.bytes) }) do
-        changed[#changed + 1] = field
-    end
-    part.told, part.remember = part.now, false
-    if log.reach > 0 then remember(changed) end
-    redis.call('HSET', META, unpack(changed))
-    announce(first, entry)
+    write(changed, digests, entry, 1)
 end

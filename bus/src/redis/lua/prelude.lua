@@ -8,7 +8,7 @@
 --   META, STREAM, DEDUPE, ORDER, GROUPS, EFFECTS, VIEW, WAITING, EVENTS    the partition's keys
 --   int(n)            a number as text, all digits
 --   hint(text)        tells every node that something changed
---   announce(first, entry)    tells what was recorded
+--   announce(first, entry, at)    tells what was recorded
 --   tell(event, data), tell_rarely(event)
 --                     leaves an event for the queue SYS, which is in another slot: a node carries it there
 local META, STREAM, DEDUPE, ORDER, GROUPS, EFFECTS, VIEW, WAITING, EVENTS = unpack(KEYS, 1, 9)
@@ -94,15 +94,14 @@ local function tell_rarely(event)
 end
 
 -- Tells every node that an entry was recorded; with its events, if they are small: whoever follows needn't ask for them.
-local function announce(first, entry)
+-- They stand in `entry` from `at` on, each after an 'e'.
+local function announce(first, entry, at)
     local tag = STREAM:match('{(.-)}')
     if part.pending > 4096 then return hint('q:' .. tag:match('^[^:]+')) end
     local lengths, events = {}, {}
-    for i = 2, #entry, 2 do
-        if entry[i - 1] == 'e' then
-            events[#events + 1] = entry[i]
-            lengths[#lengths + 1] = #entry[i]
-        end
+    for i = at + 1, #entry, 2 do
+        events[#events + 1] = entry[i]
+        lengths[#lengths + 1] = #entry[i]
     end
     hint('e:' .. tag .. ':' .. part.lineage .. ':' .. int(first) .. ':' .. int(part.now) .. ':'
         .. table.concat(lengths, ',') .. '\n' .. table.concat(events))
