@@ -1,19 +1,23 @@
 //! Groups, their dead letters and who is connected, as an operator sees and moves them.
 
-use bus::{DeadLetter, Which};
+use bus::{DeadLetter, OnDead, Which};
 use prost::Message as _;
 use proto::turnpike::bus::v1 as wire;
-use wire::{connection::Subscription, dead_letter::Failure, group::Mode};
+use wire::{
+    connection::Subscription,
+    dead_letter::Failure,
+    group::{Mode, OnDead as WireOnDead},
+};
 
 use super::{
     event,
-    group::start,
-    moment::{of_millis, timestamp},
+    group::{start, started},
+    moment::{of_millis, timestamp, wire_duration},
     page::Page,
 };
 use crate::{
     access::Caller,
-    connections,
+    connections, duration,
     groups::{self, MOST_LETTERS, letter_key, letter_place},
     problem::Problem,
     query::refuse,
@@ -116,6 +120,12 @@ fn group(view: GroupView) -> wire::GroupStatus {
         "exclusive" => Mode::Exclusive,
         _ => Mode::Parallel,
     };
+    let on_dead = match view.on_dead {
+        OnDead::Continue => WireOnDead::Continue,
+        OnDead::Block => WireOnDead::Block,
+    };
+    // `none` is no duration.
+    let time = |text: &str| duration::parse(text).map(wire_duration);
     wire::GroupStatus {
         name: view.name,
         queue: view.queue,
@@ -130,6 +140,11 @@ fn group(view: GroupView) -> wire::GroupStatus {
         oldest: view.oldest.map(timestamp),
         next: view.next,
         members: u32::try_from(view.members).unwrap_or(u32::MAX),
+        start: Some(started(view.start)),
+        lease: time(&view.lease),
+        max_processing: time(&view.max_processing),
+        on_dead: on_dead.into(),
+        blocked: view.blocked,
     }
 }
 

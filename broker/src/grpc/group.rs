@@ -5,7 +5,7 @@ use std::time::Duration;
 use bus::{Group, Mode, OnDead, Start};
 use proto::turnpike::bus::v1 as wire;
 
-use super::moment::{duration, time};
+use super::moment::{duration, time, timestamp};
 use crate::{access::Caller, problem::Problem, query::refuse, shared::Shared};
 
 /// The longest that a lease, and that handling may be said to take.
@@ -69,4 +69,15 @@ pub(super) fn start(field: &str, start: Option<wire::Start>) -> Result<Start, Pr
         Some(wire::start::At::Position(_)) => Err(refuse(field, "is beyond every log")),
         None => Err(refuse(field, "say one of edge, time and position")),
     }
+}
+
+/// Where a group began, as it is told.
+pub(super) fn started(start: Start) -> wire::Start {
+    let at = match start {
+        Start::Earliest => wire::start::At::Edge(wire::Edge::Earliest.into()),
+        Start::Latest => wire::start::At::Edge(wire::Edge::Latest.into()),
+        Start::Time(at) => wire::start::At::Time(timestamp(at)),
+        Start::Position(position) => wire::start::At::Position(position),
+    };
+    wire::Start { at: Some(at) }
 }

@@ -1,9 +1,13 @@
 //! What an operator sees and moves over gRPC.
 
-use proto::turnpike::bus::v1::{self as wire, Edge, settlement::Verb};
+use proto::turnpike::bus::v1::{
+    self as wire, Edge,
+    group::{Mode, OnDead},
+    settlement::Verb,
+};
 use tonic::Code;
 
-use super::fleet::{Member, ids, parallel, reason};
+use super::fleet::{Member, group, ids, parallel, reason};
 use crate::follow::lab::Lab;
 
 fn name(name: &str) -> wire::PutQueueRequest {
@@ -64,6 +68,39 @@ async fn a_group_s_dead_letters_are_seen_redriven_and_discarded() {
     assert_eq!(operator.discard(discard).await.unwrap().into_inner().discarded, 2);
     let unknown = operator.get_group(wire::GetGroupRequest { name: "nobody".to_owned() }).await;
     assert_eq!(reason(unknown, Code::NotFound), "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_group_is_told_as_it_was_declared() {
+    let lab = Lab::open().await;
+    let broker = lab.broker().await;
+    let mut operator = broker.grpc(&lab.operator_who_reads()).await;
+    let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let start = wire::Start { at: Some(wire::start::At::Position(2)) };
+    let declared = wire::Group {
+        start: Some(start),
+        lease: seconds(45),
+        max_processing: seconds(0),
+        on_dead: OnDead::Block.into(),
+        ..group("billing", "DB/*", Mode::Keyed)
+    };
+    for group in [declared, parallel("plain")] {
+        operator.declare_group(wire::DeclareGroupRequest { group: Some(group) }).await.unwrap();
+    }
+    let told = operator.get_group(wire::GetGroupRequest { name: "billing".to_owned() }).await.unwrap().into_inner();
+    assert_eq!((told.mode(), told.on_dead(), told.start), (Mode::Keyed, OnDead::Block, Some(start)));
+    assert_eq!((told.lease, told.max_processing, told.blocked), (seconds(45), None, 0), "as long as it likes");
+    let listed = operator.list_groups(wire::ListGroupsRequest::default()).await.unwrap().into_inner();
+    let plain = listed.groups.iter().find(|group| group.name == "plain").unwrap();
+    assert_eq!((plain.on_dead(), plain.max_processing), (OnDead::Continue, seconds(900)));
+
+    lab.publish("DB/CREATE", 0..1).await;
+    let blocking = wire::Group { on_dead: OnDead::Block.into(), ..group("orders", "DB/*", Mode::Keyed) };
+    let mut member = Member::join(&mut operator, blocking, 3).await;
+    let first = member.deliveries(1).await;
+    member.settled(&first, Verb::Dead(wire::settlement::Dead { reason: "unreadable".to_owned() })).await;
+    let told = operator.get_group(wire::GetGroupRequest { name: "orders".to_owned() }).await.unwrap().into_inner();
+    assert_eq!((told.dead, told.blocked), (1, 1));
 }
 
 #[tokio::test]
