@@ -7,10 +7,7 @@ use bus::{Bus, Place};
 use events::Envelope;
 use serde_json::{Value, json};
 
-use crate::{
-    cursor::Cursor,
-    status::{Detail, Status},
-};
+use crate::{cursor::Cursor, status::Status};
 
 /// The event of this cursor, as `GET /events/{cursor}` answers it.
 ///
@@ -35,18 +32,7 @@ pub async fn status_directly(bus: &Bus, cursor: &str, watch: Option<Duration>) -
         None => bus.delivered(&place, &[]).await?,
     };
     ensure!(!delivered.lost, GONE);
-    Ok(json!(Status {
-        id: envelope.id.clone(),
-        cursor: cursor.to_owned(),
-        queue: place.queue.to_string(),
-        event: envelope.event.to_string(),
-        partition: place.partition,
-        position: place.position,
-        recordedtime: envelope.recordedtime,
-        delivery: delivered.progress,
-        details: Detail::of_all(&delivered.groups),
-        groups: delivered.groups,
-    }))
+    Ok(json!(Status::new(&envelope, &place, delivered)))
 }
 
 const GONE: &str = "the event is not in the log any more";

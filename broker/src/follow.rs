@@ -144,7 +144,8 @@ fn begin_of(parameters: &mut Parameters, headers: &HeaderMap, cursor: &str) -> R
     }
 }
 
-fn accepts_stream(headers: &HeaderMap) -> bool {
+/// Whether the client would rather be told by a stream.
+pub(crate) fn accepts_stream(headers: &HeaderMap) -> bool {
     let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepts.flat_map(|value| value.split(',')).any(|range| {
         let (media, parameters) = range.split_once(';').unwrap_or((range, ""));

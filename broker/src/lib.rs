@@ -35,6 +35,7 @@ mod stall;
 mod status;
 mod told;
 mod view;
+mod watch;
 mod websocket;
 
 use std::{net::SocketAddr, sync::Arc};

@@ -57,13 +57,18 @@ pub(crate) async fn answer(shared: &Shared, caller: &Caller, asked: Asked) -> Re
         let text = stream.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(text)), stream))
     });
-    let mut response = Response::new(Body::from_stream(body));
+    Ok(response(Body::from_stream(body)))
+}
+
+/// The answer that such a stream is.
+pub(crate) fn response(body: Body) -> Response {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // Proxies that keep answers back until they are whole.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
+    response
 }
 
 impl Stream {

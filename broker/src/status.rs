@@ -12,9 +12,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use bus::{Place, Progress, Standing};
+use bus::{Delivered, Place, Progress, Standing};
 use events::{Envelope, Name};
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -22,10 +22,12 @@ use crate::{
     access::Caller,
     confirm::{self, LONGEST},
     cursor::Cursor,
+    follow,
     problem::{Kind, Problem},
     publish,
     query::{Parameters, refuse},
     shared::Shared,
+    watch,
 };
 
 /// How long a watcher waits unless it says so.
@@ -86,27 +88,44 @@ impl Detail {
         })
     }
 
-    pub(crate) fn of_all(groups: &BTreeMap<String, Option<Standing>>) -> BTreeMap<String, Self> {
+    fn of_all(groups: &BTreeMap<String, Option<Standing>>) -> BTreeMap<String, Self> {
         let details =
             groups.iter().filter_map(|(group, standing)| Some((group.clone(), Self::of(standing.as_ref()?)?)));
         details.collect()
     }
 }
 
-/// Where an event stands that waits for its time.
-#[derive(Serialize)]
-struct Waiting {
-    id: String,
-    queue: String,
-    source: String,
-    /// `scheduled`.
-    delivery: &'static str,
-    #[serde(with = "time::serde::rfc3339")]
-    due: OffsetDateTime,
+impl Status {
+    pub(crate) fn new(envelope: &Envelope, place: &Place, delivered: Delivered) -> Self {
+        Self {
+            id: envelope.id.clone(),
+            cursor: Cursor::of(place).to_string(),
+            queue: place.queue.to_string(),
+            event: envelope.event.to_string(),
+            partition: place.partition,
+            position: place.position,
+            recordedtime: envelope.recordedtime,
+            delivery: delivered.progress,
+            details: Detail::of_all(&delivered.groups),
+            groups: delivered.groups,
+        }
+    }
 }
 
-/// What the path names.
-enum Named {
+/// Where an event stands that waits for its time.
+#[derive(Serialize)]
+pub(crate) struct Waiting {
+    pub id: String,
+    pub queue: String,
+    pub source: String,
+    /// `scheduled`.
+    pub delivery: &'static str,
+    #[serde(with = "time::serde::rfc3339")]
+    pub due: OffsetDateTime,
+}
+
+/// The event that is asked for.
+pub(crate) enum Named {
     Place(Place),
     Waiting(Waiting),
 }
@@ -132,9 +151,17 @@ async fn status(
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
     mut parameters: Parameters,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let named = named(&shared, &caller, id, &mut parameters).await?;
     let watch = parameters.flag("watch")?;
+    if watch
+        && follow::accepts_stream(&headers)
+        && let Named::Place(place) = named
+    {
+        parameters.done("queue, source, watch; a stream lasts until no group is at the event any more")?;
+        return watch::answer(&shared, &caller, place, &headers).await;
+    }
     let patience = parameters.duration("timeout", LONGEST)?.unwrap_or(WATCH);
     parameters.done("queue, source, watch, timeout")?;
     let place = match named {
@@ -163,18 +190,7 @@ pub(crate) async fn ask(
     if delivered.lost {
         return Err(lost());
     }
-    Ok(Status {
-        id: envelope.id.clone(),
-        cursor: Cursor::of(place).to_string(),
-        queue: place.queue.to_string(),
-        event: envelope.event.to_string(),
-        partition: place.partition,
-        position: place.position,
-        recordedtime: envelope.recordedtime,
-        delivery: delivered.progress,
-        details: Detail::of_all(&delivered.groups),
-        groups: delivered.groups,
-    })
+    Ok(Status::new(&envelope, place, delivered))
 }
 
 /// `DELETE /events/{id}`: 204 says that it doesn't wait any more, however often it is asked; 409 that it was recorded.
@@ -226,7 +242,18 @@ async fn named(
             None => place(&id).map(Named::Place),
         };
     };
-    let queue = Name::new(&queue).map_err(|error| refuse("queue", error))?;
+    own(shared, caller, &queue, source, id).await
+}
+
+/// The event that has this id of its own; the caller's unless a source is said.
+pub(crate) async fn own(
+    shared: &Shared,
+    caller: &Caller,
+    queue: &str,
+    source: Option<String>,
+    id: String,
+) -> Result<Named, Problem> {
+    let queue = Name::new(queue).map_err(|error| refuse("queue", error))?;
     let own = publish::source(caller)?;
     let source = source.unwrap_or_else(|| own.clone());
     let found = shared.bus.find(&queue, &source, &id).await?;
@@ -279,6 +306,6 @@ pub(crate) async fn find(shared: &Shared, caller: &Caller, place: &Place) -> Res
     Ok(envelope)
 }
 
-fn lost() -> Problem {
+pub(crate) fn lost() -> Problem {
     Problem::new(Kind::Gone, "the event is not in the log any more: it went on from an earlier place, or began anew")
 }

@@ -92,6 +92,11 @@ impl Delivered {
         Self { progress: Progress::Failed, groups: BTreeMap::new(), open: false, lost: true }
     }
 
+    /// Somebody took it, and nobody is at it any more.
+    pub fn is_settled(&self) -> bool {
+        !self.open && self.progress != Progress::Nobody
+    }
+
     /// Whether this group is still to take it.
     fn is_open(&self, group: &str) -> bool {
         self.groups.get(group).is_some_and(|standing| standing.as_ref().is_none_or(Standing::is_open))
@@ -145,7 +150,16 @@ impl Bus {
     /// # Errors
     /// [`Error::Unavailable`] if the bus was away all the time.
     pub async fn wait_settled(&self, place: &Place, patience: Duration) -> Result<Delivered, Error> {
-        self.wait(place, &[], patience, |now| !now.open && now.progress != Progress::Nobody).await
+        self.wait(place, &[], patience, Delivered::is_settled).await
+    }
+
+    /// Waits until the event stands otherwise than it was last told; at most `patience`. Answers how it stands then. That it was
+    /// settled shows at once, anything else within a second.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the bus was away all the time.
+    pub async fn wait_changed(&self, place: &Place, told: &Delivered, patience: Duration) -> Result<Delivered, Error> {
+        self.wait(place, &[], patience, |now| now != told).await
     }
 
     async fn wait(

@@ -144,7 +144,6 @@ fn group(view: GroupView) -> wire::GroupStatus {
         lease: time(&view.lease),
         max_processing: time(&view.max_processing),
         on_dead: on_dead.into(),
-        blocked: view.blocked,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     problem::Problem,
     query::refuse,
     shared::Shared,
-    status::{self, Status},
+    status::{self, Named, Status, Waiting},
 };
 
 pub(super) async fn event(
@@ -25,7 +25,9 @@ pub(super) async fn event(
     caller: &Caller,
     request: wire::GetEventRequest,
 ) -> Result<wire::Event, Problem> {
-    let place = status::place(&request.cursor).map_err(of_cursor)?;
+    let Named::Place(place) = named(shared, caller, &request.cursor, request.own_id).await? else {
+        return Err(Problem::not_found("the event waits for its time; its status says when that is"));
+    };
     let envelope = status::find(shared, caller, &place).await?;
     Ok(event::told(&envelope, Some(Cursor::of(&place).to_string())))
 }
@@ -35,8 +37,20 @@ pub(super) async fn status(
     caller: &Caller,
     request: wire::GetStatusRequest,
 ) -> Result<wire::EventStatus, Problem> {
-    let place = status::place(&request.cursor).map_err(of_cursor)?;
     let wait = request.wait.map(|wait| duration("wait", wait, LONGEST)).transpose()?;
+    let place = match named(shared, caller, &request.cursor, request.own_id).await? {
+        Named::Place(place) => place,
+        Named::Waiting(Waiting { id, queue, due, .. }) => {
+            let delivered = Delivered::Scheduled.into();
+            return Ok(wire::EventStatus {
+                id,
+                queue,
+                delivered,
+                due: Some(timestamp(due)),
+                ..wire::EventStatus::default()
+            });
+        }
+    };
     let Status { id, cursor, queue, event, partition, position, recordedtime, delivery, groups, .. } =
         status::ask(shared, caller, &place, wait).await?;
     let delivered = match delivery {
@@ -55,6 +69,7 @@ pub(super) async fn status(
         recorded_time: recordedtime.map(timestamp),
         delivered: delivered.into(),
         groups: groups.into_iter().map(|(group, stands)| (group, told(stands))).collect::<HashMap<_, _>>(),
+        due: None,
     })
 }
 
@@ -78,6 +93,22 @@ pub(super) fn told(standing: Option<Standing>) -> wire::Standing {
         Some(Standing::Filtered) => of(State::Filtered),
         Some(Standing::NotApplicable) => of(State::NotApplicable),
         Some(Standing::Unknown) => of(State::Unknown),
+    }
+}
+
+/// The event that is asked for, by its cursor or its own id.
+async fn named(
+    shared: &Shared,
+    caller: &Caller,
+    cursor: &str,
+    own_id: Option<wire::EventId>,
+) -> Result<Named, Problem> {
+    match own_id {
+        None => status::place(cursor).map(Named::Place).map_err(of_cursor),
+        Some(_) if !cursor.is_empty() => Err(refuse("own_id", "comes instead of a cursor")),
+        Some(wire::EventId { queue, id, source }) => {
+            status::own(shared, caller, &queue, Some(source).filter(|source| !source.is_empty()), id).await
+        }
     }
 }
 

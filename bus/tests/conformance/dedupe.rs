@@ -92,3 +92,24 @@ pub(crate) async fn a_queue_may_have_no_window(lab: impl Lab) {
     assert!(recorded.iter().all(|recorded| !recorded.duplicate));
     assert_eq!(publish(&bus, &[("a", "k")]).await[0].position, Some(3));
 }
+
+pub(crate) async fn an_event_is_found_by_its_id_within_the_window(mut lab: impl Lab) {
+    let bus = lab.bus();
+    let source = event("a", "k").source;
+    assert_eq!(bus.find(&queue(), &source, "a").await.unwrap(), None, "there is no such queue");
+    bus.declare_queue(Queue { partitions: 4, ..Queue::new(queue()) }).await.unwrap();
+    let recorded = publish(&bus, &[("a", "x"), ("b", "y"), ("c", "z")]).await;
+    drop(bus);
+    lab.kill_and_reopen().await;
+    let bus = lab.bus();
+    for (id, recorded) in ["a", "b", "c"].into_iter().zip(&recorded) {
+        let found = bus.find(&queue(), &source, id).await.unwrap().unwrap();
+        let place = (found.partition, found.position);
+        assert_eq!(place, (recorded.partition, recorded.position), "{id}, in whichever partition");
+        assert!(bus.lineages(&queue(), found.partition).await.unwrap().holds(found.lineage, found.position.unwrap()));
+    }
+    assert_eq!(bus.find(&queue(), &source, "d").await.unwrap(), None);
+    assert_eq!(bus.find(&queue(), "/clients/eve", "a").await.unwrap(), None, "another source's ids are its own");
+    lab.advance(seconds(7201)).await;
+    assert_eq!(bus.find(&queue(), &source, "a").await.unwrap(), None, "nobody knows any more");
+}

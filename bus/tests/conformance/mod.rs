@@ -70,7 +70,7 @@ macro_rules! suite {
             many_that_are_due_at_once_do_not_starve_the_others;
         dedupe: a_window_is_as_long_as_its_queue_says, a_queue_may_have_no_window, a_repeated_id_answers_the_original_position, racing_publishers_record_an_id_once,
             the_window_ends_after_two_hours, the_window_survives_a_kill,
-            the_window_begins_anew_with_what_is_recorded_again;
+            the_window_begins_anew_with_what_is_recorded_again, an_event_is_found_by_its_id_within_the_window;
         producer: a_repeated_number_is_harmless, a_gap_in_the_numbers_is_refused, any_first_number_is_taken,
             numbers_survive_a_kill, an_unexpected_lineage_is_refused, numbers_belong_to_one_partition,
             a_number_that_can_not_be_counted_on_from_is_refused;

@@ -167,11 +167,7 @@ impl Running {
         let mut headers = vec![(METADATA, token), ("accept", "text/event-stream")];
         headers.extend(last_event_id.map(|id| ("last-event-id", id)));
         let response = self.get(&format!("/events?{query}"), &headers).await;
-        assert_eq!(
-            (response.status().as_u16(), &response.headers()["content-type"]),
-            (200, &"text/event-stream".parse().unwrap())
-        );
-        let mut sse = Sse { body: response.into_body(), text: String::new() };
+        let mut sse = Sse::of(response);
         assert_eq!(sse.next().await.unwrap().event, "cursor", "where it is, at once");
         sse
     }
@@ -312,6 +308,14 @@ pub struct Block {
 }
 
 impl Sse {
+    pub fn of(response: Response<Incoming>) -> Self {
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (200, &"text/event-stream".parse().unwrap())
+        );
+        Self { body: response.into_body(), text: String::new() }
+    }
+
     /// The next block; None at the end. Comments are passed over.
     pub async fn next(&mut self) -> Option<Block> {
         loop {

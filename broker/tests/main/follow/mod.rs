@@ -9,3 +9,4 @@ mod resume;
 mod scope;
 mod slow;
 mod socket;
+mod watch;

@@ -50,8 +50,41 @@ async fn an_event_is_recorded_as_its_publishers_and_a_repeat_is_told() {
     assert_eq!((logged.len(), logged[0].source.as_str()), (1, "/clients/alice"));
     assert_eq!(logged[0].owner.as_deref(), Some("alice"));
     assert_eq!(logged[0].json().unwrap()["n"], "1");
-    let found = alice.get_event(wire::GetEventRequest { cursor: first.cursor.clone() }).await.unwrap().into_inner();
+    let found = alice
+        .get_event(wire::GetEventRequest { cursor: first.cursor.clone(), own_id: None })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!((found.id.as_str(), found.sequence, found.cursor), ("1", 1, first.cursor));
+}
+
+#[tokio::test]
+async fn an_event_is_found_by_its_own_id_even_while_it_waits() {
+    let lab = Lab::open().await;
+    let broker = lab.broker().await;
+    let mut alice = broker.grpc(&lab.alice()).await;
+    let in_an_hour = time::OffsetDateTime::now_utc().unix_timestamp() + 3600;
+    let delivery_time = Some(prost_types::Timestamp { seconds: in_an_hour, nanos: 0 });
+    let events = vec![event("DB/CREATE", "1"), wire::Event { delivery_time, ..event("DB/CREATE", "2") }];
+    let told = receipts(alice.publish(request(events)).await.unwrap().into_inner());
+    assert_eq!((told[1].cursor.as_str(), told[1].reason.as_str()), ("", "scheduled"));
+
+    let own = |id: &str, source: &str| {
+        Some(wire::EventId { queue: "DB".to_owned(), id: id.to_owned(), source: source.to_owned() })
+    };
+    let get = |own_id| wire::GetEventRequest { own_id, ..wire::GetEventRequest::default() };
+    let status = |own_id| wire::GetStatusRequest { own_id, ..wire::GetStatusRequest::default() };
+    let found = alice.get_event(get(own("1", ""))).await.unwrap().into_inner();
+    assert_eq!((found.sequence, &found.cursor), (1, &told[0].cursor));
+    let stands = alice.get_status(status(own("1", "/clients/alice"))).await.unwrap().into_inner();
+    assert_eq!((stands.position, &stands.cursor), (1, &told[0].cursor));
+    assert_eq!(reason(alice.get_event(get(own("1", "/clients/bob"))).await, Code::NotFound), "NOT_FOUND");
+    let both = wire::GetEventRequest { cursor: told[0].cursor.clone(), own_id: own("1", "") };
+    assert_eq!(reason(alice.get_event(both).await, Code::InvalidArgument), "INVALID");
+
+    let waits = alice.get_status(status(own("2", ""))).await.unwrap().into_inner();
+    assert_eq!((waits.delivered(), waits.due), (wire::event_status::Delivered::Scheduled, delivery_time));
+    assert_eq!(reason(alice.get_event(get(own("2", ""))).await, Code::NotFound), "NOT_FOUND");
 }
 
 #[tokio::test]
@@ -114,8 +147,11 @@ async fn a_publisher_waits_until_a_member_has_acknowledged() {
     let receipt = receipts(published.await.unwrap().unwrap().into_inner()).remove(0);
     assert_eq!((receipt.level(), receipt.reason.as_str()), (Level::Delivered, ""));
     assert_eq!(receipt.groups["billing"].state(), wire::standing::State::Acked);
-    let status =
-        wire::GetStatusRequest { cursor: late.cursor, wait: Some(Duration::from_secs(60).try_into().unwrap()) };
+    let status = wire::GetStatusRequest {
+        cursor: late.cursor,
+        wait: Some(Duration::from_secs(60).try_into().unwrap()),
+        own_id: None,
+    };
     let status = alice.get_status(status).await.unwrap().into_inner();
     assert_eq!(status.delivered(), wire::event_status::Delivered::Delivered);
 }
