@@ -14,6 +14,7 @@ use super::{
     holders::Holders,
     job::{Answer, Ask},
     letter::Letter,
+    orphan::Orphans,
     presence,
     state::{self, COMMIT, Committer, Held, Letters, Stored},
     window::Window,
@@ -33,6 +34,7 @@ pub(super) struct Desk {
     pub(super) rng: StdRng,
     pub(super) window: Window,
     held: Option<Held>,
+    orphans: Orphans,
     /// Others were first too often.
     pub(super) late: bool,
     /// When the lowest event that isn't settled was recorded.
@@ -75,6 +77,7 @@ impl Desk {
             labels: GroupLabels::new(name),
             rng: StdRng::from_os_rng(),
             held: None,
+            orphans: Orphans::default(),
             late: false,
             oldest: None,
         }
@@ -93,6 +96,18 @@ impl Desk {
     /// Somebody on this node waits for something to claim.
     pub(super) fn is_watched(&self, shared: &Shared) -> bool {
         shared.wakes.claimable.is_watched(&self.name)
+    }
+
+    /// There are leases to be given back.
+    pub(super) fn has_orphans(&self) -> bool {
+        !self.orphans.is_empty()
+    }
+
+    /// Takes back what was committed for somebody who has gone.
+    pub(super) fn take_back(&mut self, answer: &Answer) {
+        if let Answer::Claimed { claimed, .. } = answer {
+            self.orphans.take_in(claimed, 0, None);
+        }
     }
 
     /// Forgets the state: it may be another one.
@@ -126,6 +141,7 @@ impl Desk {
         }
         lose(&self.place, &mut held, &mut draft);
         let before = (held.ledger.in_flight(), held.ledger.is_at_its_limit());
+        self.orphans.give_back(&mut held, &mut draft);
         self.expire(shared, &group, &mut held, &mut draft, now).await?;
         let mut answers = Vec::with_capacity(asks.len());
         for ask in asks {
@@ -146,9 +162,20 @@ impl Desk {
         if draft.settled {
             hints.push(format!("s:{}@{}", self.place.queue, shared.roster.node()));
         }
-        let ran = self.commit(shared, &mut held, &draft.letters, &hints).await?;
+        let ran = match self.commit(shared, &mut held, &draft.letters, &hints).await {
+            Ok(ran) => ran,
+            Err(error) => {
+                for answer in &answers {
+                    if let Answer::Claimed { claimed, .. } = answer {
+                        self.orphans.take_in(claimed, now, held.version);
+                    }
+                }
+                return Err(error);
+            }
+        };
         match state::read(ran.value)? {
             state::Answer::Committed { version, dead } => {
+                self.orphans.committed(version, now);
                 (held.version, held.dead, held.revive) = (Some(version), dead, false);
                 let behind = draft.woken && ran.view.next > held.ledger.next();
                 self.done(shared, &draft, wakes || behind);

@@ -23,6 +23,8 @@ const TRIES: u32 = 100;
 const LATE: u32 = 3;
 /// The longest pause while it is another node's turn.
 const PAUSE: Duration = Duration::from_millis(4);
+/// The longest sleep while there are leases to be given back.
+const SOON: Duration = Duration::from_millis(200);
 /// The longest sleep without a look at the clock.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -52,13 +54,15 @@ async fn keep(shared: Weak<Shared>, mut desk: Desk, mut jobs: mpsc::Receiver<Job
         let Some(open) = shared.upgrade() else { return };
         // What is due may wait for somebody who waits for it.
         let due = desk.until_due(&open).filter(|_| desk.is_watched(&open));
-        let nap = due.map_or(NAP, |due| due.min(NAP));
+        let longest = if desk.has_orphans() { SOON } else { NAP };
+        let nap = due.map_or(longest, |due| due.min(longest));
         drop(open);
         let received = tokio::time::timeout(nap, jobs.recv_many(&mut batch, BATCH)).await;
         let Some(shared) = shared.upgrade() else { return };
         match received {
             Ok(0) => return,
             Ok(_) => {}
+            Err(_) if desk.has_orphans() => {}
             Err(_) if desk.is_due(&shared) && desk.is_watched(&shared) => {}
             Err(_) => continue,
         }
@@ -80,7 +84,9 @@ async fn work(shared: &Arc<Shared>, desk: &mut Desk, jobs: Vec<Job>) {
     match result {
         Ok(answers) => {
             for (job, answer) in jobs.into_iter().zip(answers) {
-                let _ = job.reply.send(answer);
+                if let Err(Ok(answer)) = job.reply.send(answer) {
+                    desk.take_back(&answer);
+                }
             }
         }
         Err(error) => {

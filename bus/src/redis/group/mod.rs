@@ -10,6 +10,7 @@ mod holders;
 mod job;
 mod keeper;
 mod letter;
+mod orphan;
 mod presence;
 mod state;
 mod team;
