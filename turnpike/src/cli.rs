@@ -88,7 +88,8 @@ pub struct Up {
     /// `postgres://user@host:port/database` instead of a SQLite file for each service; a schema each.
     #[arg(long, value_name = "URL", env = "TURNPIKE__DATABASE", hide_env_values = true)]
     pub database: Option<String>,
-    /// `redis://host:port` instead of the embedded bus; sessions and limits are shared there, too.
+    /// `redis://host:port` (or `rediss://`, `redis+sentinel://`, `redis+cluster://`) instead of the embedded bus; sessions
+    /// and limits are shared there, too.
     #[arg(long, value_name = "URL", env = "TURNPIKE__REDIS", hide_env_values = true)]
     pub redis: Option<String>,
     /// The gateway's configuration instead of the built-in one of the shop; read again when it changes.

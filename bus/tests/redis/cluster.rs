@@ -14,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use bus::{Bus, Clock, Confirm, Mode, PublishOptions, Queue, redis::Redis};
 use parking_lot::Mutex;
-use testkit::{RedisCluster, RedisOptions};
+use testkit::{Certificates, RedisCluster, RedisOptions, Tls};
 use time::OffsetDateTime;
 
 use super::{Manual, eventually, open};
@@ -209,6 +209,41 @@ async fn a_primary_that_dies_takes_nothing_along_that_its_replica_has() {
     // Claims and settles go on as well.
     let leased = claim(&bus, "g", 1).await;
     settle(&bus, "g", leased[0].token, bus::Verb::Ack).await.unwrap();
+}
+
+#[tokio::test]
+async fn by_tls_and_as_a_user_events_of_all_partitions_come_and_go() {
+    let certificates = Certificates::make();
+    let options = RedisOptions {
+        tls: Some(Tls { certificates: certificates.clone(), mutual: true }),
+        users: vec!["default off".to_owned(), "shop on >secret ~tp:* &tp:* +@all -@dangerous +info".to_owned()],
+        ..RedisOptions::default()
+    };
+    let cluster = RedisCluster::start(0, options).await;
+    let (certificate, key) = certificates.client();
+    let url = format!(
+        "{}?ca={}&certificate={}&key={}",
+        cluster.url().replace("rediss+cluster://", "rediss+cluster://shop:secret@"),
+        certificates.authority().display(),
+        certificate.display(),
+        key.display()
+    );
+    let bus = bus::redis::open(&url).await.unwrap();
+    bus.declare_queue(Queue { partitions: PARTITIONS, ..Queue::new(queue()) }).await.unwrap();
+    declare(&bus, "g", Mode::Keyed).await;
+    let events = (0..16).map(|n| event(&n.to_string(), &format!("k{n}"))).collect();
+    let published = bus.publish(events).await.unwrap();
+    let partitions: BTreeSet<u32> = published.iter().map(|recorded| recorded.as_ref().unwrap().partition).collect();
+    assert_eq!(partitions, (0..PARTITIONS).collect());
+    let mut acked = 0;
+    while acked < 16 {
+        for leased in claim(&bus, "g", 16).await {
+            settle(&bus, "g", leased.token, bus::Verb::Ack).await.unwrap();
+            acked += 1;
+        }
+    }
+    let findings = bus::redis::examine(&url).await;
+    assert!(findings.iter().all(|finding| finding.level < bus::redis::Level::Fault), "{findings:?}");
 }
 
 #[tokio::test]

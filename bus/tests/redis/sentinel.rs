@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use bus::{Confirm, Error, GapReason, Producer, PublishOptions, Refused, TailFrom, Tailed};
-use testkit::{Fault, FaultProxy, Redis, RedisOptions, RedisSentinels};
+use testkit::{Certificates, Fault, FaultProxy, Redis, RedisOptions, RedisSentinels, Tls};
 
 use super::eventually;
 use crate::conformance::{event, publish, queue, seconds};
@@ -32,6 +32,37 @@ async fn what_a_replica_has_survives_a_failover() {
     assert_eq!(ids, expected, "each once, in order");
     let after = page.lineages.current().unwrap();
     assert_eq!((after.first, after.parent), (21, Some(before.id)));
+}
+
+#[tokio::test]
+async fn by_tls_and_as_a_user_a_failover_is_followed_too() {
+    let certificates = Certificates::make();
+    let tls = Tls { certificates: certificates.clone(), mutual: false };
+    let users = [
+        "default off",
+        "shop on >secret ~tp:* &tp:* +@all -@dangerous +info",
+        // As whom replicas and Sentinels come.
+        "watch on >watching allkeys allchannels +@all",
+    ];
+    let options = RedisOptions {
+        tls: Some(tls.clone()),
+        users: users.map(str::to_owned).to_vec(),
+        settings: vec![("masteruser", "watch".to_owned()), ("masterauth", "watching".to_owned())],
+        ..RedisOptions::default()
+    };
+    let mut primary = Redis::start(options.clone()).await;
+    let _replica = primary.replica(options).await;
+    let sentinels = RedisSentinels::watching_by(&primary, 1, Some(&tls), Some(("watch", "watching"))).await;
+    let url = sentinels.url().replace("rediss+sentinel://", "rediss+sentinel://shop:secret@");
+    let bus = bus::redis::open(&format!("{url}?ca={}", certificates.authority().display())).await.unwrap();
+    let replicated =
+        PublishOptions { confirm: Confirm::Replicated(1), patience: seconds(30), ..PublishOptions::default() };
+    bus.publish_with(vec![event("before", "k")], replicated).await.unwrap()[0].as_ref().unwrap();
+    primary.kill();
+    eventually("the replica takes events", async || bus.publish(vec![event("after", "k")]).await.is_ok()).await;
+    let page = bus.read(&queue(), 0, 1, 100).await.unwrap();
+    let ids: Vec<&str> = page.events.iter().map(|logged| logged.envelope.id.as_str()).collect();
+    assert_eq!(ids, ["before", "after"]);
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "principal",
             "http1",
             "upstream",
+            "redial",
             "registry",
             "bus",
             "events",

@@ -11,7 +11,8 @@ use crate::action::duration;
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shared {
-    /// `redis://` or `rediss://`. None, or an empty one: this gateway keeps everything to itself.
+    /// `redis://`, `rediss://` for TLS, `redis+sentinel://` or `redis+cluster://`, see docs/redis.md. None, or an empty one:
+    /// this gateway keeps everything to itself.
     redis: Option<String>,
     /// How long a request may wait for Redis; default 500 ms.
     #[serde(deserialize_with = "duration::deserialize")]

@@ -19,7 +19,7 @@ use std::{
 };
 
 use http::HeaderMap;
-use redis::{Cmd, RedisResult, Script, aio::ConnectionManager};
+use redis::{Cmd, RedisResult, Script};
 use time::OffsetDateTime;
 
 use super::{Decision, Limit, Limiter, Quota, Values, Verdict};
@@ -324,7 +324,7 @@ pub async fn forget(redis: &Redis, limiter: &Limiter, values: &Values<'_>) -> Re
     redis.ask(command(Cmd::del(keys::limit(&values.digest(&limiter.place))))).await
 }
 
-async fn ask(mut redis: ConnectionManager, arguments: Vec<Arguments>) -> RedisResult<Vec<i64>> {
+async fn ask(mut redis: redial::Redis, arguments: Vec<Arguments>) -> RedisResult<Vec<i64>> {
     let mut script = CHECK.prepare_invoke();
     for (key, limit) in &arguments {
         script.key(key);

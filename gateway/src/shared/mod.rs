@@ -1,5 +1,5 @@
-//! What gateways share, in one Redis: sessions (`auth::session`), rate limits (`limit`), idempotency keys (`idempotency`),
-//! and the roll of those that live (`roll`).
+//! What gateways share, in one Redis (a server, the primary that Sentinels name, or a Cluster): sessions
+//! (`auth::session`), rate limits (`limit`), idempotency keys (`idempotency`), and the roll of those that live (`roll`).
 //!
 //! Cores never do the connection's work: it lives on the shared runtime, and a core only waits for an answer, never longer
 //! than it was told to. A Redis that failed to answer is not asked again until a heartbeat got through: nobody waits for
@@ -19,10 +19,8 @@ use std::{
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, header};
-use redis::{
-    Client, Cmd, FromRedisValue, IntoConnectionInfo as _, RedisResult,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
+use redial::{Address, Patience};
+use redis::{Cmd, FromRedisValue, RedisResult};
 use tokio::{runtime::Handle, sync::Notify, time::timeout};
 
 use crate::{
@@ -31,12 +29,12 @@ use crate::{
     metrics::METRICS,
 };
 
-/// A connection on which the server acknowledges nothing for so long is given up.
-const BROKEN: Duration = Duration::from_secs(5);
+/// How long a connection is worked on. It goes on when whoever needed it waits no longer.
+const CONNECT: Duration = Duration::from_secs(2);
 
 /// The Redis that gateways share.
 pub struct Redis {
-    connection: ConnectionManager,
+    connection: redial::Redis,
     runtime: Handle,
     /// The most that anything waits.
     patience: Duration,
@@ -83,21 +81,13 @@ impl Away {
 /// # Errors
 /// Why not, without the URL: it may hold a password.
 pub fn check_url(url: &str) -> Result<(), String> {
-    client(url).map(drop).map_err(|error| format!("not a URL such as redis://127.0.0.1:6379: {error}"))
-}
-
-fn client(url: &str) -> RedisResult<Client> {
-    let info = url.into_connection_info()?;
-    let tcp = info.tcp_settings().clone().set_nodelay(true);
-    #[cfg(target_os = "linux")]
-    let tcp = tcp.set_user_timeout(BROKEN);
-    Client::open(info.set_tcp_settings(tcp))
+    Address::parse(url).map(drop).map_err(|error| format!("not a URL such as redis://127.0.0.1:6379: {error}"))
 }
 
 /// One command as a question for [`Redis::ask`].
 pub fn command<T: FromRedisValue>(
     command: Cmd,
-) -> impl Fn(ConnectionManager) -> BoxFuture<'static, RedisResult<T>> + Send + 'static {
+) -> impl Fn(redial::Redis) -> BoxFuture<'static, RedisResult<T>> + Send + 'static {
     move |mut redis| {
         let command = command.clone();
         Box::pin(async move { command.query_async(&mut redis).await })
@@ -109,19 +99,13 @@ impl Redis {
     /// answer yet is no error.
     ///
     /// # Errors
-    /// If the URL is none.
+    /// If the URL is none, or a file that it names can't be read.
     pub async fn open(config: &config::Shared) -> anyhow::Result<Option<Arc<Self>>> {
         let Some(url) = config.redis() else { return Ok(None) };
-        let settings = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(config.timeout))
-            .set_response_timeout(Some(config.timeout))
-            // The heartbeat tries again, and meanwhile nobody waits for a connection.
-            .set_number_of_retries(0);
-        let connection = client(url)
-            .and_then(|client| ConnectionManager::new_lazy_with_config(client, settings))
-            .context("shared.redis")?;
+        // The heartbeat tries again, and meanwhile nobody waits for a connection.
+        let patience = Patience { connect: CONNECT, answer: config.timeout, attempts: 1 };
         let redis = Arc::new(Self {
-            connection,
+            connection: redial::Redis::new(Address::parse(url).context("shared.redis")?, patience),
             runtime: Handle::current(),
             patience: config.timeout,
             limit_patience: config.limit_timeout.min(config.timeout),
@@ -140,32 +124,27 @@ impl Redis {
     pub async fn ask<T, Q, F>(&self, question: Q) -> Result<T, Away>
     where
         T: Send + 'static,
-        Q: Fn(ConnectionManager) -> F + Send + 'static,
+        Q: Fn(redial::Redis) -> F + Send + 'static,
         F: Future<Output = RedisResult<T>> + Send + 'static,
     {
         if !self.reachable.load(Relaxed) {
             return Err(Away("it did not answer the last time".to_owned()));
         }
         let connection = self.connection.clone();
-        let asked = self.runtime.spawn(async move {
+        self.wait_for(async move {
             match question(connection.clone()).await {
                 Err(error) if error.is_io_error() && !error.is_timeout() => question(connection).await,
                 answer => answer,
             }
-        });
-        match timeout(self.patience, asked).await {
-            Ok(Ok(Ok(answer))) => Ok(answer),
-            Ok(Ok(Err(error))) => Err(self.lost(error.to_string())),
-            Ok(Err(error)) => Err(self.lost(error.to_string())),
-            Err(_) => Err(self.lost(format!("no answer within {:?}", self.patience))),
-        }
+        })
+        .await
     }
 
     /// The same for a rate limit, which waits only as long as a request may be held up by it.
     pub async fn ask_promptly<T, Q, F>(&self, question: Q) -> Result<T, Away>
     where
         T: Send + 'static,
-        Q: Fn(ConnectionManager) -> F + Send + 'static,
+        Q: Fn(redial::Redis) -> F + Send + 'static,
         F: Future<Output = RedisResult<T>> + Send + 'static,
     {
         if !self.prompt.load(Relaxed) {
@@ -235,10 +214,22 @@ impl Redis {
     /// A heartbeat: on the roll, and whether Redis answers.
     async fn beat(&self) {
         let started = Instant::now();
-        match timeout(self.patience, roll::sign(self.connection.clone(), &self.id)).await {
-            Ok(Ok(gateways)) => self.found(gateways, started.elapsed()),
-            Ok(Err(error)) => _ = self.lost(error.to_string()),
-            Err(_) => _ = self.lost(format!("no answer within {:?}", self.patience)),
+        if let Ok(gateways) = self.wait_for(roll::sign(self.connection.clone(), self.id.clone())).await {
+            self.found(gateways, started.elapsed());
+        }
+    }
+
+    /// Waits for an answer as long as anything may. Who waits no longer leaves it to come to its end, so that a connection
+    /// on which nothing answers is left.
+    async fn wait_for<T: Send + 'static>(
+        &self,
+        answer: impl Future<Output = RedisResult<T>> + Send + 'static,
+    ) -> Result<T, Away> {
+        match timeout(self.patience, self.runtime.spawn(answer)).await {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(error))) => Err(self.lost(error.to_string())),
+            Ok(Err(error)) => Err(self.lost(error.to_string())),
+            Err(_) => Err(self.lost(format!("no answer within {:?}", self.patience))),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use redis::{AsyncCommands as _, RedisResult, Script, aio::ConnectionManager};
+use redis::{AsyncCommands as _, RedisResult, Script};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +25,7 @@ static SIGN: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// Signs for a gateway. Returns how many are on the roll.
-pub async fn sign(mut connection: ConnectionManager, id: &str) -> RedisResult<u32> {
+pub async fn sign(mut connection: redial::Redis, id: String) -> RedisResult<u32> {
     SIGN.key(keys::ROLL).arg(id).invoke_async(&mut connection).await
 }
 

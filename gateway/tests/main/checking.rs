@@ -282,7 +282,7 @@ routes:
   - { match: { path: /b }, authenticate: required, idempotency: { keep: 0s }, respond: { status: 200 } }
 ",
         &[
-            "shared.redis: not a URL such as redis://127.0.0.1:6379: Redis URL did not parse - InvalidClientConfig",
+            "shared.redis: not a URL such as redis://127.0.0.1:6379: it doesn't begin with redis://, rediss://, redis+sentinel:// or redis+cluster://",
             "shared.limit_timeout: must not be longer than `timeout`, which bounds every wait",
             "routes[0].idempotency: keys are told apart by their caller, who must be known: authenticate: required",
             "routes[1].idempotency.keep: must be within 1s to 168h",

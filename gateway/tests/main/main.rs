@@ -45,6 +45,7 @@ mod running;
 mod schema;
 mod session;
 mod shared;
+mod shared_places;
 mod shutdown;
 mod slow;
 mod slow_clients;

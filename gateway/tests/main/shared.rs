@@ -13,10 +13,14 @@ use crate::{
 
 /// Patient, so that a slow machine isn't taken for a slow Redis.
 fn sharing(redis: &Redis) -> String {
-    format!("shared: {{redis: '{}', timeout: 10s, limit_timeout: 10s}}\n", redis.url())
+    sharing_at(&redis.url())
 }
 
-async fn pair(sections: &str) -> [Running; 2] {
+pub fn sharing_at(url: &str) -> String {
+    format!("shared: {{redis: '{url}', timeout: 10s, limit_timeout: 10s}}\n")
+}
+
+pub async fn pair(sections: &str) -> [Running; 2] {
     let gateways = [Running::start(sections).await, Running::start(sections).await];
     both_on_the_roll(&gateways).await;
     gateways
@@ -28,11 +32,11 @@ async fn both_on_the_roll(gateways: &[Running; 2]) {
     }
 }
 
-async fn standing(gateway: &Running, what: &str, wanted: impl Fn(&serde_json::Value) -> bool) {
+pub async fn standing(gateway: &Running, what: &str, wanted: impl Fn(&serde_json::Value) -> bool) {
     eventually(what, BOUND, async || wanted(&gateway.ops("/shared").await["redis"]).then_some(())).await;
 }
 
-async fn stop(gateways: [Running; 2]) {
+pub async fn stop(gateways: [Running; 2]) {
     for gateway in gateways {
         gateway.stop().await;
     }
@@ -46,22 +50,26 @@ const CERTAIN: &str = "routes:\n- {match: {path: /open}, respond: {status: 200, 
                        - {match: {path: /mine}, authenticate: required, respond: {status: 200, body: mine}}\n";
 
 fn with_sessions(customers: &Library, redis: &Redis) -> String {
+    with_sessions_at(customers, &redis.url())
+}
+
+pub fn with_sessions_at(customers: &Library, url: &str) -> String {
     format!(
         "{}upstreams: {{customers: {{endpoints: ['{}'], protocol: grpc}}}}\n\
          authentication: {{session: {{upstream: customers}}}}\n{CERTAIN}",
-        sharing(redis),
+        sharing_at(url),
         customers.address,
     )
 }
 
 /// Logs in and returns the cookie.
-async fn log_in(gateway: &Running) -> String {
+pub async fn log_in(gateway: &Running) -> String {
     let answer = gateway.send("POST", "/session", &[("content-type", "application/json")], GOOD).await;
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.header("set-cookie").split(';').next().unwrap().to_owned()
 }
 
-async fn mine(gateway: &Running, cookie: &str) -> Answer {
+pub async fn mine(gateway: &Running, cookie: &str) -> Answer {
     gateway.send("GET", "/mine", &[("cookie", cookie)], "").await
 }
 
@@ -150,7 +158,7 @@ fn limited(redis: &Redis, limits: &str) -> String {
 }
 
 /// How many of so many requests pass.
-async fn passing(gateway: &Running, requests: usize) -> usize {
+pub async fn passing(gateway: &Running, requests: usize) -> usize {
     let mut connection = Connection::open(gateway.address).await;
     let mut passed = 0;
     for _ in 0..requests {

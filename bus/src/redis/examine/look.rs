@@ -155,3 +155,36 @@ pub(super) fn cluster(info: &Info, asked_as_one: bool, state: &Info) -> Finding 
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Level, *};
+
+    /// What is found of a server whose clock is so many seconds ahead.
+    fn ahead(seconds: i64) -> (Finding, i64) {
+        let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
+        let info = format!("# Server\r\nserver_time_usec:{}\r\n", now + seconds * 1_000_000);
+        clock(&Info::read(&info), Duration::ZERO)
+    }
+
+    #[test]
+    fn a_clock_that_is_minutes_away_is_warned_of() {
+        for (seconds, which) in [(120, "ahead of"), (-120, "behind")] {
+            let (finding, skew) = ahead(seconds);
+            assert_eq!(
+                (finding.level, (skew / 1000 - seconds).abs() < 30),
+                (Level::Warning, true),
+                "{finding:?}, {skew}"
+            );
+            assert!(finding.what.contains(which) && finding.advice.contains("NTP"), "{finding:?}");
+        }
+        assert_eq!(clock(&Info::read("redis_version:7.0.15"), Duration::ZERO).0.level, Level::Fine);
+    }
+
+    #[test]
+    fn what_the_answer_took_is_no_skew() {
+        let info = Info::read("server_time_usec:0");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        assert_eq!(clock(&info, now + Duration::from_secs(60)).0.level, Level::Fine);
+    }
+}

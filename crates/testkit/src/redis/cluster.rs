@@ -9,6 +9,7 @@ const PRIMARIES: usize = 3;
 pub struct RedisCluster {
     /// The three primaries at first, then their replicas, in turn.
     pub nodes: Vec<Redis>,
+    tls: bool,
 }
 
 impl RedisCluster {
@@ -17,7 +18,7 @@ impl RedisCluster {
     /// # Panics
     /// If they don't start, or don't find each other.
     pub async fn start(replicas: usize, options: RedisOptions) -> Self {
-        let mut nodes = Vec::new();
+        let (mut nodes, tls) = (Vec::new(), options.tls.is_some());
         for _ in 0..PRIMARIES * (1 + replicas) {
             let mut options = options.clone();
             options.settings.extend([
@@ -26,9 +27,12 @@ impl RedisCluster {
                 ("cluster-node-timeout", "2000".to_owned()),
                 ("repl-diskless-sync-delay", "0".to_owned()),
             ]);
+            if tls {
+                options.settings.push(("tls-cluster", "yes".to_owned()));
+            }
             nodes.push(Redis::start(options).await);
         }
-        let cluster = Self { nodes };
+        let cluster = Self { nodes, tls };
         cluster.meet().await;
         for (at, replica) in cluster.nodes.iter().enumerate().skip(PRIMARIES) {
             replica.command(&["CLUSTER", "REPLICATE", &cluster.id(at % PRIMARIES)]);
@@ -40,10 +44,10 @@ impl RedisCluster {
         cluster
     }
 
-    /// As `redis+cluster://127.0.0.1:PORT,…`.
+    /// As `redis+cluster://127.0.0.1:PORT,…`; `rediss+cluster://…` where there is TLS.
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
-        format!("redis+cluster://{}", hosts.join(","))
+        format!("{}+cluster://{}", if self.tls { "rediss" } else { "redis" }, hosts.join(","))
     }
 
     /// A node's id in the cluster.

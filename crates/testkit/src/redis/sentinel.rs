@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use super::{
-    Redis,
+    Redis, Tls,
     process::{PATIENCE, Process, folder},
 };
 use crate::{eventually, free_port};
@@ -13,6 +13,7 @@ pub const PRIMARY: &str = "events";
 
 pub struct RedisSentinels {
     sentinels: Vec<(u16, Process)>,
+    tls: bool,
 }
 
 impl RedisSentinels {
@@ -21,11 +22,19 @@ impl RedisSentinels {
     /// # Panics
     /// If they don't start, or don't find each other.
     pub async fn watching(primary: &Redis, replicas: usize) -> Self {
+        Self::watching_by(primary, replicas, None, None).await
+    }
+
+    /// By TLS, to which they hold all who ask them, and as a user of the servers: its name and its password.
+    ///
+    /// # Panics
+    /// As [`RedisSentinels::watching`].
+    pub async fn watching_by(primary: &Redis, replicas: usize, tls: Option<&Tls>, user: Option<(&str, &str)>) -> Self {
         let mut sentinels = Vec::new();
         for _ in 0..3 {
-            sentinels.push(start(primary.port()).await);
+            sentinels.push(start(primary.port(), tls, user).await);
         }
-        let sentinels = Self { sentinels };
+        let sentinels = Self { sentinels, tls: tls.is_some() };
         eventually("the sentinels know each other and the replicas", PATIENCE, || {
             let know = sentinels.sentinels.iter().all(|(_, sentinel)| {
                 let about = sentinel.command(&["SENTINEL", "MASTER", PRIMARY]).unwrap_or_default();
@@ -41,10 +50,11 @@ impl RedisSentinels {
         sentinels
     }
 
-    /// As `redis+sentinel://127.0.0.1:PORT,…/events`.
+    /// As `redis+sentinel://127.0.0.1:PORT,…/events`; `rediss+sentinel://…` where there is TLS.
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self.sentinels.iter().map(|(port, _)| format!("127.0.0.1:{port}")).collect();
-        format!("redis+sentinel://{}/{PRIMARY}", hosts.join(","))
+        let scheme = if self.tls { "rediss" } else { "redis" };
+        format!("{scheme}+sentinel://{}/{PRIMARY}", hosts.join(","))
     }
 
     /// The port of whom the first of them takes for the primary.
@@ -85,20 +95,32 @@ fn primary(sentinel: &Process) -> Option<u16> {
     address.lines().nth(1)?.parse().ok()
 }
 
-async fn start(primary: u16) -> (u16, Process) {
+async fn start(primary: u16, tls: Option<&Tls>, user: Option<(&str, &str)>) -> (u16, Process) {
     for _ in 0..10 {
         let port = free_port();
         let folder = folder();
         // It writes what it learns into its file.
         let file = folder.path().join("sentinel.conf");
-        let text = [
-            format!("port {port}"),
+        let mut text = vec![
             "bind 127.0.0.1".to_owned(),
             "user testkit on >testkit ~* &* +@all".to_owned(),
             format!("sentinel monitor {PRIMARY} 127.0.0.1 {primary} 2"),
             format!("sentinel down-after-milliseconds {PRIMARY} {}", Duration::from_secs(1).as_millis()),
             format!("sentinel failover-timeout {PRIMARY} {}", Duration::from_secs(3).as_millis()),
         ];
+        match tls {
+            None => text.push(format!("port {port}")),
+            Some(tls) => {
+                let clients = if tls.mutual { "yes" } else { "no" };
+                text.extend(["port 0".to_owned(), format!("tls-port {port}"), format!("tls-auth-clients {clients}")]);
+                text.push("tls-replication yes".to_owned());
+                text.extend(tls.certificates.of_the_server().map(|(name, path)| format!("{name} {}", path.display())));
+            }
+        }
+        if let Some((name, password)) = user {
+            text.push(format!("sentinel auth-user {PRIMARY} {name}"));
+            text.push(format!("sentinel auth-pass {PRIMARY} {password}"));
+        }
         fs::write(&file, text.join("\n") + "\n").expect("a file in the folder");
         let arguments = vec![file.display().to_string(), "--sentinel".to_owned()];
         if let Some(process) = Process::start_in(folder, arguments).await {

@@ -2,6 +2,7 @@
 //! forgets a session that is idle for too long by itself.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
 use principal::Principal;
-use redis::{Cmd, Expiry, Pipeline, RedisResult, aio::ConnectionManager};
+use redis::{Cmd, Expiry, FromRedisValue, Pipeline, RedisResult};
 use serde::{Deserialize, Serialize};
 
 use super::{Id, Lifetime, Listed, Page, Session, Store};
@@ -84,13 +85,16 @@ impl Store for InRedis {
             return Err(lost(format!("its record has {} bytes, more than {RECORD}", record.len())));
         }
         let absolute = milliseconds(lifetime.absolute);
+        // On a Cluster the two lie in different slots. A session that isn't on the list was never given to anybody.
+        let put = Cmd::pset_ex(keys::session(&id), record, milliseconds(lifetime.idle));
+        self.redis.ask(command::<()>(put)).await.map_err(refusal)?;
         // Harmless twice, as whatever is asked must be.
-        let mut put = redis::pipe();
-        put.pset_ex(keys::session(&id), record, milliseconds(lifetime.idle))
+        let mut list = redis::pipe();
+        list.atomic()
             .zrembyscore(&of, "-inf", opened.saturating_sub(absolute))
             .zadd(&of, URL_SAFE_NO_PAD.encode(id), opened)
             .pexpire(&of, i64::try_from(absolute).unwrap_or(i64::MAX));
-        self.redis.ask(all(put)).await.map_err(refusal)
+        self.redis.ask(all::<()>(list)).await.map_err(refusal)
     }
 
     async fn touch(&self, id: &Id, now: SystemTime, lifetime: Lifetime) -> Result<Option<Arc<Session>>, Error> {
@@ -127,22 +131,25 @@ impl Store for InRedis {
             self.at_hand.remove(id);
             remove.del(keys::session(id));
         }
-        remove.zrembyscore(&of, "-inf", &before);
-        self.redis.ask(all(remove)).await.map_err(refusal)?;
+        self.redis.ask(all::<()>(remove)).await.map_err(refusal)?;
+        // Who asks again after a failure finds on the list what may still be there.
+        self.redis.ask(command::<()>(Cmd::zrembyscore(&of, "-inf", &before))).await.map_err(refusal)?;
         Ok(ids.len() as u64)
     }
 
-    /// By SCAN: a page may have a few more or none at all, and what stays throughout is on one of them.
+    /// By SCAN, of one node after the other: a page may have a few more or none at all, and what stays throughout is on one
+    /// of them.
     async fn list(&self, after: Option<&str>, limit: usize) -> Result<Page, Error> {
-        let cursor: u64 = after.and_then(|after| after.parse().ok()).unwrap_or(0);
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(keys::EVERY_SESSION).arg("COUNT").arg(limit);
-        let (next, names): (u64, Vec<String>) = self.redis.ask(command(scan)).await.map_err(refusal)?;
+        let from = after.and_then(Cursor::read).unwrap_or_default();
+        let (next, names) = self.redis.ask(move |redis| from.scan(redis, limit)).await.map_err(refusal)?;
         let ids: Vec<Id> = names.iter().filter_map(|name| keys::session_id(name)).collect();
         let mut sessions = Vec::new();
         if !ids.is_empty() {
-            let records = Cmd::mget(ids.iter().map(keys::session).collect::<Vec<_>>());
-            let records: Vec<Option<Vec<u8>>> = self.redis.ask(command(records)).await.map_err(refusal)?;
+            let mut get = redis::pipe();
+            for id in &ids {
+                get.get(keys::session(id));
+            }
+            let records: Vec<Option<Vec<u8>>> = self.redis.ask(all(get)).await.map_err(refusal)?;
             for (id, record) in ids.iter().zip(records) {
                 if let Some(record) = record.and_then(|record| serde_json::from_slice::<Record>(&record).ok()) {
                     let opened = SystemTime::UNIX_EPOCH + Duration::from_millis(record.opened);
@@ -150,13 +157,49 @@ impl Store for InRedis {
                 }
             }
         }
-        Ok(Page { sessions, next: (next != 0).then(|| next.to_string()) })
+        Ok(Page { sessions, next: next.map(|next| next.to_string()) })
     }
 }
 
-/// Commands as one question that is answered whole or not at all.
-fn all(mut commands: Pipeline) -> impl Fn(ConnectionManager) -> BoxFuture<'static, RedisResult<()>> + Send + 'static {
-    commands.atomic();
+/// Where a page of sessions begins: at which of the servers that have data, and there at what SCAN told.
+#[derive(Clone, Copy, Default)]
+struct Cursor {
+    node: usize,
+    scanned: u64,
+}
+
+impl Cursor {
+    fn read(text: &str) -> Option<Self> {
+        let (node, scanned) = text.split_once('.')?;
+        Some(Self { node: node.parse().ok()?, scanned: scanned.parse().ok()? })
+    }
+
+    /// The keys of a page, and where the next one begins, if there is one.
+    async fn scan(self, redis: redial::Redis, limit: usize) -> RedisResult<(Option<Self>, Vec<String>)> {
+        let nodes = redis.nodes().await?;
+        // Fewer than there were.
+        let Some(node) = nodes.get(self.node) else { return Ok((None, Vec::new())) };
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(self.scanned).arg("MATCH").arg(keys::EVERY_SESSION).arg("COUNT").arg(limit);
+        let (scanned, names): (u64, Vec<String>) = redis::from_redis_value(redis.ask_node(node, &scan).await?)?;
+        let next = match (scanned, self.node + 1) {
+            (0, next) => (next < nodes.len()).then_some(Self { node: next, scanned }),
+            (scanned, _) => Some(Self { scanned, ..self }),
+        };
+        Ok((next, names))
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.node, self.scanned)
+    }
+}
+
+/// Commands as one question; on a Cluster each goes where its key is.
+fn all<T: FromRedisValue>(
+    commands: Pipeline,
+) -> impl Fn(redial::Redis) -> BoxFuture<'static, RedisResult<T>> + Send + 'static {
     move |mut redis| {
         let commands = commands.clone();
         Box::pin(async move { commands.query_async(&mut redis).await })
