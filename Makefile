@@ -1,5 +1,5 @@
 .DELETE_ON_ERROR:
-.PHONY: run test lint fmt bench fuzz soak verify broken soak-bus tools
+.PHONY: run test lint fmt bench fuzz soak verify soak-bus tools
 
 run:            ## the demo
 	cargo run --release
@@ -28,9 +28,6 @@ soak: tools     ## ten instances under load while they are killed, frozen, slowe
 
 verify: tools   ## the bus's contract and faults once, as a table; CASES="--only F5 --backend redis --repeat 10 --seed 7"
 	cargo run -q -p verify --example verify -- $(CASES)
-
-broken: tools   ## the bus with one promise broken, four times: the suite must say which
-	verify/broken
 
 soak-bus: tools ## the bus's contract and faults again and again, for TURNPIKE_SOAK (3600s); the table goes to target/verification.md
 	TURNPIKE_SOAK=$(or $(TURNPIKE_SOAK),3600s) cargo run -q -p verify --example verify -- --report target/verification.md $(CASES)

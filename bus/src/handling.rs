@@ -4,7 +4,10 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 
-use crate::{Delivery, Failure, Handler, Verb};
+use crate::{
+    Delivery, Failure, Handler, Verb,
+    broken::{Promise, is_broken},
+};
 
 tokio::task_local! {
     static GROUP: Arc<str>;
@@ -17,8 +20,7 @@ pub(crate) fn group() -> Option<Arc<str>> {
 
 /// Runs the handler; what to settle the delivery with.
 pub(crate) async fn handle(handler: Arc<dyn Handler>, delivery: Delivery, patience: Option<Duration>) -> Verb {
-    #[cfg(broken = "ack-before-effect")]
-    {
+    if is_broken(Promise::EffectBeforeAck) {
         drop(tokio::spawn(async move { handler.handle(&delivery).await.is_ok() }));
         return Verb::Ack;
     }

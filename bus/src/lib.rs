@@ -8,6 +8,7 @@
 
 mod backend;
 mod batch;
+mod broken;
 mod bus;
 mod claiming;
 mod clock;

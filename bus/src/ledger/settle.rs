@@ -1,7 +1,11 @@
 //! Settling: by the member, or by time.
 
 use super::{Fate, Ledger, Record, State};
-use crate::{Failed, LeaseLost, Mode, Verb, retry};
+use crate::{
+    Failed, LeaseLost, Mode, Verb,
+    broken::{Promise, is_broken},
+    retry,
+};
 
 /// Bytes of an error that a dead letter keeps, and that a failure in the history keeps.
 const LAST_ERROR: usize = 4096;
@@ -18,13 +22,9 @@ impl Ledger {
         until: i64,
         jitter: f64,
     ) -> Result<Fate, LeaseLost> {
-        #[cfg(broken = "token-unchecked")]
-        let secret = match self.records.get(&position).map(|record| &record.state) {
-            Some(State::Leased { secret: valid, .. }) => *valid,
-            _ => secret,
-        };
+        let is_holder = |valid: u64| valid == secret || is_broken(Promise::TokensAreChecked);
         match self.records.get(&position).map(|record| &record.state) {
-            Some(State::Leased { secret: valid, until, .. }) if *valid == secret && *until > now => {}
+            Some(State::Leased { secret: valid, until, .. }) if is_holder(*valid) && *until > now => {}
             _ => return Err(LeaseLost),
         }
         Ok(match verb {
@@ -169,8 +169,8 @@ impl Ledger {
             record.state = State::Retrying { at: now.saturating_add(delay) };
         });
         self.give_back_behind(position);
-        #[cfg(broken = "key-order-dropped")]
-        if let Some(key) = self.records.get(&position).and_then(|record| self.keys.get_mut(&record.key))
+        if is_broken(Promise::KeysKeepTheirOrder)
+            && let Some(key) = self.records.get(&position).and_then(|record| self.keys.get_mut(&record.key))
             && let Some(next) = key.waiting.pop_first()
         {
             key.active = next;

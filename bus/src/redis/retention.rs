@@ -16,7 +16,10 @@ use super::{
     server::unexpected,
     shared::Shared,
 };
-use crate::{Error, Overflow, Queue};
+use crate::{
+    Error, Overflow, Queue,
+    broken::{Promise, is_broken},
+};
 
 static TRIM: LazyLock<Script> = LazyLock::new(|| Script::on_floor(include_str!("lua/trim.lua"), WhenFull::Runs));
 
@@ -69,8 +72,9 @@ pub(super) fn limits(shared: &Shared, queue: &Queue, partition: u32) -> String {
     let number = |limit: Option<u64>| limit.map(|limit| limit.to_string()).unwrap_or_default();
     let (length, bytes) = (number(queue.max_len), number(queue.max_bytes));
     let drop = u8::from(queue.overflow == Overflow::DropOldest);
-    let groups = shared.keys().group(&queue.name, partition, "");
-    #[cfg(broken = "trim-ignores-groups")]
-    let groups = format!("no{groups}");
+    let mut groups = shared.keys().group(&queue.name, partition, "");
+    if is_broken(Promise::GroupsHoldTheLog) {
+        groups.insert_str(0, "no");
+    }
     format!("{length}:{bytes}:{drop}:{}:{groups}", queue.max_age.max(AWAY).as_millis())
 }

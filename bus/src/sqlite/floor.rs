@@ -8,7 +8,10 @@ use rusqlite::params;
 use serde_json::json;
 
 use super::owned::Owned;
-use crate::{Overflow, Queue};
+use crate::{
+    Overflow, Queue,
+    broken::{Promise, is_broken},
+};
 
 /// Events trimmed a pass and partition.
 const TRIM: u64 = 1000;
@@ -97,8 +100,9 @@ impl Owned {
     /// How far the floor may move towards a position without passing what a group has not settled; and the groups that
     /// were away for so long that they hold nothing any more.
     fn held(&self, queue: &Queue, number: usize, mut stop: u64, now: i64) -> (u64, Vec<String>) {
-        #[cfg(broken = "trim-ignores-groups")]
-        return (stop, Vec::new());
+        if is_broken(Promise::GroupsHoldTheLog) {
+            return (stop, Vec::new());
+        }
         let longest = i64::try_from(queue.max_age.max(AWAY).as_millis()).unwrap_or(i64::MAX);
         let mut away = Vec::new();
         for group in self.groups.values().filter(|group| group.group.filter.queue == queue.name) {

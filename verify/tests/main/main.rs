@@ -1,6 +1,7 @@
 //! The bus, judged: the contract and the faults, on both backends.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod broken;
 mod cases;
 mod lab;
 
