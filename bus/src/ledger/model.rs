@@ -193,7 +193,7 @@ struct Pair {
 impl Pair {
     fn new(seed: u64) -> Self {
         let mode = [Mode::Parallel, Mode::Keyed, Mode::Exclusive][usize::try_from(seed % 3).unwrap()];
-        let on_dead = if seed / 3 % 2 == 0 { OnDead::Continue } else { OnDead::Block };
+        let on_dead = if (seed / 3).is_multiple_of(2) { OnDead::Continue } else { OnDead::Block };
         let model =
             Model { mode, on_dead, next: 1, events: BTreeMap::new(), turns: BTreeMap::new(), letters: BTreeMap::new() };
         Self {

@@ -18,6 +18,9 @@ use crate::{
     ledger::{Record, State},
 };
 
+/// A queue's settings and its partitions, by number.
+type QueueParts = (Queue, Vec<QueuePart>);
+
 /// A file and the lock on it.
 pub(crate) struct Source {
     conn: Connection,
@@ -38,7 +41,7 @@ impl Source {
     }
 
     /// Its queues with their partitions, and its groups with their places; by name. Leases are over: whoever held them is gone.
-    pub(crate) fn state(&self) -> rusqlite::Result<(Vec<(Queue, Vec<QueuePart>)>, Vec<GroupPart>)> {
+    pub(crate) fn state(&self) -> rusqlite::Result<(Vec<QueueParts>, Vec<GroupPart>)> {
         // The window is made of the log by whoever takes it in.
         let (queues, groups) = load::load(&self.conn, 1, millis(SystemClock.now()))?;
         let mut parts = Vec::new();
