@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::LazyLock};
 use redis::{FromRedisValue as _, Value};
 
 use super::{
-    Redis, group,
+    Redis, group, latest,
     place::Place,
     publisher,
     script::{Script, WhenFull},
@@ -64,7 +64,14 @@ impl Redis {
 
     /// Registers a queue whose partitions were all written.
     pub(crate) async fn register_queue(&self, queue: &Queue) -> Result<(), Error> {
-        self.shared.put_queue(queue).await
+        self.shared.put_queue(queue).await?;
+        if queue.latest {
+            // Otherwise the first event that expects a version would be put off.
+            for partition in 0..queue.partitions {
+                latest::build(&self.shared, &self.shared.place(&queue.name, partition)).await?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) async fn register_group(&self, group: &Group) -> Result<(), Error> {
