@@ -8,6 +8,7 @@ mod configuration;
 mod crash;
 mod dashboard;
 mod examples;
+mod failover;
 mod failure;
 mod heard;
 mod idempotent_order;

@@ -2,6 +2,7 @@
 
 use e2e::{FleetOptions, Options, System};
 use serde_json::{Value, json};
+use testkit::{Certificates, Redis, RedisOptions, Tls};
 
 #[tokio::test]
 async fn the_shop_sells_on_the_embedded_defaults() {
@@ -20,6 +21,30 @@ async fn the_shop_sells_on_postgresql() {
 async fn the_shop_sells_as_separate_processes_on_redis_and_postgresql() {
     let (redis, postgres) = tokio::join!(testkit::redis(), testkit::postgres());
     let mut system = System::start_fleet(&FleetOptions::new(&redis.url(), &postgres.url())).await;
+    walk(&mut system).await;
+}
+
+#[tokio::test]
+async fn the_shop_sells_on_a_redis_by_tls_as_a_user_with_few_rights() {
+    let certificates = Certificates::make();
+    let tls = Some(Tls { certificates: certificates.clone(), mutual: true });
+    let users = vec!["default off".to_owned(), "shop on >secret ~tp:* &tp:* +@all -@dangerous +info".to_owned()];
+    let redis = Redis::start(RedisOptions { tls, users, ..RedisOptions::default() }).await;
+    let (certificate, key) = certificates.client();
+    let url = format!(
+        "{}?ca={}&certificate={}&key={}",
+        redis.url().replace("rediss://", "rediss://shop:secret@"),
+        certificates.authority().display(),
+        certificate.display(),
+        key.display()
+    );
+    let arguments = vec!["--redis".to_owned(), url];
+    let mut system = System::start(Options { arguments, ..Options::default() }).await;
+    let ops = system.ops();
+    testkit::eventually("the gateway shares it", std::time::Duration::from_secs(20), || async {
+        (ops.get("/shared").await.expect(200).json()["redis"]["reachable"] == true).then_some(())
+    })
+    .await;
     walk(&mut system).await;
 }
 
