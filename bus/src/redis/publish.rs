@@ -57,16 +57,21 @@ pub(super) async fn publish(
         }
         let indexes: Vec<Vec<usize>> = batches.iter().map(|batch| batch.indexes.clone()).collect();
         let options = &options;
-        let publishing = batches.into_iter().map(|batch| {
+        let record = |batch: Batch| {
             let shape = shapes.get(&batch.queue).copied().flatten();
             async move {
                 let (queue, partition) = (batch.queue.clone(), batch.partition);
                 let answer = publish_batch(shared, batch, shape, options).await?;
                 Ok::<_, Error>(confirmed(shared, (&queue, partition), answer, means, until).await)
             }
-        });
+        };
+        // Mostly it is one.
+        let answers = match <[Batch; 1]>::try_from(batches) {
+            Ok([batch]) => vec![record(batch).await],
+            Err(batches) => join_all(batches.into_iter().map(record)).await,
+        };
         let mut moved = Vec::new();
-        for (answer, indexes) in join_all(publishing).await.into_iter().zip(indexes) {
+        for (answer, indexes) in answers.into_iter().zip(indexes) {
             let own = indexes.into_iter().map(|index| places[index]);
             match answer? {
                 Answer::Outcomes(answers, _) => own.zip(answers).for_each(|(place, answer)| outcomes[place] = answer),
