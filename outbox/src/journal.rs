@@ -85,19 +85,7 @@ impl Journal {
             keep(&mut tx, event, recorded, position).await?;
         }
         tx.commit().await?;
-        for (event, recorded) in events {
-            let Some(position) = recorded.position else { continue };
-            // The relay may have looked between the loss and the commit; what it didn't see is its work now.
-            if !self.bus.lineages(&event.queue, recorded.partition).await?.holds(recorded.lineage, position) {
-                let mut tx = self.database.begin().await?;
-                let sql = "UPDATE outbox SET sent_lineage = NULL, sent_position = NULL, sent_at = NULL
-                           WHERE source = $1 AND id = $2 AND sent_lineage = $3";
-                let lineage = recorded.lineage.cast_signed();
-                tx.execute(sql, params![event.source.as_str(), event.id.as_str(), lineage]).await?;
-                tx.wake_relay();
-                tx.commit().await?;
-            }
-        }
+        // Where the bus lost them meanwhile, that is the relay's work: it looks at what was sent under which lineage.
         Ok(())
     }
 }
@@ -142,4 +130,55 @@ async fn keep(tx: &mut Transaction, event: &Envelope, recorded: &Recorded, posit
     )
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bus::Queue;
+    use database::Url;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn event(id: &str) -> Envelope {
+        let name = |name| Name::new(name).unwrap();
+        Envelope::new("/clients/alice", name("KEPT"), name("NOTE")).id(id)
+    }
+
+    async fn read(bus: &Bus) -> Vec<String> {
+        let page = bus.read(&Name::new("KEPT").unwrap(), 0, 1, 100).await.unwrap();
+        page.events.iter().map(|logged| logged.envelope.id.clone()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_a_journal_elsewhere_commits_after_a_loss_was_seen_to_comes_again() {
+        let (folder, server) = (tempfile::tempdir().unwrap(), testkit::redis().await);
+        let url = Url::sqlite(folder.path().join("journal.db"));
+        let database = Database::open(&url, "journal", &[crate::migration(1), journal_migration(2)]).await.unwrap();
+        let bus = bus::redis::open(&server.url()).await.unwrap();
+        bus.declare_queue(Queue { journal: true, ..Queue::new(Name::new("KEPT").unwrap()) }).await.unwrap();
+        let journal = Journal::new(database.clone(), bus.clone());
+        journal.publish(vec![event("first")], PublishOptions::default()).await.unwrap().remove(0).unwrap();
+        let late = bus.publish(vec![event("late")]).await.unwrap().remove(0).unwrap();
+        let drain = CancellationToken::new();
+        let relay = crate::Relay::new(database.clone(), bus.clone(), "/broker").run(drain.clone());
+        let relay = tokio::spawn(relay);
+
+        server.command(&["FLUSHALL"]);
+        testkit::eventually("the relay has seen to the loss", SOON, async || {
+            let sql = "SELECT seq FROM outbox WHERE sent_at IS NOT NULL AND sent_lineage <> $1";
+            let sent = database.query(sql, params![late.lineage.cast_signed()]).await.unwrap();
+            (!sent.is_empty()).then_some(())
+        })
+        .await;
+        let mut tx = database.begin().await.unwrap();
+        keep(&mut tx, &event("late"), &late, late.position.unwrap()).await.unwrap();
+        tx.commit().await.unwrap();
+        testkit::eventually("it comes again", SOON, async || (read(&bus).await == ["first", "late"]).then_some(()))
+            .await;
+        drain.cancel();
+        relay.await.unwrap().unwrap();
+    }
 }

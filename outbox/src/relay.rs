@@ -163,15 +163,20 @@ impl Relay {
         self.publish().await
     }
 
-    /// Partitions whose lineage is not the one they were verified under.
+    /// Partitions whose lineage is not the one they were verified under, or to which something was sent under one that had
+    /// been cut before by then: a journal elsewhere may commit what it knew of the bus before a loss, after this relay has
+    /// seen to that loss.
     async fn changed(&mut self) -> Result<Vec<Stream>, Trouble> {
         if Instant::now() < self.verify_at {
             return Ok(Vec::new());
         }
         let mut changed = Vec::new();
-        for stream in self.store.known().await? {
-            let current = self.bus.lineages(&stream.queue, stream.partition).await?.current();
-            if self.verified.get(&stream) != Some(&current.map(|lineage| lineage.id)) {
+        for (stream, sent) in self.store.known().await? {
+            let lineages = self.bus.lineages(&stream.queue, stream.partition).await?;
+            let current = lineages.current().map(|lineage| lineage.id);
+            if self.verified.get(&stream) != Some(&current)
+                || sent.iter().any(|(lineage, last)| !lineages.holds(*lineage, *last))
+            {
                 changed.push(stream);
             }
         }

@@ -85,9 +85,16 @@ impl Store {
         streams(&self.database.query(sql, &[]).await?)
     }
 
-    /// Partitions that rows were sent to, as far as they are kept.
-    pub async fn known(&self) -> Result<Vec<Stream>, Error> {
-        streams(&self.database.query("SELECT DISTINCT queue, sent_partition FROM outbox_lineage", &[]).await?)
+    /// Partitions that rows were sent to, as far as they are kept, with the last position under each lineage.
+    pub async fn known(&self) -> Result<BTreeMap<Stream, Vec<(u64, u64)>>, Error> {
+        let sql = "SELECT queue, sent_partition, sent_lineage, last_position FROM outbox_lineage";
+        let rows = self.database.query(sql, &[]).await?;
+        let mut known: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (row, stream) in rows.iter().zip(streams(&rows)?) {
+            let (lineage, last): (i64, i64) = (row.get("sent_lineage")?, row.get("last_position")?);
+            known.entry(stream).or_default().push((lineage.cast_unsigned(), last.cast_unsigned()));
+        }
+        Ok(known)
     }
 
     /// The next rows of a partition to publish: by their numbers, without a gap, at most `most`, and at most `bytes`
