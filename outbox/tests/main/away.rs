@@ -1,7 +1,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -16,18 +16,34 @@ use bus::{
 use events::{Envelope, Name};
 use outbox::Relay;
 use testkit::eventually;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{SOON, SOURCE, Shop, Working, all_sent, logged, update, versions};
 
 /// A bus behind a network that can fail.
-struct Network {
-    bus: Sqlite,
+pub struct Network {
+    bus: Box<dyn Backend>,
     weather: Arc<Weather>,
 }
 
+/// Whoever publishes next stands still, as a process that is paused does.
+pub struct Pause {
+    /// Before the bus hears of it, or else before its answer is heard.
+    pub before: bool,
+    pub reached: Arc<Semaphore>,
+    pub resume: Arc<Semaphore>,
+}
+
+impl Pause {
+    async fn stand(self) {
+        self.reached.add_permits(1);
+        drop(self.resume.acquire_owned().await);
+    }
+}
+
 #[derive(Default)]
-struct Weather {
+pub struct Weather {
+    pub pause: Mutex<Option<Pause>>,
     /// Nothing gets through.
     cut: AtomicBool,
     /// Every second answer to a publish is lost, after the bus has recorded it.
@@ -36,10 +52,14 @@ struct Weather {
 }
 
 impl Network {
-    async fn to_the_bus_of(shop: &Shop) -> (Bus, Arc<Weather>) {
+    pub async fn to_the_bus_of(shop: &Shop) -> (Bus, Arc<Weather>) {
         let weather = Arc::new(Weather::default());
         let bus = Sqlite::open(&shop.bus_file(), Options::default()).await.unwrap();
-        (Bus::new(Self { bus, weather: weather.clone() }), weather)
+        (Self::to(bus, &weather), weather)
+    }
+
+    pub fn to(bus: impl Backend, weather: &Arc<Weather>) -> Bus {
+        Bus::new(Self { bus: Box::new(bus), weather: weather.clone() })
     }
 
     fn passes(&self) -> Result<(), Error> {
@@ -53,7 +73,18 @@ impl Backend for Network {
     async fn publish(&self, events: Vec<Envelope>, options: PublishOptions) -> Result<Vec<Outcome>, Error> {
         let nth = self.weather.publishes.fetch_add(1, Ordering::SeqCst);
         self.passes()?;
+        let pause = self.weather.pause.lock().unwrap().take();
+        let (before, after) = match pause {
+            Some(pause) if pause.before => (Some(pause), None),
+            pause => (None, pause),
+        };
+        if let Some(pause) = before {
+            pause.stand().await;
+        }
         let answer = self.bus.publish(events, options).await;
+        if let Some(pause) = after {
+            pause.stand().await;
+        }
         if self.weather.loses_answers.load(Ordering::SeqCst) && nth.is_multiple_of(2) {
             return Err(Error::Unavailable("connection reset".to_owned()));
         }

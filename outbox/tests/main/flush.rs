@@ -1,4 +1,4 @@
-//! F19: a flushed Redis, groups that were far behind, and a relay that is paused in the middle of a batch.
+//! F19: a flushed Redis, and groups that were far behind.
 
 use std::collections::BTreeMap;
 

@@ -13,18 +13,18 @@ use crate::{SOURCE, Shop, Working, all_sent, log, logged, update, versions};
 
 /// Seconds since 1970, set by the test.
 #[derive(Clone)]
-struct Clock(Arc<AtomicI64>);
+pub struct Clock(Arc<AtomicI64>);
 
 impl Clock {
-    fn at(second: i64) -> Self {
+    pub fn at(second: i64) -> Self {
         Self(Arc::new(AtomicI64::new(second)))
     }
 
-    fn advance(&self, seconds: i64) {
+    pub fn advance(&self, seconds: i64) {
         self.0.fetch_add(seconds, Ordering::SeqCst);
     }
 
-    fn tells(&self) -> impl Fn() -> OffsetDateTime + Send + Sync + 'static {
+    pub fn tells(&self) -> impl Fn() -> OffsetDateTime + Send + Sync + 'static {
         let clock = self.0.clone();
         move || OffsetDateTime::from_unix_timestamp(clock.load(Ordering::SeqCst)).unwrap()
     }

@@ -10,6 +10,7 @@ mod journal;
 mod lease;
 mod lineage;
 mod order;
+mod paused;
 mod restored;
 
 use std::{path::PathBuf, time::Duration};
