@@ -85,6 +85,11 @@ impl Keys {
         format!("{}:mourned", self.namespace)
     }
 
+    /// A hash: a group's name to when it was last told that it lost its hold.
+    pub(super) fn abandoned(&self) -> String {
+        format!("{}:abandoned", self.namespace)
+    }
+
     /// What a user's rights are tried on, for a moment.
     pub(super) fn probe(&self) -> String {
         format!("{}:{{probe}}", self.namespace)

@@ -79,6 +79,7 @@ pub(super) async fn carry(shared: &Arc<Shared>) -> Result<(), Error> {
             Some(group) if found.left.event == "DEAD_LETTER" => {
                 dead.entry(group.to_owned()).or_default().push(found);
             }
+            Some(group) if found.left.event == "GROUP_ABANDONED" => miss(shared, group, &found).await?,
             _ => {
                 if let Some(envelope) = found.envelope() {
                     publish(shared, envelope).await?;
@@ -160,6 +161,19 @@ async fn mourn(shared: &Arc<Shared>, group: &str, found: Vec<Found>) -> Result<(
     Ok(())
 }
 
+/// Tells that a group lost its hold, unless that was told of another partition and nobody has claimed since.
+async fn miss(shared: &Arc<Shared>, group: &str, found: &Found) -> Result<(), Error> {
+    let key = shared.keys().abandoned();
+    let told: Option<i64> = shared.server.ask(redis::cmd("HGET").arg(&key).arg(group)).await?;
+    let claimed = found.left.data["claimed"].as_i64();
+    let is_told = told.zip(claimed).is_some_and(|(told, claimed)| claimed <= told);
+    if let Some(envelope) = found.envelope().filter(|_| !is_told) {
+        publish(shared, envelope).await?;
+        shared.server.ask::<i64>(redis::cmd("HSET").arg(&key).arg(group).arg(found.left.at)).await?;
+    }
+    forget(shared, found).await
+}
+
 /// Every node that knew the log tells that it began anew; a flush leaves nobody else who could. It comes once all the same.
 async fn tell_resets(shared: &Arc<Shared>) -> Result<(), Error> {
     loop {
@@ -209,6 +223,10 @@ impl Found {
     fn envelope(&self) -> Option<Envelope> {
         let event = Name::new(&self.left.event).ok()?;
         let mut data = self.left.data.clone();
+        if let Some(data) = data.as_object_mut() {
+            // Only told to us: it says which absence it was.
+            data.remove("claimed");
+        }
         data["queue"] = json!(self.queue);
         data["partition"] = json!(self.partition);
         Some(sys::envelope(&event, &self.id(), moment(self.left.at), data))

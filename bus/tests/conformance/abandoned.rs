@@ -1,6 +1,6 @@
 //! C18: a group that nobody claims for holds the log no longer than its queue keeps events; it is told.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use bus::{Bus, LostRange, Mode, Queue, Verb};
 use events::Name;
@@ -62,6 +62,23 @@ pub(crate) async fn a_group_that_nobody_claims_for_loses_its_hold(mut lab: impl 
     assert_eq!(ids(&back), ["5"], "it goes on with what is there");
     let group = status(&bus, "g").await;
     assert_eq!((group.abandoned, group.lost), (None, 4));
+}
+
+pub(crate) async fn an_absence_is_told_once_whatever_the_partitions(lab: impl Lab) {
+    let bus = lab.bus();
+    bus.declare_queue(Queue { partitions: 4, max_age: HOUR, ..Queue::new(queue()) }).await.unwrap();
+    declare(&bus, "g", Mode::Parallel).await;
+    for absence in 1..=2 {
+        publish_many(&bus, 20 * absence..20 * absence + 20).await;
+        ack(&bus, "g", &claim(&bus, "g", 1).await).await;
+        pass(&lab, 3 * HOUR).await;
+        let group = status(&bus, "g").await;
+        let lost: BTreeSet<u32> = group.lost_ranges.iter().map(|range| range.partition).collect();
+        assert_eq!((lost.len(), group.lag), (4, 0), "every partition lost something");
+        let told = told(&bus, "GROUP_ABANDONED").await;
+        assert_eq!(told.len(), absence, "{told:?}");
+        assert!(told.iter().all(|(subject, data)| subject == "groups/g" && data.get("claimed").is_none()));
+    }
 }
 
 pub(crate) async fn a_group_that_claims_keeps_its_hold(lab: impl Lab) {

@@ -58,7 +58,8 @@ macro_rules! suite {
             a_handler_can_not_wait_for_its_own_group, a_step_of_a_handler_is_recorded_once;
         queue: a_queue_that_is_published_to_has_the_defaults, settings_are_kept, settings_out_of_range_are_refused;
         receipt: a_receipt_says_that_every_group_has_acknowledged, a_receipt_says_that_a_group_has_given_up,
-            a_receipt_says_that_its_time_was_over, what_nobody_takes_is_held_until_somebody_comes,
+            a_receipt_says_that_its_time_was_over, what_a_group_passed_over_in_time_is_expired_in_its_receipt,
+            what_nobody_takes_is_held_until_somebody_comes,
             what_nobody_ever_takes_expires_with_its_queue, each_event_has_one_receipt_whoever_gives_it,
             what_gives_receipts_is_waited_for_by_nobody, where_no_receipt_can_go_is_refused;
         version: a_stale_version_is_refused, of_racing_writers_one_wins, events_of_a_batch_see_those_before_them,
@@ -108,7 +109,8 @@ macro_rules! suite {
             publishes_at_once_find_the_room_there_is,
             a_queue_keeps_no_more_bytes_than_it_may, a_lowered_limit_is_reached_by_trimming,
             readers_are_told_what_was_dropped, a_refused_number_is_next_still;
-        abandoned: a_group_that_nobody_claims_for_loses_its_hold, a_group_that_claims_keeps_its_hold,
+        abandoned: a_group_that_nobody_claims_for_loses_its_hold, an_absence_is_told_once_whatever_the_partitions,
+            a_group_that_claims_keeps_its_hold,
             time_in_which_nobody_kept_the_bus_is_nobodys_fault;
         sys: dead_letters_are_told_every_ten_minutes, a_full_queue_is_told,
             a_group_is_told_of_once_whatever_its_partitions;

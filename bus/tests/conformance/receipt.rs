@@ -107,6 +107,25 @@ pub(crate) async fn a_receipt_says_that_its_time_was_over(lab: impl Lab) {
     assert_eq!(receipt.json().unwrap()["groups"], json!({"late": "expired", "never": "expired"}));
 }
 
+pub(crate) async fn what_a_group_passed_over_in_time_is_expired_in_its_receipt(lab: impl Lab) {
+    let bus = lab.bus();
+    for group in ["prompt", "late"] {
+        declare(&bus, group, Mode::Parallel).await;
+    }
+    let expirytime = Some(lab.clock().now() + seconds(60));
+    publish(&bus, vec![Envelope { expirytime, ..wanting("a") }, event("b", "b")]).await;
+    ack(&bus, "prompt", &claim(&bus, "prompt", 10).await).await;
+    lab.advance(seconds(61)).await;
+    // Its place is behind the event by now, as if it had handled it.
+    let late = claim(&bus, "late", 10).await;
+    assert_eq!(late.iter().map(|leased| leased.position).collect::<Vec<_>>(), [2]);
+    ack(&bus, "late", &late).await;
+    let _giving = give(&lab);
+    let receipt = receipts(&lab, 1).await.remove(0);
+    assert_eq!(receipt.event.as_str(), "EXPIRED");
+    assert_eq!(receipt.json().unwrap()["groups"], json!({"late": "expired", "prompt": "acked"}));
+}
+
 pub(crate) async fn what_nobody_takes_is_held_until_somebody_comes(lab: impl Lab) {
     let bus = lab.bus();
     let _giving = give(&lab);

@@ -54,7 +54,8 @@ local function held(stop, limit)
         local low, claimed = tonumber(had[1]), tonumber(had[2])
         if low and low < stop then
             if awake and claimed and part.now - math.max(claimed, awake) > limit.age then
-                away[#away + 1] = { name = group, state = state, low = low, told = had[3], version = had[4] }
+                away[#away + 1] =
+                    { name = group, state = state, low = low, claimed = claimed, told = had[3], version = had[4] }
             else
                 -- What lies below the floor is lost already.
                 stop = math.max(low, part.floor)
@@ -88,7 +89,8 @@ local function raise(stop, away)
         if group.low < stop and (group.told or '') == '' then
             -- Another version: a node that knows the state must hear of it.
             redis.call('HSET', group.state, 'abandoned', int(part.now), 'v', int(tonumber(group.version or 0) + 1))
-            tell('GROUP_ABANDONED', { group = group.name, from = math.max(group.low, part.floor), to = stop })
+            local from = math.max(group.low, part.floor)
+            tell('GROUP_ABANDONED', { group = group.name, from = from, to = stop, claimed = group.claimed })
         end
     end
     part.floor, part.freed = stop, freed
