@@ -25,6 +25,8 @@ const LOOK: &str = "bus:read";
 
 /// The queues that only the bus itself writes.
 const RESERVED: [&str; 4] = ["SYS", "PRESENCE", "RECEIPT", "ROOMS"];
+/// The queues of jobs: their tasks come from the database that keeps the jobs, and a client's event would be none.
+const OF_JOBS: [&str; 3] = ["JOBS_HIGH", "JOBS", "JOBS_LOW"];
 
 /// Who calls.
 #[derive(Clone, Debug, Default)]
@@ -134,6 +136,9 @@ impl Caller {
     pub(crate) fn may_write(&self, queue: &Name, event: &Name) -> Result<(), Problem> {
         if Self::is_reserved(queue) {
             return Err(Problem::forbidden(format!("the queue {queue} is the bus's own")));
+        }
+        if OF_JOBS.contains(&queue.as_str()) {
+            return Err(Problem::forbidden(format!("the queue {queue} is for the tasks of jobs")));
         }
         // What an event says isn't looked at here: a scope with conditions allows nothing.
         if self.scopes.write.iter().any(|term| term.conditions.is_empty() && term.takes(queue, event)) {
@@ -308,11 +313,11 @@ mod tests {
     }
 
     #[test]
-    fn the_bus_s_own_queues_are_written_by_nobody() {
+    fn the_queues_of_the_bus_and_of_jobs_are_written_by_nobody() {
         let write =
             |queue: &str| caller(&["events:write:*/*"]).may_write(&Name::new(queue).unwrap(), &Name::new("A").unwrap());
         assert!(write("DB").is_ok());
-        for queue in RESERVED {
+        for queue in RESERVED.into_iter().chain(OF_JOBS) {
             assert_eq!(write(queue).unwrap_err().kind, Kind::Forbidden);
         }
     }

@@ -1,9 +1,11 @@
 //! Publishing: every form, as whom, and what is refused.
 
+use broker::Settings;
 use events::Data;
 use serde_json::{Value, json};
+use testkit::{Fault, FaultProxy, Way, eventually};
 
-use crate::site::{Client, Site};
+use crate::site::{Client, SOON, Site};
 
 const CLOUDEVENT: &str = r#"{"specversion":"1.0","id":"e1","source":"/forged","type":"t","queue":"DB","event":"CREATE",
     "subject":"products/42","owner":"somebody else","sequence":"7","cursor":"x","data":{"name":"Teapot"}}"#;
@@ -309,4 +311,47 @@ async fn what_can_t_be_understood_is_refused_by_its_name() {
         assert!(detail.contains(field.trim_start_matches("ce-")), "{detail}");
     }
     assert!(site.log("DB").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_publish_whose_answer_is_lost_is_repeated_by_its_id_and_answers_the_first_place() {
+    let server = testkit::redis().await;
+    let redis = bus::redis::open(&server.url()).await.unwrap();
+    let on_redis = Site::on(redis, tempfile::tempdir().unwrap(), Settings::default()).await;
+    for site in [Site::start().await, on_redis] {
+        let proxy = FaultProxy::start(site.address, 10).await;
+        let alice = site.alice().through(proxy.address());
+        proxy.set(Way::Back, Fault::Swallow);
+        let waiting = {
+            let alice = alice.clone();
+            tokio::spawn(async move { alice.post("/events/DB/CREATE?id=e1&subject=products/1", "1").await })
+        };
+        eventually("it is recorded", SOON, || async { (site.log("DB").await.len() == 1).then_some(()) }).await;
+        assert!(!waiting.is_finished(), "nobody has told its publisher");
+        waiting.abort();
+        proxy.set(Way::Back, Fault::None);
+        // What others publish meanwhile changes nothing.
+        site.alice().post("/events/DB/CREATE?id=e2&subject=products/1", "2").await.json(201);
+        let again = alice.through(proxy.address()).post("/events/DB/CREATE?id=e1&subject=products/1", "1").await;
+        let receipt = again.json(200);
+        assert_eq!(receipt["duplicate"], true);
+        let event =
+            alice.through(proxy.address()).get(&format!("/events/{}", receipt["cursor"].as_str().unwrap())).await;
+        let event = event.json(200);
+        assert_eq!((&event["id"], &event["sequence"]), (&json!("e1"), &json!("00000000000000000001")));
+        let log: Vec<_> = site.log("DB").await.iter().map(|logged| logged.envelope.id.clone()).collect();
+        assert_eq!(log, ["e1", "e2"]);
+    }
+}
+
+#[tokio::test]
+async fn nobody_publishes_a_task_of_a_job() {
+    let site = Site::start().await;
+    for queue in ["JOBS_HIGH", "JOBS", "JOBS_LOW"] {
+        let refused = site.alice().post(&format!("/events/{queue}/SEND_INVOICE"), "{}").await.problem(403);
+        assert!(refused.contains("tasks of jobs"), "{refused}");
+    }
+    let receipt = site.alice().post("/events/DB/CREATE?reply_to=queue:JOBS", "{}").await.problem(403);
+    assert!(receipt.contains("tasks of jobs"), "{receipt}");
+    assert!(site.bus.queues().await.unwrap().is_empty(), "nothing was recorded");
 }

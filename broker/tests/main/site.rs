@@ -112,6 +112,13 @@ impl Client {
         client
     }
 
+    /// The same on connections that go this way.
+    #[must_use]
+    pub fn through(&self, address: SocketAddr) -> Self {
+        let http = Http::builder(TokioExecutor::new()).build_http();
+        Self { http, base: format!("http://{address}"), headers: self.headers.clone() }
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, "").await
     }
