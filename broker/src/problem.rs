@@ -51,6 +51,8 @@ pub(crate) enum Kind {
     UnsupportedMediaType,
     /// The caller has, or does, too much of it.
     TooMany,
+    /// The queue holds as much as it may.
+    QueueFull,
     /// It is part of the protocol, and not of this version of the broker.
     NotSupported,
     /// Our fault; the log says which.
@@ -72,6 +74,7 @@ impl Kind {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,
             Self::NotSupported => StatusCode::NOT_IMPLEMENTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -91,6 +94,7 @@ impl Kind {
             Self::TooLarge => "too-large",
             Self::UnsupportedMediaType => "unsupported-media-type",
             Self::TooMany => "too-many",
+            Self::QueueFull => "queue-full",
             Self::NotSupported => "not-supported",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
@@ -109,6 +113,7 @@ impl Kind {
             Self::TooLarge => "The request is too large",
             Self::UnsupportedMediaType => "The body is in a form not understood here",
             Self::TooMany => "Too many at once",
+            Self::QueueFull => "The queue is full",
             Self::NotSupported => "This is not supported",
             Self::Internal => "Something went wrong here",
             Self::Unavailable => "The service is not available",
@@ -163,7 +168,7 @@ impl From<Refused> for Problem {
             Refused::Invalid(detail) => Self::invalid(detail),
             refused @ Refused::TooLarge { .. } => Self::new(Kind::TooLarge, refused.to_string()),
             refused @ Refused::Full { retry_after } => {
-                Self { retry_after: Some(retry_after), ..Self::new(Kind::TooMany, refused.to_string()) }
+                Self { retry_after: Some(retry_after), ..Self::new(Kind::QueueFull, refused.to_string()) }
             }
             refused @ Refused::Waiting { .. } => {
                 Self { retry_after: Some(CROWDED), ..Self::new(Kind::TooMany, refused.to_string()) }
@@ -236,7 +241,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Kind; 13] = [
+    const ALL: [Kind; 14] = [
         Kind::Invalid,
         Kind::Unauthenticated,
         Kind::Forbidden,
@@ -247,6 +252,7 @@ mod tests {
         Kind::TooLarge,
         Kind::UnsupportedMediaType,
         Kind::TooMany,
+        Kind::QueueFull,
         Kind::NotSupported,
         Kind::Internal,
         Kind::Unavailable,

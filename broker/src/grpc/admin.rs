@@ -1,12 +1,13 @@
 //! Groups, their dead letters and who is connected, as an operator sees and moves them.
 
-use bus::{DeadLetter, OnDead, Which};
+use bus::{DeadLetter, LostRange, OnDead, Which};
 use prost::Message as _;
 use proto::turnpike::bus::v1 as wire;
 use wire::{
     connection::Subscription,
     dead_letter::Failure,
     group::{Mode, OnDead as WireOnDead},
+    group_status,
 };
 
 use super::{
@@ -126,6 +127,8 @@ fn group(view: GroupView) -> wire::GroupStatus {
     };
     // `none` is no duration.
     let time = |text: &str| duration::parse(text).map(wire_duration);
+    let range =
+        |range: LostRange| group_status::LostRange { partition: range.partition, from: range.from, to: range.to };
     wire::GroupStatus {
         name: view.name,
         queue: view.queue,
@@ -144,6 +147,10 @@ fn group(view: GroupView) -> wire::GroupStatus {
         lease: time(&view.lease),
         max_processing: time(&view.max_processing),
         on_dead: on_dead.into(),
+        blocked: view.blocked,
+        lost: view.lost,
+        lost_ranges: view.lost_ranges.into_iter().map(range).collect(),
+        abandoned: view.abandoned.map(timestamp),
     }
 }
 

@@ -68,6 +68,7 @@ fn told(status: QueueStatus) -> wire::Queue {
         next: partition.next,
         lineage: partition.lineage,
         dedupe_cut_short: partition.dedupe_cut_short,
+        bytes: partition.bytes,
     });
     let states: Vec<_> = partitions.collect();
     let settings = status.settings;
@@ -87,6 +88,7 @@ fn told(status: QueueStatus) -> wire::Queue {
         realtime: settings.realtime,
         journal: settings.journal,
         events: states.iter().map(|state| state.next.saturating_sub(state.floor)).sum(),
+        bytes: states.iter().map(|state| state.bytes).sum(),
         states,
     }
 }

@@ -23,7 +23,7 @@ impl Kind {
             Self::Forbidden => Code::PermissionDenied,
             Self::NotFound | Self::Gone => Code::NotFound,
             Self::Conflict => Code::FailedPrecondition,
-            Self::TooMany => Code::ResourceExhausted,
+            Self::TooMany | Self::QueueFull => Code::ResourceExhausted,
             Self::NotSupported | Self::MethodNotAllowed => Code::Unimplemented,
             Self::Internal => Code::Internal,
             Self::Unavailable => Code::Unavailable,
@@ -154,5 +154,9 @@ mod tests {
         let status = Status::from(Problem::new(Kind::TooMany, "too many"));
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(status.get_error_details().retry_info().unwrap().retry_delay, Some(LATER));
+        let retry_after = Duration::from_secs(3);
+        let full = wire::Refusal::from(Problem::from(bus::Refused::Full { retry_after }));
+        assert_eq!((full.code, &*full.reason), (Code::ResourceExhausted as i32, "QUEUE_FULL"));
+        assert_eq!(full.retry_after.map(|wait| wait.seconds), Some(3));
     }
 }

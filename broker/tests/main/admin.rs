@@ -241,6 +241,7 @@ async fn a_full_queue_is_told_to_publishers_and_what_is_dropped_to_operators() {
     publish(&site, 2).await;
     let full = alice.post("/events/DB/CREATE?id=e2", "{}").await;
     assert_eq!((full.json(429)["detail"].as_str(), full.header("retry-after")), (Some("the queue is full"), Some("1")));
+    assert!(full.json(429)["type"].as_str().unwrap().ends_with("/queue-full"));
     let one =
         |id: &str| json!({ "specversion": "1.0", "id": id, "source": "/", "type": "t", "queue": "DB", "event": "A" });
     let batch = json!([one("e3"), one("e4")]).to_string();

@@ -3,11 +3,12 @@
 use proto::turnpike::bus::v1::{
     self as wire, Edge,
     group::{Mode, OnDead},
+    queue::Overflow,
     settlement::Verb,
 };
 use tonic::Code;
 
-use super::fleet::{Member, group, ids, parallel, reason};
+use super::fleet::{Member, event, group, ids, parallel, reason};
 use crate::follow::lab::Lab;
 
 fn name(name: &str) -> wire::PutQueueRequest {
@@ -115,6 +116,30 @@ async fn a_group_is_moved_after_it_was_said_what_that_does() {
     assert_eq!(ids(&member.deliveries(3).await), ["0", "1", "2"]);
     let nowhere = wire::SeekRequest { group: "billing".into(), to: None, dry_run: true };
     assert_eq!(reason(operator.seek(nowhere).await, Code::InvalidArgument), "INVALID");
+}
+
+#[tokio::test]
+async fn a_full_queue_has_its_own_reason_and_a_group_is_told_what_it_lost() {
+    let lab = Lab::open().await;
+    let broker = lab.broker().await;
+    let mut operator = broker.grpc(&lab.operator_who_reads()).await;
+    let limit =
+        |overflow: Overflow| wire::PutQueueRequest { max_len: Some(2), overflow: overflow.into(), ..name("DB") };
+    operator.put_queue(limit(Overflow::Reject)).await.unwrap();
+    let slow = bus::Group::new("slow", "DB/*".parse().unwrap(), bus::Mode::Keyed);
+    lab.bus.declare_group(slow).await.unwrap();
+    lab.publish("DB/CREATE", 0..2).await;
+    let mut alice = broker.grpc(&lab.alice()).await;
+    let publish = |id: &str| wire::PublishRequest { events: vec![event("DB/CREATE", id)], confirm: None };
+    assert_eq!(reason(alice.publish(publish("2")).await, Code::ResourceExhausted), "QUEUE_FULL");
+    operator.put_queue(limit(Overflow::DropOldest)).await.unwrap();
+    alice.publish(publish("2")).await.unwrap();
+    let slow = operator.get_group(wire::GetGroupRequest { name: "slow".to_owned() }).await.unwrap().into_inner();
+    let range = wire::group_status::LostRange { partition: 0, from: 1, to: 2 };
+    assert_eq!((slow.lost, slow.lost_ranges, slow.abandoned), (1, vec![range], None));
+    let queues = operator.list_queues(wire::ListQueuesRequest::default()).await.unwrap().into_inner().queues;
+    let queue = queues.iter().find(|queue| queue.name == "DB").unwrap();
+    assert!(queue.bytes > 0 && queue.bytes == queue.states[0].bytes, "{queue:?}");
 }
 
 #[tokio::test]
