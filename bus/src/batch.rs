@@ -2,7 +2,7 @@
 
 use events::{Envelope, Name, ReplyTo};
 
-use crate::{Error, Outcome, Partition, PublishOptions, Refused, clock::millis, metrics, schedule::LONGEST};
+use crate::{Error, Outcome, Partition, PublishOptions, Refused, clock::millis, schedule::LONGEST};
 
 /// The most events and bytes of a publish.
 pub(crate) const EVENTS: usize = 256;
@@ -136,10 +136,6 @@ impl Batch {
     }
 
     pub(crate) fn refuse(&self, reason: impl Fn(usize) -> Refused) -> Vec<Outcome> {
-        let refused: Vec<Outcome> = (0..self.events.len()).map(|index| Err(reason(index))).collect();
-        let full = refused.iter().filter(|outcome| matches!(outcome, Err(Refused::Full { .. }))).count();
-        metrics::published(&self.queue, "full", full as u64);
-        metrics::published(&self.queue, "refused", (refused.len() - full) as u64);
-        refused
+        (0..self.events.len()).map(|index| Err(reason(index))).collect()
     }
 }

@@ -38,7 +38,11 @@ impl Bus {
             self.0.declare_group(receipt::group(&queue)?).await?;
             self.1.add(queue);
         }
-        self.0.publish(events, options).await
+        let queues: Vec<Name> = events.iter().map(|event| event.queue.clone()).collect();
+        let asked = options.confirm;
+        let published = self.0.publish(events, options).await;
+        metrics::published(&queues, asked, &published);
+        published
     }
 
     /// Where a key's events go. A queue that isn't there yet counts as one of the default settings.

@@ -1,16 +1,17 @@
 //! The bus's metrics, each name written once. A group's gauges are told by whoever has the whole picture: on SQLite the
 //! writer, on a shared bus every process that calls [`crate::Bus::report`], so there the highest of a group's values counts.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use events::Name;
 use opentelemetry::{
     KeyValue,
-    metrics::{BoundHistogram, Counter, Gauge, Histogram},
+    metrics::{BoundCounter, BoundHistogram, Counter, Gauge, Histogram},
 };
+use parking_lot::RwLock;
 use time::OffsetDateTime;
 
-use crate::{GapReason, GroupStatus, PartitionStatus, QueueStatus, redis::Level};
+use crate::{Confirm, Error, GapReason, GroupStatus, Outcome, PartitionStatus, QueueStatus, Refused, redis::Level};
 
 /// Upper bounds, in seconds, of how long an event waits: from a moment to a day behind.
 const AGE_BUCKETS: [f64; 12] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3_600.0, 86_400.0];
@@ -19,6 +20,7 @@ struct Metrics {
     publish: Counter<u64>,
     publish_seconds: Histogram<f64>,
     duplicate: Counter<u64>,
+    receipt: Counter<u64>,
     delivery: Counter<u64>,
     handling_seconds: Histogram<f64>,
     age_seconds: Histogram<f64>,
@@ -56,6 +58,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             &telemetry::LATENCY_BUCKETS,
         ),
         duplicate: counter("turnpike_bus_duplicate", "Events published again that the bus had already."),
+        receipt: counter("turnpike_bus_receipt", "Receipts given, by what they say became of their event."),
         delivery: counter("turnpike_bus_delivery", "Deliveries by what became of them."),
         handling_seconds: histogram(
             "turnpike_bus_handling_seconds",
@@ -105,16 +108,61 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     }
 });
 
-/// Events of a publish, or of those that waited: `scheduled`, `due`, `recorded`, `duplicate`, `full`, `refused`.
-pub(crate) fn published(queue: &Name, result: &'static str, events: u64) {
-    if events == 0 {
-        return;
+/// The counters of publishes by queue, level and result: their labels are made once, for each publish counts.
+type Published = HashMap<(Name, Confirm, &'static str), BoundCounter<u64>>;
+
+static PUBLISHED: LazyLock<RwLock<Published>> = LazyLock::new(RwLock::default);
+
+/// What became of the events of a publish, by their queues in the order of the events: `recorded`, `duplicate`,
+/// `scheduled`, `full`, `refused`, or all `failed`; with the level that was reached, else the one asked for.
+pub(crate) fn published(queues: &[Name], asked: Confirm, published: &Result<Vec<Outcome>, Error>) {
+    let mut runs: Vec<((&Name, Confirm, &'static str), u64)> = Vec::new();
+    for (at, queue) in queues.iter().enumerate() {
+        let (confirm, result) = match published.as_ref().map(|outcomes| outcomes.get(at)) {
+            Ok(Some(Ok(recorded))) if recorded.duplicate => (recorded.confirmed, "duplicate"),
+            Ok(Some(Ok(recorded))) if recorded.due.is_some() => (recorded.confirmed, "scheduled"),
+            Ok(Some(Ok(recorded))) => (recorded.confirmed, "recorded"),
+            Ok(Some(Err(Refused::Full { .. }))) => (asked, "full"),
+            Ok(Some(Err(_))) => (asked, "refused"),
+            Ok(None) | Err(_) => (asked, "failed"),
+        };
+        match runs.last_mut() {
+            Some((run, events)) if *run == (queue, confirm, result) => *events += 1,
+            _ => runs.push(((queue, confirm, result), 1)),
+        }
     }
-    let labels = [KeyValue::new("queue", queue.as_str().to_owned()), KeyValue::new("result", result)];
-    METRICS.publish.add(events, &labels);
-    if result == "duplicate" {
-        METRICS.duplicate.add(events, &labels[..1]);
+    for ((queue, confirm, result), events) in runs {
+        count(queue, confirm, result, events);
+        if result == "duplicate" {
+            METRICS.duplicate.add(events, &[KeyValue::new("queue", queue.as_str().to_owned())]);
+        }
     }
+}
+
+/// Events whose time has come, and which are recorded now.
+pub(crate) fn due(queue: &Name, events: u64) {
+    if events > 0 {
+        count(queue, Confirm::Stored, "due", events);
+    }
+}
+
+fn count(queue: &Name, confirm: Confirm, result: &'static str, events: u64) {
+    let key = (queue.clone(), confirm, result);
+    if let Some(counter) = PUBLISHED.read().get(&key) {
+        return counter.add(events);
+    }
+    let counter = METRICS.publish.bind(&[
+        KeyValue::new("queue", queue.as_str().to_owned()),
+        KeyValue::new("confirm", confirm.to_string()),
+        KeyValue::new("result", result),
+    ]);
+    counter.add(events);
+    PUBLISHED.write().insert(key, counter);
+}
+
+/// A receipt was given: `COMPLETED`, `FAILED`, `EXPIRED`.
+pub(crate) fn receipt(outcome: &Name) {
+    METRICS.receipt.add(1, &[KeyValue::new("outcome", outcome.as_str().to_ascii_lowercase())]);
 }
 
 pub(crate) fn publish_took(time: Duration) {

@@ -26,7 +26,7 @@ use time::OffsetDateTime;
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Bus, Clock, Consumer, Delivery, Error, Failure, Group, Handler, Mode, Standing, SystemClock};
+use crate::{Bus, Clock, Consumer, Delivery, Error, Failure, Group, Handler, Mode, Standing, SystemClock, metrics};
 
 /// Who publishes receipts.
 const SOURCE: &str = "/turnpike/receipts";
@@ -195,7 +195,11 @@ impl Handler for Giver {
             None => return Err(Failure::Defer { delay: again(envelope, recorded, now) }),
         };
         let receipt = receipt(delivery, queue, outcome, &standings);
-        self.bus.publish(vec![receipt]).await?.into_iter().try_for_each(|recorded| recorded.map(drop))?;
+        for recorded in self.bus.publish(vec![receipt]).await? {
+            if !recorded?.duplicate {
+                metrics::receipt(&outcome.name());
+            }
+        }
         Ok(())
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     Confirm, Error, Outcome, Producer, PublishOptions, Queue, Recorded, Refused,
     batch::{self, Batch, Prepared},
     clock::moment,
-    metrics, sys,
+    sys,
 };
 
 static PUBLISH: LazyLock<Script> =
@@ -291,7 +291,6 @@ fn answer(shared: &Arc<Shared>, place: &Arc<Place>, requests: Vec<Request>, (vie
         }
         Said::Plain => {
             let count = events_of(&requests).count() as u64;
-            metrics::published(&place.queue, "recorded", count);
             let mut positions = view.next.saturating_sub(count)..;
             for request in requests {
                 let position = positions.by_ref().take(request.batch.events.len());
@@ -350,13 +349,7 @@ fn outcomes(
         (Some(2), count) if count == batch.events.len() + 1 => {
             let recorded = answer.into_iter().skip(1).map(|value| recorded(place, view, value));
             let recorded = recorded.collect::<Result<Vec<Recorded>, Error>>()?;
-            let duplicates = recorded.iter().filter(|recorded| recorded.duplicate).count() as u64;
-            let scheduled =
-                recorded.iter().filter(|recorded| recorded.due.is_some() && !recorded.duplicate).count() as u64;
-            metrics::published(&place.queue, "duplicate", duplicates);
-            metrics::published(&place.queue, "scheduled", scheduled);
-            metrics::published(&place.queue, "recorded", recorded.len() as u64 - duplicates - scheduled);
-            if scheduled > 0 {
+            if recorded.iter().any(|recorded| recorded.due.is_some() && !recorded.duplicate) {
                 shared.schedule.changed();
             }
             Ok(recorded.into_iter().map(Ok).collect())

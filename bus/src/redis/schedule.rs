@@ -140,7 +140,7 @@ async fn record(shared: &Shared, queue: &Queue, place: &Place) -> Result<(), Err
         place.forget_due();
         let ran = shared.run_on(&DUE, place, &[], &args).await?;
         let (recorded, lost, more): (u64, u64, u8) = redis::from_redis_value(ran.value).map_err(|_| unexpected())?;
-        metrics::published(&queue.name, "due", recorded);
+        metrics::due(&queue.name, recorded);
         if lost > 0 {
             tracing::error!(queue = %queue.name, partition = place.partition, lost, "events that were due are gone");
         }

@@ -12,7 +12,7 @@ use crate::{
     Outcome, Producer, PublishOptions, Queue, Recorded, Refused,
     batch::{self, Batch, Prepared},
     clock::moment,
-    metrics, sys,
+    sys,
 };
 
 /// What becomes of an event that is not refused.
@@ -103,7 +103,6 @@ impl Owned {
         };
         let was_cut = partition.dedupe.cut_short();
         let mut outcomes = Vec::with_capacity(batch.events.len());
-        let (mut duplicates, mut scheduled) = (0, 0);
         let mut publish_no = producer.map(|producer| producer.first_publish_no);
         for (event, verdict) in batch.events.into_iter().zip(verdicts) {
             let verdict = match verdict {
@@ -120,7 +119,6 @@ impl Owned {
                         None => Some(partition.append(&self.conn, event.envelope, &json, now, latest)?),
                         Some(due) => {
                             partition.schedule(&self.conn, &event.envelope, &json, due)?;
-                            scheduled += 1;
                             None
                         }
                     };
@@ -133,7 +131,6 @@ impl Owned {
             publish_no = publish_no.map(|no| no + 1);
             let lineages = &partition.log.lineages;
             let lineage = position.and_then(|position| lineages.of(position)).or(lineages.current());
-            duplicates += u64::from(duplicate);
             outcomes.push(Ok(Recorded {
                 partition: number,
                 lineage: lineage.map_or(0, |lineage| lineage.id),
@@ -146,9 +143,6 @@ impl Owned {
         if !was_cut && partition.dedupe.cut_short() {
             self.tell_rarely("DEDUPE_CUT_SHORT", queue, number as usize, now);
         }
-        metrics::published(queue, "scheduled", scheduled);
-        metrics::published(queue, "duplicate", duplicates);
-        metrics::published(queue, "recorded", outcomes.len() as u64 - duplicates - scheduled);
         Ok(outcomes)
     }
 }

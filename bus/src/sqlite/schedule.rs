@@ -106,7 +106,7 @@ impl Owned {
             for partition in &mut queue.partitions {
                 if partition.waiting.due.is_some_and(|due| due <= now) {
                     let delivered = partition.deliver(&self.conn, now, queue.settings.latest)?;
-                    crate::metrics::published(name, "due", delivered as u64);
+                    crate::metrics::due(name, delivered as u64);
                 }
             }
         }

@@ -52,7 +52,7 @@ macro_rules! suite {
     ($open:path) => { $crate::conformance::suite! { @ $open;
         publish: positions_are_dense_and_in_the_order_of_publishing, events_of_one_key_share_a_partition,
             what_breaks_a_rule_is_refused_by_name, a_refused_event_takes_its_batch_along,
-            fsynced_is_confirmed, what_nobody_replicates_is_not_confirmed_as_if_it_were, partitions_are_fixed_once_there_are_events, every_group_gets_every_event;
+            fsynced_is_confirmed, events_are_counted_by_queue_level_and_result, what_nobody_replicates_is_not_confirmed_as_if_it_were, partitions_are_fixed_once_there_are_events, every_group_gets_every_event;
         delivered: a_consumer_may_be_faster_than_the_waiter, a_wait_ends_at_its_time,
             with_nobody_there_it_waits_for_somebody, a_dead_letter_ends_the_wait, a_named_group_is_waited_for_alone,
             a_handler_can_not_wait_for_its_own_group, a_step_of_a_handler_is_recorded_once;

@@ -1,7 +1,7 @@
 //! C1, C2: what a publish promises.
 
 use bus::{Confirm, Error, Mode, PublishOptions, Queue, Refused};
-use events::Envelope;
+use events::{Envelope, Name};
 use serde_json::json;
 use time::OffsetDateTime;
 
@@ -128,5 +128,32 @@ pub(crate) async fn every_group_gets_every_event(lab: impl Lab) {
         }
         assert_eq!(seen, 500);
         assert_eq!(super::status(&bus, group).await.lag, 0);
+    }
+}
+
+pub(crate) async fn events_are_counted_by_queue_level_and_result(lab: impl Lab) {
+    let bus = lab.bus();
+    let counted = Name::new("COUNTED").unwrap();
+    let of = |id: &str| Envelope { queue: counted.clone(), ..event(id, "k") };
+    for id in ["a", "a"] {
+        bus.publish(vec![of(id)]).await.unwrap().remove(0).unwrap();
+    }
+    let fsynced = PublishOptions { confirm: Confirm::Fsynced, allow_degraded: true, ..PublishOptions::default() };
+    let reached = bus.publish_with(vec![of("b")], fsynced).await.unwrap().remove(0).unwrap().confirmed;
+    assert!(bus.publish(vec![of("no.id")]).await.unwrap()[0].is_err());
+    let text = telemetry::render();
+    let is_told = |confirm: Confirm, result: &str| {
+        let labels = ["queue=\"COUNTED\"".to_owned(), format!("confirm=\"{confirm}\""), format!("result=\"{result}\"")];
+        text.lines().any(|line| {
+            line.starts_with("turnpike_bus_publish_total{") && labels.iter().all(|label| line.contains(label))
+        })
+    };
+    for (confirm, result) in [
+        (Confirm::Stored, "recorded"),
+        (Confirm::Stored, "duplicate"),
+        (Confirm::Stored, "refused"),
+        (reached, "recorded"),
+    ] {
+        assert!(is_told(confirm, result), "{confirm} {result}: {text}");
     }
 }

@@ -75,6 +75,10 @@ pub(crate) async fn a_receipt_says_that_every_group_has_acknowledged(lab: impl L
         (&json!("a"), &json!("/services/product"), &json!(1))
     );
     assert_eq!(given(&bus).await.len(), 1, "who wants none gets none");
+    let told = telemetry::render();
+    let counted =
+        |line: &str| line.starts_with("turnpike_bus_receipt_total{") && line.contains("outcome=\"completed\"");
+    assert!(told.lines().any(counted), "{told}");
 }
 
 pub(crate) async fn a_receipt_says_that_a_group_has_given_up(lab: impl Lab) {
