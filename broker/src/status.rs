@@ -205,7 +205,19 @@ async fn cancel(
     parameters.done("queue, source")?;
     let queue = queue.ok_or_else(|| refuse("queue", "must say in which queue the event waits"))?;
     let queue = Name::new(&queue).map_err(|error| refuse("queue", error))?;
-    let own = publish::source(&caller)?;
+    take_back(&shared, &caller, &queue, source, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes an event back that waits for its time; whether it did. Another's than the caller's own is for operators.
+pub(crate) async fn take_back(
+    shared: &Shared,
+    caller: &Caller,
+    queue: &Name,
+    source: Option<String>,
+    id: &str,
+) -> Result<bool, Problem> {
+    let own = publish::source(caller)?;
     let source = match source {
         Some(source) if source != own => {
             caller.may_operate()?;
@@ -213,17 +225,17 @@ async fn cancel(
         }
         _ => own,
     };
-    if shared.bus.cancel(&queue, &source, &id).await? {
+    if shared.bus.cancel(queue, &source, id).await? {
         tracing::info!(subject = caller.subject, queue = queue.as_str(), source, id, "a scheduled event was cancelled");
-        return Ok(StatusCode::NO_CONTENT);
+        return Ok(true);
     }
-    let recorded = shared.bus.find(&queue, &source, &id).await?;
-    match recorded.and_then(|recorded| Place::of(&queue, &recorded)) {
+    let recorded = shared.bus.find(queue, &source, id).await?;
+    match recorded.and_then(|recorded| Place::of(queue, &recorded)) {
         Some(place) => {
             let detail = format!("the event is recorded already, at {}", Cursor::of(&place));
             Err(Problem::new(Kind::Conflict, detail))
         }
-        None => Ok(StatusCode::NO_CONTENT),
+        None => Ok(false),
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use events::Envelope;
+use events::{Envelope, Name};
 use futures_util::Stream;
 use proto::turnpike::bus::v1 as wire;
 use tonic::{Status, Streaming};
 
 use super::{
     event,
-    moment::duration,
+    moment::{duration, timestamp},
     outward::{Gone, Outward},
     refusal::reconnect,
     standing,
@@ -24,6 +24,7 @@ use crate::{
     publish::{self, BATCH, Receipt},
     query::refuse,
     shared::Shared,
+    status,
 };
 
 /// The most replicas that a level may name.
@@ -93,8 +94,15 @@ async fn answer_each(
     }
 }
 
-pub(super) async fn cancel(_: &Shared, _: &Caller, _: wire::CancelRequest) -> Result<wire::CancelResponse, Problem> {
-    Err(Problem::new(crate::problem::Kind::NotSupported, "cancelling is not offered yet"))
+pub(super) async fn cancel(
+    shared: &Shared,
+    caller: &Caller,
+    request: wire::CancelRequest,
+) -> Result<wire::CancelResponse, Problem> {
+    let queue = Name::new(&request.queue).map_err(|error| refuse("queue", error))?;
+    let source = (!request.source.is_empty()).then_some(request.source);
+    let cancelled = status::take_back(shared, caller, &queue, source, &request.id).await?;
+    Ok(wire::CancelResponse { cancelled })
 }
 
 /// What a stream is ended with that must be opened anew.
@@ -168,6 +176,6 @@ fn receipt(receipt: Receipt) -> wire::Receipt {
         duplicate: receipt.duplicate,
         reason: receipt.reason.unwrap_or_default().to_owned(),
         groups: groups.map(|(group, stands)| (group, standing::told(stands))).collect::<HashMap<_, _>>(),
-        due: None,
+        due: receipt.due.map(timestamp),
     }
 }

@@ -131,7 +131,7 @@ async fn one(
     wanted: &Wanted,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let (named, later) = (named(&event),  wanted.respond_async || event.replyto.is_some());
+    let (named, later) = (named(&event), wanted.respond_async || event.replyto.is_some());
     let receipts = record::record(shared, caller, vec![event], wanted, trace(headers)).await?;
     let receipt = receipts.into_iter().next().unwrap_or_else(|| Err(Problem::invalid("no event")))?;
     let event = receipt.cursor.as_ref().map(|cursor| format!("/events/{cursor}"));

@@ -176,3 +176,46 @@ async fn a_stream_records_in_order_and_goes_on_after_a_refusal() {
     let recorded: Vec<String> = log(&lab).await.into_iter().map(|envelope| envelope.id.clone()).collect();
     assert_eq!(recorded, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn an_event_for_later_says_when_and_is_taken_back() {
+    let lab = Lab::open().await;
+    let broker = lab.broker().await;
+    let mut alice = broker.grpc(&lab.alice()).await;
+    let seconds = time::OffsetDateTime::now_utc().unix_timestamp() + 3600;
+    let due = prost_types::Timestamp { seconds, nanos: 0 };
+    let later = wire::Event { delivery_time: Some(due), ..event("DB/CREATE", "1") };
+    let receipt = receipts(alice.publish(request(vec![later])).await.unwrap().into_inner()).remove(0);
+    assert_eq!((receipt.due, &*receipt.reason, &*receipt.cursor), (Some(due), "scheduled", ""));
+    let cancel = |queue: &str, id: &str, source: &str| wire::CancelRequest {
+        queue: queue.into(),
+        id: id.into(),
+        source: source.into(),
+    };
+    assert!(alice.cancel(cancel("DB", "1", "")).await.unwrap().into_inner().cancelled);
+    assert!(!alice.cancel(cancel("DB", "1", "")).await.unwrap().into_inner().cancelled, "it is gone");
+    let anothers = alice.cancel(cancel("DB", "1", "/clients/bob")).await;
+    assert_eq!(reason(anothers, Code::PermissionDenied), "FORBIDDEN");
+    alice.publish(request(vec![event("DB/CREATE", "2")])).await.unwrap();
+    assert_eq!(reason(alice.cancel(cancel("DB", "2", "")).await, Code::FailedPrecondition), "CONFLICT");
+    assert_eq!(reason(alice.cancel(cancel("db", "2", "")).await, Code::InvalidArgument), "INVALID");
+}
+
+#[tokio::test]
+async fn an_event_that_expects_another_version_is_refused_with_the_current_one() {
+    let lab = Lab::open().await;
+    let broker = lab.broker().await;
+    let mut alice = broker.grpc(&lab.alice()).await;
+    let queue = Name::new("DB").unwrap();
+    lab.bus.declare_queue(bus::Queue { latest: true, ..bus::Queue::new(queue) }).await.unwrap();
+    let expects = |id: &str, version: u64| wire::Event {
+        subject: "products/1".into(),
+        expected_version: Some(version),
+        ..event("DB/CREATE", id)
+    };
+    alice.publish(request(vec![expects("1", 0)])).await.unwrap();
+    let refused = alice.publish(request(vec![expects("2", 0)])).await.unwrap_err();
+    assert_eq!(refused.get_error_details().error_info().unwrap().metadata["current_version"], "1");
+    assert_eq!(reason::<()>(Err(refused), Code::Aborted), "VERSION_CONFLICT");
+    alice.publish(request(vec![expects("2", 1)])).await.unwrap();
+}
