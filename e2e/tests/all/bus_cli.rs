@@ -325,6 +325,33 @@ async fn the_contract_is_verified_on_a_live_redis() {
     assert!(unknown.code == 1 && unknown.err.contains("C1"), "{}", unknown.err);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_may_wait_until_a_replica_has_it() {
+    let redis = testkit::redis().await;
+    let replica = redis.replica(testkit::RedisOptions::default()).await;
+    let arguments = vec!["--redis".to_owned(), redis.url()];
+    let system = System::start(Options { arguments: arguments.clone(), ..Options::default() }).await;
+    let gateway = Cli::of(system.folder());
+    let mut direct = Cli::of(system.folder());
+    direct.0.extend(arguments);
+    let publish = ["publish", "NOTES/WRITTEN", "{}", "--confirm", "replicated:1"];
+    for (cli, events) in [(&gateway, 1), (&direct, 2)] {
+        let receipt = cli.run(&[&publish[..], &["-o", "json"]].concat()).json();
+        assert_eq!((&receipt["confirm"], &receipt["degraded"]), (&json!("replicated:1"), &json!(false)));
+        let length = replica.command(&["XLEN", "tp:{NOTES:0}:s"]);
+        assert_eq!(length.trim().trim_start_matches(':'), events.to_string(), "the replica has it");
+        let refused = cli.run(&["publish", "NOTES/WRITTEN", "{}", "--confirm", "replicated:2"]);
+        assert_eq!(refused.code, 1, "there is one replica: {}", refused.out);
+        assert!(refused.err.contains("replica"), "{}", refused.err);
+    }
+    // One that doesn't answer has nothing: what is confirmed is what is so.
+    replica.pause();
+    let late = gateway.run(&[&publish[..], &["--timeout", "300ms"]].concat());
+    replica.resume();
+    assert_eq!(late.code, 1, "{}{}", late.out, late.err);
+    assert!(late.out.starts_with("stored"), "{}{}", late.out, late.err);
+}
+
 /// Refuses every note until it has learnt to read.
 struct Reader {
     reads: AtomicBool,
