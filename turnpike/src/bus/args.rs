@@ -27,7 +27,7 @@ pub struct Way {
     #[arg(long, global = true, value_name = "URL", conflicts_with = "url")]
     pub redis: Option<String>,
     /// What the keys in Redis begin with.
-    #[arg(long, global = true, value_name = "NAME", default_value = "tp", hide = true)]
+    #[arg(long, global = true, value_name = "NAME", default_value_t = ::bus::redis::Options::default().namespace, hide = true)]
     pub namespace: String,
     /// Where demo.env is.
     #[arg(long, global = true, value_name = "FOLDER", default_value = "./turnpike-data")]
