@@ -83,9 +83,12 @@ fn pauses(view: &View<'_>, found: &mut Found) {
                 let Verb::Nack { pause_ms: Some((least, _)), .. } = settlement.verb else { continue };
                 let from = view.at(settlement.asked);
                 let to = view.at(second.entry);
-                let steps = view
-                    .faults(from, to)
-                    .any(|fault| matches!(fault.harm, Harm::Clock { .. } | Harm::Amnesia | Harm::Rollback { .. }));
+                let steps = view.faults(from, to).any(|fault| {
+                    matches!(
+                        fault.harm,
+                        Harm::Clock { .. } | Harm::PowerLoss { .. } | Harm::Amnesia | Harm::Rollback { .. }
+                    )
+                });
                 if second.entry > settlement.asked && to + SLACK < from + least * 1_000 && !steps {
                     let told = format!("{} came again sooner than it was told to", first.event.id);
                     found.add(I8, told, &[settlement.asked, second.entry]);
