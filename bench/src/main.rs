@@ -13,6 +13,7 @@ mod latency;
 mod peers;
 mod process;
 mod protojson;
+mod sockets;
 mod statistics;
 mod upstream;
 mod wrk;
@@ -52,6 +53,8 @@ struct Run {
 enum Command {
     /// The bus on both backends beside raw Redis, and an event's way to a browser.
     Bus(bus::Run),
+    /// Ten thousand WebSockets on a broker, and a reconnect storm.
+    Sockets(sockets::Run),
     /// JSON to the wire format and back, beside the dynamic path.
     Protojson(protojson::Run),
     /// The service behind the contestants: HTTP and gRPC.
@@ -61,6 +64,10 @@ enum Command {
         #[arg(long)]
         grpc: u16,
     },
+    /// A broker that sockets lead to.
+    Broker(sockets::Broker),
+    /// A loop that writes to as many sockets.
+    BareSockets(sockets::Bare),
     /// The load generator of a fixed rate.
     Latency {
         #[arg(long)]
@@ -75,6 +82,9 @@ fn main() -> anyhow::Result<()> {
     match cli.command {
         Some(Command::Upstream { http, grpc }) => upstream::main(http, grpc),
         Some(Command::Bus(run)) => bus::main(&run),
+        Some(Command::Sockets(run)) => sockets::main(&run),
+        Some(Command::Broker(arguments)) => sockets::broker(&arguments),
+        Some(Command::BareSockets(arguments)) => sockets::bare(&arguments),
         Some(Command::Protojson(run)) => protojson::main(&run),
         Some(Command::Latency { port, seconds }) => latency::generator(port, seconds),
         None => gateways(&cli.run),

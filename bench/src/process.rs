@@ -44,6 +44,13 @@ impl Process {
         Ok(Self { child })
     }
 
+    /// Ends the whole tree at once, as a machine that fails does.
+    pub fn kill(&self) -> anyhow::Result<()> {
+        let pids = self.tree()?.into_iter().map(|pid| pid.to_string());
+        Command::new("kill").arg("-KILL").args(pids).status()?;
+        Ok(())
+    }
+
     /// CPU time of the process and its children, in microseconds, since they started.
     pub fn cpu_micros(&self) -> anyhow::Result<f64> {
         let ticks = self.tree()?.into_iter().map(cpu_ticks).sum::<anyhow::Result<u64>>()?;

@@ -291,7 +291,9 @@ impl Figure {
 }
 
 /// `flushes`: when it writes its file to disk.
-fn redis(folder: &Path, name: &str, flushes: &str) -> anyhow::Result<(Process, String)> {
+/// A server with an append-only file. It isn't written anew meanwhile: in whose turn that falls is chance, and it takes the
+/// core that all servers share.
+pub fn redis(folder: &Path, name: &str, flushes: &str) -> anyhow::Result<(Process, String)> {
     let port = free_port()?;
     let folder = folder.join(format!("redis-{name}"));
     std::fs::create_dir(&folder)?;
@@ -309,6 +311,8 @@ fn redis(folder: &Path, name: &str, flushes: &str) -> anyhow::Result<(Process, S
         "",
         "--appendfsync",
         flushes,
+        "--auto-aof-rewrite-percentage",
+        "0",
     ];
     let server = Process::start(0, Path::new("redis-server"), &arguments, &folder.join("redis.log"))?;
     listening(port, "redis-server")?;

@@ -3,9 +3,12 @@
 
 use std::{
     collections::VecDeque,
+    pin::pin,
     sync::{Arc, LazyLock},
+    task::Poll,
 };
 
+use futures_util::poll;
 use redis::{FromRedisValue as _, Value};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -73,10 +76,14 @@ pub(super) async fn send(
 
 async fn work(shared: Arc<Shared>, place: Arc<Place>, mut requests: mpsc::Receiver<Request>) {
     let mut waiting = VecDeque::new();
+    let mut done: Option<Done> = None;
     loop {
         take(&mut requests, &mut waiting);
         let was_idle = waiting.is_empty();
         if was_idle {
+            if let Some(done) = done.take() {
+                done.answer(&shared, &place);
+            }
             match shared.closed.run_until_cancelled(requests.recv()).await {
                 Some(Some(request)) => waiting.push_back(request),
                 _ => return,
@@ -84,10 +91,40 @@ async fn work(shared: Arc<Shared>, place: Arc<Place>, mut requests: mpsc::Receiv
             take(&mut requests, &mut waiting);
         }
         let requests = next(&mut waiting, was_idle);
-        match record(&shared, &place, &requests).await {
-            Ok(ran) => answer(&shared, &place, requests, ran),
+        let recorded = {
+            let mut recording = pin!(record(&shared, &place, &requests));
+            match (done.take(), poll!(recording.as_mut())) {
+                (None, Poll::Ready(recorded)) => recorded,
+                (None, Poll::Pending) => recording.await,
+                (Some(done), Poll::Ready(recorded)) => {
+                    done.answer(&shared, &place);
+                    recorded
+                }
+                (Some(done), Poll::Pending) => {
+                    // What is next is on its way before anybody is woken: those who publish make more while the server
+                    // is at it.
+                    tokio::task::yield_now().await;
+                    done.answer(&shared, &place);
+                    recording.await
+                }
+            }
+        };
+        done = Some(Done { requests, recorded });
+    }
+}
+
+/// What the server has answered, and whoever waits hasn't heard of yet.
+struct Done {
+    requests: Vec<Request>,
+    recorded: Result<(View, Said), Error>,
+}
+
+impl Done {
+    fn answer(self, shared: &Arc<Shared>, place: &Arc<Place>) {
+        match self.recorded {
+            Ok(ran) => answer(shared, place, self.requests, ran),
             Err(error) => {
-                for request in requests {
+                for request in self.requests {
                     // Whoever asked may have gone meanwhile.
                     let _ = request.answer.send(Err(error.clone()));
                 }
