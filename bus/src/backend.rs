@@ -8,9 +8,10 @@ use events::{Envelope, Name};
 use tokio::sync::watch;
 
 use crate::{
-    Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Logged, Outcome, Page,
-    Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement, Sought, Standing, Start,
-    Turn, Which,
+    Attended, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Logged, Outcome,
+    Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement, Sought, Standing,
+    Start, Turn, Which,
+    presence::{Attendee, Members, Room, Scope, Told},
 };
 
 #[async_trait]
@@ -60,6 +61,15 @@ pub trait Backend: Send + Sync + 'static {
     fn roster(&self) -> &Roster;
     /// Who is connected, in every process that tells.
     async fn connections(&self) -> Result<Vec<Connection>, Error>;
+
+    /// Takes in what a node tells a partition of `PRESENCE` or `ROOMS` of who attends there, and records what follows from
+    /// that and from the time. Any number of nodes may; what one has found, another one finds no more. A partition that
+    /// nobody ever attended is answered by nothing, and isn't made by being told nothing.
+    async fn attend(&self, queue: &Name, partition: u32, told: Told) -> Result<Attended, Error>;
+    /// What is known of users in a scope, in the order they are asked for; None: they aren't there.
+    async fn attending(&self, scope: &Scope, users: &[String]) -> Result<Vec<Option<Attendee>>, Error>;
+    /// Some of those in a room, about `limit`, after what the page before gave as next.
+    async fn members(&self, room: &Room, after: Option<&str>, limit: usize) -> Result<Members, Error>;
 
     async fn queues(&self) -> Result<Vec<QueueStatus>, Error>;
     async fn groups(&self) -> Result<Vec<GroupStatus>, Error>;

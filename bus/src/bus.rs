@@ -7,10 +7,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineage, Lineages, Logged,
-    Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement, Sought,
-    Standing, Start, Tail, TailFrom, Turn, Which,
+    Attended, Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineage, Lineages,
+    Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement,
+    Sought, Standing, Start, Tail, TailFrom, Turn, Which,
     metrics::{self, GroupLabels},
+    presence::{self, Members, Presence, Room, Scope, Told},
     receipt::{self, Wanted},
 };
 
@@ -155,6 +156,46 @@ impl Bus {
     /// Who is connected, in every process on this bus; another process's changes show within seconds.
     pub async fn connections(&self) -> Result<Vec<Connection>, Error> {
         self.0.connections().await
+    }
+
+    /// Tells a partition of `PRESENCE` or `ROOMS` who attends; [`crate::Attendance`] does.
+    pub async fn attend(&self, queue: &Name, partition: u32, told: Told) -> Result<Attended, Error> {
+        self.0.attend(queue, partition, told).await
+    }
+
+    /// Whether users are online, in the order they are asked for. When one that isn't was seen last is known as long as
+    /// the queue `PRESENCE` keeps its last event.
+    pub async fn online(&self, users: &[String]) -> Result<Vec<Presence>, Error> {
+        let mut all = Vec::with_capacity(users.len());
+        for (user, attendee) in users.iter().zip(self.0.attending(&Scope::Bus, users).await?) {
+            all.push(match attendee {
+                Some(attendee) => Presence::of(user, &attendee),
+                None => Presence::away(user, self.last(&presence::presence(), user).await?.as_ref()),
+            });
+        }
+        Ok(all)
+    }
+
+    /// Who is in a room: some of them, about `limit`, after what the page before gave as next. Nobody is, where the room isn't
+    /// there.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where no page gave such an `after`.
+    pub async fn members(&self, room: &Room, after: Option<&str>, limit: usize) -> Result<Members, Error> {
+        self.0.members(room, after, limit).await
+    }
+
+    /// A room's last event that the queue `ROOMS` keeps; None: nothing ever happened there, or too long ago.
+    pub async fn last_in(&self, room: &Room) -> Result<Option<Logged>, Error> {
+        self.last(&presence::rooms(), room.as_str()).await
+    }
+
+    /// A key's last event; nothing of a queue that isn't there, or doesn't keep it.
+    async fn last(&self, queue: &Name, key: &str) -> Result<Option<Logged>, Error> {
+        match self.0.latest(queue, key).await {
+            Err(Error::NoQueue(_) | Error::Invalid(_)) => Ok(None),
+            last => last,
+        }
     }
 
     pub async fn queues(&self) -> Result<Vec<QueueStatus>, Error> {

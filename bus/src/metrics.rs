@@ -40,6 +40,9 @@ struct Metrics {
     dead_letter_oldest: Gauge<f64>,
     queue_events: Gauge<u64>,
     queue_bytes: Gauge<u64>,
+    present_users: Gauge<u64>,
+    rooms: Gauge<u64>,
+    presence_transitions: Counter<u64>,
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
@@ -105,6 +108,12 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         dead_letter_oldest: seconds("turnpike_bus_dead_letter_oldest_seconds", "Age of a group's oldest dead letter."),
         queue_events: gauge("turnpike_bus_queue_events", "Events that a queue keeps."),
         queue_bytes: gauge("turnpike_bus_queue_bytes", "Bytes of the events that a queue keeps, as they are stored."),
+        present_users: gauge("turnpike_bus_present_users", "Users who are online, at whatever node."),
+        rooms: gauge("turnpike_bus_rooms", "Rooms with somebody in them, at whatever node."),
+        presence_transitions: counter(
+            "turnpike_bus_presence_transitions",
+            "Transitions of presence that were found: of users and the bus, of users and rooms.",
+        ),
     }
 });
 
@@ -191,6 +200,22 @@ pub(crate) fn queue(status: &QueueStatus) {
     let sum = |of: fn(&PartitionStatus) -> u64| status.partitions.iter().map(of).sum();
     METRICS.queue_events.record(sum(|partition| partition.next.saturating_sub(partition.floor)), &labels);
     METRICS.queue_bytes.record(sum(|partition| partition.bytes), &labels);
+}
+
+/// Who is there now, on the bus as a whole.
+pub(crate) fn present(users: u64, rooms: u64) {
+    METRICS.present_users.record(users, &[]);
+    METRICS.rooms.record(rooms, &[]);
+}
+
+/// So many users were found to have come to the bus, or into a room, and so many to have gone.
+pub(crate) fn transitions(queue: &Name, arrived: u64, departed: u64) {
+    let names = if queue.as_str() == "PRESENCE" { ["online", "offline"] } else { ["joined", "left"] };
+    for (event, count) in names.into_iter().zip([arrived, departed]) {
+        if count > 0 {
+            METRICS.presence_transitions.add(count, &[KeyValue::new("event", event)]);
+        }
+    }
 }
 
 /// A script or a read that doesn't wait has come back from Redis.

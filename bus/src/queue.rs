@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, time::Duration};
 use events::Name;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, presence, sys};
 
 /// A queue's settings. A queue that is published to before somebody set them has those of [`Queue::new`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,14 @@ impl Queue {
             latest: false,
             realtime: false,
             journal: false,
+        }
+    }
+
+    /// As a queue comes into being that nobody declares: by the defaults, but for those that the bus itself writes.
+    pub fn initial(name: Name) -> Self {
+        match name.as_str() {
+            "SYS" => sys::queue(),
+            _ => presence::queue(&name).unwrap_or_else(|| Self::new(name)),
         }
     }
 

@@ -10,13 +10,14 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Options, group, guard, keys::Keys, latest, log, node, offer, publish, queue, retention, schedule, server::Server,
-    shared::Shared, sys, wake,
+    Options, attendance, group, guard, keys::Keys, latest, log, node, offer, publish, queue, retention, schedule,
+    server::Server, shared::Shared, sys, wake,
 };
 use crate::{
-    Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Logged, Outcome,
-    Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement, Sought, Standing,
-    Start, Turn, Which, metrics,
+    Attended, Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Logged,
+    Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement, Sought,
+    Standing, Start, Turn, Which, metrics,
+    presence::{Attendee, Members, Room, Scope, Told},
 };
 
 /// A bus on Redis. Clones share it; the last one that goes closes it.
@@ -164,6 +165,18 @@ impl Backend for Redis {
 
     async fn connections(&self) -> Result<Vec<Connection>, Error> {
         node::connections(&self.shared).await
+    }
+
+    async fn attend(&self, queue: &Name, partition: u32, told: Told) -> Result<Attended, Error> {
+        attendance::attend(&self.shared, queue, partition, told).await
+    }
+
+    async fn attending(&self, scope: &Scope, users: &[String]) -> Result<Vec<Option<Attendee>>, Error> {
+        attendance::attending(&self.shared, scope, users).await
+    }
+
+    async fn members(&self, room: &Room, after: Option<&str>, limit: usize) -> Result<Members, Error> {
+        attendance::members(&self.shared, room, after, limit).await
     }
 
     async fn queues(&self) -> Result<Vec<QueueStatus>, Error> {

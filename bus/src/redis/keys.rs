@@ -35,6 +35,21 @@ pub(super) struct PartitionKeys {
     pub(super) events: String,
 }
 
+/// Where a partition of `PRESENCE` or `ROOMS` knows who attends. `lua/attend.lua` says what is in it.
+#[derive(Clone, Debug)]
+pub(super) struct AttendanceKeys {
+    /// A hash: the nodes that tell, and the clock.
+    pub(super) heard: String,
+    /// A sorted set: those whose lost connections count, by until when.
+    pub(super) due: String,
+    /// A set: the scopes with somebody in them.
+    pub(super) scopes: String,
+    /// What a scope's hash begins with: a user to the connections of the user.
+    pub(super) users: String,
+    /// What a node's set begins with: the connections that it told of.
+    pub(super) told: String,
+}
+
 /// Where a group's state of a partition is kept.
 #[derive(Clone, Debug)]
 pub(super) struct GroupKeys {
@@ -117,6 +132,18 @@ impl Keys {
             view: key("v"),
             waiting: key("w"),
             events: key("we"),
+        }
+    }
+
+    /// Who attends, in a partition of `PRESENCE` or `ROOMS`.
+    pub(super) fn attendance(&self, queue: &Name, partition: u32) -> AttendanceKeys {
+        let key = |end: &str| format!("{}:{{{queue}:{partition}}}:a:{end}", self.namespace);
+        AttendanceKeys {
+            heard: key("heard"),
+            due: key("due"),
+            scopes: key("scopes"),
+            users: key("in:"),
+            told: key("of:"),
         }
     }
 

@@ -20,7 +20,7 @@ static LATEST: LazyLock<Script> = LazyLock::new(|| Script::recording(include_str
 static VIEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/view.lua"), WhenFull::Runs));
 
 /// What a key's digest is made in. It is stored.
-const DIGESTS: Uuid = Uuid::from_u128(0x0d3b_6c1e_7f52_4a8b_b1a6_9c47_5e20_d8f3);
+pub(super) const DIGESTS: Uuid = Uuid::from_u128(0x0d3b_6c1e_7f52_4a8b_b1a6_9c47_5e20_d8f3);
 /// Events of a partition that a view is built from when a queue begins to keep one.
 pub(super) const BUILT_FROM: u64 = 100_000;
 /// The most events of a page.

@@ -10,6 +10,7 @@
 //! `+config|get` besides, the bus can tell whether it may confirm `fsynced`. While Redis is away every call is
 //! [`crate::Error::Unavailable`]; when it is back, the bus works again.
 
+mod attendance;
 mod erase;
 mod examine;
 mod group;

@@ -40,7 +40,7 @@ const WAITING: usize = 1024;
 /// who publish make the next.
 const HALVED: usize = 64;
 /// What an event's digest is made in. It is stored for two hours.
-const DIGESTS: Uuid = Uuid::from_u128(0x6a1f_0a52_94c1_4d0e_9b7c_3e5d_1f7a_8c20);
+pub(super) const DIGESTS: Uuid = Uuid::from_u128(0x6a1f_0a52_94c1_4d0e_9b7c_3e5d_1f7a_8c20);
 
 /// A publish into one partition.
 pub(super) struct Request {

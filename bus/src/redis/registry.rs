@@ -123,7 +123,7 @@ impl Registry {
         if let Some(queue) = self.find_queue(server, keys, name).await? {
             return Ok(queue);
         }
-        self.put_queue(server, keys, &Queue::new(name.clone()), false).await?;
+        self.put_queue(server, keys, &Queue::initial(name.clone()), false).await?;
         let known = self.find_queue(server, keys, name).await?;
         known.ok_or_else(|| Error::NoQueue(name.to_string()))
     }

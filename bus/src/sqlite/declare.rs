@@ -79,7 +79,7 @@ pub(super) fn group(state: &mut Owned, group: Group, now: i64) -> Answer<()> {
         return Ok(Err(error));
     }
     if !state.queues.contains_key(&group.filter.queue) {
-        queue(state, Queue::new(group.filter.queue.clone()), now)?.ok();
+        queue(state, Queue::initial(group.filter.queue.clone()), now)?.ok();
     }
     let known = state.groups.get(&group.name);
     if let Some(known) = known

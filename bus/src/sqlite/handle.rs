@@ -16,9 +16,12 @@ use super::{
     writer,
 };
 use crate::{
-    Backend, Claim, Claimed, Clock, Confirm, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages,
-    Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement,
-    Sought, Standing, Start, Turn, Which, batch, clock::millis, metrics,
+    Attended, Backend, Claim, Claimed, Clock, Confirm, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost,
+    Lineages, Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled,
+    Settlement, Sought, Standing, Start, Turn, Which, batch,
+    clock::millis,
+    metrics,
+    presence::{Attendee, Members, Room, Scope, Told},
 };
 
 /// Requests that wait for the writer; more wait to be sent.
@@ -227,6 +230,21 @@ impl Backend for Sqlite {
 
     async fn connections(&self) -> Result<Vec<Connection>, Error> {
         Ok(self.roster.here())
+    }
+
+    async fn attend(&self, queue: &Name, partition: u32, told: Told) -> Result<Attended, Error> {
+        let queue = queue.clone();
+        self.write(false, move |core, now| core.attend(&queue, partition, &told, now)).await
+    }
+
+    async fn attending(&self, scope: &Scope, users: &[String]) -> Result<Vec<Option<Attendee>>, Error> {
+        let (scope, users) = (scope.clone(), users.to_vec());
+        self.write(false, move |core, _| core.attending(&scope, &users).map(Ok)).await
+    }
+
+    async fn members(&self, room: &Room, after: Option<&str>, limit: usize) -> Result<Members, Error> {
+        let (room, after) = (room.clone(), after.map(str::to_owned));
+        self.write(false, move |core, _| core.members(&room, after.as_deref(), limit).map(Ok)).await
     }
 
     async fn queues(&self) -> Result<Vec<QueueStatus>, Error> {

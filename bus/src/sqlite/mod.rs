@@ -6,6 +6,7 @@
 //! reads of the log go past the writer. A second opener is refused. Every opening begins a new lineage and ends the
 //! leases of the last one: their holders were this file's process.
 
+mod attendance;
 mod claim;
 mod dead;
 mod declare;

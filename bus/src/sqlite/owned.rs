@@ -14,7 +14,8 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::{
-    dedupe::Window, housekeep::Keeping, load, log::Log, producer::Producers, schedule::Waiting, shared::Shared, store,
+    attendance, dedupe::Window, housekeep::Keeping, load, log::Log, producer::Producers, schedule::Waiting,
+    shared::Shared, store,
 };
 use crate::{Error, Group, Queue, clock::Forward, ledger::Ledger, metrics};
 
@@ -31,6 +32,7 @@ pub(super) struct Owned {
     /// When the next pass of housekeeping is due.
     pub(super) housekeeping_due: i64,
     pub(super) keeping: Keeping,
+    pub(super) attendance: attendance::Clock,
     /// What the open transaction has to tell in the queue SYS: an event's name and its data.
     pub(super) told: Vec<(&'static str, Value)>,
     /// A transaction failed: the state in memory is not the database's.
@@ -132,6 +134,7 @@ impl Owned {
         self.expire(now)?;
         self.housekeep(now)?;
         self.deliver(now)?;
+        self.let_go(now)?;
         for job in jobs {
             replies.push((job.work)(self, now)?);
         }
@@ -177,6 +180,7 @@ impl Owned {
         self.conn.pragma_update(None, "synchronous", "NORMAL")?;
         self.told.clear();
         self.keeping = Keeping::load(&self.conn)?;
+        self.attendance.load(&self.conn)?;
         (self.queues, self.groups) = load::load(&self.conn, self.dedupe_capacity, self.clock.now())?;
         self.shared.replace(&self.queues);
         self.stale = false;
@@ -202,6 +206,7 @@ impl Owned {
             ledger.expire_all();
         }
         let now = self.clock.now();
+        self.attendance.begin_life(&self.conn, now)?;
         self.expire(now)?;
         store::ledgers(self)?;
         self.conn.execute_batch("COMMIT")
@@ -226,7 +231,8 @@ impl Owned {
         let now = self.clock.now();
         let ledgers = self.groups.values().flat_map(|group| &group.ledgers).filter_map(Ledger::next_due);
         let partitions = self.queues.values().flat_map(|queue| &queue.partitions);
-        let due = ledgers.chain(partitions.filter_map(|partition| partition.waiting.due)).min();
+        let grace = self.attendance.until_due(now).map(|left| now + left);
+        let due = ledgers.chain(partitions.filter_map(|partition| partition.waiting.due)).chain(grace).min();
         due.map_or(1000, |due| u64::try_from(due.saturating_sub(now)).unwrap_or(0).min(1000))
     }
 }

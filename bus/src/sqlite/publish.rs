@@ -67,7 +67,7 @@ impl Owned {
             return Ok(refused);
         }
         if !self.queues.contains_key(queue)
-            && let Err(error) = declare::queue(self, Queue::new(queue.clone()), now)?
+            && let Err(error) = declare::queue(self, Queue::initial(queue.clone()), now)?
         {
             return Ok(batch.refuse(|_| Refused::Invalid(error.to_string())));
         }

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Of the file; a file of another version is refused.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 const TABLES: &str = "
 CREATE TABLE queue (
@@ -151,6 +151,33 @@ CREATE TABLE scheduled (
 CREATE INDEX scheduled_by_due ON scheduled (partition, due, id);
 ";
 
+/// What version 4 has besides.
+const TABLES_OF_4: &str = "
+-- Who attends: the bus (scope ''), or a room. since, seen: RFC 3339. until: when lost connections count no longer, by a clock
+-- that begins with each opening; 0: none does.
+CREATE TABLE attendee (
+    partition INTEGER NOT NULL,
+    scope TEXT NOT NULL,
+    user TEXT NOT NULL,
+    since TEXT NOT NULL,
+    until INTEGER NOT NULL,
+    seen TEXT NOT NULL,
+    PRIMARY KEY (partition, scope, user)
+) WITHOUT ROWID;
+CREATE INDEX attendee_until ON attendee (until) WHERE until > 0;
+
+-- By what connection of which node.
+CREATE TABLE seat (
+    partition INTEGER NOT NULL,
+    scope TEXT NOT NULL,
+    user TEXT NOT NULL,
+    connection TEXT NOT NULL,
+    node TEXT NOT NULL,
+    PRIMARY KEY (partition, scope, user, connection, node)
+) WITHOUT ROWID;
+CREATE INDEX seat_node ON seat (node);
+";
+
 /// Where a group of version 1 began nobody wrote down.
 const FROM_1: &str = "ALTER TABLE progress ADD COLUMN start INTEGER NOT NULL DEFAULT 1;";
 
@@ -198,9 +225,10 @@ pub(super) fn prepare(conn: &Connection) -> anyhow::Result<()> {
     conn.set_prepared_statement_cache_capacity(64);
     let version = conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
     let steps: &[&str] = match version {
-        0 => &[TABLES, TABLES_OF_3],
-        1 => &[FROM_1, FROM_2, TABLES_OF_3],
-        2 => &[FROM_2, TABLES_OF_3],
+        0 => &[TABLES, TABLES_OF_3, TABLES_OF_4],
+        1 => &[FROM_1, FROM_2, TABLES_OF_3, TABLES_OF_4],
+        2 => &[FROM_2, TABLES_OF_3, TABLES_OF_4],
+        3 => &[TABLES_OF_4],
         VERSION => return Ok(()),
         other => anyhow::bail!("the file is of version {other}; this program reads 1 to {VERSION}"),
     };

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use tokio::sync::mpsc;
 
 use super::{
-    Options,
+    Options, attendance,
     housekeep::Keeping,
     lock,
     owned::{Job, Owned},
@@ -49,6 +49,7 @@ fn open(path: &Path, options: Options, shared: Arc<Shared>) -> anyhow::Result<Ow
         scheduled_capacity: options.scheduled_events,
         housekeeping_due: 0,
         keeping: Keeping::default(),
+        attendance: attendance::Clock::default(),
         told: Vec::new(),
         stale: false,
     };

@@ -12,6 +12,7 @@ pub(crate) mod lease;
 pub(crate) mod mode;
 pub(crate) mod model;
 pub(crate) mod overflow;
+pub(crate) mod presence;
 pub(crate) mod producer;
 pub(crate) mod publish;
 pub(crate) mod queue;
@@ -114,6 +115,11 @@ macro_rules! suite {
             time_in_which_nobody_kept_the_bus_is_nobodys_fault;
         sys: dead_letters_are_told_every_ten_minutes, a_full_queue_is_told,
             a_group_is_told_of_once_whatever_its_partitions;
+        presence: the_first_device_is_online_and_the_last_one_offline, a_connection_that_is_cut_counts_for_its_grace,
+            one_that_was_lost_counts_though_another_one_left, what_is_told_again_changes_nothing,
+            a_node_that_falls_silent_takes_its_own_along, time_in_which_nobody_tells_counts_for_nobody,
+            who_is_present_is_known_after_a_restart, a_room_tells_who_comes_and_goes, a_full_room_is_listed_page_by_page,
+            a_user_has_so_many_connections, a_process_tells_who_is_connected_to_it;
         reopen: what_was_confirmed_is_kept, a_lineage_begins_with_its_parent, groups_go_on_where_they_were,
             leases_end_and_come_again;
         consumer: it_handles_and_acks, a_failing_handler_is_retried, a_panic_is_a_failure,

@@ -25,7 +25,7 @@ async fn a_clock_set_back_while_the_bus_was_closed_keeps_no_retry_waiting() {
     assert!(page.events.is_sorted_by_key(|logged| logged.envelope.recordedtime));
 }
 
-/// Makes a file of version 3 one of version 2.
+/// Makes a file of today one of version 2.
 const BACK_TO_2: &str = "
 ALTER TABLE queue DROP COLUMN max_bytes;
 ALTER TABLE queue DROP COLUMN max_len;
@@ -45,6 +45,8 @@ DROP TABLE keeping;
 ALTER TABLE consumer_group DROP COLUMN policy;
 DROP TABLE latest;
 DROP TABLE scheduled;
+DROP TABLE attendee;
+DROP TABLE seat;
 PRAGMA user_version = 2;
 ";
 

@@ -8,9 +8,10 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Backend, Bus, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Logged,
-    Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement, Sought,
-    Standing, Start, Turn, Which,
+    Attended, Backend, Bus, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages,
+    Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement,
+    Sought, Standing, Start, Turn, Which,
+    presence::{Attendee, Members, Room, Scope, Told},
     sqlite::{Options, Sqlite},
 };
 use events::{Envelope, Name};
@@ -133,6 +134,15 @@ impl Backend for Network {
         unreachable!("a relay only publishes")
     }
     async fn connections(&self) -> Result<Vec<Connection>, Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn attend(&self, _: &Name, _: u32, _: Told) -> Result<Attended, Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn attending(&self, _: &Scope, _: &[String]) -> Result<Vec<Option<Attendee>>, Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn members(&self, _: &Room, _: Option<&str>, _: usize) -> Result<Members, Error> {
         unreachable!("a relay only publishes")
     }
     async fn queues(&self) -> Result<Vec<QueueStatus>, Error> {
