@@ -20,6 +20,8 @@ pub trait Backend: Send + Sync + 'static {
     async fn declare_queue(&self, queue: Queue) -> Result<(), Error>;
     /// Makes a group, or changes its settings but for `start`, which only counts the first time.
     async fn declare_group(&self, group: Group) -> Result<(), Error>;
+    /// Forgets a group and all that it knows; nothing where it isn't there.
+    async fn delete_group(&self, group: &str) -> Result<(), Error>;
 
     /// See [`crate::Bus::publish_with`].
     async fn publish(&self, events: Vec<Envelope>, options: PublishOptions) -> Result<Vec<Outcome>, Error>;
@@ -80,6 +82,8 @@ pub trait Backend: Send + Sync + 'static {
     async fn redrive(&self, group: &str, which: Which) -> Result<u64, Error>;
     /// Forgets dead letters; how many.
     async fn discard(&self, group: &str, which: Which) -> Result<u64, Error>;
+    /// Has events come at once that wait for another attempt; how many.
+    async fn hurry(&self, group: &str, which: Which) -> Result<u64, Error>;
     /// Moves a group: its leases are lost, its retries dropped. With `dry_run` it only says what would happen.
     async fn seek(&self, group: &str, to: Start, dry_run: bool) -> Result<Sought, Error>;
 }

@@ -3,6 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use events::{Envelope, Filter, Name};
+use serde_json::Value;
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +15,7 @@ use crate::{
     metrics::{self, GroupLabels},
     presence::{self, Members, Presence, Room, Scope, Told},
     receipt::{self, Wanted},
+    sys,
 };
 
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -70,6 +73,12 @@ impl Bus {
     /// Makes a group, or changes its settings; [`crate::Consumer`] does. `start` counts only the first time.
     pub async fn declare_group(&self, group: Group) -> Result<(), Error> {
         self.0.declare_group(group).await
+    }
+
+    /// Forgets a group: its place, what it had not settled, its dead letters. One that isn't there is forgotten already. Its
+    /// members stop before: one that runs declares it anew.
+    pub async fn delete_group(&self, group: &str) -> Result<(), Error> {
+        self.0.delete_group(group).await
     }
 
     /// Leases events to a member of a group, at once; [`crate::Consumer`] does this for a handler.
@@ -222,9 +231,26 @@ impl Bus {
         self.0.discard(group, which).await
     }
 
+    /// Has events come at once that wait for another attempt; how many. Others of those named are left out.
+    pub async fn hurry(&self, group: &str, which: Which) -> Result<u64, Error> {
+        self.0.hurry(group, which).await
+    }
+
     /// Moves a group: its leases are lost, its retries dropped. With `dry_run` it only says what would happen.
     pub async fn seek(&self, group: &str, to: Start, dry_run: bool) -> Result<Sought, Error> {
         self.0.seek(group, to, dry_run).await
+    }
+
+    /// Tells of something in the queue `SYS`, which clients can't write. Of several with the same id the first counts.
+    pub async fn tell(&self, event: &Name, id: &str, at: OffsetDateTime, data: Value) -> Result<(), Error> {
+        let envelope = sys::envelope(event, id, at, data);
+        if self.lineage(&envelope.queue, 0).await?.is_none() {
+            self.declare_queue(sys::queue()).await?;
+        }
+        let outcomes = self.publish(vec![envelope]).await?;
+        outcomes
+            .into_iter()
+            .try_for_each(|outcome| outcome.map(drop).map_err(|refused| Error::Invalid(refused.to_string())))
     }
 
     /// Tells the gauges of every group and queue every five seconds until `drain`. On a bus that several processes share, each of

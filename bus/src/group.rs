@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use crate::Error;
+use crate::{Error, Retry};
 
 /// The longest name of a group.
 pub(crate) const NAME_BYTES: usize = 64;
@@ -63,6 +63,7 @@ pub struct Group {
     /// is longer than the lease, the lease is extended while the handler lives.
     pub max_processing: Option<Duration>,
     pub on_dead: OnDead,
+    pub retry: Retry,
     /// The most handlers at once in this member; 1 to 1,000. An exclusive group handles one after another.
     pub concurrency: usize,
 }
@@ -94,6 +95,7 @@ impl Group {
             lease: Duration::from_secs(30),
             max_processing: Some(Self::MAX_PROCESSING),
             on_dead: OnDead::Continue,
+            retry: Retry::Standard,
             concurrency: 64,
         }
     }

@@ -59,7 +59,7 @@ pub use presence::{Attendance, Attended, Attending, Member, Members, NotJoined, 
 pub use publish::{Lineage, Lineages, Outcome, Partition, Producer, PublishOptions, Recorded};
 pub use queue::{Overflow, Queue};
 pub use receipt::Receipts;
-pub use retry::delay as retry_delay;
+pub use retry::{Retry, delay as retry_delay};
 pub use roster::{Connection, Joined, Roster, Subscription, Transport};
 pub use schedule::{Scheduled, Turn};
 pub use status::{

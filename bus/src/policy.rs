@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Group, OnDead, Start};
+use crate::{Group, OnDead, Retry, Start};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Policy {
@@ -16,6 +16,8 @@ pub(crate) struct Policy {
     max_processing_ms: Option<u64>,
     #[serde(default)]
     start: Start,
+    #[serde(default)]
+    retry: Retry,
 }
 
 fn default_max_processing_ms() -> Option<u64> {
@@ -28,7 +30,12 @@ fn millis(duration: Duration) -> u64 {
 
 impl From<&Group> for Policy {
     fn from(group: &Group) -> Self {
-        Self { on_dead: group.on_dead, max_processing_ms: group.max_processing.map(millis), start: group.start }
+        Self {
+            on_dead: group.on_dead,
+            max_processing_ms: group.max_processing.map(millis),
+            start: group.start,
+            retry: group.retry,
+        }
     }
 }
 
@@ -36,7 +43,7 @@ impl Policy {
     /// The group with what was stored of it.
     pub(crate) fn of(self, group: Group) -> Group {
         let max_processing = self.max_processing_ms.map(Duration::from_millis);
-        Group { on_dead: self.on_dead, max_processing, start: self.start, ..group }
+        Group { on_dead: self.on_dead, max_processing, start: self.start, retry: self.retry, ..group }
     }
 }
 
@@ -51,7 +58,8 @@ mod tests {
     fn a_policy_survives_its_text_form() {
         let group = Group::new("g", "DB/*".parse().unwrap(), Mode::Keyed);
         for start in [Start::Earliest, Start::Latest, Start::Time(datetime!(2026-11-21 6:00 UTC)), Start::Position(7)] {
-            let group = Group { start, on_dead: OnDead::Block, max_processing: None, ..group.clone() };
+            let group =
+                Group { start, on_dead: OnDead::Block, max_processing: None, retry: Retry::Patient, ..group.clone() };
             let text = serde_json::to_string(&Policy::from(&group)).unwrap();
             let read = serde_json::from_str::<Policy>(&text).unwrap();
             assert_eq!(read.of(Group::new("g", "DB/*".parse().unwrap(), Mode::Keyed)), group, "{text}");

@@ -26,7 +26,9 @@ use time::OffsetDateTime;
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Bus, Clock, Consumer, Delivery, Error, Failure, Group, Handler, Mode, Standing, SystemClock, metrics};
+use crate::{
+    Bus, Clock, Consumer, Delivery, Error, Failure, Group, Handler, Mode, Standing, SystemClock, metrics, sys,
+};
 
 /// Who publishes receipts.
 const SOURCE: &str = "/turnpike/receipts";
@@ -178,7 +180,7 @@ impl Handler for Giver {
     async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
         let envelope = &*delivery.envelope;
         // Recorded before there were receipts: nobody could have read them.
-        let Some(ReplyTo::Queue(queue)) = envelope.replyto.as_deref().and_then(|to| to.parse().ok()) else {
+        let Some(to) = envelope.replyto.as_deref().and_then(|to| to.parse::<ReplyTo>().ok()) else {
             return Ok(());
         };
         let mut standings = self.bus.standing(&envelope.queue, delivery.partition, delivery.position).await?;
@@ -194,7 +196,7 @@ impl Handler for Giver {
             }
             None => return Err(Failure::Defer { delay: again(envelope, recorded, now) }),
         };
-        let receipt = receipt(delivery, queue, outcome, &standings);
+        let receipt = receipt(delivery, to, outcome, &standings);
         for recorded in self.bus.publish(vec![receipt]).await? {
             if !recorded?.duplicate {
                 metrics::receipt(&outcome.name());
@@ -257,8 +259,13 @@ fn again(envelope: &Envelope, recorded: OffsetDateTime, now: OffsetDateTime) -> 
     }
 }
 
-fn receipt(delivery: &Delivery, queue: Name, outcome: Outcome, standings: &BTreeMap<String, Standing>) -> Envelope {
+fn receipt(delivery: &Delivery, to: ReplyTo, outcome: Outcome, standings: &BTreeMap<String, Standing>) -> Envelope {
     let cause = &*delivery.envelope;
+    // A webhook's come to it by the bus's own queue, in which each webhook's group takes what names it.
+    let (queue, webhook) = match to {
+        ReplyTo::Queue(queue) => (queue, None),
+        ReplyTo::Webhook(id) => (sys::name("RECEIPT"), Some(id)),
+    };
     // The same id whatever became of it: the first receipt is the one.
     let mut receipt = delivery.follow_up("receipt", SOURCE, Address { queue, event: outcome.name() });
     receipt.subject.clone_from(&cause.subject);
@@ -268,7 +275,7 @@ fn receipt(delivery: &Delivery, queue: Name, outcome: Outcome, standings: &BTree
         .iter()
         .map(|(group, standing)| (group.as_str(), if standing.is_open() { "expired" } else { standing.name() }))
         .collect();
-    receipt.data(json!({
+    let mut data = json!({
         "id": cause.id,
         "source": cause.source,
         "queue": cause.queue.as_str(),
@@ -276,5 +283,9 @@ fn receipt(delivery: &Delivery, queue: Name, outcome: Outcome, standings: &BTree
         "partition": delivery.partition,
         "position": delivery.position,
         "groups": groups,
-    }))
+    });
+    if let Some(webhook) = webhook {
+        data["webhook"] = webhook.into();
+    }
+    receipt.data(data)
 }

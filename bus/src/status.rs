@@ -219,12 +219,21 @@ pub struct Failed {
     pub error: String,
 }
 
-/// Which dead letters of a group.
+/// Which dead letters of a group, or which of its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
     All,
     /// By (partition, position).
     These(Vec<(u32, u64)>),
+}
+
+impl Which {
+    pub(crate) fn names(&self, partition: u32, position: u64) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(places) => places.contains(&(partition, position)),
+        }
+    }
 }
 
 /// What moving a group does, or would do.

@@ -4,6 +4,7 @@
 //! - `GROUP_ABANDONED`: nobody claimed for a group, and it lost its hold: from where to where.
 //! - `LOG_RESET`: a partition's log began anew.
 //! - `QUEUE_FULL`: a publish was refused because a partition is full; at most every ten minutes.
+//! - `WEBHOOK_DISABLED`: nothing is sent to an endpoint any more: which, why, since when.
 //! - `DEDUPE_CUT_SHORT`: more was published than the dedupe window holds; at most every ten minutes.
 
 use std::time::Duration;
@@ -27,11 +28,11 @@ pub(crate) fn queue() -> Queue {
     Queue { max_len: Some(LENGTH), overflow: Overflow::DropOldest, ..Queue::new(name("SYS")) }
 }
 
-/// An event of it: of a group, or else of a queue.
+/// An event of it: of a group, or else of a queue, or of a webhook.
 pub(crate) fn envelope(event: &Name, id: &str, at: OffsetDateTime, data: Value) -> Envelope {
     let of = |kind: &str, field: &str| data[field].as_str().map(|name| format!("{kind}/{name}"));
     let mut envelope = Envelope::new(SOURCE, name("SYS"), event.clone()).id(id);
-    envelope.subject = of("groups", "group").or_else(|| of("queues", "queue"));
+    envelope.subject = of("groups", "group").or_else(|| of("queues", "queue")).or_else(|| of("webhooks", "webhook"));
     envelope.time = at;
     envelope.data(data)
 }

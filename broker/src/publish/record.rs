@@ -162,7 +162,10 @@ fn stamp(
     caller.may_write(&event.queue, &event.event)?;
     if let Some(to) = &event.replyto {
         // Else a receipt would be a way to write where its publisher may not.
-        let ReplyTo::Queue(queue) = to.parse().map_err(|error| refuse("replyto", error))?;
+        let queue = match to.parse().map_err(|error| refuse("replyto", error))? {
+            ReplyTo::Queue(queue) => queue,
+            ReplyTo::Webhook(_) => return Err(refuse("replyto", "there are no webhooks here")),
+        };
         for outcome in Receipts::outcomes() {
             caller.may_write(&queue, &outcome)?;
         }

@@ -22,7 +22,7 @@ pub(crate) use claim::{Lessee, Room};
 pub(crate) use lost::Lost;
 pub(crate) use record::{Fate, Record, State};
 
-use crate::{Mode, OnDead, lease};
+use crate::{Mode, OnDead, Retry, lease};
 
 /// A key and the unsettled events that have it.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ struct Key {
 pub(crate) struct Ledger {
     mode: Mode,
     on_dead: OnDead,
+    retry: Retry,
     /// What lies below was never this group's: recorded before its time, or passed over by a seek.
     start: u64,
     next: u64,
@@ -69,6 +70,7 @@ impl Ledger {
         Self {
             mode,
             on_dead: OnDead::Continue,
+            retry: Retry::Standard,
             start: next,
             next,
             records: BTreeMap::new(),
@@ -212,6 +214,15 @@ impl Ledger {
                 self.remove(position);
             }
         }
+    }
+
+    /// How what fails is tried again.
+    pub(crate) fn set_retry(&mut self, retry: Retry) {
+        self.retry = retry;
+    }
+
+    pub(crate) fn with_retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
     }
 
     /// There is no order to keep in a parallel group.

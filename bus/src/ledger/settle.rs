@@ -119,6 +119,16 @@ impl Ledger {
         }
     }
 
+    /// What waits for another attempt comes now; how many.
+    pub(crate) fn hurry(&mut self, which: impl Fn(u64) -> bool) -> u64 {
+        let waits = |(position, record): (&u64, &Record)| {
+            (matches!(record.state, State::Retrying { .. }) && which(*position)).then_some(*position)
+        };
+        let waiting: Vec<u64> = self.records.iter().filter_map(waits).collect();
+        waiting.iter().for_each(|position| self.set_state(*position, State::Ready));
+        waiting.len() as u64
+    }
+
     /// Puts a dead letter back, to be delivered from `at` on: before those that wait for it, or for its key.
     pub(crate) fn redrive(&mut self, position: u64, key: u64, redrive: u32, at: i64) {
         if self.is_blocking(position) {
@@ -160,7 +170,7 @@ impl Ledger {
         jitter: f64,
     ) -> Fate {
         let failures = self.record(position).map_or(0, |record| record.failures) + 1;
-        let Some(scheduled) = retry::delay(failures, jitter) else {
+        let Some(scheduled) = self.retry.delay(failures, jitter) else {
             return self.die(position, "exhausted", error, now);
         };
         let delay = i64::try_from(delay.unwrap_or(scheduled).as_millis()).unwrap_or(i64::MAX);

@@ -92,6 +92,10 @@ impl Backend for Redis {
         group::declare(&self.shared, group).await
     }
 
+    async fn delete_group(&self, group: &str) -> Result<(), Error> {
+        group::delete(&self.shared, group).await
+    }
+
     async fn publish(&self, events: Vec<Envelope>, options: PublishOptions) -> Result<Vec<Outcome>, Error> {
         let began = std::time::Instant::now();
         let outcomes = publish::publish(&self.shared, events, options).await;
@@ -197,6 +201,10 @@ impl Backend for Redis {
 
     async fn discard(&self, group: &str, which: Which) -> Result<u64, Error> {
         group::discard(&self.shared, group, which).await
+    }
+
+    async fn hurry(&self, group: &str, which: Which) -> Result<u64, Error> {
+        group::hurry(&self.shared, group, which).await
     }
 
     async fn seek(&self, group: &str, to: Start, dry_run: bool) -> Result<Sought, Error> {

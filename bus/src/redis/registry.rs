@@ -50,6 +50,17 @@ struct StoredGroup {
     policy: Policy,
 }
 
+/// What stands in the place of a group that was deleted.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Deleted {
+    /// Milliseconds since 1970.
+    deleted: i64,
+}
+
+/// How long that is remembered: no node is away for so long, and goes on. Milliseconds.
+const REMEMBERED: i64 = 86_400_000;
+
 impl From<&Queue> for StoredQueue {
     fn from(queue: &Queue) -> Self {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -176,8 +187,16 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes in what other nodes declared, and puts back what is no longer there.
-    pub(super) async fn refresh(&self, server: &Server, keys: &Keys) -> Result<(), Error> {
+    /// Puts a mark in a group's place, and forgets it here.
+    pub(super) async fn mark_deleted(&self, server: &Server, keys: &Keys, name: &str, now: i64) -> Result<(), Error> {
+        let mark = json(&Deleted { deleted: now })?;
+        put(server, &keys.groups(), name, &mark, true).await?;
+        self.groups.write().remove(name);
+        Ok(())
+    }
+
+    /// Takes in what other nodes declared, and puts back what is no longer there. The groups that others deleted.
+    pub(super) async fn refresh(&self, server: &Server, keys: &Keys, now: i64) -> Result<Vec<Arc<Group>>, Error> {
         let mut both = redis::pipe();
         both.hgetall(keys.queues()).hgetall(keys.groups());
         let (queues, groups): (HashMap<String, String>, HashMap<String, String>) = server.ask_all(&both).await?;
@@ -195,12 +214,18 @@ impl Registry {
                 self.know_queue(queue);
             }
         }
+        let mut gone = Vec::new();
         for (name, text) in &groups {
             if let Some(group) = read_group(name, text) {
                 self.know_group(group);
+            } else if let Ok(Deleted { deleted }) = serde_json::from_str(text) {
+                gone.extend(self.groups.write().remove(name));
+                if now.saturating_sub(deleted) > REMEMBERED {
+                    server.ask::<u64>(redis::cmd("HDEL").arg(keys.groups()).arg(name)).await?;
+                }
             }
         }
-        Ok(())
+        Ok(gone)
     }
 
     fn know_queue(&self, queue: Queue) -> Arc<Queue> {

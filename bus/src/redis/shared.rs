@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Options,
-    group::Teams,
+    group::{self, Teams},
     keys::Keys,
     offer::Offer,
     place::{Place, Ran, View},
@@ -266,7 +266,14 @@ impl Shared {
 
     /// Takes in what other nodes declared.
     pub(super) async fn refresh(&self) -> Result<(), Error> {
-        self.registry.refresh(&self.server, &self.keys).await
+        for gone in self.registry.refresh(&self.server, &self.keys, self.now()).await? {
+            group::erase(self, &gone).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn mark_deleted(&self, group: &str) -> Result<(), Error> {
+        self.registry.mark_deleted(&self.server, &self.keys, group, self.now()).await
     }
 
     /// Whether somebody here waits for what is recorded in the queue.

@@ -66,8 +66,9 @@ pub(super) fn queue(state: &mut Owned, settings: Queue, now: i64) -> Answer<()> 
         load::new_lineage(&state.conn, &mut partition.log, owned::random_id(&mut state.rng))?;
     }
     for group in state.groups.values_mut().filter(|group| group.group.filter.queue == name) {
-        let (mode, on_dead) = (group.group.mode, group.group.on_dead);
-        group.ledgers.resize_with(queue.partitions.len(), || Ledger::new(mode, 1).with_on_dead(on_dead));
+        let Group { mode, on_dead, retry, .. } = group.group;
+        let new = || Ledger::new(mode, 1).with_on_dead(on_dead).with_retry(retry);
+        group.ledgers.resize_with(queue.partitions.len(), new);
     }
     state.shared.show(&queue);
     state.queues.insert(name, queue);
@@ -127,5 +128,22 @@ pub(super) fn group(state: &mut Owned, group: Group, now: i64) -> Answer<()> {
     }
     let loaded = load::group(&state.conn, id, group, generation, queue)?;
     state.groups.insert(loaded.group.name.clone(), loaded);
+    Ok(Ok(()))
+}
+
+/// A group goes, with all that it knows.
+pub(super) fn forget_group(state: &mut Owned, name: &str) -> Answer<()> {
+    let Some(group) = state.groups.remove(name) else { return Ok(Ok(())) };
+    for forgotten in [
+        "DELETE FROM progress WHERE consumer_group = ?1",
+        "DELETE FROM unsettled WHERE consumer_group = ?1",
+        "DELETE FROM dead WHERE consumer_group = ?1",
+        "DELETE FROM consumer_group WHERE id = ?1",
+    ] {
+        state.conn.prepare_cached(forgotten)?.execute([group.id])?;
+    }
+    // Whoever waited for it waits no longer.
+    state.shared.settled(&group.group.filter.queue);
+    tracing::info!(group = name, "group deleted");
     Ok(Ok(()))
 }

@@ -97,6 +97,11 @@ impl Backend for Sqlite {
         self.write(false, move |core, now| declare::group(core, group, now)).await
     }
 
+    async fn delete_group(&self, group: &str) -> Result<(), Error> {
+        let group = group.to_owned();
+        self.write(false, move |core, _| declare::forget_group(core, &group)).await
+    }
+
     async fn publish(&self, events: Vec<Envelope>, mut options: PublishOptions) -> Result<Vec<Outcome>, Error> {
         let began = std::time::Instant::now();
         if let Confirm::Replicated(_) = options.confirm {
@@ -268,6 +273,11 @@ impl Backend for Sqlite {
     async fn discard(&self, group: &str, which: Which) -> Result<u64, Error> {
         let group = group.to_owned();
         self.write(false, move |core, _| core.discard(&group, &which)).await
+    }
+
+    async fn hurry(&self, group: &str, which: Which) -> Result<u64, Error> {
+        let group = group.to_owned();
+        self.write(false, move |core, _| core.hurry(&group, &which)).await
     }
 
     async fn seek(&self, group: &str, to: Start, dry_run: bool) -> Result<Sought, Error> {

@@ -129,9 +129,12 @@ pub(super) fn group(
                     let records = store::records(conn, id, partition.log.id)?;
                     let lost = lost.and_then(|lost| serde_json::from_str(&lost).ok()).unwrap_or_default();
                     let ledger = Ledger::restore(group.mode, unsigned(start), unsigned(next), records);
-                    ledger.with_lost(lost).with_on_dead(group.on_dead)
+                    ledger.with_lost(lost).with_on_dead(group.on_dead).with_retry(group.retry)
                 }
-                None => Ledger::new(group.mode, partition.log.floor).with_on_dead(group.on_dead),
+                None => {
+                    let ledger = Ledger::new(group.mode, partition.log.floor);
+                    ledger.with_on_dead(group.on_dead).with_retry(group.retry)
+                }
             })
         })
         .collect::<rusqlite::Result<_>>()?;

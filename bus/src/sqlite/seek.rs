@@ -6,7 +6,7 @@ use super::{
     log::Log,
     owned::{Answer, Owned},
 };
-use crate::{Error, Sought, Start, clock::millis};
+use crate::{Error, Sought, Start, Which, clock::millis};
 
 /// Where a group that starts so begins in a partition.
 pub(super) fn position(conn: &Connection, log: &Log, start: Start) -> rusqlite::Result<u64> {
@@ -19,6 +19,18 @@ pub(super) fn position(conn: &Connection, log: &Log, start: Start) -> rusqlite::
 }
 
 impl Owned {
+    pub(super) fn hurry(&mut self, name: &str, which: &Which) -> Answer<u64> {
+        let Some(group) = self.groups.get_mut(name) else {
+            return Ok(Err(Error::NoGroup(name.to_owned())));
+        };
+        let mut hurried = 0;
+        for (number, ledger) in (0..).zip(&mut group.ledgers) {
+            hurried += ledger.hurry(|position| which.names(number, position));
+        }
+        group.woken |= hurried > 0;
+        Ok(Ok(hurried))
+    }
+
     pub(super) fn seek(&mut self, name: &str, to: Start, dry_run: bool) -> Answer<Sought> {
         let Some(group) = self.groups.get_mut(name) else {
             return Ok(Err(Error::NoGroup(name.to_owned())));

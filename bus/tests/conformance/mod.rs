@@ -6,6 +6,7 @@ pub(crate) mod blocked;
 pub(crate) mod consumer;
 pub(crate) mod dead_letter;
 pub(crate) mod dedupe;
+pub(crate) mod delete;
 pub(crate) mod delivered;
 pub(crate) mod history;
 pub(crate) mod lease;
@@ -58,7 +59,7 @@ macro_rules! suite {
             with_nobody_there_it_waits_for_somebody, a_dead_letter_ends_the_wait, a_named_group_is_waited_for_alone,
             a_handler_can_not_wait_for_its_own_group, a_step_of_a_handler_is_recorded_once;
         queue: a_queue_that_is_published_to_has_the_defaults, settings_are_kept, settings_out_of_range_are_refused;
-        receipt: a_receipt_says_that_every_group_has_acknowledged, a_receipt_says_that_a_group_has_given_up,
+        receipt: a_receipt_for_a_webhook_names_it, a_receipt_says_that_every_group_has_acknowledged, a_receipt_says_that_a_group_has_given_up,
             a_receipt_says_that_its_time_was_over, what_a_group_passed_over_in_time_is_expired_in_its_receipt,
             what_nobody_takes_is_held_until_somebody_comes,
             what_nobody_ever_takes_expires_with_its_queue, each_event_has_one_receipt_whoever_gives_it,
@@ -81,8 +82,10 @@ macro_rules! suite {
             a_member_that_dies_with_several_charges_none,
             a_member_that_dies_with_one_of_each_partition_charges_none, suspects_are_leased_alone,
             three_expiries_alone_are_a_crash_loop, a_claim_keeps_to_its_limits, at_most_a_thousand_are_in_flight;
-        retry: the_schedule_is_kept_with_jitter, a_handler_may_choose_the_delay_up_to_a_day,
-            a_due_retry_wakes_the_group, a_deferred_event_comes_again_uncharged, a_deferred_event_keeps_its_key_s_turn,
+        delete: a_deleted_group_holds_nothing_and_is_waited_for_by_nobody, a_deleted_group_may_begin_anew,
+            a_group_that_is_not_there_is_deleted_already;
+        retry: the_schedule_is_kept_with_jitter, a_patient_group_goes_on_for_three_days, a_handler_may_choose_the_delay_up_to_a_day,
+            a_due_retry_wakes_the_group, what_waits_may_come_at_once, a_deferred_event_comes_again_uncharged, a_deferred_event_keeps_its_key_s_turn,
             a_deferred_event_holds_an_exclusive_group;
         mode: a_key_has_one_unsettled_delivery, a_key_keeps_its_order_across_retries,
             other_keys_go_on_while_one_waits, a_dead_letter_frees_its_key, parallel_takes_all_at_once,

@@ -51,6 +51,27 @@ async fn receipts(lab: &impl Lab, count: usize) -> Vec<Arc<Envelope>> {
     }
 }
 
+pub(crate) async fn a_receipt_for_a_webhook_names_it(lab: impl Lab) {
+    let bus = lab.bus();
+    declare(&bus, "logger", Mode::Parallel).await;
+    let _giving = give(&lab);
+    publish(&bus, vec![Envelope { replyto: Some("webhook:wh_1".to_owned()), ..event("a", "key") }]).await;
+    ack(&bus, "logger", &claim(&bus, "logger", 1).await).await;
+    let queue = Name::new("RECEIPT").unwrap();
+    let give_up = tokio::time::Instant::now() + seconds(30);
+    let receipt = loop {
+        if let Some(logged) = bus.read(&queue, 0, 1, 10).await.unwrap().events.pop() {
+            break logged.envelope;
+        }
+        assert!(tokio::time::Instant::now() < give_up, "no receipt in time");
+        lab.advance(seconds(1)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    let data = receipt.json().unwrap();
+    assert_eq!((receipt.event.as_str(), &data["webhook"], &data["id"]), ("COMPLETED", &json!("wh_1"), &json!("a")));
+    assert_eq!(receipt.key(), "key", "in the order of its key");
+}
+
 pub(crate) async fn a_receipt_says_that_every_group_has_acknowledged(lab: impl Lab) {
     let bus = lab.bus();
     for group in ["logger", "notifier"] {
@@ -196,7 +217,12 @@ pub(crate) async fn what_gives_receipts_is_waited_for_by_nobody(lab: impl Lab) {
 
 pub(crate) async fn where_no_receipt_can_go_is_refused(lab: impl Lab) {
     let bus = lab.bus();
-    for (to, reason) in [("https://example.com/hook", "webhook"), ("somewhere", "queue:"), ("queue:SYS", "bus's own")] {
+    for (to, reason) in [
+        ("https://example.com/hook", "register it"),
+        ("webhook:", "the id of a webhook"),
+        ("somewhere", "queue:"),
+        ("queue:SYS", "bus's own"),
+    ] {
         let event = Envelope { replyto: Some(to.to_owned()), ..event("a", "k") };
         match bus.publish(vec![event]).await.unwrap().remove(0) {
             Err(Refused::Invalid(sentence)) => {

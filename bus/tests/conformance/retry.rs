@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Mode, Verb};
+use bus::{Group, Mode, Retry, Verb, Which};
 
 use super::{
     Lab, ack, claim, claim_one, declare, ids, nack, nack_after, publish, publish_many, seconds, settle, status,
@@ -30,6 +30,27 @@ pub(crate) async fn the_schedule_is_kept_with_jitter(lab: impl Lab) {
         lab.advance(seconds(*scheduled).mul_f64(0.2) + Duration::from_millis(1)).await;
         assert_eq!(status(&bus, "g").await.retrying, 0, "all by 120 % of {scheduled} s");
     }
+}
+
+pub(crate) async fn a_patient_group_goes_on_for_three_days(mut lab: impl Lab) {
+    let bus = lab.bus();
+    let group = Group { retry: Retry::Patient, ..Group::new("g", "DB/*".parse().unwrap(), Mode::Keyed) };
+    bus.declare_group(group.clone()).await.unwrap();
+    publish(&bus, &[("a", "k")]).await;
+    for scheduled in [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400] {
+        let leased = claim_one(&bus, "g").await;
+        settle(&bus, "g", leased.token, nack()).await.unwrap();
+        lab.advance(seconds(scheduled).mul_f64(0.8) - Duration::from_millis(1)).await;
+        assert!(claim(&bus, "g", 1).await.is_empty(), "not before 80 % of {scheduled} s");
+        lab.advance(seconds(scheduled).mul_f64(0.4) + Duration::from_millis(2)).await;
+    }
+    // What was declared is kept.
+    lab.kill_and_reopen().await;
+    let bus = lab.bus();
+    let leased = claim_one(&bus, "g").await;
+    assert_eq!(leased.attempt, 10);
+    settle(&bus, "g", leased.token, nack()).await.unwrap();
+    assert_eq!(bus.dead_letters("g", (0, 0), 10).await.unwrap()[0].reason, "exhausted");
 }
 
 pub(crate) async fn a_handler_may_choose_the_delay_up_to_a_day(lab: impl Lab) {
@@ -61,6 +82,29 @@ pub(crate) async fn a_due_retry_wakes_the_group(lab: impl Lab) {
     woken.borrow_and_update();
     lab.advance(seconds(1)).await;
     assert!(woken.has_changed().unwrap());
+}
+
+pub(crate) async fn what_waits_may_come_at_once(lab: impl Lab) {
+    let bus = lab.bus();
+    declare(&bus, "g", Mode::Parallel).await;
+    let placed = publish(&bus, &[("a", "k"), ("b", "l"), ("c", "m")]).await;
+    for (leased, verb) in claim(&bus, "g", 3).await.iter().zip([nack_after(seconds(600)), defer(seconds(600)), nack()])
+    {
+        settle(&bus, "g", leased.token, verb).await.unwrap();
+    }
+    let mut woken = bus.claimable("g");
+    assert!(claim(&bus, "g", 3).await.is_empty());
+    woken.borrow_and_update();
+    let second = (placed[1].partition, placed[1].position.unwrap());
+    assert_eq!(bus.hurry("g", Which::These(vec![second, (9, 1)])).await.unwrap(), 1);
+    assert!(woken.has_changed().unwrap());
+    let leased = claim(&bus, "g", 3).await;
+    assert_eq!((ids(&leased), leased[0].attempt), (vec!["b"], 1), "it was no attempt");
+    assert_eq!(bus.hurry("g", Which::These(vec![second])).await.unwrap(), 0, "it doesn't wait");
+    assert_eq!(bus.hurry("g", Which::All).await.unwrap(), 2);
+    let leased = claim(&bus, "g", 3).await;
+    assert_eq!((ids(&leased), leased[0].attempt), (vec!["a", "c"], 2));
+    assert!(bus.hurry("nobody", Which::All).await.is_err());
 }
 
 fn defer(delay: Duration) -> Verb {

@@ -109,6 +109,12 @@ impl Backend for Network {
     async fn declare_group(&self, _: Group) -> Result<(), Error> {
         unreachable!("a relay only publishes")
     }
+    async fn delete_group(&self, _: &str) -> Result<(), Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn hurry(&self, _: &str, _: Which) -> Result<u64, Error> {
+        unreachable!("a relay only publishes")
+    }
     async fn claim(&self, _: Claim) -> Result<Claimed, Error> {
         unreachable!("a relay only publishes")
     }

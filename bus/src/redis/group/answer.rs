@@ -41,6 +41,11 @@ impl Desk {
             Ask::Standing(position) => Ok(Answer::Standing { position: *position, standing: Standing::Unknown }),
             Ask::Redrive { positions, pause } => self.redrive(shared, held, draft, positions, now + pause).await,
             Ask::Discard(positions) => self.discard(shared, held, draft, positions).await,
+            Ask::Hurry { partition, which } => {
+                let hurried = held.ledger.hurry(|position| which.names(*partition, position));
+                draft.woken |= hurried > 0;
+                Ok(Answer::Count(hurried))
+            }
             Ask::Seek { to, dry_run } => self.seek(shared, held, draft, *to, *dry_run).await.map(Answer::Sought),
             Ask::Forget => {
                 draft.letters.forget = Some(now - KEPT);

@@ -133,6 +133,7 @@ impl Desk {
         let mut draft = Draft::default();
         let now = self.now(shared);
         held.ledger.set_on_dead(group.on_dead);
+        held.ledger.set_retry(group.retry);
         if asks.iter().any(|ask| ask.is_a_member_s()) {
             held.presence.show(now, presence::every(shared, &self.place.queue).await?);
         } else if held.presence.claimed == 0 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
-use crate::{Claimed, Error, LeaseLost, Settlement, Sought, Standing, Start, ledger::Lost};
+use crate::{Claimed, Error, LeaseLost, Settlement, Sought, Standing, Start, Which, ledger::Lost};
 
 pub(super) enum Ask {
     Claim(Want),
@@ -19,6 +19,10 @@ pub(super) enum Ask {
         pause: i64,
     },
     Discard(Vec<u64>),
+    Hurry {
+        partition: u32,
+        which: Arc<Which>,
+    },
     Seek {
         to: Start,
         dry_run: bool,

@@ -5,6 +5,7 @@
 mod answer;
 mod dead;
 mod declare;
+mod delete;
 mod desk;
 mod holders;
 mod job;
@@ -23,12 +24,13 @@ use futures_util::future::try_join_all;
 
 pub(super) use dead::{dead_letters, discard, redrive};
 pub(super) use declare::declare;
+pub(super) use delete::{delete, erase};
 pub(super) use letter::copied as letter_text;
 pub(super) use state::fields;
 pub(super) use team::Teams;
 
 use super::{server::unexpected, shared::Shared};
-use crate::{Claim, Claimed, Error, GroupStatus, LeaseLost, LostRange, Settlement, Sought, Standing, Start};
+use crate::{Claim, Claimed, Error, GroupStatus, LeaseLost, LostRange, Settlement, Sought, Standing, Start, Which};
 use job::{Answer, Ask, Looked, Want};
 use team::Team;
 
@@ -136,6 +138,18 @@ async fn look(team: &Team) -> Result<Vec<Looked>, Error> {
         }
     });
     try_join_all(asked).await
+}
+
+pub(super) async fn hurry(shared: &Arc<Shared>, group: &str, which: Which) -> Result<u64, Error> {
+    let which = Arc::new(which);
+    let mut hurried = 0;
+    for (partition, keeper) in Team::of(shared, group).await?.numbered() {
+        match keeper.ask(Ask::Hurry { partition, which: which.clone() }).await? {
+            Answer::Count(here) => hurried += here,
+            _ => return Err(unexpected()),
+        }
+    }
+    Ok(hurried)
 }
 
 pub(super) async fn seek(shared: &Arc<Shared>, group: &str, to: Start, dry_run: bool) -> Result<Sought, Error> {

@@ -26,6 +26,13 @@ struct Shifts {
     turn: AtomicUsize,
 }
 
+impl Teams {
+    /// Nobody keeps a group's state any more.
+    pub(in crate::redis) fn dismiss(&self, group: &str) {
+        self.0.lock().remove(group);
+    }
+}
+
 /// A group, and who keeps its state of each partition.
 pub(super) struct Team {
     pub(super) group: Arc<Group>,
