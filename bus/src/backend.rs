@@ -1,16 +1,16 @@
 //! What a backend must do for the [`crate::Bus`]: keep the log, the groups and their leases. The conformance suite
 //! (`tests/conformance`) says how; this says what.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use events::{Envelope, Name};
 use tokio::sync::watch;
 
 use crate::{
-    Attended, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Logged, Outcome,
-    Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement, Sought, Standing,
-    Start, Turn, Which,
+    Attended, Claim, Claimed, Connection, DeadLetter, Error, Fence, Group, GroupStatus, LeaseLost, Lineages, Logged,
+    Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement, Sought,
+    Standing, Start, Turn, Which,
     presence::{Attendee, Members, Room, Scope, Told},
 };
 
@@ -27,6 +27,13 @@ pub trait Backend: Send + Sync + 'static {
     async fn publish(&self, events: Vec<Envelope>, options: PublishOptions) -> Result<Vec<Outcome>, Error>;
     async fn partition(&self, queue: &Name, key: &str) -> Result<Partition, Error>;
     async fn lineages(&self, queue: &Name, partition: u32) -> Result<Arc<Lineages>, Error>;
+
+    /// See [`crate::Bus::lead`].
+    async fn lead(&self, name: &str, holder: &str, time: Duration) -> Result<Option<Fence>, Error>;
+    /// See [`crate::Bus::resign`].
+    async fn resign(&self, name: &str, holder: &str) -> Result<(), Error>;
+    /// See [`crate::Bus::shut_out`].
+    async fn shut_out(&self, queue: &Name, fence: &Fence) -> Result<bool, Error>;
 
     /// Leases events to a member; at once, with nothing if there is nothing.
     async fn claim(&self, claim: Claim) -> Result<Claimed, Error>;

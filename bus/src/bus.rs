@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Attended, Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineage, Lineages,
-    Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement,
-    Sought, Standing, Start, Tail, TailFrom, Turn, Which,
+    Attended, Backend, Claim, Claimed, Connection, DeadLetter, Error, Fence, Group, GroupStatus, LeaseLost, Lineage,
+    Lineages, Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled,
+    Settlement, Sought, Standing, Start, Tail, TailFrom, Turn, Which, lead,
     metrics::{self, GroupLabels},
     presence::{self, Members, Presence, Room, Scope, Told},
     receipt::{self, Wanted},
@@ -79,6 +79,25 @@ impl Bus {
     /// members stop before: one that runs declares it anew.
     pub async fn delete_group(&self, group: &str) -> Result<(), Error> {
         self.0.delete_group(group).await
+    }
+
+    /// Takes the lease of this name, or has it longer, as long as nobody else does; None where somebody else has it. The name
+    /// has 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'; the time is 1 s to 12 h, of the server's clock. Whoever had it before
+    /// may not know yet: what it does must carry its [`Fence`].
+    pub async fn lead(&self, name: &str, holder: &str, time: Duration) -> Result<Option<Fence>, Error> {
+        lead::check(name, time)?;
+        self.0.lead(name, holder, time).await
+    }
+
+    /// Gives the lease back, if it is this holder's.
+    pub async fn resign(&self, name: &str, holder: &str) -> Result<(), Error> {
+        self.0.resign(name, holder).await
+    }
+
+    /// From now on no publish into the queue is heard that carries an earlier number of the lease; false where a later one was
+    /// seen. A publish shuts out likewise, in its own partition alone.
+    pub async fn shut_out(&self, queue: &Name, fence: &Fence) -> Result<bool, Error> {
+        self.0.shut_out(queue, fence).await
     }
 
     /// Leases events to a member of a group, at once; [`crate::Consumer`] does this for a handler.

@@ -56,6 +56,9 @@ pub enum Refused {
     /// The key's last event is another one than the event expects: the one at this position; 0: the key has none.
     #[error("the key's last event is at {current} now")]
     VersionConflict { current: u64 },
+    /// Somebody else has the lease that this publish was made under, by this number: see [`crate::Bus::lead`].
+    #[error("the lease is somebody else's by now: number {current}")]
+    Fenced { current: u64 },
     /// So many events of the partition wait for their time that it takes no more of them.
     #[error("{limit} events of the partition wait for their time already")]
     Waiting { limit: usize },

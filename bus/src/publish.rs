@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::{Confirm, Refused};
+use crate::{Confirm, Fence, Refused};
 
 /// A relay that numbers what it publishes instead of relying on the dedupe window.
 ///
@@ -32,6 +32,8 @@ pub struct PublishOptions {
     pub producer: Option<Producer>,
     /// Refuse ([`Refused::LineageChanged`]) where the partition's lineage is another one.
     pub expect_lineage: Option<u64>,
+    /// Refuse ([`Refused::Fenced`]) where a later number of this lease was seen ([`crate::Bus::lead`]).
+    pub fence: Option<Fence>,
 }
 
 impl Default for PublishOptions {
@@ -43,6 +45,7 @@ impl Default for PublishOptions {
             allow_degraded: false,
             producer: None,
             expect_lineage: None,
+            fence: None,
         }
     }
 }

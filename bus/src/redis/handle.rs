@@ -10,13 +10,13 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Options, attendance, group, guard, keys::Keys, latest, log, node, offer, publish, queue, retention, schedule,
+    Options, attendance, group, guard, keys::Keys, latest, lead, log, node, offer, publish, queue, retention, schedule,
     server::Server, shared::Shared, sys, wake,
 };
 use crate::{
-    Attended, Backend, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages, Logged,
-    Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement, Sought,
-    Standing, Start, Turn, Which, metrics,
+    Attended, Backend, Claim, Claimed, Connection, DeadLetter, Error, Fence, Group, GroupStatus, LeaseLost, Lineages,
+    Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement,
+    Sought, Standing, Start, Turn, Which, metrics,
     presence::{Attendee, Members, Room, Scope, Told},
 };
 
@@ -109,6 +109,18 @@ impl Backend for Redis {
 
     async fn lineages(&self, queue: &Name, partition: u32) -> Result<Arc<Lineages>, Error> {
         queue::lineages(&self.shared, queue, partition).await
+    }
+
+    async fn lead(&self, name: &str, holder: &str, time: Duration) -> Result<Option<Fence>, Error> {
+        lead::take(&self.shared, name, holder, time).await
+    }
+
+    async fn resign(&self, name: &str, holder: &str) -> Result<(), Error> {
+        lead::give_back(&self.shared, name, holder).await
+    }
+
+    async fn shut_out(&self, queue: &Name, fence: &Fence) -> Result<bool, Error> {
+        lead::shut_out(&self.shared, queue, fence).await
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claimed, Error> {

@@ -90,6 +90,11 @@ impl Keys {
         format!("{}:node:{id}", self.namespace)
     }
 
+    /// A hash: who has the lease of a name, its number, until when, and how long it was asked for.
+    pub(super) fn lead(&self, name: &str) -> String {
+        format!("{}:lead:{name}", self.namespace)
+    }
+
     /// The node that carries what is told to the queue SYS, for some seconds.
     pub(super) fn mover(&self) -> String {
         format!("{}:mover", self.namespace)

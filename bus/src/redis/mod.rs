@@ -19,6 +19,7 @@ mod handle;
 mod import;
 mod keys;
 mod latest;
+mod lead;
 mod log;
 mod node;
 mod offer;

@@ -24,7 +24,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    Confirm, Error, Outcome, Producer, PublishOptions, Queue, Recorded, Refused,
+    Confirm, Error, Fence, Outcome, Producer, PublishOptions, Queue, Recorded, Refused,
     batch::{self, Batch, Prepared},
     clock::moment,
     sys,
@@ -50,6 +50,7 @@ pub(super) struct Request {
     shape: Shape,
     producer: Option<Producer>,
     expect_lineage: Option<u64>,
+    fence: Option<Fence>,
     answer: oneshot::Sender<Result<Answer, Error>>,
 }
 
@@ -68,8 +69,8 @@ pub(super) async fn send(
     });
     let bytes = batch.events.iter().filter_map(|event| event.json.as_ref().ok()).map(Vec::len).sum();
     let (answer, answered) = oneshot::channel();
-    let PublishOptions { producer, expect_lineage, .. } = options.clone();
-    let request = Request { batch, bytes, shape, producer, expect_lineage, answer };
+    let PublishOptions { producer, expect_lineage, fence, .. } = options.clone();
+    let request = Request { batch, bytes, shape, producer, expect_lineage, fence, answer };
     publisher.send(request).await.map_err(|_| closed())?;
     answered.await.map_err(|_| closed())?
 }
@@ -213,7 +214,9 @@ struct All {
 impl All {
     /// Nothing is asked but to record them, and no two are the same.
     fn is_plain(&self, requests: &[Request]) -> bool {
-        let asks = |request: &Request| request.producer.is_some() || request.expect_lineage.is_some();
+        let asks = |request: &Request| {
+            request.producer.is_some() || request.expect_lineage.is_some() || request.fence.is_some()
+        };
         if self.says_more || !self.limits.is_empty() || requests.iter().any(asks) {
             return false;
         }
@@ -261,7 +264,7 @@ async fn record_each(shared: &Shared, place: &Place, requests: &[Request], all: 
     let mut digests = all.digests.iter();
     for request in requests {
         let producer = request.producer.as_ref();
-        small.push(text(request.expect_lineage));
+        small.push(expected(request));
         small.push(producer.map(|producer| producer.outbox.clone()).unwrap_or_default().into());
         small.push(text(producer.map(|producer| producer.first_publish_no)));
         small.push(request.batch.events.len().to_string().into());
@@ -301,6 +304,15 @@ pub(super) fn digest_of(json: &[u8]) -> Option<Vec<u8>> {
     }
     let Identity { source, id } = serde_json::from_slice(json).ok()?;
     Some(digest(&source, &id).to_vec())
+}
+
+/// The lineage that a publish expects, and the lease that it was made under: `lineage@name=number`, each where there is one.
+fn expected(request: &Request) -> Vec<u8> {
+    let mut expected = request.expect_lineage.map(|lineage| lineage.to_string()).unwrap_or_default();
+    if let Some(Fence { name, number }) = &request.fence {
+        expected.push_str(&format!("@{name}={number}"));
+    }
+    expected.into_bytes()
 }
 
 /// What is said of an event besides: its key's digest, the version it expects, when it is due.
@@ -376,6 +388,10 @@ fn outcomes(
         (Some(4), 3) => {
             let current = number(2).ok_or_else(unexpected)?;
             Ok(batch.refuse_at(at, Refused::VersionConflict { current }))
+        }
+        (Some(7), 2) => {
+            let current = number(1).ok_or_else(unexpected)?;
+            Ok(batch.refuse(|_| Refused::Fenced { current }))
         }
         (Some(5), 2) => Ok(batch.refuse_at(at, Refused::Waiting { limit: shared.scheduled_events })),
         (Some(6), _) => {

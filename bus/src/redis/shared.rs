@@ -136,6 +136,11 @@ impl Shared {
         self.took(place, call, answer)
     }
 
+    /// What a script is told of the time, in milliseconds: nothing where the server's clock counts.
+    pub(super) fn time_told(&self) -> String {
+        self.clock.as_ref().map(|clock| millis(clock.now()).to_string()).unwrap_or_default()
+    }
+
     /// The call of a script on a partition, without the arguments of its own.
     pub(super) fn begin(&self, script: &Script, place: &Place, keys: &[String]) -> Call {
         let of = &place.keys;
@@ -153,9 +158,8 @@ impl Shared {
         let all: Vec<&String> = own.into_iter().chain(keys).collect();
         let mut cmd = script.call(all.into_iter());
         let begins: u64 = rand::rng().random_range(1..=i64::MAX.cast_unsigned());
-        let time = self.clock.as_ref().map(|clock| millis(clock.now()).to_string()).unwrap_or_default();
         let asked = place.view();
-        cmd.arg(begins).arg(time).arg(asked.lineage).arg(self.keys.hint());
+        cmd.arg(begins).arg(self.time_told()).arg(asked.lineage).arg(self.keys.hint());
         Call { cmd, begins, asked }
     }
 

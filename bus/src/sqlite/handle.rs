@@ -1,6 +1,6 @@
 //! The handle on the writer thread: the [`Backend`].
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use events::{Envelope, Name};
@@ -16,9 +16,9 @@ use super::{
     writer,
 };
 use crate::{
-    Attended, Backend, Claim, Claimed, Clock, Confirm, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost,
-    Lineages, Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled,
-    Settlement, Sought, Standing, Start, Turn, Which, batch,
+    Attended, Backend, Claim, Claimed, Clock, Confirm, Connection, DeadLetter, Error, Fence, Group, GroupStatus,
+    LeaseLost, Lineages, Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster,
+    Scheduled, Settlement, Sought, Standing, Start, Turn, Which, batch,
     clock::millis,
     metrics,
     presence::{Attendee, Members, Room, Scope, Told},
@@ -124,6 +124,22 @@ impl Backend for Sqlite {
     async fn lineages(&self, queue: &Name, partition: u32) -> Result<Arc<Lineages>, Error> {
         let partition = self.shared.partition(queue, partition);
         Ok(partition.map(|partition| partition.view.read().lineages.clone()).unwrap_or_default())
+    }
+
+    async fn lead(&self, name: &str, holder: &str, time: Duration) -> Result<Option<Fence>, Error> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(false, move |core, now| core.lead(name, holder, time, now)).await
+    }
+
+    async fn resign(&self, name: &str, holder: &str) -> Result<(), Error> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(false, move |core, _| core.resign(&name, &holder)).await
+    }
+
+    async fn shut_out(&self, _: &Name, fence: &Fence) -> Result<bool, Error> {
+        // Who has it now is known to every partition at once.
+        let fence = fence.clone();
+        self.write(false, move |core, _| Ok(Ok(core.leads.shuts_out(Some(&fence)).is_none()))).await
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claimed, Error> {

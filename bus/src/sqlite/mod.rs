@@ -15,6 +15,7 @@ mod floor;
 mod handle;
 mod housekeep;
 mod latest;
+mod lead;
 mod load;
 mod lock;
 mod log;

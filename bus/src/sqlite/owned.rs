@@ -14,8 +14,8 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::{
-    attendance, dedupe::Window, housekeep::Keeping, load, log::Log, producer::Producers, schedule::Waiting,
-    shared::Shared, store,
+    attendance, dedupe::Window, housekeep::Keeping, lead::Leads, load, log::Log, producer::Producers,
+    schedule::Waiting, shared::Shared, store,
 };
 use crate::{Error, Group, Queue, clock::Forward, ledger::Ledger, metrics};
 
@@ -33,6 +33,7 @@ pub(super) struct Owned {
     pub(super) housekeeping_due: i64,
     pub(super) keeping: Keeping,
     pub(super) attendance: attendance::Clock,
+    pub(super) leads: Leads,
     /// What the open transaction has to tell in the queue SYS: an event's name and its data.
     pub(super) told: Vec<(&'static str, Value)>,
     /// A transaction failed: the state in memory is not the database's.

@@ -59,6 +59,9 @@ impl Owned {
             let current = current.map(|lineage| lineage.id);
             return Ok(batch.refuse(|_| Refused::LineageChanged { current }));
         }
+        if let Some(refused) = self.leads.shuts_out(options.fence.as_ref()) {
+            return Ok(batch.refuse(|_| refused.clone()));
+        }
         if let Some(refused) = batch.refused() {
             return Ok(refused);
         }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::{
     Options, attendance,
     housekeep::Keeping,
+    lead::Leads,
     lock,
     owned::{Job, Owned},
     schema,
@@ -50,6 +51,7 @@ fn open(path: &Path, options: Options, shared: Arc<Shared>) -> anyhow::Result<Ow
         housekeeping_due: 0,
         keeping: Keeping::default(),
         attendance: attendance::Clock::default(),
+        leads: Leads::default(),
         told: Vec::new(),
         stale: false,
     };

@@ -9,6 +9,7 @@ pub(crate) mod dedupe;
 pub(crate) mod delete;
 pub(crate) mod delivered;
 pub(crate) mod history;
+pub(crate) mod lead;
 pub(crate) mod lease;
 pub(crate) mod mode;
 pub(crate) mod model;
@@ -77,6 +78,8 @@ macro_rules! suite {
         producer: a_repeated_number_is_harmless, a_gap_in_the_numbers_is_refused, any_first_number_is_taken,
             numbers_survive_a_kill, an_unexpected_lineage_is_refused, numbers_belong_to_one_partition,
             a_number_that_can_not_be_counted_on_from_is_refused;
+        lead: a_lease_has_one_holder_until_it_ends, who_had_the_lease_before_is_not_heard, a_publish_shuts_out_by_itself,
+            a_lease_without_a_name_or_time_is_refused;
         lease: an_expired_lease_comes_again_and_its_token_is_stale, an_extended_lease_outlives_its_first_end,
             a_settled_delivery_can_not_be_settled_again, released_events_come_again_uncharged,
             a_member_that_dies_with_several_charges_none,

@@ -17,7 +17,7 @@ for i = 10, #KEYS do keys[i - 9] = KEYS[i] end
 -- 1: the id of a lineage that begins; 2: the time, where a test tells it; 3: the lineage the node knows; 4: the channel
 for i = 5, #ARGV do args[i - 4] = ARGV[i] end
 
-local function int(n) return string.format('%.0f', n) end
+local function int(n) return string.format('%d', n) end
 local function hint(text) redis.call('PUBLISH', ARGV[4], text) end
 
 local part = {}

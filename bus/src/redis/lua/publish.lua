@@ -3,13 +3,13 @@
 --       partitions, and `,latest` where each key's last event is known; 4: how many publishes; 5: what the partition may
 --       hold (floor.lua); 6: how far the window reaches back, in milliseconds; 7: '1': events have a third argument;
 --       8: the most events that may wait for their time;
---       then of each publish: the expected lineage, the outbox, its first number ('' each where there is none), how many
+--       then of each publish: the expected lineage, with `@name=number` of a lease it was made under; the outbox, its first number ('' each where there is none), how many
 --       events, and of each event its digest (16 bytes), itself, and the third: its key's digest (16 bytes), the version
 --       it expects, `:`, when it is due ('' each where there is none).
 -- Answers 0 if the queue has another shape; else of each publish
 --   {0}: the lineage isn't the expected one; {1, n}: number n is next; {3}: the partition is full;
 --   {4, i, v}: the i-th expects another version than v, which its key has; {5, i}: the i-th can't wait, too many do;
---   {6}: versions aren't known at the moment;
+--   {7, n}: number n of its lease was seen; {6}: versions aren't known at the moment;
 --   {2, p, ...}: where each event is recorded; -p: was recorded before, 0: before, nobody knows where;
 --                {when it is due, 1: it waited already}.
 local RUNS = 16
@@ -26,7 +26,8 @@ local more = {}
 local publishes, asked = {}, {}
 local at = 9
 for i = 1, tonumber(args[4]) do
-    local publish = { expected = args[at], outbox = args[at + 1], at = at + 4 }
+    local expected, lease, number = args[at]:match('^(%d*)@?([^=]*)=?(%d*)$')
+    local publish = { expected = expected, lease = lease, number = tonumber(number), outbox = args[at + 1], at = at + 4 }
     publish.no, publish.count = tonumber(args[at + 2]), tonumber(args[at + 3])
     at = publish.at + STEP * publish.count
     publish.last = at - 1
@@ -168,12 +169,24 @@ local function objection(publish, from)
     end)
 end
 
+-- A later number of the lease that a publish was made under, if one was seen.
+local function later(publish)
+    if not publish.number then return nil end
+    local field = 'f:' .. publish.lease
+    local seen = tonumber(redis.call('HGET', META, field) or 0)
+    if seen > publish.number then return seen end
+    if seen < publish.number then redis.call('HSET', META, field, int(publish.number)) end
+end
+
 local answers = {}
 for i, publish in ipairs(publishes) do
     local from, no = publish.outbox ~= '' and outbox(publish.outbox), publish.no
+    local outlived = later(publish)
     local objected = STEP == 3 and (publish.expects or publish.waits > 0) and objection(publish, from)
     if publish.expected ~= '' and publish.expected ~= part.lineage then
         answers[i] = { 0 }
+    elseif outlived then
+        answers[i] = { 7, outlived }
     elseif from and from.last and no > from.last + 1 then
         answers[i] = { 1, from.last + 1 }
     elseif objected then
