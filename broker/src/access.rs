@@ -2,8 +2,9 @@
 //!
 //! `events:read:DB/*` reads, `events:read:own:DB/*` reads what is the principal's own (attribute `owner`),
 //! `events:write:ORDERS/CREATE` publishes, `events:consume:billing` works for the group of that name (`billing*`: for all
-//! whose name begins so), `bus:read` looks at queues and groups, `bus:admin` operates, and works for any group. The patterns
-//! of reading and writing are filters; a filter may be read only if for each event it names one scope covers it.
+//! whose name begins so), `jobs:read` sees all jobs, `jobs:write` creates and changes them, `bus:read` looks at queues and groups,
+//! `bus:admin` operates, works for any group, and does with jobs what it likes. The patterns of reading and writing are filters;
+//! a filter may be read only if for each event it names one scope covers it.
 
 use axum::extract::FromRequestParts;
 use events::{Envelope, Name, Pattern};
@@ -20,6 +21,8 @@ const READ: &str = "events:read:";
 const OWN: &str = "own:";
 const WRITE: &str = "events:write:";
 const CONSUME: &str = "events:consume:";
+const READ_JOBS: &str = "jobs:read";
+const WRITE_JOBS: &str = "jobs:write";
 const OPERATE: &str = "bus:admin";
 const LOOK: &str = "bus:read";
 
@@ -45,6 +48,8 @@ struct Scopes {
     write: Vec<Pattern>,
     /// Groups, by name, or by how it begins and a star.
     consume: Vec<String>,
+    read_jobs: bool,
+    write_jobs: bool,
     look: bool,
     operate: bool,
 }
@@ -147,6 +152,23 @@ impl Caller {
         Err(self.refused(format!("publishing {queue}/{event} needs the scope {WRITE}{queue}/{event}")))
     }
 
+    /// Whether it may see this job: its own, or any. `None`: all of them.
+    pub(crate) fn may_read_jobs(&self, owner: Option<&str>) -> Result<(), Problem> {
+        let owns = self.subject.is_some() && self.subject.as_deref() == owner;
+        if owns || self.scopes.read_jobs || self.scopes.operate {
+            return Ok(());
+        }
+        Err(self.refused(format!("this needs the scope {READ_JOBS}")))
+    }
+
+    /// Whether it may create, stop, resume and cancel jobs, and set schedules.
+    pub(crate) fn may_write_jobs(&self) -> Result<(), Problem> {
+        if self.scopes.write_jobs || self.scopes.operate {
+            return Ok(());
+        }
+        Err(self.refused(format!("this needs the scope {WRITE_JOBS}")))
+    }
+
     /// Whether it may see how queues and groups are.
     pub(crate) fn may_look(&self) -> Result<(), Problem> {
         if self.scopes.look || self.scopes.operate {
@@ -208,6 +230,10 @@ impl From<Principal> for Caller {
                 if !pattern.is_empty() {
                     scopes.consume.push(pattern.to_owned());
                 }
+            } else if scope == READ_JOBS {
+                scopes.read_jobs = true;
+            } else if scope == WRITE_JOBS {
+                scopes.write_jobs = true;
             } else if scope == LOOK {
                 scopes.look = true;
             } else if scope == OPERATE {

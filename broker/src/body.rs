@@ -31,13 +31,45 @@ pub(crate) fn too_large(limit: usize) -> Problem {
 
 /// A command in JSON: its members are known, and refused by name where they are not.
 pub(crate) async fn command<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
-    match MediaType::of(headers)? {
-        None => {}
-        Some(media) if media.is_json() => {}
-        Some(media) => return Err(media.unsupported("application/json")),
+    command_within(headers, body, COMMAND_BYTES).await
+}
+
+/// A command of at most so many bytes.
+pub(crate) async fn command_within<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+) -> Result<T, Problem> {
+    parse(&json(headers, body, limit).await?)
+}
+
+/// A command that may be left out.
+pub(crate) async fn optional<T: DeserializeOwned + Default>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
+    optional_within(headers, body, COMMAND_BYTES).await
+}
+
+/// A command of at most so many bytes, which may be left out.
+pub(crate) async fn optional_within<T: DeserializeOwned + Default>(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+) -> Result<T, Problem> {
+    let bytes = json(headers, body, limit).await?;
+    if bytes.is_empty() { Ok(T::default()) } else { parse(&bytes) }
+}
+
+async fn json(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
+    let media = MediaType::of(headers)?;
+    let bytes = read(body, limit).await?;
+    match media {
+        // Of nothing it doesn't matter what it says it is: `curl -X POST` says it is a form.
+        Some(media) if !media.is_json() && !bytes.is_empty() => Err(media.unsupported("application/json")),
+        _ => Ok(bytes),
     }
-    let bytes = read(body, COMMAND_BYTES).await?;
-    serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(format!("the body: {error}")))
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| Problem::invalid(format!("the body: {error}")))
 }
 
 /// What a body says it is, without parameters and in lower case.

@@ -2,10 +2,12 @@
 //! services in any language all of that over gRPC, and the work of a group's member.
 //!
 //! It stands behind the gateway, which says who calls (`turnpike-principal`); what the caller may do is decided here, by
-//! its scopes (`access.rs`). It keeps nothing: a client's place is the cursor that the client holds, and any broker on the
-//! same bus goes on from it.
+//! its scopes (`access.rs`). Of a client it keeps nothing: its place is the cursor that the client holds, and any broker on the
+//! same bus goes on from it. What is to be kept, jobs and what clients publish into queues with a journal, is in a database that
+//! the brokers share.
 
 mod access;
+mod asyncapi;
 mod begin;
 mod body;
 mod confirm;
@@ -19,6 +21,7 @@ mod follow;
 mod groups;
 mod grpc;
 mod hub;
+mod jobs;
 mod listener;
 mod long_poll;
 mod metrics;
@@ -37,14 +40,16 @@ mod told;
 mod view;
 mod watch;
 mod websocket;
+mod work;
 
 use std::{net::SocketAddr, sync::Arc};
 
+use ::jobs::{Jobs, Options};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use axum::Router;
 use bus::{Bus, Receipts};
-use database::{Database, Url};
+use database::{Database, Migration, Url};
 use lifecycle::{Readiness, Role, Shutdown};
 use outbox::{Journal, Relay};
 use principal::{Issuer, Verifier};
@@ -70,8 +75,8 @@ pub struct Config {
     pub listen: SocketAddr,
     pub bus: Bus,
     pub issuers: Vec<Issuer>,
-    /// Where it keeps what clients publish into queues with `journal: true`. None: there can be no such queues here.
-    pub journal: Option<Url>,
+    /// Where it keeps jobs, and what clients publish into queues with `journal: true`. None: there are neither here.
+    pub database: Option<Url>,
     pub settings: Settings,
 }
 
@@ -88,26 +93,32 @@ const MORE_CONNECTIONS: usize = 1024;
 /// The role. See [`build`].
 pub struct Broker {
     config: Config,
-    journal: Option<Database>,
+    database: Option<Database>,
     listener: TcpListener,
     address: SocketAddr,
     readiness: Readiness,
 }
 
-/// Opens the journal and binds the listener.
+/// Opens the database and binds the listener.
 ///
 /// # Errors
 /// If the database can't be opened, or the address is taken.
 pub async fn build(config: Config) -> anyhow::Result<Broker> {
-    let journal = match &config.journal {
-        Some(url) => Some(Database::open(url, NAME, &[outbox::migration(1), outbox::journal_migration(2)]).await?),
+    let database = match &config.database {
+        Some(url) => Some(Database::open(url, NAME, &migrations()).await?),
         None => None,
     };
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("{NAME} can't have {}: is another process on it?", config.listen))?;
     let address = listener.local_addr()?;
-    Ok(Broker { config, journal, listener, address, readiness: Readiness::default() })
+    Ok(Broker { config, database, listener, address, readiness: Readiness::default() })
+}
+
+/// The journal's, and those of jobs: numbered apart, so that each may get more.
+fn migrations() -> Vec<Migration> {
+    let journal = [outbox::migration(1), outbox::journal_migration(2)];
+    journal.into_iter().chain(::jobs::migrations(20)).collect()
 }
 
 #[async_trait]
@@ -125,16 +136,22 @@ impl Role for Broker {
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { config: Config { bus, issuers, settings, .. }, journal, listener, readiness, .. } = *self;
+        let Self { config: Config { bus, issuers, settings, .. }, database, listener, readiness, .. } = *self;
         let Settings { connections, waiters, queues, stall, .. } = settings;
         let receipts = Receipts::new(bus.clone()).run(shutdown.draining().clone(), shutdown.dropping().clone());
         let receipts = tokio::spawn(receipts);
-        let relay = journal.as_ref().map(|database| {
+        let jobs = database.as_ref().map(|database| Jobs::on(bus.clone(), database.clone(), Options::default()));
+        let tending = jobs.clone().map(|jobs| {
+            let drain = shutdown.draining().clone();
+            tokio::spawn(async move { jobs.tend(drain).await })
+        });
+        let relay = database.as_ref().map(|database| {
             tokio::spawn(Relay::new(database.clone(), bus.clone(), SOURCE).run(shutdown.draining().clone()))
         });
         let shared = Shared {
             hub: Hub::new(bus.clone(), queues),
-            journal: journal.map(|database| Arc::new(Journal::new(database, bus.clone()))),
+            journal: database.map(|database| Arc::new(Journal::new(database, bus.clone()))),
+            jobs,
             bus,
             verifier: Verifier::new(issuers),
             settings: Arc::new(settings),
@@ -142,6 +159,7 @@ impl Role for Broker {
             places: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
             waiters: Arc::new(Semaphore::new(waiters.min(Semaphore::MAX_PERMITS))),
             tasks: TaskTracker::new(),
+            seen: Arc::default(),
         };
         let (hub, tasks) = (shared.hub.clone(), shared.tasks.clone());
         let _stop = hub.stop_on_drop();
@@ -164,6 +182,10 @@ impl Role for Broker {
             // What it has not sent again it sends at the next start.
             let _ = relay.await;
         }
+        if let Some(tending) = tending {
+            // Another broker looks after jobs, or this one after its next start.
+            let _ = tending.await;
+        }
         hub.stop().await;
         Ok(())
     }
@@ -178,6 +200,9 @@ fn routes() -> Router<Shared> {
         .merge(queues::router())
         .merge(groups::router())
         .merge(connections::router())
+        .merge(asyncapi::router())
+        .merge(work::router())
+        .merge(jobs::router())
         .method_not_allowed_fallback(async || Problem::new(Kind::MethodNotAllowed, "not with this method"))
         .fallback(async || Problem::not_found("there is nothing at this path"))
 }

@@ -45,6 +45,8 @@ pub(crate) enum Kind {
     MethodNotAllowed,
     /// It contradicts what stands.
     Conflict,
+    /// The delivery is somebody else's by now, or is settled.
+    LeaseLost,
     /// What was asked for is no more, and never will be again.
     Gone,
     TooLarge,
@@ -70,6 +72,7 @@ impl Kind {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
+            Self::LeaseLost => StatusCode::CONFLICT,
             Self::Gone => StatusCode::GONE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -90,6 +93,7 @@ impl Kind {
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::Conflict => "conflict",
+            Self::LeaseLost => "lease-lost",
             Self::Gone => "gone",
             Self::TooLarge => "too-large",
             Self::UnsupportedMediaType => "unsupported-media-type",
@@ -109,6 +113,7 @@ impl Kind {
             Self::NotFound => "There is no such thing",
             Self::MethodNotAllowed => "The method is not allowed here",
             Self::Conflict => "The request contradicts what stands",
+            Self::LeaseLost => "The lease is lost",
             Self::Gone => "It is no more",
             Self::TooLarge => "The request is too large",
             Self::UnsupportedMediaType => "The body is in a form not understood here",
@@ -189,6 +194,16 @@ impl From<EnvelopeError> for Problem {
 }
 
 impl Problem {
+    /// As it stands beside an item of a batch.
+    pub(crate) fn brief(&self) -> Value {
+        let mut error =
+            json!({ "status": self.kind.status().as_u16(), "code": self.kind.code(), "detail": self.detail });
+        if let Some(current) = self.current {
+            error["current"] = current.into();
+        }
+        error
+    }
+
     fn document(&self) -> Value {
         let mut document = json!({
             "type": format!("{TYPES}{}", self.kind.code()),
@@ -241,13 +256,14 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Kind; 14] = [
+    const ALL: [Kind; 15] = [
         Kind::Invalid,
         Kind::Unauthenticated,
         Kind::Forbidden,
         Kind::NotFound,
         Kind::MethodNotAllowed,
         Kind::Conflict,
+        Kind::LeaseLost,
         Kind::Gone,
         Kind::TooLarge,
         Kind::UnsupportedMediaType,

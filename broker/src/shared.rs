@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use bus::Bus;
+use jobs::Jobs;
 use lifecycle::Shutdown;
 use outbox::Journal;
 use principal::Verifier;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use crate::{Settings, hub::Hub};
+use crate::{Settings, asyncapi::Seen, hub::Hub};
 
 /// The broker's state. Clones share it.
 #[derive(Clone)]
@@ -17,6 +18,8 @@ pub(crate) struct Shared {
     pub bus: Bus,
     /// Keeps what clients publish into queues that want it.
     pub journal: Option<Arc<Journal>>,
+    /// None: there is no database for them.
+    pub jobs: Option<Jobs>,
     pub verifier: Verifier,
     /// Follows the log for all clients of this node.
     pub hub: Hub,
@@ -29,4 +32,6 @@ pub(crate) struct Shared {
     pub waiters: Arc<Semaphore>,
     /// What goes on beside the requests: sockets.
     pub tasks: TaskTracker,
+    /// Which events queues have.
+    pub seen: Arc<Seen>,
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::{Date, Duration, Month, OffsetDateTime, Time};
 
-use crate::{Error, Kind, Priority};
+use crate::{Error, Kind, Priority, kind, plan::MAX_DATA_BYTES};
 
 /// A firing that is later than this was missed.
 pub(crate) const LATE: Duration = Duration::seconds(60);
@@ -46,8 +46,10 @@ pub enum Missed {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ScheduleStatus {
     pub name: String,
+    #[serde(rename = "cron")]
     pub expression: String,
     pub kind: String,
+    #[serde(rename = "payload")]
     pub input: Value,
     pub priority: Priority,
     pub owner: Option<String>,
@@ -66,11 +68,16 @@ impl Schedule {
     /// in `30 4 * * MON-FRI`; always UTC.
     pub fn new<I: Serialize, O>(name: &str, expression: &str, kind: Kind<I, O>, input: &I) -> Self {
         let input = serde_json::to_value(input).map_err(|error| error.to_string());
+        Self { input, ..Self::untyped(name, expression, kind.name(), Value::Null) }
+    }
+
+    /// Of a kind whose types aren't known here, as [`crate::Task::untyped`].
+    pub fn untyped(name: &str, expression: &str, kind: &str, input: Value) -> Self {
         Self {
             name: name.to_owned(),
             expression: expression.to_owned(),
-            kind: kind.name().to_owned(),
-            input,
+            kind: kind.to_owned(),
+            input: Ok(input),
             priority: Priority::Normal,
             owner: None,
             missed: Missed::Skip,
@@ -103,6 +110,10 @@ impl Schedule {
             && !(1..=MAX_MISSED).contains(&most)
         {
             return Err(Error::Invalid(format!("missed.most: {most} is not within 1 to {MAX_MISSED}")));
+        }
+        kind::check(&self.kind)?;
+        if self.input.as_ref().is_ok_and(|input| input.to_string().len() > MAX_DATA_BYTES) {
+            return Err(Error::Invalid("input: must be at most 256 KiB".to_owned()));
         }
         Expression::parse(&self.expression)
     }

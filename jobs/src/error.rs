@@ -21,6 +21,9 @@ pub enum Error {
     /// Only what is stopped, or asked to stop, can be resumed.
     #[error("it is {0}, not stopped")]
     NotStopped(State),
+    /// The task is somebody else's now, has ended, or was cancelled.
+    #[error("the task is not this attempt's any more")]
+    LeaseLost,
     #[error("no schedule {0:?}")]
     NoSchedule(String),
     /// The database or the bus can't at the moment; the call may be made again.

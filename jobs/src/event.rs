@@ -7,7 +7,7 @@ use events::{Envelope, Name};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::Priority;
+use crate::{Priority, kind};
 
 pub(crate) const SOURCE: &str = "/jobs";
 /// What ids that follow from names are made in.
@@ -75,6 +75,13 @@ pub(crate) fn name(kind: &str) -> Name {
 /// The group of those who work on a kind, in the queue of a priority.
 pub(crate) fn group(kind: &str, priority: Priority) -> String {
     format!("jobs.{kind}.{}", priority.as_str())
+}
+
+/// The kind and the priority that such a group is for.
+pub(crate) fn of_group(name: &str) -> Option<(&str, Priority)> {
+    let (kind, priority) = name.strip_prefix("jobs.")?.rsplit_once('.')?;
+    kind::check(kind).ok()?;
+    Some((kind, Priority::parse(priority)?))
 }
 
 pub(crate) fn step_id(job: Uuid, task: &str, step: &str) -> Uuid {

@@ -63,9 +63,7 @@ impl<I> Job<I> {
 
     /// Says how much is done, 0 to 1, and what (cut at 256 bytes). Stored twice a second at most; the last one wins.
     pub fn progress(&self, part: f64, note: &str) {
-        let part = if part.is_finite() { (part.clamp(0.0, 1.0) * 1e6) as i64 } else { 0 };
-        let note = note[..note.floor_char_boundary(NOTE_BYTES)].to_owned();
-        *self.line.progress.lock() = Some(Progress { part, note });
+        *self.line.progress.lock() = Some(Progress::new(part, note));
     }
 
     /// Cancelled when the handler should end: the job was stopped or cancelled, or its worker has lost the task. Where it was
@@ -90,6 +88,13 @@ impl<I> Job<I> {
         let (queue, name) = (event::queue(crate::Priority::Normal), event::name("step"));
         let envelope = Envelope::new(event::SOURCE, queue, name).id(self.step_id(step).to_string());
         Inbox::new("jobs").first(tx, &envelope).await
+    }
+}
+
+impl Progress {
+    pub fn new(part: f64, note: &str) -> Self {
+        let part = if part.is_finite() { (part.clamp(0.0, 1.0) * 1e6) as i64 } else { 0 };
+        Self { part, note: note[..note.floor_char_boundary(NOTE_BYTES)].to_owned() }
     }
 }
 

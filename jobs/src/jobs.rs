@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bus::{Bus, Clock, SystemClock};
-use database::Url;
+use database::{Database, Url};
 use parking_lot::Mutex;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use time::OffsetDateTime;
@@ -59,9 +59,17 @@ impl Jobs {
     /// # Errors
     /// If the database can't be opened, or is another version's.
     pub async fn open(bus: Bus, database: &Url, options: Options) -> Result<Self, Error> {
-        let store = Store::open(database).await?;
+        Ok(Self::of(bus, Store::open(database).await?, options))
+    }
+
+    /// In a database that is open already and has [`crate::migrations`] among its own.
+    pub fn on(bus: Bus, database: Database, options: Options) -> Self {
+        Self::of(bus, Store::on(database), options)
+    }
+
+    fn of(bus: Bus, store: Store, options: Options) -> Self {
         let random = Mutex::new(options.seed.map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64));
-        Ok(Self(Arc::new(Inner { bus, store, clock: options.clock, random, keep: options.keep })))
+        Self(Arc::new(Inner { bus, store, clock: options.clock, random, keep: options.keep }))
     }
 
     /// Creates a job, or answers the one that has its id, or its unique key and has not ended. Durable once it is answered;
@@ -176,6 +184,14 @@ impl Jobs {
     /// [`Error::NoSchedule`], [`Error::Unavailable`].
     pub async fn unschedule(&self, schedule: &str) -> Result<(), Error> {
         self.0.store.remove(schedule).await
+    }
+
+    /// A schedule.
+    ///
+    /// # Errors
+    /// [`Error::NoSchedule`], [`Error::Unavailable`].
+    pub async fn schedule_of(&self, name: &str) -> Result<ScheduleStatus, Error> {
+        self.0.store.schedule_of(name).await
     }
 
     /// Schedules by name, after that one; `limit`: 1 to 500.

@@ -6,6 +6,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, NewJob, Retry, Task};
 
+/// The longest an attempt may take unless its task or its kind says.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(900);
 /// The longest a task may take, whatever its kind says.
 pub(crate) const LONGEST_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
 
@@ -31,8 +33,7 @@ impl<I, O> Kind<I, O> {
     /// `name`: 1 to 48 of `a-z 0-9 _ -`, beginning with a letter or digit. Defaults: 15 min for an attempt, nine attempts by
     /// the schedule of the bus, as many at once as the worker takes.
     pub const fn new(name: &'static str) -> Self {
-        let (timeout, concurrency) = (Duration::from_secs(900), usize::MAX);
-        Self { name, timeout, retry: Retry::SCHEDULE, concurrency, types: PhantomData }
+        Self { name, timeout: TIMEOUT, retry: Retry::SCHEDULE, concurrency: usize::MAX, types: PhantomData }
     }
 
     /// The longest an attempt may take, up to 12 h; then it is cut off and has failed.

@@ -1,7 +1,7 @@
 //! Jobs on top of the bus: work that is done later, elsewhere, and surely.
 //!
 //! A job is made of tasks; a task may come after others of its job and see their results. A [`Kind`] says what a task takes
-//! and gives; a [`Worker`] has handlers, async functions, work on the kinds it knows; [`Jobs`] creates jobs and asks for them.
+//! and gives; a [`Worker`] has handlers, async functions, work on the kinds it knows; an [`Outlet`] hands them to workers that are elsewhere; [`Jobs`] creates jobs and asks for them.
 //!
 //! It promises: a job that was created is worked on at least once, whatever dies; a task begins after those it comes after;
 //! what a task's end changes happens once; who was cut off can't end a task that is somebody else's. The database holds the
@@ -20,6 +20,7 @@ mod kind;
 mod live;
 mod machine;
 mod metrics;
+mod outlet;
 mod plan;
 mod retry;
 mod share;
@@ -27,6 +28,7 @@ mod state;
 mod status;
 mod store;
 mod tend;
+mod ticket;
 mod work;
 mod worker;
 
@@ -37,12 +39,14 @@ pub use handler::Handler;
 pub use job::Job;
 pub use jobs::{Jobs, Options, Target};
 pub use kind::Kind;
+pub use outlet::{Alive, Ask, Ending, Handed, MAX_CLAIM, MAX_KINDS, Outcome, Outlet};
 pub use plan::{MAX_DATA_BYTES, MAX_TASKS, NewJob, Priority, Task};
 pub use retry::{Pace, Retry};
 pub use state::State;
 pub use status::{Attempt, JobDetail, JobStatus, KEEP, Listed, Listing, Place, TaskStatus};
-pub use store::Created;
-pub use worker::Worker;
+pub use store::{Created, migrations};
+pub use ticket::{Ticket, TicketError};
+pub use worker::{Worker, group_of, is_group};
 
 /// Where a test may have the process die: a task is on the bus and nobody remembers it; an attempt has begun; its handler is
 /// done; its end is stored and the delivery isn't settled.

@@ -1,6 +1,6 @@
 //! Which queue is served next: 16 : 4 : 1, nobody starves, and what one doesn't need goes to the others.
 
-const WEIGHTS: [i64; 3] = [16, 4, 1];
+pub(crate) const WEIGHTS: [i64; 3] = [16, 4, 1];
 
 /// Turns taken, spread evenly (smooth weighted round robin).
 #[derive(Debug, Default)]

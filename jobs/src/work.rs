@@ -28,9 +28,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long it is waited before a database that is away is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long a task that can't begin stays with the bus.
-const DEFER: Duration = Duration::from_secs(1);
+pub(crate) const DEFER: Duration = Duration::from_secs(1);
 /// The longest a handler may put off its next attempt.
-const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What an attempt needs of its worker.
 #[derive(Clone)]
@@ -172,10 +172,10 @@ impl Attempt {
     async fn end(&self, started: &Started, ended: &Ended) -> Option<bool> {
         let jobs = &self.desk.jobs;
         loop {
-            match jobs.store().end(started, ended, jobs.now()).await {
+            match jobs.store().end(started.run, started.start, ended, jobs.now()).await {
                 Ok(true) => return Some(true),
                 Ok(false) => {
-                    _ = jobs.store().heard(started).await;
+                    _ = jobs.store().heard(started.run, started.start).await;
                     return Some(false);
                 }
                 Err(Error::Unavailable(reason)) => {

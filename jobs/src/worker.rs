@@ -24,13 +24,13 @@ use crate::{
 };
 
 const CONCURRENCY: usize = 16;
-const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
 /// Asks again after this long without a wake-up.
-const IDLE: Duration = Duration::from_secs(5);
+pub(crate) const IDLE: Duration = Duration::from_secs(5);
 /// Asks a bus that is away again after this long.
 const BACKOFF: Duration = Duration::from_secs(1);
 /// The most kinds of a worker: each is three groups.
-const MAX_KINDS: usize = 100;
+const MOST_KINDS: usize = 100;
 
 /// Works on tasks. Any number may, in any number of processes; each kind's tasks are shared by the workers that know it.
 pub struct Worker {
@@ -121,8 +121,8 @@ impl Worker {
         if !(1..=1_000).contains(&self.concurrency) {
             return invalid(format!("concurrency: {} is not within 1 to 1,000", self.concurrency));
         }
-        if self.kinds.is_empty() || self.kinds.len() > MAX_KINDS {
-            return invalid(format!("kinds: {} are not within 1 to {MAX_KINDS}", self.kinds.len()));
+        if self.kinds.is_empty() || self.kinds.len() > MOST_KINDS {
+            return invalid(format!("kinds: {} are not within 1 to {MOST_KINDS}", self.kinds.len()));
         }
         for (at, kind) in self.kinds.iter().enumerate() {
             kind::check(kind.name)?;
@@ -140,8 +140,18 @@ impl Worker {
     }
 }
 
+/// The group of the workers on a kind, for tasks of a priority.
+pub fn group_of(kind: &str, priority: Priority) -> String {
+    event::group(kind, priority)
+}
+
+/// Whether a group of this name is one of workers: what it gets is settled here alone.
+pub fn is_group(name: &str) -> bool {
+    event::of_group(name).is_some()
+}
+
 /// The workers of a kind are a group in each of the three queues.
-fn group(kind: &str, priority: Priority, lease: Duration) -> Group {
+pub(crate) fn group(kind: &str, priority: Priority, lease: Duration) -> Group {
     let filter = Filter { events: Some(vec![event::name(kind)]), ..all(priority) };
     // Tasks of one job may run at once: what comes after what is decided before it is published.
     let mut group = Group::new(&event::group(kind, priority), filter, Mode::Parallel);

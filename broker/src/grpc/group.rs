@@ -6,7 +6,7 @@ use bus::{Group, Mode, OnDead, Start};
 use proto::turnpike::bus::v1 as wire;
 
 use super::moment::{duration, time, timestamp};
-use crate::{access::Caller, problem::Problem, query::refuse, shared::Shared};
+use crate::{access::Caller, problem::Problem, query::refuse, shared::Shared, work::of_jobs};
 
 /// The longest that a lease, and that handling may be said to take.
 const LONGEST_LEASE: Duration = Duration::from_secs(12 * 3600);
@@ -16,6 +16,7 @@ const LONGEST_PROCESSING: Duration = Duration::from_secs(30 * 86_400);
 pub(super) fn declared(caller: &Caller, group: Option<wire::Group>) -> Result<Group, Problem> {
     let group = group.ok_or_else(|| refuse("group", "is required"))?;
     caller.may_consume(&group.name)?;
+    of_jobs(&group.name)?;
     let filter: events::Filter = group.filter.parse().map_err(|error| refuse("group.filter", error))?;
     caller.may_read_all(&filter.clone().into())?;
     let mode = match wire::group::Mode::try_from(group.mode) {

@@ -23,6 +23,7 @@ impl Kind {
             Self::Forbidden => Code::PermissionDenied,
             Self::NotFound | Self::Gone => Code::NotFound,
             Self::Conflict => Code::FailedPrecondition,
+            Self::LeaseLost => Code::Aborted,
             Self::TooMany | Self::QueueFull => Code::ResourceExhausted,
             Self::NotSupported | Self::MethodNotAllowed => Code::Unimplemented,
             Self::Internal => Code::Internal,

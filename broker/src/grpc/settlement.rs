@@ -1,26 +1,25 @@
 //! Settle, and how settlements are read and answered wherever they come from.
 
-use std::time::Duration;
-
-use bus::{LeaseLost, Settlement, Token, TokenError, Verb};
+use bus::{LeaseLost, Settlement, TokenError, Verb};
 use proto::turnpike::bus::v1 as wire;
 use wire::settlement::Verb as Said;
 
 use super::{moment::duration, refusal::lease_lost};
-use crate::{access::Caller, problem::Problem, query::refuse, shared::Shared};
-
-/// The most settlements at once.
-const MOST: usize = 1000;
-/// The longest that an event may be put off.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+use crate::{
+    access::Caller,
+    problem::Problem,
+    query::refuse,
+    shared::Shared,
+    work::{LONGEST_DELAY, MOST_SETTLEMENTS, of_jobs},
+};
 
 /// Settlements as a client sent them; those that are none keep their place among the others.
 pub(super) struct Batch(Vec<(String, Result<Settlement, Problem>)>);
 
 impl Batch {
     pub fn read(settlements: Vec<wire::Settlement>) -> Result<Self, Problem> {
-        if !(1..=MOST).contains(&settlements.len()) {
-            return Err(refuse("settlements", format!("must be 1 to {MOST}, not {}", settlements.len())));
+        if !(1..=MOST_SETTLEMENTS).contains(&settlements.len()) {
+            return Err(refuse("settlements", format!("must be 1 to {MOST_SETTLEMENTS}, not {}", settlements.len())));
         }
         let read = |settlement: wire::Settlement| {
             let settled = settlement.token.parse().map_err(|error: TokenError| refuse("token", error));
@@ -54,28 +53,24 @@ pub(super) async fn settle(
     request: wire::SettleRequest,
 ) -> Result<wire::SettleResponse, Problem> {
     caller.may_consume(&request.group)?;
+    of_jobs(&request.group)?;
     let batch = Batch::read(request.settlements)?;
     let settlements = batch.settlements().cloned().collect();
     let settled = shared.bus.settle(&request.group, settlements).await?;
     Ok(wire::SettleResponse { outcomes: batch.outcomes(settled.into_iter()) })
 }
 
-/// A lease that ends without anybody's fault.
-pub(super) fn released(token: Token) -> Settlement {
-    Settlement { token, verb: Verb::Release }
-}
-
 fn verb(said: Option<Said>) -> Result<Verb, Problem> {
     Ok(match said {
         Some(Said::Ack(_)) => Verb::Ack,
         Some(Said::Nack(nack)) => Verb::Nack {
-            delay: nack.delay.map(|delay| duration("nack.delay", delay, LONGEST)).transpose()?,
+            delay: nack.delay.map(|delay| duration("nack.delay", delay, LONGEST_DELAY)).transpose()?,
             reason: nack.reason,
             retryable: !nack.permanent,
         },
         Some(Said::Release(_)) => Verb::Release,
         Some(Said::Defer(defer)) => {
-            Verb::Defer { delay: duration("defer.delay", defer.delay.unwrap_or_default(), LONGEST)? }
+            Verb::Defer { delay: duration("defer.delay", defer.delay.unwrap_or_default(), LONGEST_DELAY)? }
         }
         Some(Said::Dead(dead)) => Verb::Dead { reason: dead.reason },
         Some(Said::Extend(_)) => Verb::Extend,

@@ -184,13 +184,7 @@ pub(crate) fn refused_all(receipts: &[Result<Receipt, Problem>]) -> Option<Probl
 fn outcome(outcome: &Result<Receipt, Problem>) -> Value {
     match outcome {
         Ok(receipt) => json!(receipt),
-        Err(Problem { kind, detail, current, .. }) => {
-            let mut error = json!({ "status": kind.status().as_u16(), "code": kind.code(), "detail": detail });
-            if let Some(current) = current {
-                error["current"] = (*current).into();
-            }
-            json!({ "error": error })
-        }
+        Err(problem) => json!({ "error": problem.brief() }),
     }
 }
 

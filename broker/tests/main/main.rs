@@ -2,11 +2,14 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod admin;
+mod asyncapi;
 mod confirm;
 mod follow;
 mod grpc;
+mod jobs;
 mod journal;
 mod later;
 mod openapi;
 mod publish;
 mod site;
+mod work;

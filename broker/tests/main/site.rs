@@ -39,13 +39,21 @@ impl Site {
         Self::on(bus, folder, settings).await
     }
 
-    /// On another bus; the broker's journal is in the folder.
+    /// One on each kind of bus; Redis runs as long as its handle is held.
+    pub async fn every() -> [(Self, Option<testkit::Redis>); 2] {
+        let server = testkit::redis().await;
+        let bus = bus::redis::open(&server.url()).await.unwrap();
+        let on_redis = Self::on(bus, tempfile::tempdir().unwrap(), Settings::default()).await;
+        [(Self::start().await, None), (on_redis, Some(server))]
+    }
+
+    /// On another bus; the broker's database is in the folder.
     pub async fn on(bus: Bus, folder: tempfile::TempDir, settings: Settings) -> Self {
         let signer = Signer::new("gateway", &RootSecret::generate());
         let issuers = vec![Issuer { name: "gateway".to_owned(), keys: Keys::Inline(signer.jwks()) }];
-        let journal = Some(database::Url::sqlite(folder.path().join("broker.db")));
+        let database = Some(database::Url::sqlite(folder.path().join("broker.db")));
         let listen = "127.0.0.1:0".parse().unwrap();
-        let config = Config { listen, bus: bus.clone(), issuers, journal, settings };
+        let config = Config { listen, bus: bus.clone(), issuers, database, settings };
         let broker = broker::build(config).await.unwrap();
         let (address, shutdown) = (broker.address().unwrap(), Shutdown::new());
         tokio::spawn(Box::new(broker).run(shutdown.clone()));

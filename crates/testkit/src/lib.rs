@@ -16,7 +16,7 @@ mod redis;
 pub use browser::{Browser, browser};
 pub use eventually::eventually;
 pub use faults::{Fault, FaultProxy, Way};
-pub use openapi::{check_openapi, openapi_tool};
+pub use openapi::{check_asyncapi, check_openapi, openapi_tool};
 pub use port::free_port;
 pub use postgres::{Postgres, postgres};
 pub use random::Random;

@@ -44,7 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bus", &["events", "database", "redial", "telemetry"]),
     ("outbox", &["bus", "events", "database", "telemetry", "lifecycle"]),
     ("jobs", &["bus", "events", "database", "telemetry", "lifecycle"]),
-    ("broker", &["proto", "outbox", "bus", "events", "database", "principal", "telemetry", "lifecycle"]),
+    ("broker", &["proto", "outbox", "bus", "jobs", "events", "database", "principal", "telemetry", "lifecycle"]),
     ("logger", &["bus", "events", "database", "telemetry", "lifecycle"]),
     ("dashboard", &["bus", "events", "database", "principal", "telemetry", "lifecycle"]),
     ("notifier", &["bus", "events", "database", "telemetry", "lifecycle"]),

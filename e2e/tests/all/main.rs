@@ -13,6 +13,7 @@ mod failure;
 mod heard;
 mod idempotent_order;
 mod instances;
+mod jobs_guide;
 mod kill;
 mod layout;
 mod limits;

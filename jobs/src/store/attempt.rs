@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Store, locked::Locked, number, shortened, word};
 use crate::{
-    Error, Retry,
+    Error, Priority, Retry, State,
     event::Run,
     job::Progress,
     machine::{Begun, End, Told},
@@ -31,6 +31,19 @@ pub(crate) struct Started {
     pub timeout: Option<Duration>,
     pub retry: Retry,
     pub results: BTreeMap<String, String>,
+}
+
+/// An attempt of which a worker elsewhere speaks.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub kind: String,
+    pub priority: Priority,
+    pub state: State,
+    pub attempt: u32,
+    pub started: OffsetDateTime,
+    pub timeout: Option<Duration>,
+    pub retry: Option<Retry>,
+    pub told: Option<Told>,
 }
 
 /// How an attempt ended, with what is kept of it.
@@ -65,10 +78,7 @@ impl Store {
             )
             .await?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let retry = match row.get::<Option<String>>("retry")? {
-            Some(own) => word(&own, |own| serde_json::from_str(own).ok())?,
-            None => retry,
-        };
+        let retry = own_retry(row)?.unwrap_or(retry);
         let begun = job.machine.begin(run.task, run.run, retry.attempts);
         let (start, attempt) = match begun {
             Begun::Started { start, attempt, lost } => {
@@ -117,9 +127,9 @@ impl Store {
     }
 
     /// Ends an attempt. False: the task is somebody else's now, or was cancelled; nothing was changed.
-    pub async fn end(&self, started: &Started, ended: &Ended, now: OffsetDateTime) -> Result<bool, Error> {
+    pub async fn end(&self, run: Run, start: u32, ended: &Ended, now: OffsetDateTime) -> Result<bool, Error> {
         let mut tx = self.0.begin().await?;
-        let mut job = match Locked::read(&mut tx, started.run.job).await {
+        let mut job = match Locked::read(&mut tx, run.job).await {
             Err(Error::NoJob(_)) => return Ok(false),
             read => read?,
         };
@@ -129,10 +139,10 @@ impl Store {
             Ended::Failed { .. } => End::Failed,
             Ended::GivenBack => End::GivenBack,
         };
-        if !job.machine.end(started.run.task, started.start, end) {
+        if !job.machine.end(run.task, start, end) {
             return Ok(false);
         }
-        let (key, place) = (started.run.job.to_string(), started.run.task as u32);
+        let (key, place) = (run.job.to_string(), run.task as u32);
         match ended {
             Ended::Done { result } => {
                 tx.execute(
@@ -150,7 +160,7 @@ impl Store {
             Ended::GivenBack => {
                 tx.execute(
                     "DELETE FROM attempt WHERE job = $1 AND place = $2 AND start = $3",
-                    params![&key, place, started.start],
+                    params![&key, place, start],
                 )
                 .await?;
             }
@@ -159,12 +169,27 @@ impl Store {
         Ok(true)
     }
 
+    /// The attempt of that start, as long as no other one has begun.
+    pub async fn held(&self, run: Run, start: u32) -> Result<Option<Held>, Error> {
+        let rows = self
+            .0
+            .query(
+                "SELECT t.kind, t.state, t.attempts, t.timeout, t.retry, t.told, j.priority, a.started_at
+                 FROM task t JOIN job j ON j.id = t.job
+                     JOIN attempt a ON a.job = t.job AND a.place = t.place AND a.start = t.starts
+                 WHERE t.job = $1 AND t.place = $2 AND t.starts = $3",
+                params![run.job.to_string(), number::<u32>(i64::try_from(run.task).unwrap_or(i64::MAX))?, start],
+            )
+            .await?;
+        rows.first().map(held).transpose()
+    }
+
     /// The handler of a cancelled task has ended: it needn't be told any more.
-    pub async fn heard(&self, started: &Started) -> Result<(), Error> {
+    pub async fn heard(&self, run: Run, start: u32) -> Result<(), Error> {
         let mut tx = self.0.begin().await?;
         tx.execute(
             "UPDATE task SET told = NULL WHERE job = $1 AND place = $2 AND starts = $3 AND state = 'cancelled'",
-            params![started.run.job.to_string(), started.run.task as u32, started.start],
+            params![run.job.to_string(), run.task as u32, start],
         )
         .await?;
         Ok(tx.commit().await?)
@@ -254,4 +279,23 @@ async fn results(tx: &mut Transaction, job: &str, needs: &[usize]) -> Result<BTr
 
 fn timeout(row: &Row) -> Result<Option<Duration>, Error> {
     row.get::<Option<i64>>("timeout")?.map(|millis| Ok(Duration::from_millis(number(millis)?))).transpose()
+}
+
+fn own_retry(row: &Row) -> Result<Option<Retry>, Error> {
+    let own = row.get::<Option<String>>("retry")?;
+    own.map(|own| word(&own, |own| serde_json::from_str(own).ok())).transpose()
+}
+
+fn held(row: &Row) -> Result<Held, Error> {
+    let told = row.get::<Option<String>>("told")?;
+    Ok(Held {
+        kind: row.get("kind")?,
+        priority: word(&row.get::<String>("priority")?, Priority::parse)?,
+        state: word(&row.get::<String>("state")?, State::parse)?,
+        attempt: number(row.get("attempts")?)?,
+        started: row.get("started_at")?,
+        timeout: timeout(row)?,
+        retry: own_retry(row)?,
+        told: told.map(|told| word(&told, Told::parse)).transpose()?,
+    })
 }

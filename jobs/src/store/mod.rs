@@ -12,8 +12,9 @@ mod trim;
 
 use database::{Database, Url};
 
-pub(crate) use attempt::{Ended, Started};
+pub(crate) use attempt::{Ended, Held, Started};
 pub use create::Created;
+pub use schema::migrations;
 
 use crate::Error;
 
@@ -25,7 +26,12 @@ pub(crate) struct Store(Database);
 
 impl Store {
     pub async fn open(url: &Url) -> Result<Self, Error> {
-        Ok(Self(Database::open(url, "jobs", &schema::migrations()).await?))
+        Ok(Self::on(Database::open(url, "jobs", &migrations(1)).await?))
+    }
+
+    /// In a database that has [`migrations`].
+    pub fn on(database: Database) -> Self {
+        Self(database)
     }
 
     pub async fn close(&self) {

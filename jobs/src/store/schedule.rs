@@ -69,6 +69,11 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
+    pub async fn schedule_of(&self, name: &str) -> Result<Row, Error> {
+        let rows = self.0.query("SELECT * FROM schedule WHERE name = $1", params![name]).await?;
+        row(rows.first().ok_or_else(|| Error::NoSchedule(name.to_owned()))?)
+    }
+
     /// By name, after that one.
     pub async fn schedules(&self, after: &str, limit: usize) -> Result<Vec<Row>, Error> {
         let rows = self

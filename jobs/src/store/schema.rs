@@ -3,11 +3,13 @@
 use bus::Inbox;
 use database::Migration;
 
-/// `dispatch`: `idle`, `wanted`, `out`; `told`: NULL, `stop`, `cancel`; `part`, `lineage`, `position`: where the bus has it.
-pub(super) fn migrations() -> [Migration; 2] {
+/// The tables of jobs, and the inbox of their handlers: two steps, numbered from `first` on, among those of a database that is
+/// shared with others ([`crate::Jobs::on`]).
+pub fn migrations(first: i64) -> [Migration; 2] {
+    // `dispatch`: `idle`, `wanted`, `out`; `told`: NULL, `stop`, `cancel`; `part`, `lineage`, `position`: where the bus has it.
     [
         Migration {
-            version: 1,
+            version: first,
             name: "jobs",
             sql: "CREATE TABLE job (
                       id TEXT PRIMARY KEY,
@@ -85,6 +87,6 @@ pub(super) fn migrations() -> [Migration; 2] {
                   );
                   CREATE INDEX schedule_due ON schedule (next_at) WHERE enabled = 1;",
         },
-        Inbox::migration(2),
+        Inbox::migration(first + 1),
     ]
 }

@@ -7,6 +7,7 @@ mod cron;
 mod dag;
 mod listing;
 mod loss;
+mod outlet;
 mod priority;
 mod retry;
 mod shutdown;

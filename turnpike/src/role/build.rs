@@ -176,7 +176,7 @@ impl Build for Broker {
             listen: self.listen,
             bus,
             issuers: shop::issuers(&root),
-            journal: Some(Url(self.database)),
+            database: Some(Url(self.database)),
             settings: broker::Settings::default(),
         };
         Ok(Box::new(broker::build(config).await?))

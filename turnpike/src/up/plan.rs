@@ -177,7 +177,7 @@ impl Plan {
             listen: LOOPBACK,
             bus: self.bus.clone(),
             issuers: shop::issuers(&self.root),
-            journal: Some(self.database("broker")),
+            database: Some(self.database("broker")),
             settings: broker::Settings { drain: DRAIN, ..broker::Settings::default() },
         }
     }

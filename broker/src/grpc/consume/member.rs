@@ -16,13 +16,11 @@ use super::{
 };
 use crate::{
     departure::{Departure, Why},
-    grpc::{
-        claim::{BYTES, IDLE},
-        moment::wire_duration,
-    },
+    grpc::moment::wire_duration,
     metrics::Transport,
     problem::Problem,
     shared::Shared,
+    work::{BYTES, IDLE},
 };
 
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));

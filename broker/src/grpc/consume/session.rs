@@ -17,11 +17,9 @@ use wire::{
 
 use super::read_credit;
 use crate::{
-    grpc::{
-        claim::delivery,
-        settlement::{Batch, released},
-    },
+    grpc::{claim::delivery, settlement::Batch},
     problem::Problem,
+    work::released,
 };
 
 /// Bytes of deliveries that are sent in one message; more only where a single one is larger.

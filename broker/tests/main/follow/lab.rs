@@ -75,7 +75,7 @@ impl Lab {
     /// As another process would have it: with a connection of its own.
     pub async fn broker_on(&self, bus: Bus, settings: Settings) -> Running {
         let issuers = vec![Issuer { name: "gateway".to_owned(), keys: Keys::Inline(self.signer.jwks()) }];
-        let config = Config { listen: "127.0.0.1:0".parse().unwrap(), bus, issuers, journal: None, settings };
+        let config = Config { listen: "127.0.0.1:0".parse().unwrap(), bus, issuers, database: None, settings };
         let broker = broker::build(config).await.unwrap();
         let (address, shutdown) = (broker.address().unwrap(), Shutdown::new());
         let ran = tokio::spawn(Box::new(broker).run(shutdown.clone()));
