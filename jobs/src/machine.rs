@@ -163,14 +163,15 @@ impl Machine {
     pub fn begin(&mut self, at: usize, run: u32, most: u32) -> Begun {
         let Some(task) = self.tasks.get_mut(at).filter(|task| task.is_out(run)) else { return Begun::Stale };
         let lost = task.state == State::Running;
+        // Its last one: also where it was told to stop, since there is none left to resume with.
+        if lost && task.attempts >= most {
+            self.fail(at);
+            return Begun::Exhausted;
+        }
         if lost && task.told == Some(Told::Stop) {
             // Nobody is there who could stop.
             task.end(State::Stopped);
             return Begun::Stale;
-        }
-        if lost && task.attempts >= most {
-            self.fail(at);
-            return Begun::Exhausted;
         }
         (task.state, task.told, task.dispatch) = (State::Running, None, Dispatch::Out);
         task.starts += 1;

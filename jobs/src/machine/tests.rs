@@ -85,6 +85,17 @@ fn what_vanishes_with_every_attempt_has_failed() {
 }
 
 #[test]
+fn what_vanishes_after_it_was_told_to_stop_is_stopped_unless_it_was_its_last_attempt() {
+    for (most, begun, state) in [(2, Begun::Stale, State::Stopped), (1, Begun::Exhausted, State::Failed)] {
+        let mut job = single(None);
+        start(&mut job, 0);
+        job.stop(None, NOW).unwrap();
+        assert_eq!(job.begin(0, 1, most), begun);
+        assert_eq!(job.state(), state);
+    }
+}
+
+#[test]
 fn stop_and_resume_in_each_state() {
     let later = NOW + Duration::hours(1);
     // Scheduled: its time counts still.

@@ -94,6 +94,10 @@ impl Store {
                 return Ok(None);
             }
             Begun::Stale => {
+                // Who was told to stop has vanished instead.
+                if job.machine.tasks.get(run.task).is_some_and(|task| task.state == State::Stopped) {
+                    close(&mut tx, &key[0], place, "lost", Some(LOST), now).await?;
+                }
                 job.save(tx, now).await?;
                 return Ok(None);
             }
