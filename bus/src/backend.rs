@@ -83,6 +83,10 @@ pub trait Backend: Send + Sync + 'static {
     async fn queues(&self) -> Result<Vec<QueueStatus>, Error>;
     async fn groups(&self) -> Result<Vec<GroupStatus>, Error>;
 
+    /// How long an answer of the server takes of late; None: there is no server.
+    fn round_trip(&self) -> Option<Duration> {
+        None
+    }
     /// A group's dead letters after (partition, position), at most `limit`.
     async fn dead_letters(&self, group: &str, after: (u32, u64), limit: usize) -> Result<Vec<DeadLetter>, Error>;
     /// Gives dead letters to their group again, as if they had never failed, a hundred a second; how many.

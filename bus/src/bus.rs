@@ -176,6 +176,11 @@ impl Bus {
         self.0.settled(queue)
     }
 
+    /// How long an answer of Redis takes of late; None: the bus is in this process.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.0.round_trip()
+    }
+
     /// Who is connected in this process, and where whoever connects is put down.
     pub fn roster(&self) -> &Roster {
         self.0.roster()

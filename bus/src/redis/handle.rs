@@ -179,6 +179,10 @@ impl Backend for Redis {
         &self.shared.roster
     }
 
+    fn round_trip(&self) -> Option<Duration> {
+        Some(self.shared.server.pace())
+    }
+
     async fn connections(&self) -> Result<Vec<Connection>, Error> {
         node::connections(&self.shared).await
     }

@@ -1,7 +1,10 @@
 //! The connection to the server: shared, pipelining, made again when it breaks. Whatever goes wrong is
 //! [`Error::Unavailable`] with a short reason: whoever asked may ask again.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use redial::{Address, Node, Patience, Redis};
@@ -21,6 +24,8 @@ const ATTEMPTS: u32 = 5;
 
 pub(super) struct Server {
     redis: Redis,
+    /// How long an answer takes of late, in microseconds.
+    pace: AtomicU64,
 }
 
 impl Server {
@@ -31,7 +36,7 @@ impl Server {
         let shown = address.to_string();
         let redis = Redis::connect(address, patience).await;
         let redis = redis.with_context(|| format!("Redis doesn't answer at {shown}"))?;
-        Ok(Self { redis })
+        Ok(Self { redis, pace: AtomicU64::new(0) })
     }
 
     pub(super) async fn ask<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, Error> {
@@ -42,7 +47,7 @@ impl Server {
     pub(super) async fn ask_all<T: FromRedisValue>(&self, pipeline: &redis::Pipeline) -> Result<T, Error> {
         let began = Instant::now();
         let answer = pipeline.query_async(&mut self.redis.clone()).await;
-        metrics::redis_round_trip(began.elapsed());
+        self.answered(began.elapsed());
         answer.map_err(|error| unavailable(&error))
     }
 
@@ -81,10 +86,23 @@ impl Server {
         self.redis.own(key, &config).await
     }
 
+    /// How long an answer takes of late: each counts for an eighth.
+    pub(super) fn pace(&self) -> Duration {
+        Duration::from_micros(self.pace.load(Relaxed))
+    }
+
+    fn answered(&self, time: Duration) {
+        metrics::redis_round_trip(time);
+        let before = self.pace.load(Relaxed);
+        let now = u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 8);
+        // Two at once may lose one of them: it is a tendency.
+        self.pace.store(if before == 0 { now } else { before - before / 8 + now / 8 }, Relaxed);
+    }
+
     async fn attempt<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, RedisError> {
         let began = Instant::now();
         let answer = cmd.query_async(&mut self.redis.clone()).await;
-        metrics::redis_round_trip(began.elapsed());
+        self.answered(began.elapsed());
         answer
     }
 }

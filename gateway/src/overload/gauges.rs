@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::memory;
+use load::memory;
 
 /// How much memory the process may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

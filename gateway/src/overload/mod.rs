@@ -12,10 +12,8 @@
 //! it does not flap. The ops listener is another one, and always answers.
 
 mod config;
-mod delay;
 mod gauges;
 mod level;
-mod memory;
 
 pub use config::Config;
 pub use gauges::{Gauges, Memory};
@@ -29,13 +27,13 @@ use std::{
     time::Duration,
 };
 
+use load::Delays;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::METRICS;
-use delay::Delays;
 
 /// How often memory is looked at.
 const EVERY: Duration = Duration::from_millis(250);
