@@ -30,6 +30,7 @@ mod problem;
 mod publish;
 mod query;
 mod queues;
+mod script;
 mod settings;
 mod shared;
 mod sse;
@@ -203,6 +204,7 @@ fn routes() -> Router<Shared> {
         .merge(asyncapi::router())
         .merge(work::router())
         .merge(jobs::router())
+        .merge(script::router())
         .method_not_allowed_fallback(async || Problem::new(Kind::MethodNotAllowed, "not with this method"))
         .fallback(async || Problem::not_found("there is nothing at this path"))
 }

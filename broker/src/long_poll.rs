@@ -26,6 +26,7 @@ const MOST_BYTES: usize = 1 << 20;
 const GATHER: Duration = Duration::from_millis(500);
 
 const CURSOR: HeaderName = HeaderName::from_static("turnpike-cursor");
+const CAUGHT_UP: HeaderName = HeaderName::from_static("turnpike-caught-up");
 
 #[derive(Default)]
 struct Answer {
@@ -34,6 +35,8 @@ struct Answer {
     bytes: usize,
     /// Where the client goes on from.
     cursor: String,
+    /// All that was there when this poll began has been told.
+    caught_up: bool,
 }
 
 pub(crate) async fn answer(
@@ -52,6 +55,7 @@ pub(crate) async fn answer(
         // Whoever waits is answered, and asks another node.
         () = shared.shutdown.draining().cancelled() => {}
     }
+    answer.caught_up = subscriber.is_caught_up();
     Transport::LongPoll.delivered(answer.events.len());
     Ok(answer.into_response())
 }
@@ -112,6 +116,7 @@ impl IntoResponse for Answer {
         if let Ok(cursor) = HeaderValue::try_from(&self.cursor) {
             headers.insert(CURSOR, cursor);
         }
+        headers.insert(CAUGHT_UP, HeaderValue::from_static(if self.caught_up { "true" } else { "false" }));
         response
     }
 }

@@ -16,11 +16,12 @@ const HTML: &str = include_str!("../page/index.html");
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
-const ASSETS: [(&str, &str, &str); 13] = [
+const ASSETS: [(&str, &str, &str); 14] = [
     ("app.css", CSS, include_str!("../page/app.css")),
     ("app.js", JS, include_str!("../page/app.js")),
     ("theme.js", JS, include_str!("../page/theme.js")),
     ("feed.js", JS, include_str!("../page/feed.js")),
+    ("turnpike.js", JS, include_str!("../../../clients/javascript/turnpike.js")),
     ("model.js", JS, include_str!("../page/model.js")),
     ("text.js", JS, include_str!("../page/text.js")),
     ("charts.js", JS, include_str!("../page/charts.js")),

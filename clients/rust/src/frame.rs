@@ -1,0 +1,54 @@
+//! Frames as the broker sends them (docs/broker.md): an object with one member that says what it is, and the `id` that it
+//! answers.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::told::{EventTold, Gap};
+
+/// One member of these is there; what is not known is passed over.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Frame {
+    pub id: Option<u64>,
+    pub welcome: Option<Welcome>,
+    pub ok: Option<Value>,
+    pub error: Option<Refusal>,
+    pub ev: Option<Of<EventTold>>,
+    pub gap: Option<Of<Gap>>,
+    pub caught_up: Option<Of<At>>,
+    pub cursor: Option<Of<At>>,
+    pub goaway: Option<Goaway>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Welcome {
+    pub ping_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Refusal {
+    pub code: String,
+    pub detail: String,
+}
+
+/// What a subscription is told.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Of<T> {
+    pub sub: String,
+    #[serde(flatten)]
+    pub told: T,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct At {
+    pub cursor: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Goaway {
+    pub reason: String,
+    pub retry: bool,
+    #[serde(default)]
+    pub after_ms: Option<[u64; 2]>,
+}

@@ -1,0 +1,140 @@
+//! The client in JavaScript, against the same nodes and the same network: by node's own test runner, and in a page.
+
+use std::{path::Path, process::Command, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Path as At, State},
+    routing::{get, post},
+};
+use broker::Settings;
+use serde_json::{Value, json};
+use testkit::{Fault, Way};
+use tokio::net::TcpListener;
+
+use crate::lab::{ALL, Lab};
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../javascript");
+
+/// A lab, and where its tests say what is to happen in it.
+async fn stage() -> (Arc<Lab>, String) {
+    let settings = Settings { ping: Duration::from_millis(500), ..Settings::default() };
+    let lab = Arc::new(Lab::start_with(settings).await);
+    let router = Router::new()
+        .route("/publish/{queue}/{event}/{from}/{to}", post(publish))
+        .route("/log/{queue}", get(log))
+        .route("/token", get(async |State(lab): State<Arc<Lab>>| lab.token("alice", ALL)))
+        .route("/token/bob", get(async |State(lab): State<Arc<Lab>>| lab.token("bob", &["events:read:DB/*"])))
+        .route("/cut", post(async |State(lab): State<Arc<Lab>>| lab.proxy.cut()))
+        .route("/cut/back/{bytes}", post(cut_back))
+        .route("/kill", post(async |State(lab): State<Arc<Lab>>| lab.kill().await))
+        .route("/drain", post(async |State(lab): State<Arc<Lab>>| lab.drain().await))
+        .route("/swallow", post(async |State(lab): State<Arc<Lab>>| lab.proxy.set_both(Fault::Swallow)))
+        .route("/heal", post(heal))
+        .route("/refuse", post(async |State(lab): State<Arc<Lab>>| lab.proxy.refuse(true).await))
+        .with_state(lab.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let control = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (lab, control)
+}
+
+async fn publish(State(lab): State<Arc<Lab>>, At((queue, event, from, to)): At<(String, String, u32, u32)>) {
+    lab.publish(&format!("{queue}/{event}"), from..to).await;
+}
+
+async fn log(State(lab): State<Arc<Lab>>, At(queue): At<String>) -> Json<Value> {
+    let logged = lab.log(&queue).await;
+    Json(logged.iter().map(|logged| json!(logged.envelope.id)).collect())
+}
+
+async fn cut_back(State(lab): State<Arc<Lab>>, At(bytes): At<u64>) {
+    lab.proxy.set(Way::Back, Fault::CutAfter(bytes));
+}
+
+async fn heal(State(lab): State<Arc<Lab>>) {
+    lab.proxy.refuse(false).await;
+    lab.proxy.set_both(Fault::None);
+}
+
+/// Runs one file of tests.
+async fn node(file: &str, way: &str) {
+    let (lab, control) = stage().await;
+    let mut node = Command::new("node");
+    node.args(["--experimental-websocket", "--no-warnings", "--test", "--test-timeout=120000"])
+        .arg(Path::new(FOLDER).join("tests").join(file))
+        .envs([("TURNPIKE_URL", lab.url()), ("TURNPIKE_CONTROL", control), ("TURNPIKE_WAY", way.to_owned())]);
+    let run = tokio::task::spawn_blocking(move || node.output()).await.unwrap();
+    let run = run.expect("node: deploy/install-test-tools installs it");
+    let (said, complained) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{said}\n{complained}");
+    assert!(said.contains("pass "), "no test ran: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_follows_by_websocket() {
+    node("follow.test.mjs", "websocket").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_follows_by_sse() {
+    node("follow.test.mjs", "sse").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_follows_by_long_poll() {
+    node("follow.test.mjs", "long-poll").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_publishes() {
+    node("publish.test.mjs", "websocket").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_the_way_that_is_open() {
+    node("way.test.mjs", "").await;
+}
+
+#[test]
+fn what_is_given_away_is_what_the_source_makes() {
+    let built = Command::new("node").arg(Path::new(FOLDER).join("build.mjs")).arg("--check").output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+}
+
+/// A page that was loaded from the broker itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_follows_across_a_dead_node_as_a_module_and_as_a_script() {
+    let (lab, _) = stage().await;
+    let mut browser = testkit::browser().await;
+    browser.navigate(&format!("{}/client.js", lab.url())).await;
+    let classic =
+        "fetch('/client.classic.js').then((answer) => answer.text()).then((text) => (0, eval)(text + ';Turnpike'))";
+    for (from, load) in [(0, "import('/client.js')"), (100, classic)] {
+        let token = lab.token("alice", ALL);
+        browser
+            .evaluate(&format!(
+                "{load}.then(({{ Client }}) => {{
+                     window.told = [];
+                     window.states = [];
+                     const state = (state, detail) => states.push(`${{state}} ${{detail}}`);
+                     window.client = new Client(undefined, {{ token: '{token}', state, backoff: {{ first: 20, most: 500 }} }});
+                     const event = ({{ event }}) => told.push(event.data.n);
+                     window.notes = client.subscribe('DB/*', {{ cursor: 'latest' }}, {{ event }});
+                     return notes.ready.then(() => true);
+                 }})"
+            ))
+            .await;
+        lab.publish("DB/CREATE", from..from + 10).await;
+        browser.until(&format!("told.length === 10 && told[9] === {}", from + 9)).await;
+        lab.kill().await;
+        lab.publish("DB/CREATE", from + 10..from + 20).await;
+        browser.until(&format!("told.length === 20 && told.every((n, at) => n === {from} + at)")).await;
+        let states = browser.evaluate("states").await;
+        assert_eq!((&states[0], &states[2]), (&json!("open websocket"), &json!("open websocket")), "{states}");
+        let receipt =
+            browser.evaluate("client.publish({ queue: 'NOTES', event: 'WRITTEN', data: 'from a page' })").await;
+        assert_eq!(receipt["confirm"], "stored");
+        browser.evaluate("client.close()").await;
+    }
+}
