@@ -155,6 +155,13 @@ pub(crate) fn due(queue: &Name, events: u64) {
     }
 }
 
+/// Events that waited for their time, and which somebody deleted.
+pub(crate) fn waited_in_vain(queue: &Name, events: u64) {
+    if events > 0 {
+        count(queue, Confirm::Stored, "lost", events);
+    }
+}
+
 fn count(queue: &Name, confirm: Confirm, result: &'static str, events: u64) {
     let key = (queue.clone(), confirm, result);
     if let Some(counter) = PUBLISHED.read().get(&key) {

@@ -3,6 +3,7 @@
 //! - `DEAD_LETTER`: a group has new dead letters; at most every ten minutes, with how many (`count`) came since.
 //! - `GROUP_ABANDONED`: nobody claimed for a group, and it lost its hold: from where to where.
 //! - `LOG_RESET`: a partition's log began anew.
+//! - `SCHEDULED_LOST`: events that waited for their time are gone: how many (`count`).
 //! - `QUEUE_FULL`: a publish was refused because a partition is full; at most every ten minutes.
 //! - `WEBHOOK_DISABLED`: nothing is sent to an endpoint any more: which, why, since when.
 //! - `DEDUPE_CUT_SHORT`: more was published than the dedupe window holds; at most every ten minutes.

@@ -141,8 +141,9 @@ async fn record(shared: &Shared, queue: &Queue, place: &Place) -> Result<(), Err
         let ran = shared.run_on(&DUE, place, &[], &args).await?;
         let (recorded, lost, more): (u64, u64, u8) = redis::from_redis_value(ran.value).map_err(|_| unexpected())?;
         metrics::due(&queue.name, recorded);
+        metrics::waited_in_vain(&queue.name, lost);
         if lost > 0 {
-            tracing::error!(queue = %queue.name, partition = place.partition, lost, "events that were due are gone");
+            tracing::error!(queue = %queue.name, partition = place.partition, lost, "events that waited are gone");
         }
         if more == 0 {
             return Ok(());

@@ -242,3 +242,71 @@ async fn publishes_at_once_share_entries_and_lie_in_a_row() {
     // 201 publishes of their own would be as many entries.
     assert!(command(&server, &["XLEN", "tp:{DB:0}:s"]).await.parse::<u64>().unwrap() < 50);
 }
+
+/// How many events of the queue `DB` the bus said to be lost while they waited.
+async fn lost(bus: &bus::Bus) -> Vec<u64> {
+    let sys = events::Name::new("SYS").unwrap();
+    let page = bus.read(&sys, 0, 1, 1000).await.unwrap();
+    let told = page.events.iter().filter(|logged| logged.envelope.event.as_str() == "SCHEDULED_LOST");
+    told.map(|logged| {
+        let data = logged.envelope.json().unwrap();
+        assert_eq!((&data["queue"], &data["partition"]), (&"DB".into(), &0.into()));
+        data["count"].as_u64().unwrap()
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn what_waits_may_be_deleted_and_that_is_told() {
+    let lab = RedisLab::open().await;
+    let bus = lab.bus();
+    let now = lab.clock().now();
+    let later = |id: &str| events::Envelope { deliverytime: Some(now + seconds(60)), ..event(id, id) };
+    let wait = async |ids: &[&str]| {
+        let recorded = bus.publish(ids.iter().map(|id| later(id)).collect()).await.unwrap();
+        assert!(recorded.into_iter().all(|outcome| outcome.unwrap().due.is_some()));
+    };
+    // Its order is made again.
+    wait(&["a", "b"]).await;
+    command(&lab.server, &["DEL", "tp:{DB:0}:w"]).await;
+    eventually("its order is there", async || bus.scheduled(&queue(), None, 10).await.unwrap().len() == 2).await;
+    assert!(lost(&bus).await.is_empty());
+
+    command(&lab.server, &["DEL", "tp:{DB:0}:we"]).await;
+    // Who publishes again before anybody looks is no duplicate of what is gone.
+    assert!(!bus.publish(vec![later("a")]).await.unwrap()[0].as_ref().unwrap().duplicate);
+    eventually("it is told", async || {
+        lab.advance(seconds(1)).await;
+        lost(&bus).await == [2]
+    })
+    .await;
+    let waiting: Vec<String> =
+        bus.scheduled(&queue(), None, 10).await.unwrap().iter().map(|one| one.envelope.id.clone()).collect();
+    assert_eq!(waiting, ["a"]);
+    wait(&["c", "d"]).await;
+    command(&lab.server, &["DEL", "tp:{DB:0}:we", "tp:{DB:0}:w"]).await;
+    eventually("that too", async || {
+        lab.advance(seconds(1)).await;
+        lost(&bus).await == [2, 3]
+    })
+    .await;
+    assert!(bus.scheduled(&queue(), None, 10).await.unwrap().is_empty());
+    assert_eq!(bus.queues().await.unwrap()[0].partitions[0].scheduled, 0);
+
+    // Twice the same, with the turn of one that is gone.
+    wait(&["e"]).await;
+    command(&lab.server, &["DEL", "tp:{DB:0}:we"]).await;
+    wait(&["e"]).await;
+    lab.advance(seconds(61)).await;
+    eventually("it is recorded", async || {
+        lab.advance(seconds(1)).await;
+        bus.read(&queue(), 0, 1, 10).await.unwrap().events.len() == 1
+    })
+    .await;
+    eventually("the one that is gone is told", async || {
+        lab.advance(seconds(1)).await;
+        lost(&bus).await == [2, 3, 1]
+    })
+    .await;
+    assert_eq!(bus.read(&queue(), 0, 1, 10).await.unwrap().next, 2, "once");
+}

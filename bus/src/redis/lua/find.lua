@@ -10,7 +10,7 @@ local due, arrival = stored:match('^(%d+):(%d+):')
 if args[3] == '1' then
     redis.call('HDEL', EVENTS, args[1])
     redis.call('ZREM', WAITING, turn(tonumber(arrival), args[1]))
-    part.waiting = redis.call('ZCARD', WAITING)
+    part.waiting = part.waiting - 1
     redis.call('HSET', META, 'waiting', int(part.waiting))
 end
 return { position, tonumber(due) }

@@ -13,8 +13,9 @@ local answer, bytes = {}, 0
 for _, found in ipairs(redis.call('ZRANGE', WAITING, from, from + tonumber(args[3]) - 1)) do
     if bytes >= tonumber(args[4]) then break end
     local stored = redis.call('HGET', EVENTS, found:sub(17))
-    if stored then
-        local _, key, due, arrival = stored:find('^(%d+):(%d+):')
+    local _, key, due, arrival = (stored or ''):find('^(%d+):(%d+):')
+    -- Otherwise it is the turn of one that somebody deleted.
+    if arrival and tonumber(arrival) == tonumber(found:sub(1, 16)) then
         answer[#answer + 1] = due
         answer[#answer + 1] = arrival
         answer[#answer + 1] = stored:sub(key + 17)

@@ -1,10 +1,12 @@
 -- What waits for its time in a partition: WAITING, a sorted set of `<arrival, 16 digits><digest>` by when it is due, so that
 -- what is due at once has the order of its arrival; EVENTS, a hash, a digest to `<due>:<arrival>:<its key's digest><event>`.
--- The meta knows how many there are (`waiting`): where there are none, nobody asks for them.
+-- The meta knows how many there are (`waiting`): where there are none, nobody asks for them; where fewer are there, they are
+-- lost.
 local known_due = {}
 local before = part.waiting
 
 local function turn(arrival, digest) return string.format('%016.0f', arrival) .. digest end
+local function is_its_turn(stored, found) return tonumber(stored:match('^%d+:(%d+):')) == tonumber(found:sub(1, 16)) end
 
 -- When the event with a digest is due, if it waits.
 local function due_of(digest)
