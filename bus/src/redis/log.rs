@@ -291,7 +291,10 @@ impl Reading {
     }
 
     fn done(mut self) -> Part {
-        self.view.next = self.view.next.max(self.at);
+        // What was read was recorded since it was looked; where nothing was, it says nothing of the head.
+        if self.at > self.from {
+            self.view.next = self.view.next.max(self.at);
+        }
         Part { view: self.view, entries: self.entries }
     }
 

@@ -53,7 +53,8 @@ pub(crate) trait Lab: Send + Sync {
 /// Runs every scenario on labs that `$open` makes.
 macro_rules! suite {
     ($open:path) => { $crate::conformance::suite! { @ $open;
-        publish: positions_are_dense_and_in_the_order_of_publishing, events_of_one_key_share_a_partition,
+        publish: positions_are_dense_and_in_the_order_of_publishing, the_head_is_where_it_is_wherever_one_reads,
+            events_of_one_key_share_a_partition,
             what_breaks_a_rule_is_refused_by_name, a_refused_event_takes_its_batch_along,
             fsynced_is_confirmed, events_are_counted_by_queue_level_and_result, what_nobody_replicates_is_not_confirmed_as_if_it_were, partitions_are_fixed_once_there_are_events, every_group_gets_every_event;
         delivered: a_consumer_may_be_faster_than_the_waiter, a_wait_ends_at_its_time,

@@ -22,6 +22,16 @@ pub(crate) async fn positions_are_dense_and_in_the_order_of_publishing(lab: impl
     assert_eq!(leased[2].envelope.sequence, Some(3));
 }
 
+pub(crate) async fn the_head_is_where_it_is_wherever_one_reads(lab: impl Lab) {
+    let bus = lab.bus();
+    publish(&bus, &[("a", "k"), ("b", "l")]).await;
+    for from in [1, 2, 3, 4, 1_000, u64::MAX >> 1] {
+        let page = bus.read(&queue(), 0, from, 10).await.unwrap();
+        assert_eq!((page.next, page.floor), (3, 1), "read from {from}");
+        assert_eq!(page.events.len() as u64, 3_u64.saturating_sub(from), "read from {from}");
+    }
+}
+
 pub(crate) async fn events_of_one_key_share_a_partition(lab: impl Lab) {
     let bus = lab.bus();
     bus.declare_queue(Queue { partitions: 4, ..Queue::new(queue()) }).await.unwrap();
