@@ -116,6 +116,7 @@ pub(super) fn unavailable(error: &RedisError) -> Error {
         Some("OOM") => {
             "redis is out of memory: it takes nothing new until something is settled, trimmed or deleted".to_owned()
         }
+        Some("MISCONF") => format!("redis can't write to its disk, and takes nothing until it can: {error}"),
         Some("READONLY") => "redis is a replica now".to_owned(),
         Some("CLUSTERDOWN") => "the redis cluster is down, or has nobody for the slot".to_owned(),
         Some("TRYAGAIN" | "ASK" | "MOVED") => "the partition is on its way to another redis node".to_owned(),

@@ -7,7 +7,7 @@ mod process;
 mod sentinel;
 mod wire;
 
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -87,8 +87,16 @@ impl Redis {
     ///
     /// # Panics
     /// As [`Redis::start`]; if it doesn't reach this one.
-    pub async fn replica(&self, mut options: RedisOptions) -> Self {
-        options.settings.push(("replicaof", format!("127.0.0.1 {}", self.port)));
+    pub async fn replica(&self, options: RedisOptions) -> Self {
+        self.replica_through(SocketAddr::from(([127, 0, 0, 1], self.port)), options).await
+    }
+
+    /// One that reaches this server by another address: that of a network that can fail.
+    ///
+    /// # Panics
+    /// As [`Redis::replica`].
+    pub async fn replica_through(&self, address: SocketAddr, mut options: RedisOptions) -> Self {
+        options.settings.push(("replicaof", format!("{} {}", address.ip(), address.port())));
         // Without the pause in which a primary waits for more replicas to come.
         self.command(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]);
         let replica = Self::start(options).await;
@@ -152,6 +160,19 @@ impl Redis {
     /// [`Redis::restart`], of one that may refuse to start: whether it did. What it says about it is in `redis.log`.
     pub async fn try_restart(&mut self) -> bool {
         self.process.restart().await
+    }
+
+    /// No file of the server may grow beyond so many bytes, as on a disk that is full; None: as far as it likes.
+    ///
+    /// # Panics
+    /// If the server isn't there.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        self.process.limit_files(bytes);
+    }
+
+    /// The server's process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Stops the process where it stands (SIGSTOP): connections stay open and nothing is answered.
@@ -237,6 +258,22 @@ mod tests {
         let port = redis.port;
         drop(redis);
         assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_refused_until_there_is_room() {
+        let options = RedisOptions { aof: Aof::EverySecond, ..RedisOptions::default() };
+        let redis = Redis::start(options).await;
+        redis.limit_files(Some(10));
+        crate::eventually("it notices", process::PATIENCE, || async {
+            redis.command(&["SET", "a", "1"]).contains("MISCONF").then_some(())
+        })
+        .await;
+        redis.limit_files(None);
+        crate::eventually("it goes on", process::PATIENCE, || async {
+            (redis.command(&["SET", "a", "2"]) == "OK").then_some(())
+        })
+        .await;
     }
 
     #[tokio::test]

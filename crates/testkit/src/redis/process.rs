@@ -62,6 +62,14 @@ impl Process {
         self.server.id()
     }
 
+    pub(super) fn limit_files(&self, bytes: Option<u64>) {
+        let most = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        // Whoever may not raise the hard limit can still raise the soft one to it.
+        let (id, limit) = (self.id().to_string(), format!("--fsize={most}:"));
+        let limited = Command::new("prlimit").args(["--pid", &id, &limit]).status();
+        assert!(limited.is_ok_and(|status| status.success()), "prlimit --pid {id} {limit}");
+    }
+
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -117,9 +125,9 @@ fn socket(folder: &Path) -> PathBuf {
 }
 
 fn spawn(folder: &Path, arguments: &[String]) -> Child {
-    // `setpriv`: it dies with the test.
+    // `setpriv`: it dies with the test. `env`: a file that may not grow is an error, not the server's death.
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", binary()]);
+    command.args(["--pdeathsig", "KILL", "env", "--ignore-signal=XFSZ", binary()]);
     command.args(arguments);
     command.arg("--unixsocket").arg(socket(folder)).args(["--logfile", "redis.log", "--dir"]).arg(folder);
     // A sentinel has its users in its file.
