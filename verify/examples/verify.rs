@@ -61,7 +61,9 @@ fn main() {
         let is = |only: &String| name == only || name.starts_with(&format!("{only}-"));
         arguments.only.is_empty() || arguments.only.iter().any(is)
     };
-    let names: Vec<&'static str> = cases::names().into_iter().filter(|name| chosen(name)).collect();
+    // A soak has the time; so has whoever names a case.
+    let long = arguments.time.is_some() || !arguments.only.is_empty();
+    let names: Vec<&'static str> = cases::names(long).into_iter().filter(|name| chosen(name)).collect();
     let end = arguments.time.map(|time| Instant::now() + time);
     let mut report = Report::default();
     for round in 0.. {

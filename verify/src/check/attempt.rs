@@ -54,9 +54,9 @@ pub(super) fn check(view: &View<'_>, found: &mut Found) {
                 })
                 .count();
             // A claim whose answer was lost leases what nobody knows of.
-            let hidden = view.faults(0, view.at(delivery.entry)).count() > 0 || lost_claims(view, delivery.entry);
+            let hidden = || view.faults(0, view.at(delivery.entry)).count() > 0 || lost_claims(view, delivery.entry);
             let failures = delivery.attempt.saturating_sub(1) as usize;
-            if failures < charged || (failures > at_most && !hidden) {
+            if failures < charged || (failures > at_most && !hidden()) {
                 let told = format!(
                     "{} is at its attempt {} after {charged} to {at_most} failures",
                     delivery.event.id, delivery.attempt

@@ -6,14 +6,17 @@
 
 mod attempt;
 mod keep;
+mod later;
 mod lease;
 mod level;
+mod metric;
 mod order;
 mod position;
 mod reader;
 mod receipt;
 mod repeat;
 mod rest;
+mod version;
 mod view;
 
 use std::fmt;
@@ -28,7 +31,7 @@ use view::View;
 pub enum Invariant {
     /// Nothing confirmed is missing, beyond what its level and the faults allow; nothing is acknowledged without its effect.
     I1,
-    /// Positions are dense, and in one order for everybody.
+    /// Positions are dense, and in one order for everybody; what is expected of a key and of a time holds in it.
     I2,
     /// Everything ends, for every group.
     I3,
@@ -42,10 +45,12 @@ pub enum Invariant {
     I7,
     /// Attempts are counted right, and nobody pays for another one's failure.
     I8,
-    /// One final receipt each.
+    /// One final receipt each, and a true one.
     I9,
     /// What was taken is given back: memory, descriptors, keys.
     I10,
+    /// What breaks moves the metric that names it.
+    I11,
 }
 
 impl fmt::Display for Invariant {
@@ -83,6 +88,9 @@ pub fn check(entries: &[Entry]) -> Vec<Violation> {
     attempt::check(&view, &mut found);
     receipt::check(&view, &mut found);
     level::check(&view, &mut found);
+    later::check(&view, &mut found);
+    version::check(&view, &mut found);
+    metric::check(&view, &mut found);
     found.0.sort_by(|one, other| (one.invariant, &one.proof).cmp(&(other.invariant, &other.proof)));
     found.0
 }

@@ -7,7 +7,10 @@ use super::{
     Invariant::I2,
     view::{Recorded, View},
 };
-use crate::history::{Frame, Level, Place, Seen, What};
+use crate::history::{Answer, Frame, Level, Place, Seen, What};
+
+/// An event as somebody sent it: its queue, its id, its key.
+type Wanted<'a> = (&'a str, &'a str, &'a str);
 
 pub(super) fn check(view: &View<'_>, found: &mut Found) {
     dense(view, found);
@@ -68,14 +71,15 @@ fn one_event_a_place(view: &View<'_>, found: &mut Found) {
     }
 }
 
-/// Who publishes one after the other finds it in that order.
+/// Who publishes one after the other, or several at once, finds it in that order.
 fn publishers_order(view: &View<'_>, found: &mut Found) {
     let mut last: HashMap<(&str, &str, u32), Recorded<'_>> = HashMap::new();
     for recorded in view.recorded().filter(|recorded| !recorded.duplicate) {
         let of = (recorded.publisher, recorded.sent.queue.as_str(), recorded.place.partition);
         if let Some(before) = last.get(&of)
             && before.place.position >= recorded.place.position
-            && before.entry <= recorded.asked
+            // Or side by side in one publish, whose order holds too.
+            && (before.entry <= recorded.asked || before.asked == recorded.asked)
             && !view.may_be_lost(view.at(before.entry), view.at(recorded.entry), Level::Stored)
         {
             let told = format!("{} was published after {} and lies before it", recorded.sent.id, before.sent.id);
@@ -85,17 +89,25 @@ fn publishers_order(view: &View<'_>, found: &mut Found) {
     }
 }
 
-/// What the log holds, somebody sent.
+/// What the log holds, somebody sent, and not all of it was refused.
 fn nothing_invented(view: &View<'_>, found: &mut Found) {
-    let sent: HashSet<(&str, &str, &str)> = view
-        .publishes
-        .iter()
-        .flat_map(|publish| publish.sent)
-        .map(|sent| (sent.queue.as_str(), sent.id.as_str(), sent.key.as_str()))
-        .collect();
+    let (mut sent, mut taken): (HashSet<Wanted<'_>>, HashSet<Wanted<'_>>) = Default::default();
+    for publish in &view.publishes {
+        let answers = publish.answered.map_or(&[][..], |(_, answers)| answers);
+        for (at, one) in publish.sent.iter().enumerate() {
+            let wanted = (one.queue.as_str(), one.id.as_str(), one.key.as_str());
+            sent.insert(wanted);
+            if !matches!(answers.get(at), Some(Answer::Refused(_) | Answer::Stale { .. })) {
+                taken.insert(wanted);
+            }
+        }
+    }
     for (entry, Seen { id, key, place, .. }) in view.log.values() {
-        if !sent.contains(&(place.queue.as_str(), id.as_str(), key.as_str())) {
+        let is = (place.queue.as_str(), id.as_str(), key.as_str());
+        if !sent.contains(&is) {
             found.add(I2, format!("{place:?} holds {id} of the key {key}, which nobody sent"), &[*entry]);
+        } else if !taken.contains(&is) {
+            found.add(I2, format!("{place:?} holds {id}, which was refused"), &[*entry]);
         }
     }
 }

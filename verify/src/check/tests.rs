@@ -18,6 +18,14 @@ fn seen(id: &str, key: &str, position: u64) -> Seen {
     Seen { id: id.into(), event: "CREATE".into(), key: key.into(), place: place(position) }
 }
 
+fn sent(id: &str, key: &str) -> Sent {
+    Sent { id: id.into(), queue: "DB".into(), event: "CREATE".into(), key: key.into(), ..Sent::default() }
+}
+
+fn recorded(position: Option<u64>) -> Answer {
+    Answer::Recorded { partition: 0, position, duplicate: false }
+}
+
 impl Story {
     fn of(mode: Mode) -> Self {
         Self(Vec::new()).group(mode, false)
@@ -49,19 +57,21 @@ impl Story {
     }
 
     fn publish(self, op: Op, id: &str, key: &str, position: u64) -> Self {
-        let sent = vec![Sent {
-            id: id.into(),
-            queue: "DB".into(),
-            event: "CREATE".into(),
-            key: key.into(),
-            ..Sent::default()
-        }];
-        self.then(What::PublishAsked { op, publisher: "p".into(), level: Level::Stored, sent }).then(
-            What::PublishAnswered {
-                op,
-                answers: vec![Answer::Recorded { partition: 0, position: Some(position), duplicate: false }],
-            },
-        )
+        self.send(op, sent(id, key), recorded(Some(position)))
+    }
+
+    fn send(self, op: Op, sent: Sent, answer: Answer) -> Self {
+        let asked = What::PublishAsked { op, publisher: "p".into(), level: Level::Stored, sent: vec![sent] };
+        self.then(asked).then(What::PublishAnswered { op, answers: vec![answer] })
+    }
+
+    /// An event for so many seconds after the beginning.
+    fn later_at(self, op: Op, id: &str, seconds: u64) -> Self {
+        self.send(op, Sent { due: Some(seconds * SECOND), ..sent(id, id) }, recorded(None))
+    }
+
+    fn expecting(self, op: Op, id: &str, version: u64, answer: Answer) -> Self {
+        self.send(op, Sent { expects: Some(version), ..sent(id, "k") }, answer)
     }
 
     /// A delivery by the token of its op.
@@ -236,9 +246,19 @@ fn i4_two_valid_tokens() {
 }
 
 #[test]
+fn i4_what_was_over_when_it_was_seen_proves_nothing() {
+    let a = seen("a", "k", 1);
+    let asked = What::ClaimAsked { op: 2, group: "g".into(), member: "m".into() };
+    let stands_still = Story::of(Mode::Parallel).publish(1, "a", "k", 1).then(asked);
+    let goes_on = stands_still.then(What::Healed { by: "m".into() }).later(8);
+    goes_on.deliver(3, &a, 1).also(2, &a, 1).settle(4, (3, "a"), ACK, Settled::Done).passes();
+}
+
+#[test]
 fn i4_a_stale_token_settles() {
     let a = seen("a", "k", 1);
-    let story = Story::of(Mode::Parallel).publish(1, "a", "k", 1).deliver(2, &a, 1).later(10).deliver(3, &a, 2);
+    let held = Story::of(Mode::Parallel).publish(1, "a", "k", 1).deliver(2, &a, 1);
+    let story = held.then(What::Healed { by: "nobody".into() }).later(10).deliver(3, &a, 2);
     story.settle(4, (2, "a"), ACK, Settled::Done).breaks(Invariant::I4, "stale");
 }
 
@@ -360,16 +380,128 @@ fn i8_a_pause_is_not_kept() {
 
 #[test]
 fn i9_no_receipt_or_two() {
-    let receipt = || What::Receipt { of: "a".into(), says: "COMPLETED".into() };
-    let mut story = Story::of(Mode::Parallel).publish(1, "a", "k", 1);
-    if let What::PublishAsked { sent, .. } = &mut story.0[1].what {
-        sent[0].receipt = true;
-    }
-    let asked = || Story(story.0.clone());
+    let receipt = |says: &str| What::Receipt { of: "a".into(), says: says.into() };
+    let asked = || Story::of(Mode::Parallel).send(1, Sent { receipt: true, ..sent("a", "k") }, recorded(Some(1)));
     let log = [seen("a", "k", 1)];
     asked().audit(1, 2, &log).breaks(Invariant::I9, "no receipt");
-    asked().then(receipt()).audit(1, 2, &log).passes();
-    asked().then(receipt()).then(receipt()).audit(1, 2, &log).breaks(Invariant::I9, "2 receipts");
+    asked().then(receipt("COMPLETED")).audit(1, 2, &log).passes();
+    let two = asked().then(receipt("COMPLETED")).then(receipt("COMPLETED"));
+    two.audit(1, 2, &log).breaks(Invariant::I9, "2 receipts");
+    let unasked = Story::of(Mode::Parallel).publish(1, "a", "k", 1).then(receipt("COMPLETED"));
+    unasked.audit(1, 2, &log).breaks(Invariant::I9, "nobody asked for");
+}
+
+#[test]
+fn i9_a_receipt_that_is_not_true() {
+    let a = seen("a", "k", 1);
+    let told = |says: &str, standing: &str, expires: bool| {
+        let asked = Sent { receipt: true, expires, ..sent("a", "k") };
+        let story = Story::of(Mode::Parallel).send(1, asked, recorded(Some(1))).deliver(2, &a, 1);
+        let settled = if standing == "acked" { ACK } else { Verb::Dead };
+        let story = story.settle(3, (2, "a"), settled, Settled::Done);
+        let receipt = What::Receipt { of: "a".into(), says: says.into() };
+        story.audit(1, 2, std::slice::from_ref(&a)).stands(&a, standing).then(receipt)
+    };
+    told("COMPLETED", "acked", false).passes();
+    told("FAILED", "dead", false).passes();
+    told("EXPIRED", "expired", true).passes();
+    told("COMPLETED", "dead", false).breaks(Invariant::I9, "is said to be COMPLETED");
+    told("FAILED", "acked", false).breaks(Invariant::I9, "is said to be FAILED");
+    told("EXPIRED", "acked", false).breaks(Invariant::I9, "is said to be EXPIRED");
+    told("PERHAPS", "acked", false).breaks(Invariant::I9, "is said to be PERHAPS");
+}
+
+#[test]
+fn what_is_for_later_comes_and_not_before_its_time() {
+    let a = seen("a", "a", 1);
+    let waits = || Story::of(Mode::Parallel).later_at(1, "a", 30);
+    let late = |story: Story| story.later(40).audit(1, 2, std::slice::from_ref(&a));
+    late(waits()).passes();
+    waits().deliver(2, &a, 1).breaks(Invariant::I8, "before its time");
+    waits().then(What::Rest).audit(1, 1, &[]).passes();
+    waits().later(40).audit(1, 1, &[]).breaks(Invariant::I1, "never came");
+    waits().harm(Harm::Outage).later(40).audit(1, 1, &[]).breaks(Invariant::I1, "never came");
+    for harm in [Harm::Waiting, Harm::Rollback { since: 0 }] {
+        waits().harm(harm).later(40).audit(1, 1, &[]).passes();
+    }
+}
+
+#[test]
+fn what_was_taken_back_never_comes() {
+    let a = seen("a", "a", 1);
+    let back = |done| {
+        let cancelled = What::Cancelled { queue: "DB".into(), id: "a".into(), done };
+        Story::of(Mode::Parallel).later_at(1, "a", 30).then(cancelled).later(40)
+    };
+    let comes = |story: Story| story.audit(1, 2, std::slice::from_ref(&a));
+    back(Some(true)).audit(1, 1, &[]).passes();
+    comes(back(Some(true))).breaks(Invariant::I2, "was taken back, and came");
+    comes(back(Some(true)).publish(2, "a", "a", 1)).passes();
+    // Too late: it must come. Unknown: it may.
+    comes(back(Some(false))).passes();
+    back(Some(false)).audit(1, 1, &[]).breaks(Invariant::I1, "never came");
+    comes(back(None)).passes();
+    back(None).audit(1, 1, &[]).passes();
+}
+
+#[test]
+fn what_waits_side_by_side_comes_in_the_order_of_its_times_and_of_its_arrival() {
+    let log = |first: &str, second: &str| [seen(first, first, 1), seen(second, second, 2)];
+    let waits = |a, b| Story::of(Mode::Parallel).later_at(1, "a", a).later_at(2, "b", b).later(60);
+    waits(40, 30).audit(1, 3, &log("b", "a")).passes();
+    waits(40, 30).audit(1, 3, &log("a", "b")).breaks(Invariant::I2, "b was due before a");
+    waits(30, 30).audit(1, 3, &log("a", "b")).passes();
+    waits(30, 30).audit(1, 3, &log("b", "a")).breaks(Invariant::I2, "a was due before b");
+}
+
+#[test]
+fn what_expects_a_version_follows_it() {
+    let log = [seen("a", "k", 1), seen("b", "k", 2), seen("c", "k", 3)];
+    let story = |version: u64| {
+        let first = Story::of(Mode::Parallel).expecting(1, "a", 0, recorded(Some(1))).publish(2, "b", "k", 2);
+        first.expecting(3, "c", version, recorded(Some(3)))
+    };
+    story(2).audit(1, 4, &log).passes();
+    story(1).audit(1, 4, &log).breaks(Invariant::I2, "c expected its key's event at 1");
+    story(0).audit(1, 4, &log).breaks(Invariant::I2, "c expected its key's event at 0");
+    // What it expected is trimmed by now.
+    story(1).audit(3, 4, &log[2..]).passes();
+}
+
+#[test]
+fn a_version_is_refused_for_a_reason() {
+    let log = [seen("a", "k", 1), seen("b", "k", 2)];
+    let refused = |expected, current| {
+        let story = Story::of(Mode::Parallel).publish(1, "a", "k", 1).publish(2, "b", "k", 2);
+        story.expecting(3, "c", expected, Answer::Stale { current }).audit(1, 3, &log)
+    };
+    refused(1, 2).passes();
+    refused(2, 2).breaks(Invariant::I2, "c expected 2, and was refused");
+    // The key had another one before it was asked.
+    refused(2, 1).breaks(Invariant::I2, "c expected 2, and was refused");
+    refused(2, 7).breaks(Invariant::I2, "c expected 2, and was refused");
+}
+
+#[test]
+fn what_was_refused_is_not_in_the_log() {
+    let log = [seen("a", "k", 1)];
+    for answer in [Answer::Refused("full".into()), Answer::Stale { current: 0 }] {
+        let story = || Story::of(Mode::Parallel).send(1, sent("a", "k"), answer.clone());
+        story().audit(1, 2, &log).breaks(Invariant::I2, "which was refused");
+        story().publish(2, "a", "k", 1).audit(1, 2, &log).passes();
+    }
+}
+
+#[test]
+fn a_publish_keeps_its_order() {
+    let both = |one, other| {
+        let sent = vec![sent("a", "k"), sent("b", "k")];
+        let asked = What::PublishAsked { op: 1, publisher: "p".into(), level: Level::Stored, sent };
+        let answers = vec![recorded(Some(one)), recorded(Some(other))];
+        Story::of(Mode::Parallel).then(asked).then(What::PublishAnswered { op: 1, answers })
+    };
+    both(1, 2).passes();
+    both(2, 1).breaks(Invariant::I2, "lies before it");
 }
 
 #[test]
@@ -377,4 +509,12 @@ fn i10_something_is_not_given_back() {
     let level = |after| What::Level { of: "keys".into(), before: 10, after, slack: 2 };
     Story(Vec::new()).then(level(12)).passes();
     Story(Vec::new()).then(level(13)).breaks(Invariant::I10, "keys");
+}
+
+#[test]
+fn i11_a_metric_stands_still() {
+    let metric = |after| What::Metric { of: "lineages".into(), before: 2.0, after };
+    Story(Vec::new()).then(metric(3.0)).passes();
+    Story(Vec::new()).then(metric(2.0)).breaks(Invariant::I11, "lineages stood still");
+    Story(Vec::new()).then(metric(2.0)).then(metric(3.0)).passes();
 }

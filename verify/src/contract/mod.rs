@@ -4,10 +4,13 @@
 mod delivery;
 mod hand;
 mod keep;
+mod later;
 mod place;
 mod publish;
+mod receipt;
 mod stage;
 mod traffic;
+mod version;
 
 use futures_util::future::BoxFuture;
 
@@ -78,10 +81,19 @@ pub const CASES: &[Contract] = &[
         Box::pin(place::seek(site, stage))
     }),
     case("C9", "filters, of groups and readers", |site, stage| Box::pin(place::filters(site, stage))),
+    case("C10", "later: at its time, in order; taken back, also at the last moment", |site, stage| {
+        Box::pin(later::scheduled(site, stage))
+    }),
     case("C11", "synchronous publish: nobody there, a faster consumer, a failure", |site, stage| {
         Box::pin(publish::synchronous(site, stage))
     }),
+    case("C11-receipt", "asynchronous publish: one receipt each, whoever gives it, and a true one", |site, stage| {
+        Box::pin(receipt::receipts(site, stage))
+    }),
     case("C12", "every standing of an event with a group", |site, stage| Box::pin(place::standings(site, stage))),
+    case("C16", "expected version: of racing writers one wins, and the others are told", |site, stage| {
+        Box::pin(version::race(site, stage))
+    }),
     case("C17", "expiry, in the log and between attempts", |site, stage| Box::pin(publish::expiry(site, stage))),
     case("C18-reject", "a full queue refuses until there is room", |site, stage| Box::pin(keep::rejects(site, stage))),
     case("C18-drop", "a full queue drops its oldest, and says who lost what", |site, stage| {

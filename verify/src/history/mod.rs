@@ -63,11 +63,11 @@ pub enum What {
         op: Op,
         error: String,
     },
-    /// A publish for later is called off; whether it still could be.
+    /// A publish for later is called off; whether it still could be. None: nobody knows.
     Cancelled {
         queue: String,
         id: String,
-        done: bool,
+        done: Option<bool>,
     },
 
     ClaimAsked {
@@ -177,6 +177,12 @@ pub enum What {
         after: u64,
         slack: u64,
     },
+    /// A metric that names what broke, in one of the processes, at first and in the end.
+    Metric {
+        of: String,
+        before: f64,
+        after: f64,
+    },
 }
 
 /// An event as it was seen somewhere.
@@ -198,9 +204,12 @@ pub struct Sent {
     /// It may end as expired.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub expires: bool,
-    /// It is for later: its place is told when it has one.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub later: bool,
+    /// It is for later: this many microseconds after the history began. Its place is told when it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<u64>,
+    /// The position of its key's last event that must still hold; 0: it is the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expects: Option<u64>,
     /// A receipt is asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub receipt: bool,
@@ -216,6 +225,10 @@ pub enum Answer {
         duplicate: bool,
     },
     Refused(String),
+    /// The key's last event is another one than it expected.
+    Stale {
+        current: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -321,6 +334,8 @@ pub enum Harm {
     Rollback { since: u64 },
     /// The memory of what was settled, or of what was published, is gone in part.
     Amnesia,
+    /// What waited for its time is gone.
+    Waiting,
     /// A member died, or stood still.
     Member { member: String },
     /// The clock of the leases steps.

@@ -68,6 +68,11 @@ impl History {
         u64::try_from(self.0.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// When a moment is, told by the system's clock; 0 where that was before it began.
+    pub fn moment(&self, time: impl Into<SystemTime>) -> u64 {
+        micros(time.into()).saturating_sub(self.0.began_at)
+    }
+
     /// A number for a call and its answer.
     pub fn op(&self) -> Op {
         self.0.ops.fetch_add(1, Relaxed)

@@ -30,11 +30,7 @@ pub async fn audit(witness: &Witness) -> anyhow::Result<()> {
             _ => {}
         }
     }
-    // Where it was confirmed that an event lies, and where it lies.
-    let mut places = confirmed(witness);
-    for queue in &queues {
-        read(witness, &Name::new(queue)?, &mut places).await?;
-    }
+    let places = look(witness, &queues).await?;
     for event in places.values() {
         let queue = Name::new(&event.place.queue)?;
         let ask = || witness.bus.standing(&queue, event.place.partition, event.place.position);
@@ -47,6 +43,50 @@ pub async fn audit(witness: &Witness) -> anyhow::Result<()> {
     }
     for group in groups.keys() {
         letters(witness, group).await?;
+    }
+    Ok(())
+}
+
+/// Writes down what the queues of the history hold, and nothing of groups: for more than can be asked one by one.
+///
+/// # Errors
+/// If the bus stays away.
+pub async fn audit_log(witness: &Witness) -> anyhow::Result<()> {
+    let mut queues = BTreeSet::new();
+    for entry in witness.history.entries() {
+        if let What::PublishAsked { sent, .. } = entry.what {
+            queues.extend(sent.into_iter().map(|sent| sent.queue));
+        }
+    }
+    look(witness, &queues).await.map(drop)
+}
+
+/// Where it was confirmed that an event lies, and where it lies.
+async fn look(witness: &Witness, queues: &BTreeSet<String>) -> anyhow::Result<BTreeMap<(String, String), Seen>> {
+    let mut places = confirmed(witness);
+    for queue in queues {
+        read(witness, &Name::new(queue)?, &mut places).await?;
+    }
+    Ok(places)
+}
+
+/// Writes down the receipts that came into a queue.
+///
+/// # Errors
+/// If the bus stays away.
+pub async fn receipts(witness: &Witness, queue: &Name) -> anyhow::Result<()> {
+    let count = insist(|| witness.bus.partition(queue, "")).await?.count;
+    for partition in 0..count {
+        let mut from = 1;
+        loop {
+            let page = insist(|| witness.bus.read(queue, partition, from, PAGE)).await?;
+            let Some(last) = page.events.last() else { break };
+            from = last.position + 1;
+            witness.history.write_all(page.events.iter().filter_map(|logged| {
+                let of = logged.envelope.causationid.clone()?;
+                Some(What::Receipt { of, says: logged.envelope.event.to_string() })
+            }));
+        }
     }
     Ok(())
 }
@@ -129,7 +169,7 @@ async fn letters(witness: &Witness, group: &str) -> anyhow::Result<()> {
 }
 
 /// Asks until the bus is there.
-async fn insist<T, F: Future<Output = Result<T, Error>>>(ask: impl Fn() -> F) -> Result<T, Error> {
+pub(super) async fn insist<T, F: Future<Output = Result<T, Error>>>(ask: impl Fn() -> F) -> Result<T, Error> {
     let end = Instant::now() + PATIENCE;
     loop {
         match ask().await {

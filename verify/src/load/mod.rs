@@ -8,14 +8,16 @@ mod publisher;
 mod reader;
 mod traffic;
 mod witness;
+mod writer;
 
-pub use audit::audit;
+pub use audit::{audit, audit_log, receipts};
 pub use handler::{Effects, Handling};
 pub use member::{Habit, Member};
 pub use publisher::{Publisher, Wares};
 pub use reader::follow;
 pub use traffic::{Plan, Team, Traffic};
 pub use witness::Witness;
+pub use writer::write_behind;
 
 /// Another sequence of chances for each purpose, from one seed.
 pub fn rng(seed: u64, purpose: &str) -> rand::rngs::StdRng {

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Effects, Habit, Handling, Member, Publisher, Wares, Witness, audit, follow, rng};
+use super::{Effects, Habit, Handling, Member, Publisher, Wares, Witness, audit, audit::insist, follow, rng};
 use crate::history::{Action, What};
 
 /// How long everybody may take to settle what is left.
@@ -85,7 +85,7 @@ impl Traffic {
             stop,
         };
         for team in &plan.teams {
-            witness.declare(&team.group, team.consumers > 0).await?;
+            insist(|| witness.declare(&team.group, team.consumers > 0)).await?;
             traffic.groups.push(team.group.name.clone());
             for number in 0..team.members {
                 traffic.member(next(), team, number, seed);
@@ -169,9 +169,9 @@ impl Traffic {
         self.calm.send_replace(true);
         self.settled().await;
         for group in self.groups.clone() {
-            let dead = self.witness.bus.groups().await?.into_iter().find(|status| status.name == group);
+            let dead = insist(|| self.witness.bus.groups()).await?.into_iter().find(|status| status.name == group);
             if dead.is_some_and(|status| status.dead > 0) {
-                self.witness.redrive(&group, bus::Which::All).await?;
+                insist(|| self.witness.redrive(&group, bus::Which::All)).await?;
             }
         }
         self.settled().await;

@@ -1,9 +1,10 @@
 //! A handle on the bus that writes down what is asked of it and what it answers.
 
 use bus::{
-    Bus, Claim, Claimed, Confirm, Error, Group, Leased, Mode, Outcome, PublishOptions, Settlement, Start, Token, Which,
+    Bus, Claim, Claimed, Confirm, Error, Group, Leased, Mode, Outcome, PublishOptions, Refused, Settlement, Start,
+    Token, Which,
 };
-use events::Envelope;
+use events::{Envelope, Name};
 
 use crate::history::{
     self, Action, Answer, Begins, Filter, Harm, History, Level, Op, Place, Seen, Sent, Settled, What,
@@ -61,13 +62,38 @@ impl Witness {
     ) -> Result<Vec<Outcome>, Error> {
         let op = self.history.op();
         let level = if options.confirm == Confirm::Stored { Level::Stored } else { Level::Fsynced };
-        let sent = events.iter().map(sent).collect();
+        let sent = events.iter().map(|event| self.sent(event)).collect();
         self.history.write(What::PublishAsked { op, publisher: publisher.to_owned(), level, sent });
         let answered = self.bus.publish_with(events, options).await;
         self.history.write(match &answered {
             Ok(outcomes) => What::PublishAnswered { op, answers: outcomes.iter().map(answer).collect() },
             Err(error) => What::PublishFailed { op, error: error.to_string() },
         });
+        answered
+    }
+
+    /// An event as it is sent.
+    pub fn sent(&self, envelope: &Envelope) -> Sent {
+        Sent {
+            id: envelope.id.clone(),
+            queue: envelope.queue.to_string(),
+            event: envelope.event.to_string(),
+            key: envelope.key().to_owned(),
+            expires: envelope.expirytime.is_some(),
+            due: envelope.deliverytime.map(|time| self.history.moment(time)),
+            expects: envelope.expectedversion,
+            receipt: envelope.replyto.is_some(),
+        }
+    }
+
+    /// Takes back what waits for its time.
+    ///
+    /// # Errors
+    /// As [`Bus::cancel`].
+    pub async fn cancel(&self, queue: &Name, source: &str, id: &str) -> Result<bool, Error> {
+        let answered = self.bus.cancel(queue, source, id).await;
+        let done = answered.as_ref().ok().copied();
+        self.history.write(What::Cancelled { queue: queue.to_string(), id: id.to_owned(), done });
         answered
     }
 
@@ -102,6 +128,31 @@ impl Witness {
         };
         self.history.write(What::SettleAnswered { op, settled });
         answered.map(|_| settled)
+    }
+
+    /// Acknowledges what a claim gave, in one call.
+    ///
+    /// # Errors
+    /// As [`Bus::settle`].
+    pub async fn acknowledge(&self, group: &str, leased: &[Leased]) -> Result<(), Error> {
+        let asked: Vec<(Op, Token)> = leased.iter().map(|leased| (self.history.op(), leased.token)).collect();
+        self.history.write_all(asked.iter().map(|(op, token)| What::SettleAsked {
+            op: *op,
+            group: group.to_owned(),
+            token: token.to_string(),
+            verb: history::Verb::Ack,
+        }));
+        let settlements = asked.iter().map(|(_, token)| Settlement { token: *token, verb: bus::Verb::Ack }).collect();
+        let answered = self.bus.settle(group, settlements).await;
+        self.history.write_all(asked.iter().enumerate().map(|(at, (op, _))| {
+            let settled = match answered.as_ref().map(|outcomes| outcomes.get(at)) {
+                Ok(Some(Ok(()))) => Settled::Done,
+                Ok(_) => Settled::LeaseLost,
+                Err(_) => Settled::Unknown,
+            };
+            What::SettleAnswered { op: *op, settled }
+        }));
+        answered.map(drop)
     }
 
     /// # Errors
@@ -161,18 +212,6 @@ pub(super) fn filter(filter: &events::Filter) -> Filter {
     Filter(filter.events.as_ref().map(|names| names.iter().map(ToString::to_string).collect()))
 }
 
-fn sent(envelope: &Envelope) -> Sent {
-    Sent {
-        id: envelope.id.clone(),
-        queue: envelope.queue.to_string(),
-        event: envelope.event.to_string(),
-        key: envelope.key().to_owned(),
-        expires: envelope.expirytime.is_some(),
-        later: envelope.deliverytime.is_some(),
-        receipt: envelope.replyto.is_some(),
-    }
-}
-
 fn answer(outcome: &Outcome) -> Answer {
     match outcome {
         Ok(recorded) => Answer::Recorded {
@@ -180,6 +219,7 @@ fn answer(outcome: &Outcome) -> Answer {
             position: recorded.position,
             duplicate: recorded.duplicate,
         },
+        Err(Refused::VersionConflict { current }) => Answer::Stale { current: *current },
         Err(refused) => Answer::Refused(refused.to_string()),
     }
 }

@@ -16,17 +16,18 @@ macro_rules! cases {
 }
 
 cases! {
-    redis: c1 c2 c3 c4 c5 c6 c7 c8 c9 c11 c12 c17 c18_reject c18_drop f1 f2 f3 f4 f5_always f5_everysec f5_none f6_redis f7_flush f7_keys
-        f7_scripts f8 f9 f10 f11 f12 f12_abort f13 f14_memory f22 f25;
-    sqlite: c1 c2 c3 c4 c5 c6 c7 c8 c9 c11 c12 c17 c18_reject c18_drop f1 f2 f3 f4 f6_sqlite f12 f12_abort f13 f14_disk f22 f23 f24_commit
-        f24_copy f25;
+    redis: c1 c2 c3 c4 c5 c6 c7 c8 c9 c10 c11 c11_receipt c12 c16 c17 c18_reject c18_drop f1 f2 f3 f4 f4_paused f5_always f5_everysec f5_none f6_redis
+        f7_flush f7_keys f7_later f7_view f7_scripts f8 f8_delayed f9 f10 f11 f12 f12_abort f13 f14_memory f14_disk f19_killed f19_paused
+        f19_flush f22 f25 f25_due i10;
+    sqlite: c1 c2 c3 c4 c5 c6 c7 c8 c9 c10 c11 c11_receipt c12 c16 c17 c18_reject c18_drop f1 f2 f3 f4 f4_paused f6_sqlite f12 f12_abort f13 f14_disk
+        f19_killed f22 f23 f24_commit f24_copy f25 f25_due i10;
 }
 
 /// Each case is a test of each backend that it is for.
 #[test]
 fn every_case_is_run() {
     let tests = include_str!("main.rs");
-    for name in cases::names() {
+    for name in cases::names(false) {
         let is_there = tests.split_whitespace().any(|word| word.trim_end_matches(';') == test_name(name));
         assert!(is_there, "{name} has no test");
     }
@@ -45,8 +46,10 @@ fn test_name(case: &str) -> String {
 
 /// Runs the case of a test and demands that nothing is wrong.
 async fn passes(test: &str, backend: &str) {
-    let name =
-        cases::names().into_iter().find(|name| test_name(name) == test).unwrap_or_else(|| panic!("no case {test}"));
+    let name = cases::names(false)
+        .into_iter()
+        .find(|name| test_name(name) == test)
+        .unwrap_or_else(|| panic!("no case {test}"));
     let seed = std::env::var("TURNPIKE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let ran = cases::run(name, backend, seed, 1).await.expect("a case for this backend");
     if !ran.is_good() {

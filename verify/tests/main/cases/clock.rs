@@ -18,6 +18,16 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 /// F13: an hour forwards, two back, one forwards.
 pub(super) async fn steps(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
+    let held = stage.group("held", Mode::Parallel)?;
+    let witness = stage.witness(lab.node().await?);
+    witness.declare(&held, false).await?;
+    witness.publish("q", vec![stage.event("held", "k")?], bus::PublishOptions::default()).await?;
+    // Somebody has it when the clock steps, and never settles it.
+    let leased = testkit::eventually("it is delivered", SOON, async || {
+        let leased = witness.claim(&held.name, "held", 1).await.ok()?.leased;
+        (!leased.is_empty()).then_some(())
+    });
+    leased.await;
     amid(lab, stage, 80, async |witness| {
         for hours in [1, -2, 1] {
             tokio::time::sleep(PAUSE).await;
@@ -28,7 +38,7 @@ pub(super) async fn steps(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
             tokio::time::sleep(PAUSE).await;
             witness.healed("clock");
         }
-        Ok(())
+        acknowledge_all(witness, &held.name).await
     })
     .await
 }
@@ -71,7 +81,7 @@ pub(super) async fn trims(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
 }
 
 /// Acknowledges everything that is left for a group.
-async fn acknowledge_all(witness: &verify::load::Witness, group: &str) -> anyhow::Result<()> {
+pub(super) async fn acknowledge_all(witness: &verify::load::Witness, group: &str) -> anyhow::Result<()> {
     let end = tokio::time::Instant::now() + SOON;
     loop {
         for leased in witness.claim(group, "late", 64).await?.leased {

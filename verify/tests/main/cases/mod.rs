@@ -1,7 +1,11 @@
 //! The faults, and the list of them.
 
 mod clock;
+mod later;
+mod level;
 mod member;
+mod metric;
+mod outbox;
 mod owner;
 mod poison;
 mod power;
@@ -19,6 +23,11 @@ use verify::{
 };
 
 use crate::lab::{Lab, Setup};
+pub(crate) use level::loads;
+pub(crate) use member::{load, work};
+pub(crate) use metric::tell;
+use metric::{Metric, Watch};
+pub(crate) use outbox::relay;
 
 /// A case that breaks something.
 pub(crate) struct Fault {
@@ -27,10 +36,21 @@ pub(crate) struct Fault {
     /// The backends that can break so.
     pub(crate) on: &'static [&'static str],
     pub(crate) setup: fn() -> Setup,
+    /// What must move by it.
+    metrics: Vec<Metric>,
+    /// It is for whoever has the time: a soak.
+    pub(crate) is_long: bool,
 }
 
 /// How long something may take that should be soon.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+const LINEAGES: &str = "turnpike_bus_lineage_changes_total";
+const EXPIRED: &str = "turnpike_bus_lease_expired_total";
+const FAILED: &str = "turnpike_bus_publish_total result=failed";
+const DUPLICATES: &str = "turnpike_bus_duplicate_total";
+const DEAD: &str = "turnpike_bus_delivery_total outcome=dead";
+const DUE: &str = "turnpike_bus_publish_total result=due";
 
 const BOTH: &[&str] = &["redis", "sqlite"];
 const REDIS: &[&str] = &["redis"];
@@ -48,12 +68,37 @@ const ANSWERS: &[(Way, Broken)] = &[(Way::Back, Broken::Swallow), (Way::Back, Br
 type Run = for<'a> fn(&'a Lab, &'a Stage) -> LocalBoxFuture<'a, anyhow::Result<()>>;
 
 fn fault(name: &'static str, does: &'static str, kills: &'static str, on: &'static [&'static str], run: Run) -> Fault {
-    Fault { case: Case { name, does, kills }, run, on, setup: Setup::default }
+    let case = Case { name, does, kills };
+    Fault { case, run, on, setup: Setup::default, metrics: Vec::new(), is_long: false }
 }
 
 impl Fault {
     fn with(self, setup: fn() -> Setup) -> Self {
         Self { setup, ..self }
+    }
+
+    /// A metric that must move.
+    fn moves(self, on: &'static [&'static str], name: &'static str) -> Self {
+        self.moves_beyond(on, name, 0.0)
+    }
+
+    /// One that moves so far anyway.
+    fn moves_beyond(mut self, on: &'static [&'static str], name: &'static str, anyway: f64) -> Self {
+        self.metrics.push(Metric { on, name, anyway });
+        self
+    }
+
+    /// On either backend a lineage begins; on Redis also with the queue's only partition.
+    fn begins_a_lineage(self) -> Self {
+        self.moves_beyond(REDIS, LINEAGES, 1.0).moves(SQLITE, LINEAGES)
+    }
+
+    fn metrics(&self, backend: &str) -> impl Iterator<Item = Metric> {
+        self.metrics.iter().copied().filter(move |metric| metric.on.contains(&backend))
+    }
+
+    fn long(self) -> Self {
+        Self { is_long: true, ..self }
     }
 }
 
@@ -67,23 +112,35 @@ pub(crate) fn faults() -> Vec<Fault> {
             "a consumer's process, kill -9 and abort",
             BOTH,
             |lab, stage| Box::pin(member::killed(lab, stage)),
-        ),
+        )
+        .moves(BOTH, EXPIRED),
         fault("F2", "a consumer is told to end at work", "a consumer's process, SIGTERM", BOTH, |lab, stage| {
             Box::pin(member::terminated(lab, stage))
-        }),
-        fault("F3", "two replicas have one name", "nothing", BOTH, |lab, stage| {
+        })
+        .moves(BOTH, "turnpike_bus_delivery_total outcome=acked"),
+        fault("F3", "two replicas have one name; on Redis as two processes", "nothing", BOTH, |lab, stage| {
             Box::pin(member::namesakes(lab, stage))
         }),
-        fault("F4", "members stand still past their leases, and ack late", "leases, by time", BOTH, |lab, stage| {
-            Box::pin(member::paused(lab, stage))
-        }),
+        fault("F4", "members are late past their leases, and ack late", "leases, by time", BOTH, |lab, stage| {
+            Box::pin(member::late(lab, stage))
+        })
+        .moves(BOTH, EXPIRED),
+        fault(
+            "F4-paused",
+            "a member stands still past its lease, and goes on; of a file, the owner does",
+            "a process, SIGSTOP and SIGCONT",
+            BOTH,
+            |lab, stage| Box::pin(member::paused(lab, stage)),
+        )
+        .moves(BOTH, EXPIRED),
         fault(
             "F5-always",
             "Redis dies in traffic; it writes to disk before it answers",
             "redis-server, kill -9",
             REDIS,
             |lab, stage| Box::pin(power::killed(lab, stage)),
-        ),
+        )
+        .begins_a_lineage(),
         fault(
             "F5-everysec",
             "the power fails: what was written since a moment is gone, a command torn in the middle",
@@ -91,7 +148,8 @@ pub(crate) fn faults() -> Vec<Fault> {
             REDIS,
             |lab, stage| Box::pin(power::torn(lab, stage)),
         )
-        .with(|| Setup { aof: Aof::EverySecond, ..Setup::default() }),
+        .with(|| Setup { aof: Aof::EverySecond, ..Setup::default() })
+        .begins_a_lineage(),
         fault(
             "F5-none",
             "Redis dies and had written nothing: it begins anew, and says so",
@@ -99,23 +157,43 @@ pub(crate) fn faults() -> Vec<Fault> {
             REDIS,
             |lab, stage| Box::pin(power::forgetful(lab, stage)),
         )
-        .with(|| Setup { aof: Aof::Off, ..Setup::default() }),
+        .with(|| Setup { aof: Aof::Off, ..Setup::default() })
+        .moves(REDIS, "turnpike_bus_gap_total reason=reset"),
         fault(
             "F6-redis",
             "Redis hangs, and is restarted",
             "redis-server, SIGSTOP and a restart",
             REDIS,
             |lab, stage| Box::pin(redis::restarted(lab, stage)),
-        ),
+        )
+        .begins_a_lineage(),
         fault("F6-sqlite", "the file is closed and opened again", "the handle", SQLITE, |lab, stage| {
             Box::pin(owner::reopened(lab, stage))
-        }),
+        })
+        .begins_a_lineage(),
         fault("F7-flush", "everything is deleted in traffic", "all keys, FLUSHALL", REDIS, |lab, stage| {
             Box::pin(redis::flushed(lab, stage))
-        }),
+        })
+        .moves(REDIS, "turnpike_bus_gap_total reason=reset"),
         fault("F7-keys", "each key is deleted in traffic", "each key, DEL", REDIS, |lab, stage| {
             Box::pin(redis::deleted(lab, stage))
-        }),
+        })
+        .begins_a_lineage(),
+        fault(
+            "F7-later",
+            "what waits for its time is deleted: its order, itself, both, and with everything else",
+            "the keys `:w` and `:we`, DEL; all keys, FLUSHALL",
+            REDIS,
+            |lab, stage| Box::pin(later::deleted(lab, stage)),
+        )
+        .moves(REDIS, "turnpike_bus_publish_total result=lost"),
+        fault(
+            "F7-view",
+            "each key's last event is deleted while writers expect versions",
+            "the key `:v`, DEL",
+            REDIS,
+            |lab, stage| Box::pin(redis::forgotten_versions(lab, stage)),
+        ),
         fault("F7-scripts", "the scripts are forgotten in traffic", "scripts, SCRIPT FLUSH", REDIS, |lab, stage| {
             Box::pin(redis::scripts(lab, stage))
         }),
@@ -124,38 +202,82 @@ pub(crate) fn faults() -> Vec<Fault> {
             "a replica that missed a hundred is promoted; the old primary is back, and a connection that knows only it",
             "the replication, then the primary, kill -9",
             REDIS,
-            |lab, stage| Box::pin(redis::forked(lab, stage)),
-        ),
+            |lab, stage| Box::pin(redis::forked(lab, stage, redis::Link::Cut)),
+        )
+        .begins_a_lineage(),
+        fault(
+            "F8-delayed",
+            "a replica that is seconds behind is promoted; what is confirmed as replicated outlives it",
+            "the replication's speed, then the primary, kill -9",
+            REDIS,
+            |lab, stage| Box::pin(redis::forked(lab, stage, redis::Link::Delayed)),
+        )
+        .begins_a_lineage(),
         fault("F9", "the network delays, is half open, trickles, resets", "the network", REDIS, |lab, stage| {
             Box::pin(redis::network(lab, stage, NETWORK))
         })
-        .with(proxied),
+        .with(proxied)
+        .moves(REDIS, FAILED),
         fault("F10", "answers are lost after the write", "the way back", REDIS, |lab, stage| {
             Box::pin(redis::network(lab, stage, ANSWERS))
         })
-        .with(proxied),
+        .with(proxied)
+        .moves(REDIS, DUPLICATES),
         fault("F11", "consumers are slow, and the network is", "the network's width", REDIS, |lab, stage| {
             Box::pin(redis::slow(lab, stage))
         })
         .with(proxied),
         fault("F12", "handlers fail, panic and never end", "handlers", BOTH, |lab, stage| {
             Box::pin(poison::handlers(lab, stage))
-        }),
+        })
+        .moves(BOTH, DEAD),
         fault(
             "F12-abort",
             "an event kills whoever handles it",
             "a consumer's process, three times",
             BOTH,
             |lab, stage| Box::pin(poison::aborts(lab, stage)),
-        ),
+        )
+        .moves(BOTH, DEAD),
         fault("F13", "the clock steps an hour forwards and back", "the clock", BOTH, |lab, stage| {
             Box::pin(clock::steps(lab, stage))
         })
-        .with(clock),
-        fault("F14-memory", "no memory is left", "maxmemory", REDIS, |lab, stage| Box::pin(redis::full(lab, stage))),
-        fault("F14-disk", "the disk is full", "the file's room", SQLITE, |lab, stage| {
-            Box::pin(owner::full(lab, stage))
-        }),
+        .with(clock)
+        .moves(BOTH, EXPIRED),
+        fault("F14-memory", "no memory is left", "maxmemory", REDIS, |lab, stage| Box::pin(redis::full(lab, stage)))
+            .moves(REDIS, FAILED),
+        fault("F14-disk", "the disk is full", "the room of the file, or of Redis's", BOTH, |lab, stage| {
+            Box::pin(async move {
+                if lab.backend() == "redis" { redis::disk(lab, stage).await } else { owner::full(lab, stage).await }
+            })
+        })
+        .with(|| Setup { aof: Aof::EverySecond, ..Setup::default() })
+        .moves(BOTH, FAILED),
+        fault(
+            "F19-killed",
+            "a relay dies between publishing and remembering it, again and again",
+            "a relay's process, abort",
+            BOTH,
+            |lab, stage| Box::pin(outbox::killed(lab, stage)),
+        )
+        .moves(BOTH, DUPLICATES),
+        fault(
+            "F19-paused",
+            "a relay stands still in the middle of a batch; another one takes over; it goes on",
+            "a relay's process, SIGSTOP and SIGCONT",
+            REDIS,
+            |lab, stage| Box::pin(outbox::paused(lab, stage)),
+        )
+        .with(proxied)
+        .moves(REDIS, DUPLICATES),
+        fault(
+            "F19-flush",
+            "everything is deleted while a group is three days behind: relays publish it again",
+            "all keys, FLUSHALL",
+            REDIS,
+            |lab, stage| Box::pin(outbox::flushed(lab, stage)),
+        )
+        .moves(REDIS, "turnpike_outbox_resent_total"),
         fault("F22", "trimming races claims, and a group that is away", "what is old", BOTH, |lab, stage| {
             Box::pin(clock::trims(lab, stage))
         })
@@ -166,20 +288,45 @@ pub(crate) fn faults() -> Vec<Fault> {
             "the owner, kill -9; bytes of the WAL",
             SQLITE,
             |lab, stage| Box::pin(owner::damaged(lab, stage)),
-        ),
+        )
+        .begins_a_lineage(),
         fault("F24-commit", "the file's owner dies while it commits", "the owner, kill -9", SQLITE, |lab, stage| {
             Box::pin(owner::killed(lab, stage))
-        }),
+        })
+        .begins_a_lineage(),
         fault(
             "F24-copy",
             "an old copy of the file is put back",
             "the owner, kill -9; what came since the copy",
             SQLITE,
             |lab, stage| Box::pin(owner::restored(lab, stage)),
-        ),
+        )
+        .begins_a_lineage(),
         fault("F25", "many retries are due in one moment", "nothing", BOTH, |lab, stage| {
             Box::pin(clock::due_at_once(lab, stage))
-        }),
+        })
+        .moves(BOTH, "turnpike_bus_delivery_total outcome=retried"),
+        fault("F25-due", "many events are due in one moment, and every node sees it", "nothing", BOTH, |lab, stage| {
+            Box::pin(later::due_at_once(lab, stage, stage.times(1_500).min(100_000)))
+        })
+        .moves(BOTH, DUE),
+        fault(
+            "F25-all",
+            "100,000 events are due in one moment, and every node sees it",
+            "nothing",
+            BOTH,
+            |lab, stage| Box::pin(later::due_at_once(lab, stage, 100_000)),
+        )
+        .moves(BOTH, DUE)
+        .long(),
+        fault(
+            "I10",
+            "load after load: connections, descriptors, memory and keys come back to what they were",
+            "on Redis every connection, twenty times",
+            BOTH,
+            |lab, stage| Box::pin(level::rounds(lab, stage)),
+        )
+        .with(proxied),
     ]
 }
 
@@ -196,14 +343,19 @@ pub(crate) async fn run(name: &str, backend: &str, seed: u64, scale: u32) -> Opt
     }
     let lab = Lab::open(backend, &(fault.setup)()).await;
     let stage = fault.case.begin(lab.backend(), seed, scale);
+    let watch = Watch::begin(fault.metrics(backend), &stage);
     let ended = (fault.run)(&lab, &stage).await;
+    if ended.is_ok() {
+        watch.end(&stage);
+    }
     Some(fault.case.end(lab.backend(), &stage, ended))
 }
 
-/// Every case, by name.
-pub(crate) fn names() -> Vec<&'static str> {
+/// Every case, by name; `long`: also those for whoever has the time.
+pub(crate) fn names(long: bool) -> Vec<&'static str> {
     let contract = contract::CASES.iter().map(|case| case.case.name);
-    contract.chain(faults().iter().map(|fault| fault.case.name)).collect()
+    let faults = faults().into_iter().filter(|fault| long || !fault.is_long);
+    contract.chain(faults.map(|fault| fault.case.name)).collect()
 }
 
 /// Where the history of a run that failed is kept.

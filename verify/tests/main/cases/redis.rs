@@ -1,20 +1,23 @@
 //! F6, F7, F8, F14: Redis is restarted, emptied, split in two, full.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use bus::Mode;
-use testkit::{Fault as Broken, RedisOptions};
+use bus::{Mode, PublishOptions, Queue};
+use events::Envelope;
+use testkit::{Fault as Broken, FaultProxy, RedisOptions, Way};
 use verify::{
     Site as _,
     contract::Stage,
     history::{Harm, What},
-    load::{Habit, Traffic, Witness},
+    load::{Habit, Plan, Traffic, Witness, write_behind},
 };
 
-use super::{SOON, plan};
+use super::{SOON, metric, plan};
 use crate::lab::Lab;
 
 const PAUSE: Duration = Duration::from_millis(300);
+/// Bytes that a disk has left which is about to be full.
+const ROOM: u64 = 20_000;
 
 /// F7: FLUSHALL in traffic.
 pub(super) async fn flushed(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
@@ -31,10 +34,14 @@ pub(super) async fn flushed(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
     .await
 }
 
-/// F7: each key is deleted in traffic, one after the other.
+/// F7: each key is deleted in traffic, one after the other: of a queue that knows each key's last event, and in which events
+/// wait for their time.
 pub(super) async fn deleted(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
+    lab.node().await?.declare_queue(Queue { latest: true, ..Queue::new(stage.queue()?) }).await?;
     amid(lab, stage, 150, async |witness| {
-        tokio::time::sleep(PAUSE).await;
+        let deliverytime = Some(time::OffsetDateTime::now_utc() + 2 * PAUSE);
+        let later = (0..10).map(|n| Ok(Envelope { deliverytime, ..stage.event(&format!("later-{n}"), "k")? }));
+        witness.publish("later", later.collect::<anyhow::Result<_>>()?, PublishOptions::default()).await?;
         for key in lab.redis().keys().await {
             // The stream is the events; the rest is what is known of them. Whatever goes, a reader may be told.
             witness.harmed("delete", Harm::Amnesia);
@@ -46,6 +53,44 @@ pub(super) async fn deleted(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+/// F7: each key's last event is forgotten, again and again: whoever expects one waits until it is known, and finds it.
+pub(super) async fn forgotten_versions(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
+    let nodes = [lab.node().await?, lab.node().await?];
+    let witness = stage.witness(nodes[0].clone());
+    witness.bus.declare_queue(Queue { latest: true, ..Queue::new(stage.queue()?) }).await?;
+    let traffic =
+        Traffic::start(&witness, &nodes, &Plan { publishers: 1, ..plan(stage, "p", 40)? }, stage.seed).await?;
+    let mut writing = tokio::task::JoinSet::new();
+    for writer in 0..4 {
+        let (on, wares, rounds) = (witness.on(nodes[writer % 2].clone()), stage.wares(1)?, stage.times(15));
+        writing.spawn(async move {
+            let name = format!("w{writer}");
+            for round in 0..rounds {
+                let key = format!("k{}", (round + writer) % 4);
+                let event = |attempt: usize| wares.event(&format!("{name}-{round}-{attempt}"), &key, round);
+                write_behind(&on, &name, event).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    let mut deleted = 0;
+    while !writing.is_empty() {
+        for key in lab.redis().keys().await.iter().filter(|key| key.ends_with(":v")) {
+            lab.redis().command(&["DEL", key]).await;
+            deleted += 1;
+        }
+        let written = async {
+            while writing.join_next().await.transpose()?.transpose()?.is_some() {}
+            anyhow::Ok(())
+        };
+        if let Ok(written) = tokio::time::timeout(PAUSE / 5, written).await {
+            written?;
+        }
+    }
+    anyhow::ensure!(deleted > 0, "there was nothing to forget");
+    traffic.rest().await
 }
 
 /// F7: the scripts are forgotten in traffic, which nobody may notice.
@@ -78,9 +123,18 @@ pub(super) async fn restarted(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
     .await
 }
 
-/// F8: a replica is cut off while 100 are published, and becomes the primary; the old one is back, and a connection that
-/// knows only that one writes to it.
-pub(super) async fn forked(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
+/// What is wrong with a replication.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Link {
+    /// It stands still for good.
+    Cut,
+    /// It comes later, by more than it takes until the replica is promoted.
+    Delayed,
+}
+
+/// F8: a replica is cut off, or behind, while 100 are published, and becomes the primary; the old one is back, and a
+/// connection that knows only that one writes to it.
+pub(super) async fn forked(lab: &Lab, stage: &Stage, link: Link) -> anyhow::Result<()> {
     let redis = lab.redis();
     let stale = stage.witness(lab.node().await?);
     let group = stage.group("parallel", Mode::Parallel)?;
@@ -88,19 +142,41 @@ pub(super) async fn forked(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
     let publish = async |witness: &Witness, from: usize| {
         for number in from..from + 100 {
             let event = stage.event(&number.to_string(), &format!("k{number}"))?;
-            witness.publish(&format!("p{from}"), vec![event], bus::PublishOptions::default()).await?;
+            witness.publish(&format!("p{from}"), vec![event], PublishOptions::default()).await?;
         }
         anyhow::Ok(())
     };
     publish(&stale, 0).await?;
-    let replica = redis.server.lock().await.replica(RedisOptions::default()).await;
+    let port = redis.server.lock().await.port();
+    let network = FaultProxy::start(SocketAddr::from(([127, 0, 0, 1], port)), 7).await;
+    let replica = redis.server.lock().await.replica_through(network.address(), RedisOptions::default()).await;
+    if link == Link::Delayed {
+        // What it has confirmed stays, whatever becomes of the primary.
+        let replicated = PublishOptions { confirm: bus::Confirm::Replicated(1), ..PublishOptions::default() };
+        let recorded = stale.publish("kept", vec![stage.event("kept", "k")?], replicated).await?.remove(0)?;
+        anyhow::ensure!(recorded.confirmed == bus::Confirm::Replicated(1), "{recorded:?}");
+    }
     let since = stale.history.now();
-    let proxy_port = redis.server.lock().await.port().to_string();
-    // Its replication stands still; nothing of the next hundred arrives.
-    replica.command(&["REPLICAOF", "NO", "ONE"]);
+    match link {
+        // Nothing of the next hundred arrives.
+        Link::Cut => _ = replica.command(&["REPLICAOF", "NO", "ONE"]),
+        Link::Delayed => network.set(Way::Back, Broken::Delay(SOON)),
+    }
     stale.harmed("fork", Harm::Rollback { since });
     publish(&stale, 100).await?;
+    if link == Link::Delayed {
+        let patience = Duration::from_millis(300);
+        let confirm = bus::Confirm::Replicated(1);
+        let behind = PublishOptions { confirm, patience, allow_degraded: true, ..PublishOptions::default() };
+        let recorded = stale.publish("late", vec![stage.event("late", "k")?], behind).await?.remove(0)?;
+        anyhow::ensure!(recorded.confirmed == bus::Confirm::Stored, "nobody else has it: {recorded:?}");
+        replica.command(&["REPLICAOF", "NO", "ONE"]);
+    }
     let new = stage.witness(bus::redis::open(&replica.url()).await?);
+    if link == Link::Delayed {
+        let kept = new.bus.find(&stage.queue()?, "/verify", "kept").await?;
+        anyhow::ensure!(kept.is_some(), "what was replicated is gone");
+    }
     publish(&new, 200).await?;
     // The old primary is back, and becomes a replica of the new one: what it alone had is gone.
     redis.server.lock().await.restart().await;
@@ -110,8 +186,8 @@ pub(super) async fn forked(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
         redis.command(&["INFO", "replication"]).await.contains("master_link_status:up").then_some(())
     })
     .await;
-    let refused = stale.publish("p400", vec![stage.event("400", "k")?], bus::PublishOptions::default()).await;
-    anyhow::ensure!(refused.is_err(), "a replica takes no events (port {proxy_port})");
+    let refused = stale.publish("p400", vec![stage.event("400", "k")?], PublishOptions::default()).await;
+    anyhow::ensure!(refused.is_err(), "a replica takes no events (port {port})");
     new.healed("fork");
     let bus = new.bus.clone();
     let mut plan = plan(stage, "last", 10)?;
@@ -143,8 +219,26 @@ pub(super) async fn full(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
     .await
 }
 
+/// F14: Redis's disk is full: publishing is refused with the reason, and nothing is lost once there is room.
+pub(super) async fn disk(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
+    amid(lab, stage, 80, async |witness| {
+        let refused = || {
+            witness.history.count(|what| matches!(what, What::PublishFailed { error, .. } if error.contains("disk")))
+        };
+        tokio::time::sleep(PAUSE).await;
+        witness.harmed("disk", Harm::Outage);
+        let written = std::fs::metadata(lab.redis().log())?.len();
+        lab.redis().server.lock().await.limit_files(Some(written + ROOM));
+        testkit::eventually("it says so", SOON, async || (refused() > 0).then_some(())).await;
+        lab.redis().server.lock().await.limit_files(None);
+        witness.healed("disk");
+        Ok(())
+    })
+    .await
+}
+
 /// F9, F10, F11: the network between the bus and Redis.
-pub(super) async fn network(lab: &Lab, stage: &Stage, ill: &[(testkit::Way, Broken)]) -> anyhow::Result<()> {
+pub(super) async fn network(lab: &Lab, stage: &Stage, ill: &[(Way, Broken)]) -> anyhow::Result<()> {
     amid(lab, stage, 100, async |witness| {
         let proxy = lab.redis().proxy.as_ref().unwrap();
         for _ in 0..stage.scale {
@@ -168,7 +262,7 @@ pub(super) async fn network(lab: &Lab, stage: &Stage, ill: &[(testkit::Way, Brok
 pub(super) async fn slow(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
     let nodes = [lab.node().await?, lab.node().await?];
     let witness = stage.witness(nodes[0].clone());
-    lab.redis().proxy.as_ref().unwrap().set(testkit::Way::Back, Broken::Throttle(300_000));
+    lab.redis().proxy.as_ref().unwrap().set(Way::Back, Broken::Throttle(300_000));
     let mut held = Vec::new();
     for (publisher, events, readers) in [("p", 10, 0), ("q", 40, 2)] {
         let mut plan = plan(stage, publisher, events)?;
@@ -177,7 +271,12 @@ pub(super) async fn slow(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
             team.habit.slow = Duration::from_millis(10);
             team.slow = Duration::from_millis(10);
         }
-        Traffic::start(&witness, &nodes, &plan, stage.seed).await?.rest().await?;
+        let traffic = Traffic::start(&witness, &nodes, &plan, stage.seed).await?;
+        if publisher == "q" {
+            tokio::time::sleep(PAUSE).await;
+            metric::gauge(&witness, stage, "turnpike_bus_group_lag", 0.0).await;
+        }
+        traffic.rest().await?;
         // What the bus tells of itself is a queue of its own, which comes into being with its first event.
         let keys = lab.redis().keys().await;
         held.push(keys.iter().filter(|key| !key.contains("{SYS:")).count() as u64);

@@ -30,10 +30,18 @@ use crate::cases;
 const TOLD: &str = "TURNPIKE_VERIFY_CHILD";
 
 /// What a child does.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Role {
-    /// The load of a case, until it is done.
+    /// A load of a case that never ends.
     Traffic { round: usize },
+    /// A load of a case, until all of it is settled and looked at.
+    Load { events: usize },
+    /// Loads of a case, one after the other; what the process holds is the same after the last as after the first.
+    Loads { times: usize },
+    /// Works by hand in two groups, under this name, until it is told to end.
+    Works { member: String },
+    /// Publishes what an outbox holds; dies with the first of it, or ends when it is told to.
+    Relays { database: PathBuf, dies: bool },
     /// Handles a group's events, and dies at a point of the `nth`; drains when it is told to end.
     Handles { point: Point, nth: usize, slow: Duration },
     /// Publishes until it is refused, settles what it can, and ends.
@@ -92,6 +100,7 @@ impl Child {
             seed: stage.seed,
             scale: stage.scale,
         };
+        let dies = matches!(told.role, Role::Relays { dies: true, .. });
         let program = env::current_exe().unwrap();
         // A limit that is met is an error, not a death.
         let limited = limit.map(|limit| format!("trap '' XFSZ; ulimit -f {limit}; exec \"$@\""));
@@ -106,6 +115,7 @@ impl Child {
         command
             .args(["--ignored", "--exact", "--nocapture", "a_process_that_is_killed"])
             .env(TOLD, serde_json::to_string(&told).unwrap())
+            .envs(dies.then_some(("TURNPIKE_ABORT_AT", "outbox.published")))
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         Self { process: command.spawn().unwrap(), history, _folder: folder }
@@ -160,9 +170,14 @@ pub(crate) async fn act() -> bool {
     let stage = Stage::new(told.case.leak(), history, told.seed, told.scale);
     match told.role {
         Role::Traffic { round } => cases::traffic(&stage, bus, round).await,
+        Role::Load { events } => cases::load(&stage, bus, events).await,
+        Role::Loads { times } => cases::loads(&stage, bus, times).await,
+        Role::Works { member } => cases::work(&stage, bus, &member).await,
+        Role::Relays { database, .. } => cases::relay(bus, &database).await,
         Role::Handles { point, nth, slow } => handle(&stage, bus, point, nth, slow).await,
         Role::Fills => cases::fill(&stage, bus).await,
     }
+    cases::tell(&stage, &told.backend);
     true
 }
 

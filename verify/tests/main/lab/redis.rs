@@ -42,6 +42,11 @@ impl RedisLab {
         self.url.clone()
     }
 
+    /// Past the network that can fail.
+    pub(crate) async fn direct(&self) -> String {
+        self.server.lock().await.url()
+    }
+
     fn options(&self) -> Options {
         let mut options = Options::default();
         if self.steps {
