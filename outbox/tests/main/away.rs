@@ -4,13 +4,14 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bus::{
-    Attended, Backend, Bus, Claim, Claimed, Connection, DeadLetter, Error, Group, GroupStatus, LeaseLost, Lineages,
-    Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement,
-    Sought, Standing, Start, Turn, Which,
+    Attended, Backend, Bus, Claim, Claimed, Connection, DeadLetter, Error, Fence, Group, GroupStatus, LeaseLost,
+    Lineages, Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled,
+    Settlement, Sought, Standing, Start, Turn, Which,
     presence::{Attendee, Members, Room, Scope, Told},
     sqlite::{Options, Sqlite},
 };
@@ -182,6 +183,15 @@ impl Backend for Network {
         unreachable!("a relay only publishes")
     }
     async fn seek(&self, _: &str, _: Start, _: bool) -> Result<Sought, Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn lead(&self, _: &str, _: &str, _: Duration) -> Result<Option<Fence>, Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn resign(&self, _: &str, _: &str) -> Result<(), Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn shut_out(&self, _: &Name, _: &Fence) -> Result<bool, Error> {
         unreachable!("a relay only publishes")
     }
 }
