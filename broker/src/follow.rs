@@ -65,6 +65,9 @@ async fn events(
 impl Asked {
     /// Begins to follow.
     pub(crate) async fn follow(self, shared: &Shared) -> Result<Subscriber, Problem> {
+        if !matches!(self.begin, Begin::Cursor(_)) {
+            shared.overload.begin()?;
+        }
         let follower = Follower::open(&shared.hub, &self.filter, self.sight, self.begin).await?;
         Ok(Subscriber::new(follower, shared.settings.cursor_every))
     }
@@ -83,6 +86,7 @@ impl Connected {
         transport: Transport,
         filter: Option<&Filter>,
     ) -> Result<Self, Problem> {
+        shared.overload.admit(caller.subject.is_some())?;
         let place = place(shared)?;
         let follows = filter.map(|filter| bus::Subscription {
             name: "events".to_owned(),

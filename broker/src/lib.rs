@@ -25,6 +25,7 @@ mod jobs;
 mod listener;
 mod long_poll;
 mod metrics;
+mod overload;
 mod page;
 mod problem;
 mod publish;
@@ -59,12 +60,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     hub::Hub,
+    overload::{Gauge, Overload},
     problem::{Kind, Problem},
     shared::Shared,
 };
 
 pub use direct::{event_directly, status_directly};
 pub use groups::count_members;
+pub use overload::Signals;
 pub use publish::publish_directly;
 pub use settings::Settings;
 pub use view::{AttemptView, GroupView, LetterView, PartitionView, QueueView, cursor_text, read_cursor};
@@ -98,6 +101,7 @@ pub struct Broker {
     listener: TcpListener,
     address: SocketAddr,
     readiness: Readiness,
+    gauge: Option<Gauge>,
 }
 
 /// Opens the database and binds the listener.
@@ -113,13 +117,21 @@ pub async fn build(config: Config) -> anyhow::Result<Broker> {
         .await
         .with_context(|| format!("{NAME} can't have {}: is another process on it?", config.listen))?;
     let address = listener.local_addr()?;
-    Ok(Broker { config, database, listener, address, readiness: Readiness::default() })
+    Ok(Broker { config, database, listener, address, readiness: Readiness::default(), gauge: None })
 }
 
 /// The journal's, and those of jobs: numbered apart, so that each may get more.
 fn migrations() -> Vec<Migration> {
     let journal = [outbox::migration(1), outbox::journal_migration(2)];
     journal.into_iter().chain(::jobs::migrations(20)).collect()
+}
+
+impl Broker {
+    /// Judges by these how much there is, and not by what the process itself has to bear.
+    #[must_use]
+    pub fn measured_by(self, gauge: impl Fn() -> Signals + Send + Sync + 'static) -> Self {
+        Self { gauge: Some(Arc::new(gauge)), ..self }
+    }
 }
 
 #[async_trait]
@@ -137,7 +149,7 @@ impl Role for Broker {
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { config: Config { bus, issuers, settings, .. }, database, listener, readiness, .. } = *self;
+        let Self { config: Config { bus, issuers, settings, .. }, database, listener, readiness, gauge, .. } = *self;
         let Settings { connections, waiters, queues, stall, .. } = settings;
         let receipts = Receipts::new(bus.clone()).run(shutdown.draining().clone(), shutdown.dropping().clone());
         let receipts = tokio::spawn(receipts);
@@ -149,8 +161,9 @@ impl Role for Broker {
         let relay = database.as_ref().map(|database| {
             tokio::spawn(Relay::new(database.clone(), bus.clone(), SOURCE).run(shutdown.draining().clone()))
         });
+        let (overload, watched) = (Overload::default(), bus.clone());
         let shared = Shared {
-            hub: Hub::new(bus.clone(), queues),
+            hub: Hub::new(bus.clone(), queues, overload.clone()),
             journal: database.map(|database| Arc::new(Journal::new(database, bus.clone()))),
             jobs,
             bus,
@@ -161,6 +174,7 @@ impl Role for Broker {
             waiters: Arc::new(Semaphore::new(waiters.min(Semaphore::MAX_PERMITS))),
             tasks: TaskTracker::new(),
             seen: Arc::default(),
+            overload: overload.clone(),
         };
         let (hub, tasks) = (shared.hub.clone(), shared.tasks.clone());
         let _stop = hub.stop_on_drop();
@@ -174,7 +188,11 @@ impl Role for Broker {
             health.drain().await;
         };
         let bounds = listener::Bounds { connections: connections.saturating_add(MORE_CONNECTIONS), stall };
-        tokio::join!(draining, listener::serve(listener, router, bounds, shutdown.clone()));
+        let serving = async { tokio::join!(draining, listener::serve(listener, router, bounds, shutdown.clone())) };
+        tokio::select! {
+            ((), ()) = serving => {}
+            () = overload.watch(&watched, connections, gauge, &readiness) => {}
+        }
         tasks.close();
         tasks.wait().await;
         // It ends with the drain, and what it had is settled or comes again.

@@ -1,10 +1,13 @@
 //! The broker's metrics, each name written once.
 
-use std::sync::LazyLock;
+use std::sync::{
+    LazyLock,
+    atomic::{AtomicI64, Ordering::Relaxed},
+};
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, UpDownCounter},
+    metrics::{Counter, Gauge, UpDownCounter},
 };
 
 struct Metrics {
@@ -15,6 +18,8 @@ struct Metrics {
     calls: Counter<u64>,
     lagging: UpDownCounter<i64>,
     send_queue_bytes: UpDownCounter<i64>,
+    shed_level: Gauge<u64>,
+    shed: Counter<u64>,
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
@@ -32,8 +37,17 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         ),
         lagging: level("turnpike_broker_lagging", "Readers that fell behind what is kept in memory."),
         send_queue_bytes: level("turnpike_broker_send_queue_bytes", "Bytes that wait for WebSockets to take them."),
+        shed_level: meter
+            .u64_gauge("turnpike_broker_shed_level")
+            .with_description("What is done about too much: 0 nothing, to 3, which sends clients away.")
+            .build(),
+        shed: counter("turnpike_broker_shed", "What was refused or sent away because of too much, by the signal."),
     }
 });
+
+/// The same as the gauges tell, for whoever asks here.
+static LAGGING: AtomicI64 = AtomicI64::new(0);
+static BYTES_OUT: AtomicI64 = AtomicI64::new(0);
 
 /// How a client follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +96,7 @@ pub(crate) struct Lagging(());
 impl Lagging {
     pub(crate) fn begin() -> Self {
         METRICS.lagging.add(1, &[]);
+        LAGGING.fetch_add(1, Relaxed);
         Self(())
     }
 }
@@ -89,6 +104,7 @@ impl Lagging {
 impl Drop for Lagging {
     fn drop(&mut self) {
         METRICS.lagging.add(-1, &[]);
+        LAGGING.fetch_sub(1, Relaxed);
     }
 }
 
@@ -101,6 +117,7 @@ impl SendQueue {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         if bytes != self.0 {
             METRICS.send_queue_bytes.add(bytes - self.0, &[]);
+            BYTES_OUT.fetch_add(bytes - self.0, Relaxed);
             self.0 = bytes;
         }
     }
@@ -110,6 +127,25 @@ impl Drop for SendQueue {
     fn drop(&mut self) {
         self.set(0);
     }
+}
+
+/// Readers of this process that fell behind.
+pub(crate) fn lagging() -> u64 {
+    LAGGING.load(Relaxed).max(0).unsigned_abs()
+}
+
+/// Bytes of this process that wait for sockets.
+pub(crate) fn bytes_out() -> u64 {
+    BYTES_OUT.load(Relaxed).max(0).unsigned_abs()
+}
+
+pub(crate) fn shed_level(level: u8) {
+    METRICS.shed_level.record(level.into(), &[]);
+}
+
+/// `connection`, `publish`, `goaway`, by the signal that is the worst.
+pub(crate) fn shed(action: &'static str, reason: &'static str, count: usize) {
+    METRICS.shed.add(count as u64, &[KeyValue::new("action", action), KeyValue::new("reason", reason)]);
 }
 
 pub(crate) fn gap(reason: &'static str) {

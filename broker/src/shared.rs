@@ -10,7 +10,7 @@ use principal::Verifier;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use crate::{Settings, asyncapi::Seen, hub::Hub};
+use crate::{Settings, asyncapi::Seen, hub::Hub, overload::Overload};
 
 /// The broker's state. Clones share it.
 #[derive(Clone)]
@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub waiters: Arc<Semaphore>,
     /// What goes on beside the requests: sockets.
     pub tasks: TaskTracker,
+    /// How much there is too much.
+    pub overload: Overload,
     /// Which events queues have.
     pub seen: Arc<Seen>,
 }

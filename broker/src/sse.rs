@@ -47,7 +47,7 @@ pub(crate) async fn answer(shared: &Shared, caller: &Caller, asked: Asked) -> Re
     let heartbeat = shared.settings.heartbeat;
     let stream = Stream {
         subscriber,
-        departure: Departure::new(&shared.shutdown, &shared.settings),
+        departure: Departure::of(shared, caller),
         heartbeat,
         silent_until: Instant::now() + heartbeat,
         state: State::Opening,
@@ -100,7 +100,7 @@ impl Stream {
             Next::End(why) => {
                 self.state = State::Over;
                 match why {
-                    Why::Drain => format!("retry: {}\n\n", Departure::retry_after().as_millis()),
+                    Why::Drain | Why::Overload => format!("retry: {}\n\n", Departure::retry_after().as_millis()),
                     Why::Rotated => ": rotated\n\n".to_owned(),
                 }
             }

@@ -62,7 +62,7 @@ pub(crate) async fn answer(
         bus: shared.bus.clone(),
         place,
         envelope,
-        departure: Departure::new(&shared.shutdown, &shared.settings),
+        departure: Departure::of(shared, caller),
         heartbeat: shared.settings.heartbeat,
         told: None,
         over: false,
@@ -91,7 +91,7 @@ impl Watch {
             why = self.departure.due() => {
                 self.over = true;
                 return Some(match why {
-                    Why::Drain => format!("retry: {}\n\n", Departure::retry_after().as_millis()),
+                    Why::Drain | Why::Overload => format!("retry: {}\n\n", Departure::retry_after().as_millis()),
                     Why::Rotated => ": rotated\n\n".to_owned(),
                 });
             }

@@ -110,6 +110,7 @@ pub(super) fn depart(why: Why) -> Status {
     let after = Departure::retry_after();
     match why {
         Why::Drain => reconnect("DRAIN", "this node shuts down; reconnect", after),
+        Why::Overload => reconnect("OVERLOAD", "this node has too much to bear; reconnect", after),
         Why::Rotated => reconnect("ROTATED", "the stream's time is over; reconnect", after),
     }
 }

@@ -34,7 +34,7 @@ pub(super) async fn subscribe(
     let connected = Connected::join(shared, caller, Transport::Grpc, Some(&asked.filter))?;
     let subscriber = asked.follow(shared).await?;
     let (outward, answers) = Outward::new(shared.settings.stall);
-    let departure = Departure::new(&shared.shutdown, &shared.settings);
+    let departure = Departure::of(shared, caller);
     shared.tasks.spawn(async move {
         if let Ok(status) = tell(subscriber, departure, &outward).await {
             outward.end(status).await;

@@ -26,6 +26,7 @@ pub(crate) use follower::{Begin, Followed, Follower};
 pub(crate) use ring::Event;
 
 use self::{queues::Queues, ring::Ring};
+use crate::overload::Overload;
 
 /// The readers of this node. Clones share them.
 #[derive(Clone)]
@@ -37,14 +38,16 @@ struct Inner {
     /// At most so many rings.
     most: usize,
     queues: Mutex<Weak<Queues>>,
+    overload: Overload,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Hub {
-    pub(crate) fn new(bus: Bus, most: usize) -> Self {
+    pub(crate) fn new(bus: Bus, most: usize, overload: Overload) -> Self {
         let (rings, queues) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { bus, rings, most, queues, tasks: TaskTracker::new(), stop: CancellationToken::new() }))
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        Self(Arc::new(Inner { bus, rings, most, queues, overload, tasks, stop }))
     }
 
     /// Ends every reader when it is dropped, should nobody stop them in order.
@@ -61,6 +64,11 @@ impl Hub {
 
     fn bus(&self) -> &Bus {
         &self.0.bus
+    }
+
+    /// Ends when a client may read on in the log: later where there is too much.
+    async fn replay(&self) {
+        self.0.overload.replay().await;
     }
 
     /// What is kept of a queue, which is read from now on. A client may name queues that aren't there: there is a bound.

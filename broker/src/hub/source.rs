@@ -165,6 +165,9 @@ impl Source {
                         *since_try = 0;
                         self.changed.borrow_and_update();
                         self.join();
+                        if matches!(self.reading, Reading::Log { .. }) {
+                            self.hub.replay().await;
+                        }
                         continue;
                     }
                     tokio::select! {

@@ -97,7 +97,8 @@ pub(crate) async fn record(
     let source = source(caller)?;
     let several = events.len() > 1;
     let stamped = events.into_iter().enumerate().map(|(at, event)| {
-        let stamped = stamp(event, caller, &source, trace.as_ref());
+        let stamped = shared.overload.publish(event.priority);
+        let stamped = stamped.and_then(|()| stamp(event, caller, &source, trace.as_ref()));
         stamped.map_err(|problem| if several { problem_of(at, problem) } else { problem })
     });
     let events = stamped.collect::<Result<Vec<Envelope>, Problem>>()?;

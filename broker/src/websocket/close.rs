@@ -15,6 +15,8 @@ pub(super) enum CloseCode {
     Unavailable = 4003,
     /// Its time is over; who calls is asked again.
     Rotated = 4004,
+    /// This node has too much to bear.
+    Overload = 4005,
     /// The client breaks the protocol.
     Protocol = 4500,
     /// The token is not valid.

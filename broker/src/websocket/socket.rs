@@ -83,6 +83,7 @@ enum Happened {
     Drain,
     Drop,
     Rotate,
+    Shed,
 }
 
 type Flow = ControlFlow<(CloseCode, String)>;
@@ -111,16 +112,19 @@ impl Socket {
         let hello = Instant::now() + settings.hello;
         let mut ping = tokio::time::interval_at(Instant::now() + settings.ping, settings.ping);
         let end = Instant::now() + settings.rotation.mul_f64(rand::random_range(0.9..1.1));
+        let seat = self.shared.overload.sit(self.caller.subject.is_some());
         // When it is this client's turn to leave.
         let mut leaves: Option<Instant> = None;
         let (code, reason) = loop {
             let turn = leaves;
+            seat.holds_back(self.outbox.bytes);
             let happened = tokio::select! {
                 biased;
                 () = shutdown.dropping().cancelled() => Happened::Drop,
                 () = async { sleep_until(turn.unwrap_or(hello)).await }, if turn.is_some() => Happened::Drop,
                 () = shutdown.draining().cancelled(), if leaves.is_none() => Happened::Drain,
                 () = sleep_until(end), if leaves.is_none() => Happened::Rotate,
+                () = seat.sent_away() => Happened::Shed,
                 () = sleep_until(hello), if self.session.is_greeting() => Happened::Late,
                 _ = ping.tick() => Happened::Ping,
                 happened = poll_fn(|cx| self.poll(cx)) => happened,
@@ -143,6 +147,7 @@ impl Socket {
                     continue;
                 }
                 Happened::Drop => self.go_away("drain", CloseCode::Drain, "this node shuts down"),
+                Happened::Shed => self.go_away("overload", CloseCode::Overload, "this node has too much to bear"),
                 Happened::Rotate => self.go_away("auth", CloseCode::Rotated, "come back and show who calls"),
             };
             if let Flow::Break(ended) = flow {

@@ -10,6 +10,7 @@ mod jobs;
 mod journal;
 mod later;
 mod openapi;
+mod overload;
 mod publish;
 mod site;
 mod work;

@@ -188,6 +188,7 @@ impl Member {
             reason: match why {
                 Why::Drain => "DRAIN".to_owned(),
                 Why::Rotated => "ROTATED".to_owned(),
+                Why::Overload => "OVERLOAD".to_owned(),
             },
             within: Some(wire_duration(within)),
             retry_after: Some(wire_duration(Departure::retry_after())),

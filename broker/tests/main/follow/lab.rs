@@ -1,8 +1,16 @@
 //! One bus, any number of brokers on it, and clients on each transport.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
-use broker::{Config, Settings};
+use broker::{Broker, Config, Settings, Signals};
 use bus::{
     Bus,
     sqlite::{Options, Sqlite},
@@ -11,10 +19,10 @@ use bytes::Bytes;
 use events::{Envelope, Name};
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use lifecycle::{Role as _, Shutdown};
+use lifecycle::{Readiness, Role as _, Shutdown};
 use parking_lot::Mutex;
 use principal::{Issuer, Keys, METADATA, Principal, RootSecret, Signer};
 use serde_json::{Value, json};
@@ -74,12 +82,23 @@ impl Lab {
 
     /// As another process would have it: with a connection of its own.
     pub async fn broker_on(&self, bus: Bus, settings: Settings) -> Running {
+        let broker = self.built(bus, settings).await;
+        Running::start(broker)
+    }
+
+    /// One whose memory is used so far, in percent, and whether it is ready.
+    pub async fn broker_with_memory(&self, used: Arc<AtomicU32>) -> (Running, Readiness) {
+        let broker = self.built(self.bus.clone(), Settings::default()).await;
+        let memory = move || f64::from(used.load(Ordering::Relaxed)) / 100.0;
+        let broker = broker.measured_by(move || Signals { memory: memory(), ..Signals::default() });
+        let readiness = broker.readiness();
+        (Running::start(broker), readiness)
+    }
+
+    async fn built(&self, bus: Bus, settings: Settings) -> Broker {
         let issuers = vec![Issuer { name: "gateway".to_owned(), keys: Keys::Inline(self.signer.jwks()) }];
         let config = Config { listen: "127.0.0.1:0".parse().unwrap(), bus, issuers, database: None, settings };
-        let broker = broker::build(config).await.unwrap();
-        let (address, shutdown) = (broker.address().unwrap(), Shutdown::new());
-        let ran = tokio::spawn(Box::new(broker).run(shutdown.clone()));
-        Running { address, shutdown, ran }
+        broker::build(config).await.unwrap()
     }
 
     /// Closes the bus, which nobody may hold any more, and opens it again.
@@ -139,6 +158,12 @@ pub fn event(address: &str, id: &str) -> Envelope {
 }
 
 impl Running {
+    fn start(broker: Broker) -> Self {
+        let (address, shutdown) = (broker.address().unwrap(), Shutdown::new());
+        let ran = tokio::spawn(Box::new(broker).run(shutdown.clone()));
+        Self { address, shutdown, ran }
+    }
+
     /// Stops as a role is stopped that has this long; returns when it has.
     pub async fn stop(mut self, patience: Duration) {
         self.shutdown.begin(patience);
@@ -180,6 +205,16 @@ impl Running {
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
         Polled { status, cursor: cursor.unwrap_or_default(), retry_after, body }
+    }
+
+    /// The status that a document is answered with.
+    pub async fn post(&self, token: &str, path: &str, media: &str, body: &str) -> u16 {
+        let request = Request::post(path).header("host", "broker").header(METADATA, token);
+        let request = request.header("content-type", media).body(Full::new(Bytes::from(body.to_owned()))).unwrap();
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        timeout(SOON, sender.send_request(request)).await.expect("an answer").unwrap().status().as_u16()
     }
 
     pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response<Incoming> {

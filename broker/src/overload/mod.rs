@@ -1,0 +1,222 @@
+//! Too much for this node: what is measured (`signals.rs`) takes a level at once, and the level is left ten seconds after what
+//! took it was over.
+//!
+//! | level | new connections | replay | publish | those that are there |
+//! |---|---|---|---|---|
+//! | 0 below 70 % | all | full | all | |
+//! | 1 below 85 % | not of nobody in particular | slower | priority 1 and above | |
+//! | 2 below 95 % | only with a cursor; not ready | waits | priority 5 and above | |
+//! | 3 | none | waits | priority 9 | at most 2 % a second are sent away |
+//!
+//! Who is refused is told when to come back, each another time. What was recorded is never shed: who is sent away goes on from its
+//! cursor, elsewhere.
+
+mod crowd;
+mod level;
+mod signals;
+
+use std::{sync::Arc, time::Duration};
+
+use bus::Bus;
+use lifecycle::Readiness;
+use load::Delays;
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+pub(crate) use crowd::Seat;
+pub use signals::Signals;
+
+use self::{
+    crowd::Crowd,
+    level::{Held, Level},
+};
+use crate::{
+    metrics,
+    problem::{Kind, Problem},
+};
+
+/// How often it is looked, and between two departures.
+const LOOK: Duration = Duration::from_millis(250);
+const SHED: Duration = Duration::from_secs(1);
+/// When who was refused shall come back, in milliseconds.
+const RETRY: std::ops::RangeInclusive<u64> = 2_000..=15_000;
+/// How long a reader of the log rests between two pages of 64 events where replay is slower: about as long as a page takes.
+const REST: Duration = Duration::from_millis(10);
+/// The longest it waits for a lower level, so that nobody stays behind for ever.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+
+/// Measures in place of the process's own figures.
+pub(crate) type Gauge = Arc<dyn Fn() -> Signals + Send + Sync>;
+
+/// How much there is too much. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overload {
+    /// The level, and the signal that took it.
+    level: watch::Sender<(Level, &'static str)>,
+    crowd: Arc<Crowd>,
+}
+
+impl Overload {
+    /// Looks for as long as it is polled; says whether the node is ready, and sends away whom it can't bear.
+    pub(crate) async fn watch(&self, bus: &Bus, clients: usize, gauge: Option<Gauge>, readiness: &Readiness) {
+        let delay = watch::Sender::new(None);
+        let measuring = async {
+            let mut delays = Delays::default();
+            loop {
+                let measured = delays.next(None).await;
+                delay.send_replace(measured);
+            }
+        };
+        let looking = async {
+            let (mut held, mut shed_at) = (Held::default(), Instant::now());
+            let mut timer = interval(LOOK);
+            timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                timer.tick().await;
+                let signals = match &gauge {
+                    Some(gauge) => gauge(),
+                    None => Signals::measured(bus, *delay.borrow(), clients),
+                };
+                self.take(&mut held, &signals, readiness);
+                if self.level() == Level::Shedding && shed_at <= Instant::now() {
+                    shed_at = Instant::now() + SHED;
+                    let (_, reason) = *self.level.borrow();
+                    metrics::shed("goaway", reason, self.crowd.shed());
+                }
+            }
+        };
+        tokio::join!(measuring, looking);
+    }
+
+    fn take(&self, held: &mut Held, signals: &Signals, readiness: &Readiness) {
+        let (signal, share) = signals.worst();
+        let (before, after) = (self.level(), held.next(share, Instant::now()));
+        if before == after {
+            return;
+        }
+        let percent = (share * 100.0) as i64;
+        if after > before {
+            tracing::warn!(level = after.number(), signal, percent, "this node has too much to bear");
+        } else {
+            tracing::info!(level = after.number(), signal, percent, "this node has less to bear");
+        }
+        self.level.send_replace((after, signal));
+        metrics::shed_level(after.number());
+        if after >= Level::Strained {
+            readiness.not_ready("overload", signal);
+        } else {
+            readiness.ready("overload");
+        }
+    }
+
+    fn level(&self) -> Level {
+        self.level.borrow().0
+    }
+
+    /// Whether somebody gets in who isn't there yet. `known`: by name.
+    pub(crate) fn admit(&self, known: bool) -> Result<(), Problem> {
+        match self.level() {
+            Level::Calm => Ok(()),
+            Level::Busy | Level::Strained if known => Ok(()),
+            Level::Busy | Level::Strained => Err(self.refused("this node takes nobody in particular now")),
+            Level::Shedding => Err(self.refused("this node takes nobody now")),
+        }
+    }
+
+    /// Whether somebody may begin to follow who has no cursor: not one that comes back.
+    pub(crate) fn begin(&self) -> Result<(), Problem> {
+        if self.level() < Level::Strained {
+            return Ok(());
+        }
+        Err(self.refused("this node takes only who goes on from a cursor now"))
+    }
+
+    /// Whether an event of this priority is taken.
+    pub(crate) fn publish(&self, priority: u8) -> Result<(), Problem> {
+        let (level, reason) = *self.level.borrow();
+        let least = level.least_priority();
+        if priority >= least {
+            return Ok(());
+        }
+        metrics::shed("publish", reason, 1);
+        let detail = format!("priority: this node takes {least} and above now");
+        Err(Problem { retry_after: Some(later()), ..Problem::new(Kind::TooMany, detail) })
+    }
+
+    /// Ends when a reader of the log may have its next page.
+    pub(crate) async fn replay(&self) {
+        match self.level() {
+            Level::Calm => {}
+            Level::Busy => tokio::time::sleep(REST).await,
+            Level::Strained | Level::Shedding => {
+                let mut level = self.level.subscribe();
+                let calmer = level.wait_for(|(level, _)| *level < Level::Strained);
+                // The sender lives as long as this does.
+                _ = tokio::time::timeout(LONGEST_REST, calmer).await;
+            }
+        }
+    }
+
+    /// A client's place among those that may be sent away.
+    pub(crate) fn sit(&self, known: bool) -> Seat {
+        self.crowd.sit(known)
+    }
+
+    fn refused(&self, detail: &'static str) -> Problem {
+        let (_, reason) = *self.level.borrow();
+        metrics::shed("connection", reason, 1);
+        Problem::unavailable(detail, later())
+    }
+}
+
+fn later() -> Duration {
+    Duration::from_millis(rand::random_range(RETRY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(share: f64) -> Overload {
+        let overload = Overload::default();
+        let signals = Signals { memory: share, ..Signals::default() };
+        overload.take(&mut Held::default(), &signals, &Readiness::default());
+        overload
+    }
+
+    #[test]
+    fn each_level_refuses_more() {
+        let lowest = |overload: &Overload| (0..=9).find(|priority| overload.publish(*priority).is_ok());
+        for (share, nobody, known, begins, priority) in [
+            (0.5, true, true, true, 0),
+            (0.7, false, true, true, 1),
+            (0.9, false, true, false, 5),
+            (0.95, false, false, false, 9),
+        ] {
+            let overload = at(share);
+            assert_eq!(overload.admit(false).is_ok(), nobody, "{share}");
+            assert_eq!(overload.admit(true).is_ok(), known, "{share}");
+            assert_eq!(overload.begin().is_ok(), begins, "{share}");
+            assert_eq!(lowest(&overload), Some(priority), "{share}");
+        }
+        let refused = at(0.95).admit(true).unwrap_err();
+        let wait = refused.retry_after.unwrap();
+        assert!(refused.kind == Kind::Unavailable && wait >= Duration::from_secs(2) && wait <= Duration::from_secs(15));
+        assert_eq!(at(0.95).publish(4).unwrap_err().kind, Kind::TooMany);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replay_goes_on_slower_or_waits() {
+        let took = async |overload: &Overload| {
+            let began = Instant::now();
+            overload.replay().await;
+            began.elapsed()
+        };
+        assert_eq!(took(&at(0.1)).await, Duration::ZERO);
+        let about = |time: Duration| time..time + Duration::from_millis(10);
+        assert!(about(REST).contains(&took(&at(0.75)).await));
+        assert!(about(LONGEST_REST).contains(&took(&at(0.9)).await));
+    }
+}
