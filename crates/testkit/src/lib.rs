@@ -7,6 +7,7 @@
 mod browser;
 mod eventually;
 mod faults;
+mod mosquitto;
 mod openapi;
 mod port;
 mod postgres;
@@ -16,6 +17,7 @@ mod redis;
 pub use browser::{Browser, browser};
 pub use eventually::eventually;
 pub use faults::{Fault, FaultProxy, Way};
+pub use mosquitto::{Mosquitto, mosquitto};
 pub use openapi::{check_asyncapi, check_openapi, openapi_tool};
 pub use port::free_port;
 pub use postgres::{Postgres, postgres};

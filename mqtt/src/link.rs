@@ -1,0 +1,117 @@
+//! How the MQTT broker is reached.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use rumqttc::{
+    AckMode, AsyncClient, BrokerSessionResumePolicy, EventLoop, MqttOptions, TlsConfiguration, Transport,
+};
+use rustls::{ClientConfig, RootCertStore, pki_types::{CertificateDer, pem::PemObject as _}};
+use secrecy::ExposeSecret as _;
+
+use crate::settings::Settings;
+
+/// How often the broker hears of an idle client, in seconds.
+const KEEP_ALIVE: u16 = 15;
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long the broker keeps what it has for a client that is away, in seconds: as long as a queue keeps its events.
+const KEPT: u32 = 7 * 24 * 3600;
+/// Messages that the broker may have on the way at once; and those that wait to be sent.
+pub(crate) const IN_FLIGHT: u16 = 256;
+/// The largest message: an event's data, and its topic and properties.
+const MAX_PACKET: u32 = 512 * 1024;
+const PORT: u16 = 1883;
+const TLS_PORT: u16 = 8883;
+
+/// Where a broker listens.
+pub(crate) struct Address {
+    host: String,
+    port: u16,
+    tls: bool,
+}
+
+impl Address {
+    pub(crate) fn of(url: &str) -> Result<Self, String> {
+        let uri: http::Uri = url.parse().map_err(|error| format!("{error}"))?;
+        let tls = match uri.scheme_str() {
+            Some("mqtt") => false,
+            Some("mqtts") => true,
+            _ => return Err("must begin with mqtt:// or mqtts://".to_owned()),
+        };
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) || uri.path() != "/" || uri.query().is_some() {
+            return Err("has a host and a port alone; `username` and `password` are settings of their own".to_owned());
+        }
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or("has no host")?;
+        let port = uri.port_u16().unwrap_or(if tls { TLS_PORT } else { PORT });
+        Ok(Self { host: host.trim_matches(['[', ']']).to_owned(), port, tls })
+    }
+}
+
+/// What the broker knows a client by, and for how long.
+pub(crate) enum Session {
+    /// It keeps what it has for the client while that is away.
+    Kept,
+    /// It ends with the connection.
+    Passing,
+}
+
+/// A client that isn't connected yet.
+///
+/// # Errors
+/// If the settings contradict, or the certificates can't be read.
+pub(crate) fn client(settings: &Settings, id: &str, session: &Session) -> anyhow::Result<(AsyncClient, EventLoop)> {
+    let Address { host, port, tls } = Address::of(&settings.url).map_err(anyhow::Error::msg).context("mqtt.url")?;
+    let mut options = MqttOptions::new(id, (host, port));
+    options.set_keep_alive(KEEP_ALIVE);
+    options.set_connect_timeout(CONNECT);
+    options.set_receive_maximum(Some(IN_FLIGHT));
+    options.set_max_packet_size(Some(MAX_PACKET));
+    options.set_ack_mode(AckMode::Manual);
+    let kept = matches!(session, Session::Kept);
+    options.set_clean_start(!kept);
+    options.set_session_expiry_interval(Some(if kept { KEPT } else { 0 }));
+    // What was on its way to a process that died is known from the log (`known.rs`).
+    options.set_broker_session_resume_policy(BrokerSessionResumePolicy::AllowBrokerOnly);
+    if let Some(username) = &settings.username {
+        let password = settings.password.as_ref().map(|password| password.expose_secret().to_owned());
+        options.set_credentials(username.clone(), password.unwrap_or_default());
+    }
+    if tls {
+        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(trust(settings)?))));
+    }
+    Ok(AsyncClient::builder(options).capacity(usize::from(IN_FLIGHT)).build())
+}
+
+fn trust(settings: &Settings) -> anyhow::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    match &settings.ca {
+        Some(path) => {
+            let text = fs::read(path).with_context(|| format!("mqtt.ca: {}", path.display()))?;
+            for certificate in CertificateDer::pem_slice_iter(&text) {
+                roots.add(certificate.context("mqtt.ca")?).context("mqtt.ca")?;
+            }
+        }
+        None => {
+            let system = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(system.certs);
+        }
+    }
+    anyhow::ensure!(!roots.is_empty(), "mqtt.ca: there is no certificate to trust");
+    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_a_host_and_a_port() {
+        let of = |url| Address::of(url).map(|Address { host, port, tls }| (host, port, tls));
+        assert_eq!(of("mqtt://broker"), Ok(("broker".to_owned(), 1883, false)));
+        assert_eq!(of("mqtts://broker:99"), Ok(("broker".to_owned(), 99, true)));
+        assert_eq!(of("mqtts://[::1]"), Ok(("::1".to_owned(), 8883, true)));
+        for wrong in ["broker:1883", "http://broker", "mqtt://u:p@broker", "mqtt://broker/path", "mqtt://", ""] {
+            assert!(of(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! From a message to the event that it is mapped to.
+
+use std::collections::HashMap;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use events::{Address, Data, Envelope, Name};
+use rumqttc::Publish;
+use serde_json::{Value, json};
+use telemetry::TraceContext;
+use time::{Duration, OffsetDateTime};
+
+use crate::{
+    known::{Known, property},
+    plan::{Inbound, Plan},
+    settings::Form,
+};
+
+/// What is kept of a payload that is rejected.
+const KEPT: usize = 64 * 1024;
+
+/// A message that can't become the event that it is mapped to, and why.
+#[derive(Debug)]
+pub(crate) struct Rejected(pub String);
+
+impl Plan {
+    /// The event of a message; the first mapping that takes its topic says which.
+    pub(crate) fn event(&self, message: &Publish, source: &str, known: &mut Known) -> Result<Envelope, Rejected> {
+        let topic = std::str::from_utf8(&message.topic).map_err(|_| Rejected("the topic is not UTF-8".to_owned()))?;
+        let mapped = self.inbound.iter().find_map(|mapping| Some((mapping, mapping.topic.captures(topic)?)));
+        let Some((mapping, captured)) = mapped else {
+            return Err(Rejected("no mapping takes this topic".to_owned()));
+        };
+        mapping.event(message, (topic, &captured), source, known)
+    }
+
+    /// What is recorded of a message that is rejected.
+    pub(crate) fn rejection(&self, message: &Publish, why: &Rejected, source: &str) -> Envelope {
+        let Address { queue, event } = self.rejected.clone();
+        let kept = &message.payload[..message.payload.len().min(KEPT)];
+        let mut rejection = Envelope::new(source, queue, event);
+        rejection.data = Some(Data::Json(json!({
+            "topic": String::from_utf8_lossy(&message.topic),
+            "reason": why.0,
+            "bytes": message.payload.len(),
+            "payload_base64": BASE64_STANDARD.encode(kept),
+        })));
+        rejection
+    }
+}
+
+impl Inbound {
+    fn event(
+        &self,
+        message: &Publish,
+        (topic, captured): (&str, &[&str]),
+        source: &str,
+        known: &mut Known,
+    ) -> Result<Envelope, Rejected> {
+        let numbers: Vec<String> = (1..=captured.len()).map(|number| number.to_string()).collect();
+        let mut values: HashMap<&str, &str> = numbers.iter().map(String::as_str).zip(captured.iter().copied()).collect();
+        let name = self.event.fill(&values).to_ascii_uppercase();
+        let name = Name::new(&name).map_err(|error| Rejected(format!("the event's name: {error}")))?;
+        values.insert("topic", topic);
+        let mut event = Envelope::new(source, self.queue.clone(), name).id(known.id(message, self.same));
+        event.subject = self.subject.as_ref().map(|template| template.fill(&values));
+        event.partitionkey = self.key.as_ref().map(|template| template.fill(&values));
+        let properties = message.properties.as_ref();
+        event.data = self.data(&message.payload)?;
+        if matches!(event.data, Some(Data::Binary(_))) {
+            let given = properties.and_then(|properties| properties.content_type.clone());
+            event.datacontenttype = Some(given.unwrap_or_else(|| "application/octet-stream".to_owned()));
+        }
+        let expires = properties.and_then(|properties| properties.message_expiry_interval);
+        event.expirytime = expires.map(|seconds| OffsetDateTime::now_utc() + Duration::seconds(seconds.into()));
+        event.correlationid = property(message, "correlation-id").map(str::to_owned);
+        if let Some(trace) = TraceContext::of(property(message, "traceparent"), property(message, "tracestate")) {
+            event.traceparent = Some(trace.to_string());
+            event.tracestate = trace.state().map(str::to_owned);
+        }
+        event.check().map_err(|error| Rejected(error.to_string()))?;
+        Ok(event)
+    }
+
+    fn data(&self, payload: &[u8]) -> Result<Option<Data>, Rejected> {
+        if payload.is_empty() && self.form != Form::Binary {
+            return Ok(None);
+        }
+        if self.form == Form::Binary {
+            return Ok(Some(Data::Binary(payload.to_vec())));
+        }
+        match serde_json::from_slice::<Value>(payload) {
+            Ok(value) => Ok(Some(Data::Json(value))),
+            Err(_) if self.form == Form::Auto => Ok(Some(Data::Binary(payload.to_vec()))),
+            Err(error) => Err(Rejected(format!("the payload is not JSON: {error}"))),
+        }
+    }
+}
