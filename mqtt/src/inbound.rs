@@ -139,7 +139,11 @@ impl Inbound<'_> {
                     }
                 }
                 Ok(Event::Incoming(Incoming::SubAck(answer))) => {
-                    if answer.return_codes.iter().any(|code| !matches!(code, rumqttc::mqttbytes::v5::SubscribeReasonCode::Success(_))) {
+                    if answer
+                        .return_codes
+                        .iter()
+                        .any(|code| !matches!(code, rumqttc::mqttbytes::v5::SubscribeReasonCode::Success(_)))
+                    {
                         tracing::error!(answer = ?answer.return_codes, "the MQTT broker refuses a subscription");
                     }
                 }

@@ -25,7 +25,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) enum Came {
     /// A connection begins; whether the broker has kept the session.
-    Connected { session: bool },
+    Connected {
+        session: bool,
+    },
     Message(Publish),
 }
 

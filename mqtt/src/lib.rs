@@ -61,7 +61,8 @@ impl Settings {
 pub fn build(config: Config) -> anyhow::Result<Dispatcher> {
     let Config { bus, settings } = config;
     let plan = Plan::of(&settings).map_err(|faults| {
-        let texts: Vec<String> = faults.into_iter().map(|fault| format!("mqtt.{}: {}", fault.path, fault.message)).collect();
+        let texts: Vec<String> =
+            faults.into_iter().map(|fault| format!("mqtt.{}: {}", fault.path, fault.message)).collect();
         anyhow::anyhow!(texts.join("; "))
     })?;
     Ok(Dispatcher { bus, settings, plan, readiness: Readiness::default() })

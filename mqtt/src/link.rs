@@ -3,10 +3,11 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use rumqttc::{
-    AckMode, AsyncClient, BrokerSessionResumePolicy, EventLoop, MqttOptions, TlsConfiguration, Transport,
+use rumqttc::{AckMode, AsyncClient, BrokerSessionResumePolicy, EventLoop, MqttOptions, TlsConfiguration, Transport};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
 };
-use rustls::{ClientConfig, RootCertStore, pki_types::{CertificateDer, pem::PemObject as _}};
 use secrecy::ExposeSecret as _;
 
 use crate::settings::Settings;
@@ -38,7 +39,10 @@ impl Address {
             Some("mqtts") => true,
             _ => return Err("must begin with mqtt:// or mqtts://".to_owned()),
         };
-        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) || uri.path() != "/" || uri.query().is_some() {
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
+            || uri.path() != "/"
+            || uri.query().is_some()
+        {
             return Err("has a host and a port alone; `username` and `password` are settings of their own".to_owned());
         }
         let host = uri.host().filter(|host| !host.is_empty()).ok_or("has no host")?;

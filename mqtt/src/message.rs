@@ -57,7 +57,8 @@ impl Inbound {
         known: &mut Known,
     ) -> Result<Envelope, Rejected> {
         let numbers: Vec<String> = (1..=captured.len()).map(|number| number.to_string()).collect();
-        let mut values: HashMap<&str, &str> = numbers.iter().map(String::as_str).zip(captured.iter().copied()).collect();
+        let mut values: HashMap<&str, &str> =
+            numbers.iter().map(String::as_str).zip(captured.iter().copied()).collect();
         let name = self.event.fill(&values).to_ascii_uppercase();
         let name = Name::new(&name).map_err(|error| Rejected(format!("the event's name: {error}")))?;
         values.insert("topic", topic);

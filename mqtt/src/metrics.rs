@@ -23,7 +23,10 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             "turnpike_mqtt_received",
             "Messages that came, by what became of them (recorded, duplicate, rejected; dropped: of QoS 0, too many at once).",
         ),
-        sent: counter("turnpike_mqtt_sent", "Events given to the MQTT broker, by mapping and result (sent, failed, own)."),
+        sent: counter(
+            "turnpike_mqtt_sent",
+            "Events given to the MQTT broker, by mapping and result (sent, failed, own).",
+        ),
         connected: gauge("turnpike_mqtt_connected", "1: connected to the MQTT broker, by direction (in, out)."),
         leading: gauge("turnpike_mqtt_leading", "1: this dispatcher is the one that takes messages in order."),
     }

@@ -46,7 +46,8 @@ pub(crate) async fn run(
     let connected = tokio::spawn(connect(events, over.clone()));
     let mut members = Vec::new();
     for mapping in &plan.outbound {
-        let group = Group { concurrency: CONCURRENCY, ..Group::new(&mapping.group, mapping.events.clone(), Mode::Keyed) };
+        let group =
+            Group { concurrency: CONCURRENCY, ..Group::new(&mapping.group, mapping.events.clone(), Mode::Keyed) };
         let sender = Sender { client: client.clone(), mapping: mapping.clone(), source: source.clone() };
         let member = Consumer::new(bus.clone(), group, Arc::new(sender)).role(crate::NAME);
         members.push(tokio::spawn(member.run(drain.clone(), dropping.clone())));
@@ -112,7 +113,9 @@ impl Sender {
             Ok(PublishResult::Qos0Flushed) if self.mapping.qos == QoS::AtMostOnce => Ok(()),
             Ok(PublishResult::Qos1(ack)) => match ack.reason {
                 PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Ok(()),
-                reason @ (PubAckReason::NotAuthorized | PubAckReason::TopicNameInvalid | PubAckReason::PayloadFormatInvalid) => {
+                reason @ (PubAckReason::NotAuthorized
+                | PubAckReason::TopicNameInvalid
+                | PubAckReason::PayloadFormatInvalid) => {
                     Err(Failure::Dead { reason: format!("the MQTT broker refuses it: {reason:?}") })
                 }
                 reason => Err(again(format!("the MQTT broker can't take it: {reason:?}"))),

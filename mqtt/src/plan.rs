@@ -228,9 +228,23 @@ mod tests {
         }"#;
         let found = faults(text);
         for path in [
-            "url:", "client_id:", "instance:", "password:", "rejected:", "inbound[0].topic:", "inbound[1].to:",
-            "inbound[2].to:", "inbound[3].to:", "inbound[3].subject:", "inbound[4].qos:", "inbound[5].topic:",
-            "outbound[0].name:", "outbound[0].events:", "outbound[0].topic:", "outbound[1].topic:", "outbound[1].name:",
+            "url:",
+            "client_id:",
+            "instance:",
+            "password:",
+            "rejected:",
+            "inbound[0].topic:",
+            "inbound[1].to:",
+            "inbound[2].to:",
+            "inbound[3].to:",
+            "inbound[3].subject:",
+            "inbound[4].qos:",
+            "inbound[5].topic:",
+            "outbound[0].name:",
+            "outbound[0].events:",
+            "outbound[0].topic:",
+            "outbound[1].topic:",
+            "outbound[1].name:",
         ] {
             assert!(found.iter().any(|fault| fault.starts_with(path)), "{path} {found:#?}");
         }

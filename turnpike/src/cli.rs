@@ -50,6 +50,8 @@ pub enum Command {
     Broker(Lone),
     /// The dashboard as its own process.
     Dashboard(Lone),
+    /// The MQTT dispatcher as its own process: between an MQTT broker and the bus.
+    Mqtt(Lone),
     /// Validate a configuration: every error with its path; exit code 1 if there is one.
     Check(Check),
     /// What a gateway would do with a request: which route takes it and which don't, and why; policies; upstreams.

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Notifier(options) => role::notifier(options),
         Command::Broker(options) => role::broker(options),
         Command::Dashboard(options) => role::dashboard(options),
+        Command::Mqtt(options) => role::mqtt(options),
         Command::Check(options) => return check::main(&options),
         Command::Explain(options) => return explain::main(&options),
         Command::Schema => schema::main(),

@@ -104,9 +104,10 @@ fn spawn(folder: &TempDir) -> Child {
         let asked = Command::new(program).arg("-h").stdout(Stdio::null()).stderr(Stdio::null()).status();
         !asked.is_err_and(|error| error.kind() == ErrorKind::NotFound)
     };
-    let program = PROGRAMS.into_iter().find(is_there).unwrap_or_else(|| {
-        panic!("mosquitto is not installed: apt-get install -y --no-install-recommends mosquitto")
-    });
+    let program = PROGRAMS
+        .into_iter()
+        .find(is_there)
+        .unwrap_or_else(|| panic!("mosquitto is not installed: apt-get install -y --no-install-recommends mosquitto"));
     Command::new("setpriv")
         .args(["--pdeathsig", "KILL", program, "-c"])
         .arg(folder.path().join("mosquitto.conf"))

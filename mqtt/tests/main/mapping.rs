@@ -37,7 +37,10 @@ async fn a_message_becomes_the_event_that_it_is_mapped_to() {
     device.publish("raw/a/b", "{}").await;
     let orders = comes_to(&bus, "ORDERS", 2).await;
     let [placed, paid] = &orders[..] else { panic!("the same id is the same event: {orders:#?}") };
-    assert_eq!((placed.id.as_str(), placed.event.as_str(), placed.source.as_str()), ("order-1", "PLACED", "/mqtt/turnpike"));
+    assert_eq!(
+        (placed.id.as_str(), placed.event.as_str(), placed.source.as_str()),
+        ("order-1", "PLACED", "/mqtt/turnpike")
+    );
     assert_eq!((placed.subject.as_deref(), placed.key()), (Some("stores/berlin"), "berlin"));
     assert_eq!(*json(placed), json!({"total": 3}));
     assert!(placed.expirytime.is_some());
@@ -67,7 +70,8 @@ async fn a_message_that_can_not_become_its_event_is_kept_as_rejected() {
     device.publish("a/update", "no json").await;
     device.publish("a/wrong name", "{}").await;
     let rejected = comes_to(&bus, "MQTT", 2).await;
-    let told: Vec<_> = rejected.iter().map(|event| (json(event)["topic"].clone(), json(event)["reason"].to_string())).collect();
+    let told: Vec<_> =
+        rejected.iter().map(|event| (json(event)["topic"].clone(), json(event)["reason"].to_string())).collect();
     assert_eq!(told[0].0, "a/update");
     assert!(told[0].1.contains("not JSON"), "{told:?}");
     assert_eq!(told[1].0, "a/wrong name");

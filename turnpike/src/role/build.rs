@@ -11,7 +11,8 @@ use registry::Registry;
 use crate::{
     demo::Credentials,
     settings::role::{
-        Account, Announce, Broker, Cart, Customer, Dashboard, Invoice, Logger, Notifier, Order, Product, Review, Role,
+        Account, Announce, Broker, Cart, Customer, Dashboard, Invoice, Logger, Mqtt, Notifier, Order, Product, Review,
+        Role,
     },
     shop,
 };
@@ -194,5 +195,12 @@ impl Build for Dashboard {
             gateways: self.gateways,
         };
         Ok(Box::new(dashboard::build(config).await?))
+    }
+}
+
+#[async_trait]
+impl Build for Mqtt {
+    async fn build(self, bus: Bus, _: RootSecret) -> anyhow::Result<Box<dyn Running>> {
+        Ok(Box::new(mqtt::build(mqtt::Config { bus, settings: self.mqtt })?))
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     secret,
     settings::{
         self,
-        role::{Broker, Cart, Customer, Dashboard, Invoice, Logger, Notifier, Order, Process, Product, Review},
+        role::{Broker, Cart, Customer, Dashboard, Invoice, Logger, Mqtt, Notifier, Order, Process, Product, Review},
     },
 };
 
@@ -60,6 +60,10 @@ pub fn broker(options: Lone) -> anyhow::Result<()> {
 
 pub fn dashboard(options: Lone) -> anyhow::Result<()> {
     main::<Dashboard>(options)
+}
+
+pub fn mqtt(options: Lone) -> anyhow::Result<()> {
+    main::<Mqtt>(options)
 }
 
 fn main<T: Build>(options: Lone) -> anyhow::Result<()> {

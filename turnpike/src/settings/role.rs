@@ -200,6 +200,13 @@ impl Check for notifier::Rules {
     }
 }
 
+impl Check for mqtt::Settings {
+    fn check(&self, path: &str, faults: &mut Vec<Fault>) {
+        let found = self.faults().into_iter();
+        faults.extend(found.map(|fault| Fault { path: format!("{path}.{}", fault.path), message: fault.message }));
+    }
+}
+
 impl Check for Orders {
     fn check(&self, path: &str, faults: &mut Vec<Fault>) {
         if self.pending_limit < Duration::from_secs(1) {
@@ -286,6 +293,10 @@ role!(Dashboard, "dashboard", 9911, {
     gateways: Vec<String> = vec!["http://127.0.0.1:9900".to_owned()],
 });
 
+role!(Mqtt, "mqtt", 9912, {
+    mqtt: mqtt::Settings = mqtt::Settings::default(),
+});
+
 /// The role that a file says it is for.
 pub fn named(text: &str) -> Option<String> {
     let line = text.lines().find_map(|line| line.strip_prefix("role:"))?;
@@ -308,6 +319,7 @@ pub fn check(role: &str, text: &str, environment: &HashMap<String, String>) -> R
         Notifier::NAME => of::<Notifier>,
         Broker::NAME => of::<Broker>,
         Dashboard::NAME => of::<Dashboard>,
+        Mqtt::NAME => of::<Mqtt>,
         other => {
             let message = format!("no role {other:?} has settings");
             return Err(vec![Fault { path: "role".to_owned(), message }]);
@@ -340,6 +352,7 @@ mod tests {
         reference_is_default::<Notifier>();
         reference_is_default::<Broker>();
         reference_is_default::<Dashboard>();
+        reference_is_default::<Mqtt>();
     }
 
     #[test]

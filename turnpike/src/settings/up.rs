@@ -15,6 +15,8 @@ pub struct Settings {
     pub orders: Orders,
     /// Whom the notifier tells of what.
     pub notifications: notifier::Rules,
+    /// The MQTT broker that the dispatcher stands between; None: there is no dispatcher.
+    pub mqtt: Option<mqtt::Settings>,
 }
 
 /// How each group of consumers works.
@@ -45,6 +47,7 @@ impl Default for Settings {
             consumers: Consumers::default(),
             orders: Orders::default(),
             notifications: notifier::Rules::default(),
+            mqtt: None,
         }
     }
 }
@@ -99,6 +102,9 @@ impl super::Settings for Settings {
             group.faults(&format!("consumers.{name}"), &mut faults);
         }
         Check::check(&self.notifications, "notifications", &mut faults);
+        if let Some(mqtt) = &self.mqtt {
+            Check::check(mqtt, "mqtt", &mut faults);
+        }
         if self.orders.pending_limit < Duration::from_secs(1) {
             let message = "must be at least 1s".to_owned();
             faults.push(Fault { path: "orders.pending_limit".to_owned(), message });

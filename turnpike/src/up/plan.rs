@@ -77,6 +77,15 @@ impl Plan {
             })
             .await?;
         endpoints.insert("broker", vec![address.context("the broker has no address")?.to_string()]);
+        if let Some(settings) = &self.settings.mqtt {
+            let config = mqtt::Config { bus: self.bus.clone(), settings: settings.clone() };
+            supervisor
+                .add("mqtt", 1, LOOPBACK, move |_| {
+                    let config = config.clone();
+                    async { Ok(Box::new(mqtt::build(config)?) as Box<dyn Role>) }.boxed()
+                })
+                .await?;
+        }
         let dashboard = self.dashboard();
         let address = supervisor
             .add("dashboard", 1, LOOPBACK, move |listen| {
