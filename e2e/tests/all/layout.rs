@@ -46,17 +46,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bus", &["events", "database", "redial", "telemetry"]),
     ("outbox", &["bus", "events", "database", "telemetry", "lifecycle"]),
     ("jobs", &["bus", "events", "database", "telemetry", "lifecycle"]),
-<<<<<<< HEAD
     ("broker", &["proto", "outbox", "bus", "jobs", "load", "events", "database", "principal", "telemetry", "lifecycle"]),
     // It speaks to the broker over the wire, and shares nothing with it.
     ("client", &[]),
-=======
-    (
-        "broker",
-        &["proto", "outbox", "bus", "jobs", "load", "events", "database", "principal", "telemetry", "lifecycle"],
-    ),
     ("mqtt", &["bus", "events", "telemetry", "lifecycle"]),
->>>>>>> 24b628d (turnpike: the role mqtt, by itself and under up; docs/mqtt.md)
     ("logger", &["bus", "events", "database", "telemetry", "lifecycle"]),
     ("dashboard", &["bus", "events", "database", "principal", "telemetry", "lifecycle"]),
     ("notifier", &["bus", "events", "database", "telemetry", "lifecycle"]),
