@@ -2,9 +2,10 @@
 //!
 //! `events:read:DB/*` reads, `events:read:own:DB/*` reads what is the principal's own (attribute `owner`),
 //! `events:write:ORDERS/CREATE` publishes, `events:consume:billing` works for the group of that name (`billing*`: for all
-//! whose name begins so), `jobs:read` sees all jobs, `jobs:write` creates and changes them, `bus:read` looks at queues and groups,
-//! `bus:admin` operates, works for any group, and does with jobs what it likes. The patterns of reading and writing are filters;
-//! a filter may be read only if for each event it names one scope covers it.
+//! whose name begins so), `jobs:read` sees all jobs, `jobs:write` creates and changes them, `webhooks:read` sees its own
+//! webhooks and `webhooks:write` changes them, `bus:read` looks at queues and groups, `bus:admin` operates, works for any group,
+//! and does with jobs and webhooks what it likes. The patterns of reading and writing are filters; a filter may be read only if
+//! for each event it names one scope covers it.
 
 use axum::extract::FromRequestParts;
 use events::{Envelope, Name, Pattern};
@@ -23,6 +24,8 @@ const WRITE: &str = "events:write:";
 const CONSUME: &str = "events:consume:";
 const READ_JOBS: &str = "jobs:read";
 const WRITE_JOBS: &str = "jobs:write";
+const SEE_WEBHOOKS: &str = "webhooks:read";
+const CHANGE_WEBHOOKS: &str = "webhooks:write";
 const OPERATE: &str = "bus:admin";
 const LOOK: &str = "bus:read";
 
@@ -50,6 +53,8 @@ struct Scopes {
     consume: Vec<String>,
     read_jobs: bool,
     write_jobs: bool,
+    see_webhooks: bool,
+    change_webhooks: bool,
     look: bool,
     operate: bool,
 }
@@ -118,6 +123,45 @@ impl Caller {
             None => Ok(()),
             Some((term, _)) => Err(self.refused(format!("a group on {term} needs the scope {READ}{term}"))),
         }
+    }
+
+    /// What it may have sent to it of what the filter takes: of what it may read of its own alone, what it owns.
+    pub(crate) fn may_take(&self, filter: &Filter) -> Result<Vec<Pattern>, Problem> {
+        let narrowed = |(mut term, reach): (Pattern, Reach)| {
+            if let Reach::Own(subject) = reach {
+                let owner = serde_json::Value::from(subject).to_string();
+                let own = format!("owner={owner}").parse();
+                term.conditions.push(own.map_err(|error| Problem::forbidden(format!("filter: {error}")))?);
+            }
+            Ok(term)
+        };
+        self.may_read(filter)?.terms.into_iter().map(narrowed).collect()
+    }
+
+    /// Whether it may see webhooks of its own.
+    pub(crate) fn may_see_webhooks(&self) -> Result<(), Problem> {
+        if self.scopes.see_webhooks || self.scopes.change_webhooks || self.scopes.operate {
+            return Ok(());
+        }
+        Err(self.refused(format!("this needs the scope {SEE_WEBHOOKS}")))
+    }
+
+    /// Whether it may register and change webhooks of its own.
+    pub(crate) fn may_change_webhooks(&self) -> Result<(), Problem> {
+        if self.scopes.change_webhooks || self.scopes.operate {
+            return Ok(());
+        }
+        Err(self.refused(format!("this needs the scope {CHANGE_WEBHOOKS}")))
+    }
+
+    /// Whether what belongs to this subject is its to look after.
+    pub(crate) fn owns(&self, owner: Option<&str>) -> bool {
+        self.scopes.operate || (owner.is_some() && owner == self.subject.as_deref())
+    }
+
+    /// Whether it looks after everybody's.
+    pub(crate) fn operates(&self) -> bool {
+        self.scopes.operate
     }
 
     /// Whether it may work for the group: claim and settle what is the group's, which whoever declared it might read.
@@ -234,6 +278,10 @@ impl From<Principal> for Caller {
                 scopes.read_jobs = true;
             } else if scope == WRITE_JOBS {
                 scopes.write_jobs = true;
+            } else if scope == SEE_WEBHOOKS {
+                scopes.see_webhooks = true;
+            } else if scope == CHANGE_WEBHOOKS {
+                scopes.change_webhooks = true;
             } else if scope == LOOK {
                 scopes.look = true;
             } else if scope == OPERATE {
@@ -336,6 +384,25 @@ mod tests {
         let own = caller(&["events:read:own:DB/*"]);
         assert!(own.may_read(&filter("DB/CREATE")).is_ok());
         assert_eq!(own.may_read_all(&filter("DB/CREATE")).unwrap_err().kind, Kind::Forbidden);
+    }
+
+    #[test]
+    fn a_webhook_takes_what_its_owner_may_read() {
+        let filter = |text: &str| text.parse::<Filter>().unwrap();
+        let partner = caller(&["events:read:DB/*", "events:read:own:ORDERS/*", "webhooks:read"]);
+        let taken = partner.may_take(&filter("DB/CREATE,ORDERS/{A,B}")).unwrap();
+        let text: Vec<String> = taken.iter().map(ToString::to_string).collect();
+        assert_eq!(text.len(), 3);
+        assert_eq!(text[0], "DB/CREATE");
+        assert!(text[1].starts_with("ORDERS/A[owner=") && text[1].contains("customers/1"), "{text:?}");
+        assert!(taken[1].matches(&event("ORDERS", "A").owner("customers/1")));
+        assert!(!taken[1].matches(&event("ORDERS", "A").owner("customers/2")));
+        assert_eq!(partner.may_take(&filter("CARTS/*")).unwrap_err().kind, Kind::Forbidden);
+        assert!(partner.may_see_webhooks().is_ok());
+        assert_eq!(partner.may_change_webhooks().unwrap_err().kind, Kind::Forbidden);
+        assert!(partner.owns(Some("customers/1")) && !partner.owns(Some("customers/2")) && !partner.owns(None));
+        assert!(caller(&["bus:admin"]).owns(Some("customers/2")));
+        assert!(!Caller::default().owns(None));
     }
 
     #[test]

@@ -72,6 +72,17 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| Problem::invalid(format!("the body: {error}")))
 }
 
+/// A command that may be left out: nothing is none.
+pub(crate) async fn command_or_none<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Option<T>, Problem> {
+    match axum::body::HttpBody::is_end_stream(&body) {
+        true => Ok(None),
+        false => command(headers, body).await.map(Some),
+    }
+}
+
 /// What a body says it is, without parameters and in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MediaType {

@@ -41,12 +41,14 @@ mod status;
 mod told;
 mod view;
 mod watch;
+mod webhooks;
 mod websocket;
 mod work;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use ::jobs::{Jobs, Options};
+use ::webhooks::Webhooks;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use axum::Router;
@@ -54,7 +56,7 @@ use bus::{Bus, Receipts};
 use database::{Database, Migration, Url};
 use lifecycle::{Readiness, Role, Shutdown};
 use outbox::{Journal, Relay};
-use principal::{Issuer, Verifier};
+use principal::{Issuer, RootSecret, Verifier};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::task::TaskTracker;
 
@@ -79,7 +81,9 @@ pub struct Config {
     pub listen: SocketAddr,
     pub bus: Bus,
     pub issuers: Vec<Issuer>,
-    /// Where it keeps jobs, and what clients publish into queues with `journal: true`. None: there are neither here.
+    /// What keys derive from: every broker of a system has the same. None: secrets are kept as they are.
+    pub root: Option<RootSecret>,
+    /// Where it keeps jobs, webhooks, and what clients publish into queues with `journal: true`. None: there are none of them here.
     pub database: Option<Url>,
     pub settings: Settings,
 }
@@ -120,10 +124,10 @@ pub async fn build(config: Config) -> anyhow::Result<Broker> {
     Ok(Broker { config, database, listener, address, readiness: Readiness::default(), gauge: None })
 }
 
-/// The journal's, and those of jobs: numbered apart, so that each may get more.
+/// The journal's, and those of jobs and webhooks: numbered apart, so that each may get more.
 fn migrations() -> Vec<Migration> {
     let journal = [outbox::migration(1), outbox::journal_migration(2)];
-    journal.into_iter().chain(::jobs::migrations(20)).collect()
+    journal.into_iter().chain(::jobs::migrations(20)).chain(::webhooks::migrations()).collect()
 }
 
 impl Broker {
@@ -149,7 +153,8 @@ impl Role for Broker {
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { config: Config { bus, issuers, settings, .. }, database, listener, readiness, gauge, .. } = *self;
+        let Self { config: Config { bus, issuers, root, settings, .. }, database, listener, readiness, gauge, .. } =
+            *self;
         let Settings { connections, waiters, queues, stall, .. } = settings;
         let receipts = Receipts::new(bus.clone()).run(shutdown.draining().clone(), shutdown.dropping().clone());
         let receipts = tokio::spawn(receipts);
@@ -157,6 +162,14 @@ impl Role for Broker {
         let tending = jobs.clone().map(|jobs| {
             let drain = shutdown.draining().clone();
             tokio::spawn(async move { jobs.tend(drain).await })
+        });
+        let webhooks = match &database {
+            Some(database) => Some(Webhooks::new(bus.clone(), database.clone(), webhook_options(root, &settings))?),
+            None => None,
+        };
+        let delivering = webhooks.clone().map(|webhooks| {
+            let (drain, drop) = (shutdown.draining().clone(), shutdown.dropping().clone());
+            tokio::spawn(async move { webhooks.run(drain, drop).await })
         });
         let relay = database.as_ref().map(|database| {
             tokio::spawn(Relay::new(database.clone(), bus.clone(), SOURCE).run(shutdown.draining().clone()))
@@ -166,6 +179,7 @@ impl Role for Broker {
             hub: Hub::new(bus.clone(), queues, overload.clone()),
             journal: database.map(|database| Arc::new(Journal::new(database, bus.clone()))),
             jobs,
+            webhooks,
             bus,
             verifier: Verifier::new(issuers),
             settings: Arc::new(settings),
@@ -197,6 +211,10 @@ impl Role for Broker {
         tasks.wait().await;
         // It ends with the drain, and what it had is settled or comes again.
         let _ = receipts.await;
+        if let Some(delivering) = delivering {
+            // What was sent is finished; what wasn't comes again.
+            let _ = delivering.await;
+        }
         if let Some(relay) = relay {
             // What it has not sent again it sends at the next start.
             let _ = relay.await;
@@ -208,6 +226,11 @@ impl Role for Broker {
         hub.stop().await;
         Ok(())
     }
+}
+
+fn webhook_options(root: Option<RootSecret>, settings: &Settings) -> ::webhooks::Options {
+    let Settings { allow_private_networks, public_url, .. } = settings.clone();
+    ::webhooks::Options { root, allow_private_networks, public_url, ..::webhooks::Options::default() }
 }
 
 fn routes() -> Router<Shared> {
@@ -223,6 +246,7 @@ fn routes() -> Router<Shared> {
         .merge(work::router())
         .merge(jobs::router())
         .merge(script::router())
+        .merge(webhooks::router())
         .method_not_allowed_fallback(async || Problem::new(Kind::MethodNotAllowed, "not with this method"))
         .fallback(async || Problem::not_found("there is nothing at this path"))
 }

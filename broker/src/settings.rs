@@ -29,6 +29,11 @@ pub struct Settings {
     pub ping: Duration,
     /// The most bytes that wait for a socket; what comes then is read from the log later.
     pub send_queue: usize,
+    /// Whether webhooks may be in private networks, and without TLS.
+    pub allow_private_networks: bool,
+    /// Where clients reach the gateway, `https://example.com`: for the addresses that receivers of webhooks are given. None:
+    /// they get the path alone.
+    pub public_url: Option<String>,
     /// Over how long a drain spreads the departure of clients.
     pub drain: Duration,
 }
@@ -48,6 +53,8 @@ impl Default for Settings {
             hello: Duration::from_secs(10),
             ping: Duration::from_secs(25),
             send_queue: 256 * 1024,
+            allow_private_networks: false,
+            public_url: None,
             drain: Duration::from_secs(20),
         }
     }

@@ -9,6 +9,7 @@ use outbox::Journal;
 use principal::Verifier;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use webhooks::Webhooks;
 
 use crate::{Settings, asyncapi::Seen, hub::Hub, overload::Overload};
 
@@ -20,6 +21,8 @@ pub(crate) struct Shared {
     pub journal: Option<Arc<Journal>>,
     /// None: there is no database for them.
     pub jobs: Option<Jobs>,
+    /// Sends events to others' servers.
+    pub webhooks: Option<Webhooks>,
     pub verifier: Verifier,
     /// Follows the log for all clients of this node.
     pub hub: Hub,

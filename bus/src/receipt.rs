@@ -8,6 +8,8 @@
 //! An event that nobody takes is held until somebody comes, at most until its expiry time or as long as its queue keeps
 //! events (`max_age`); then it is `EXPIRED`.
 //!
+//! Receipts of a key's events come in the order of these: one that isn't settled yet holds back those behind it.
+//!
 //! The work is a group a queue (`receipts.ORDERS`), which comes into being with the queue's first event that wants a
 //! receipt and costs nothing elsewhere. Any number of processes run it ([`Receipts::run`]), as members that compete. At most
 //! 10,000 events a queue and partition wait for their outcome at once; receipts of later ones come after them.
@@ -80,7 +82,7 @@ impl Wanted {
 pub(crate) fn group(queue: &Name) -> Result<Group, Error> {
     let too_long = || Error::Invalid(format!("replyto: the name of the queue {queue} is too long for receipts"));
     let filter = format!("{queue}/*[replyto exists]").parse().map_err(|_| too_long())?;
-    let group = Group::new(&format!("{GROUPS}{queue}"), filter, Mode::Parallel);
+    let group = Group::new(&format!("{GROUPS}{queue}"), filter, Mode::Keyed);
     group.validate().map_err(|_| too_long())?;
     Ok(group)
 }

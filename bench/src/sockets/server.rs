@@ -47,7 +47,8 @@ pub fn broker(arguments: &Broker) -> anyhow::Result<()> {
             listen: address(arguments.port),
             bus: bus::redis::open(&arguments.redis).await?,
             issuers: vec![issuer],
-            journal: None,
+            root: None,
+            database: None,
             settings: broker::Settings::default(),
         };
         Box::new(broker::build(config).await?).run(Shutdown::new()).await

@@ -19,6 +19,7 @@ use crate::{
     problem::{Kind, Problem},
     query::refuse,
     shared::Shared,
+    webhooks,
 };
 
 /// What a URI's path may not hold as it is (RFC 3986).
@@ -96,6 +97,11 @@ pub(crate) async fn record(
 ) -> Result<Vec<Result<Receipt, Problem>>, Problem> {
     let source = source(caller)?;
     let several = events.len() > 1;
+    for event in &events {
+        if let Some(Ok(ReplyTo::Webhook(id))) = event.replyto.as_deref().map(str::parse) {
+            webhooks::take_receipts(shared, caller, &id).await?;
+        }
+    }
     let stamped = events.into_iter().enumerate().map(|(at, event)| {
         let stamped = shared.overload.publish(event.priority);
         let stamped = stamped.and_then(|()| stamp(event, caller, &source, trace.as_ref()));
@@ -163,12 +169,10 @@ fn stamp(
     caller.may_write(&event.queue, &event.event)?;
     if let Some(to) = &event.replyto {
         // Else a receipt would be a way to write where its publisher may not.
-        let queue = match to.parse().map_err(|error| refuse("replyto", error))? {
-            ReplyTo::Queue(queue) => queue,
-            ReplyTo::Webhook(_) => return Err(refuse("replyto", "there are no webhooks here")),
-        };
-        for outcome in Receipts::outcomes() {
-            caller.may_write(&queue, &outcome)?;
+        match to.parse().map_err(|error| refuse("replyto", error))? {
+            ReplyTo::Queue(queue) => Receipts::outcomes().try_for_each(|outcome| caller.may_write(&queue, &outcome))?,
+            // Its own, as was seen to before.
+            ReplyTo::Webhook(_) => {}
         }
     }
     event.source = source.to_owned();

@@ -13,4 +13,5 @@ mod openapi;
 mod overload;
 mod publish;
 mod site;
+mod webhooks;
 mod work;

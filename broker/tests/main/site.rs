@@ -49,11 +49,12 @@ impl Site {
 
     /// On another bus; the broker's database is in the folder.
     pub async fn on(bus: Bus, folder: tempfile::TempDir, settings: Settings) -> Self {
-        let signer = Signer::new("gateway", &RootSecret::generate());
+        let root = RootSecret::generate();
+        let signer = Signer::new("gateway", &root);
         let issuers = vec![Issuer { name: "gateway".to_owned(), keys: Keys::Inline(signer.jwks()) }];
         let database = Some(database::Url::sqlite(folder.path().join("broker.db")));
         let listen = "127.0.0.1:0".parse().unwrap();
-        let config = Config { listen, bus: bus.clone(), issuers, database, settings };
+        let config = Config { listen, bus: bus.clone(), issuers, root: Some(root), database, settings };
         let broker = broker::build(config).await.unwrap();
         let (address, shutdown) = (broker.address().unwrap(), Shutdown::new());
         tokio::spawn(Box::new(broker).run(shutdown.clone()));

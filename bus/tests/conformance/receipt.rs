@@ -7,7 +7,7 @@ use events::{Envelope, Name};
 use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Lab, ack, claim, claim_one, declare, event, refuse, seconds, settle};
+use super::{Lab, ack, claim, claim_one, declare, event, eventually, refuse, seconds, settle};
 
 fn replies() -> Name {
     Name::new("REPLIES").unwrap()
@@ -156,8 +156,13 @@ pub(crate) async fn what_nobody_takes_is_held_until_somebody_comes(lab: impl Lab
     let _giving = give(&lab);
     publish(&bus, vec![wanting("a")]).await;
     for _ in 0..20 {
+        // Time must not leap while somebody looks: that would be a lease that ended.
+        eventually("it waits", || async {
+            let groups = bus.groups().await.unwrap();
+            groups.iter().any(|group| group.name == "receipts.DB" && group.retrying == 1)
+        })
+        .await;
         lab.advance(seconds(60)).await;
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     assert!(given(&bus).await.is_empty());
     declare(&bus, "late", Mode::Parallel).await;

@@ -1,4 +1,4 @@
-//! The page and what it is made of, in the program itself. Assets lie below a folder named after their contents, so that
+//! The pages and what they are made of, in the program itself. Assets lie below a folder named after their contents, so that
 //! they may be kept for ever. Nobody has to be signed in to see it: it asks.
 
 use axum::{
@@ -11,12 +11,13 @@ use axum::{
 
 use crate::problem::Problem;
 
-const HTML: &str = include_str!("../page/index.html");
+const OVERVIEW: &str = include_str!("../page/index.html");
+const WEBHOOKS: &str = include_str!("../page/webhooks.html");
 
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
-const ASSETS: [(&str, &str, &str); 14] = [
+const ASSETS: [(&str, &str, &str); 15] = [
     ("app.css", CSS, include_str!("../page/app.css")),
     ("app.js", JS, include_str!("../page/app.js")),
     ("theme.js", JS, include_str!("../page/theme.js")),
@@ -29,6 +30,7 @@ const ASSETS: [(&str, &str, &str); 14] = [
     ("panels.js", JS, include_str!("../page/panels.js")),
     ("recent.js", JS, include_str!("../page/recent.js")),
     ("dialogs.js", JS, include_str!("../page/dialogs.js")),
+    ("webhooks.js", JS, include_str!("../page/webhooks.js")),
     ("uplot.css", CSS, include_str!("../vendor/uplot/uPlot.min.css")),
     ("uplot.js", JS, include_str!("../vendor/uplot/uPlot.iife.min.js")),
 ];
@@ -41,20 +43,21 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 struct Page {
     html: String,
     etag: String,
-    version: String,
 }
 
 pub(crate) fn router() -> Router {
     let version = version();
-    let html = HTML.replace("{{assets}}", &format!("/dashboard/assets/{version}"));
-    let page = Page { html, etag: format!("\"{version}\""), version };
+    let assets = format!("/dashboard/assets/{version}");
+    let page = |html: &str| Page { html: html.replace("{{assets}}", &assets), etag: format!("\"{version}\"") };
+    let (overview, webhooks) = (page(OVERVIEW), page(WEBHOOKS));
     Router::new()
-        .route("/dashboard", get(html_page))
+        .route("/dashboard", get(async move |headers| html(overview, &headers)))
+        .route("/dashboard/webhooks", get(async move |headers| html(webhooks, &headers)))
         .route("/dashboard/assets/{version}/{name}", get(asset))
-        .with_state(page)
+        .with_state(version)
 }
 
-async fn html_page(State(page): State<Page>, headers: HeaderMap) -> Response {
+fn html(page: Page, headers: &HeaderMap) -> Response {
     let known = headers.get(header::IF_NONE_MATCH).and_then(|known| known.to_str().ok());
     let fresh = known.is_some_and(|known| known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == page.etag));
     let mut response = match fresh {
@@ -72,8 +75,11 @@ async fn html_page(State(page): State<Page>, headers: HeaderMap) -> Response {
     response
 }
 
-async fn asset(State(page): State<Page>, Path((version, name)): Path<(String, String)>) -> Result<Response, Problem> {
-    let found = ASSETS.iter().find(|(asset, ..)| *asset == name).filter(|_| version == page.version);
+async fn asset(
+    State(current): State<String>,
+    Path((version, name)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let found = ASSETS.iter().find(|(asset, ..)| *asset == name).filter(|_| version == current);
     let (_, kind, text) = found.ok_or_else(|| Problem::not_found("the page has another version now"))?;
     let headers = [
         (header::CONTENT_TYPE, *kind),
@@ -85,7 +91,11 @@ async fn asset(State(page): State<Page>, Path((version, name)): Path<(String, St
 
 /// FNV-1a over everything: it has to change with the contents, not to withstand a forger.
 fn version() -> String {
-    let bytes = ASSETS.iter().flat_map(|(name, _, text)| name.bytes().chain(text.bytes())).chain(HTML.bytes());
+    let bytes = ASSETS
+        .iter()
+        .flat_map(|(name, _, text)| name.bytes().chain(text.bytes()))
+        .chain(OVERVIEW.bytes())
+        .chain(WEBHOOKS.bytes());
     let hash = bytes
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     format!("{hash:016x}")

@@ -46,7 +46,23 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bus", &["events", "database", "redial", "telemetry"]),
     ("outbox", &["bus", "events", "database", "telemetry", "lifecycle"]),
     ("jobs", &["bus", "events", "database", "telemetry", "lifecycle"]),
-    ("broker", &["proto", "outbox", "bus", "jobs", "load", "events", "database", "principal", "telemetry", "lifecycle"]),
+    ("webhooks", &["bus", "events", "database", "principal", "telemetry"]),
+    (
+        "broker",
+        &[
+            "proto",
+            "outbox",
+            "bus",
+            "jobs",
+            "webhooks",
+            "load",
+            "events",
+            "database",
+            "principal",
+            "telemetry",
+            "lifecycle",
+        ],
+    ),
     // It speaks to the broker over the wire, and shares nothing with it.
     ("client", &[]),
     ("mqtt", &["bus", "events", "telemetry", "lifecycle"]),
@@ -245,7 +261,7 @@ fn no_module_is_named_after_nothing() {
     assert_none(faults);
 }
 
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "turnpike/src",
     "gateway/src",
     "http1/src",
@@ -255,6 +271,7 @@ const SOURCES: [&str; 15] = [
     "outbox/src",
     "bus/src",
     "jobs/src",
+    "webhooks/src",
     "broker/src",
     "clients/rust/src",
     "consumers",

@@ -177,8 +177,13 @@ impl Build for Broker {
             listen: self.listen,
             bus,
             issuers: shop::issuers(&root),
+            root: Some(root),
             database: Some(Url(self.database)),
-            settings: broker::Settings::default(),
+            settings: broker::Settings {
+                allow_private_networks: self.webhooks.allow_private_networks,
+                public_url: self.webhooks.public_url,
+                ..broker::Settings::default()
+            },
         };
         Ok(Box::new(broker::build(config).await?))
     }

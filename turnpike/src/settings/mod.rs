@@ -4,6 +4,7 @@
 mod pace;
 pub mod role;
 mod up;
+mod webhooks;
 
 use std::{collections::HashMap, fmt, fs, path::Path};
 
@@ -11,7 +12,7 @@ use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-pub use self::{pace::Group, up::Settings as Up};
+pub use self::{pace::Group, up::Settings as Up, webhooks::Webhooks};
 
 const PREFIX: &str = "TURNPIKE__";
 

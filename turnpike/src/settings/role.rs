@@ -7,7 +7,7 @@ use gateway::action::duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{Fault, Group, Settings, read, telemetry_faults};
+use super::{Fault, Group, Settings, Webhooks, read, telemetry_faults};
 
 /// The bus that the processes share.
 #[derive(Clone, Debug, Deserialize)]
@@ -285,6 +285,7 @@ role!(Notifier, "notifier", 9909, {
 role!(Broker, "broker", 9910, {
     listen: SocketAddr = loopback(7010),
     database: String = file("broker"),
+    webhooks: Webhooks = Webhooks::default(),
 });
 
 role!(Dashboard, "dashboard", 9911, {

@@ -69,7 +69,7 @@ impl Plan {
                 async { Ok(Box::new(notifier::build(config).await?) as Box<dyn Role>) }.boxed()
             })
             .await?;
-        let broker = self.broker();
+        let broker = self.broker(gateway);
         let address = supervisor
             .add("broker", 1, LOOPBACK, move |listen| {
                 let config = broker::Config { listen, ..broker.clone() };
@@ -181,13 +181,22 @@ impl Plan {
         }
     }
 
-    fn broker(&self) -> broker::Config {
+    fn broker(&self, gateway: SocketAddr) -> broker::Config {
+        let host = if gateway.ip().is_unspecified() { LOOPBACK.ip() } else { gateway.ip() };
+        let public_url = format!("http://{}", SocketAddr::new(host, gateway.port()));
         broker::Config {
             listen: LOOPBACK,
             bus: self.bus.clone(),
             issuers: shop::issuers(&self.root),
+            root: Some(self.root.clone()),
             database: Some(self.database("broker")),
-            settings: broker::Settings { drain: DRAIN, ..broker::Settings::default() },
+            settings: broker::Settings {
+                drain: DRAIN,
+                // Whoever tries it out has its receivers beside it.
+                allow_private_networks: true,
+                public_url: (gateway.port() != 0).then_some(public_url),
+                ..broker::Settings::default()
+            },
         }
     }
 

@@ -83,6 +83,7 @@ async fn it_is_not_ready_while_it_drains() {
         listen: "127.0.0.1:0".parse().unwrap(),
         bus: lab.bus.clone(),
         issuers: Vec::new(),
+        root: None,
         database: None,
         settings: Settings::default(),
     };

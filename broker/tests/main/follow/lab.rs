@@ -97,7 +97,8 @@ impl Lab {
 
     async fn built(&self, bus: Bus, settings: Settings) -> Broker {
         let issuers = vec![Issuer { name: "gateway".to_owned(), keys: Keys::Inline(self.signer.jwks()) }];
-        let config = Config { listen: "127.0.0.1:0".parse().unwrap(), bus, issuers, database: None, settings };
+        let config =
+            Config { listen: "127.0.0.1:0".parse().unwrap(), bus, issuers, root: None, database: None, settings };
         broker::build(config).await.unwrap()
     }
 

@@ -119,7 +119,7 @@ fn sign(signer: &Signer, subject: &str, scopes: &[&str]) -> String {
 async fn node(bus: &Bus, signer: &Signer, settings: &Settings) -> (SocketAddr, Shutdown) {
     let issuers = vec![Issuer { name: "gateway".to_owned(), keys: Keys::Inline(signer.jwks()) }];
     let listen = "127.0.0.1:0".parse().unwrap();
-    let config = Config { listen, bus: bus.clone(), issuers, database: None, settings: settings.clone() };
+    let config = Config { listen, bus: bus.clone(), issuers, root: None, database: None, settings: settings.clone() };
     let broker = broker::build(config).await.unwrap();
     let (address, shutdown) = (broker.address().unwrap(), Shutdown::new());
     tokio::spawn(Box::new(broker).run(shutdown.clone()));

@@ -8,7 +8,7 @@ use crate::{Past, Running, Site, created, event};
 
 const COUNT: &str = "document.querySelector('[data-testid=count-DB-CREATE]')?.textContent";
 const LIVE: &str = "document.querySelector('[data-testid=link]').dataset.state === 'live'";
-const WIDTHS: [u32; 3] = [360, 768, 1440];
+pub const WIDTHS: [u32; 3] = [360, 768, 1440];
 
 async fn open(dashboard: &Running) -> Browser {
     let mut browser = testkit::browser().await;
@@ -206,7 +206,7 @@ async fn a_theme_once_chosen_stays() {
 }
 
 /// Texts whose contrast with what lies behind them is below 4.5 (WCAG 2.2, 1.4.3).
-const FAINT: &str = r"(() => {
+pub const FAINT: &str = r"(() => {
     const numbers = (color) => (color.match(/[\d.]+/g) ?? []).map(Number);
     const light = ([r, g, b]) => [r, g, b].map((part) => part / 255)
         .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
@@ -230,11 +230,11 @@ const FAINT: &str = r"(() => {
     return faint;
 })()";
 
-const NAMELESS: &str = "[...document.querySelectorAll('a, button, input, [tabindex=\"0\"]')].filter((each) => \
+pub const NAMELESS: &str = "[...document.querySelectorAll('a, button, input, [tabindex=\"0\"]')].filter((each) => \
     !(each.getAttribute('aria-label') || each.labels?.length || each.textContent.trim())).map((each) => each.outerHTML)";
 
 /// Keeps a screenshot of the whole page where `TURNPIKE_SCREENSHOTS` says, to be looked at.
-async fn keep(browser: &mut Browser, name: &str) {
+pub async fn keep(browser: &mut Browser, name: &str) {
     let Ok(folder) = std::env::var("TURNPIKE_SCREENSHOTS") else { return };
     tokio::time::sleep(Duration::from_millis(400)).await;
     let shot = browser.screenshot(true).await;

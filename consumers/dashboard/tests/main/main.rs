@@ -7,6 +7,7 @@ mod exact;
 mod gateways;
 mod redis;
 mod stream;
+mod webhooks;
 
 use std::{
     net::SocketAddr,

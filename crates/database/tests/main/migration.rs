@@ -90,6 +90,18 @@ async fn a_migration_that_comes_too_late_is_refused() {
 }
 
 #[tokio::test]
+async fn each_ten_versions_are_an_owners_own() {
+    for place in Place::every().await {
+        let other = Migration { version: 20, name: "other", sql: "CREATE TABLE other (id {identity});" };
+        let late = Migration { version: 10, name: "late", sql: "CREATE TABLE late (id {identity});" };
+        place.migrated(&[SHELF, other]).await.unwrap();
+        let database = place.migrated(&[SHELF, SECOND, late, other]).await.unwrap();
+        database.query("SELECT * FROM late", &[]).await.unwrap();
+        database.query("SELECT colour FROM item", &[]).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_failing_migration_leaves_nothing() {
     for place in Place::every().await {
         let broken =
