@@ -65,12 +65,16 @@ pub(super) async fn trims(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
     let mut before = usize::MAX;
     while before != publishing() {
         before = publishing();
-        witness.harmed("clock", Harm::Clock { by_ms: 50_000 });
-        lab.clock().step(Step::seconds(50));
-        lab.housekeep().await?;
-        witness.healed("clock");
-        for leased in witness.claim(&late.name, "late", 1).await?.leased {
-            witness.settle(&late.name, leased.token, Verb::Release).await?;
+        // A call that was on its way when the clock stepped brings an earlier time, as if the clock had stepped back; the bus
+        // makes up for that, so that a step may count twice. The group is away for less than a minute even then.
+        for _ in 0..2 {
+            witness.harmed("clock", Harm::Clock { by_ms: 25_000 });
+            lab.clock().step(Step::seconds(25));
+            lab.housekeep().await?;
+            witness.healed("clock");
+            for leased in witness.claim(&late.name, "late", 1).await?.leased {
+                witness.settle(&late.name, leased.token, Verb::Release).await?;
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }
