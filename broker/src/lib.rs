@@ -32,6 +32,7 @@ mod publish;
 mod query;
 mod queues;
 mod script;
+mod rooms;
 mod settings;
 mod shared;
 mod sse;

@@ -4,12 +4,19 @@ use events::{Envelope, Name};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::problem::{Kind, Problem};
+use crate::{
+    problem::{Kind, Problem},
+    rooms::Room,
+};
 
-/// Verbs of the protocol that come later.
-const NOT_SUPPORTED: [&str; 4] = ["join", "leave", "members", "presence"];
+const VERBS: &str = "hello, sub, unsub, pub, ack, join, leave, members, presence or bye";
 const MAX_ID_BYTES: usize = 128;
 const MAX_NAME_BYTES: usize = 64;
+/// Users that are asked about at once.
+const MOST_USERS: usize = 256;
+const MAX_USER_BYTES: usize = 256;
+/// What the name of a room's subscription begins with; a client's own don't.
+pub(super) const ROOM: &str = "room:";
 
 #[derive(Debug, PartialEq)]
 pub(super) struct Frame {
@@ -24,6 +31,12 @@ pub(super) enum Verb {
     Unsub(Unsub),
     Pub(Box<Pub>),
     Ack(Ack),
+    Join(Join),
+    Leave(InRoom),
+    /// Who is in a room.
+    Members(InRoom),
+    /// Who is online.
+    Presence(Presence),
     /// The client goes.
     Bye,
 }
@@ -68,6 +81,30 @@ pub(super) struct Unsub {
 pub(super) struct Ack {
     pub sub: String,
     pub cursor: String,
+}
+
+/// Who joins a room also follows it, as the subscription `room:namespace/room`.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Join {
+    pub room: Room,
+    /// As that of [`Sub`].
+    #[serde(default)]
+    pub cursor: Option<String>,
+    #[serde(default)]
+    pub credit: Option<usize>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InRoom {
+    pub room: Room,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Presence {
+    pub users: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -124,6 +161,9 @@ impl Sub {
         if !name_fits || self.name.chars().any(char::is_control) {
             return Err(Problem::invalid(format!("sub.name: must be 1 to {MAX_NAME_BYTES} printable bytes")));
         }
+        if self.name.starts_with(ROOM) {
+            return Err(Problem::invalid(format!("sub.name: {ROOM} is for rooms, which are joined")));
+        }
         if self.durable {
             return Err(Problem::new(Kind::NotSupported, "sub.durable: durable subscriptions are not supported"));
         }
@@ -132,6 +172,25 @@ impl Sub {
             Some("latest") => Err(Problem::new(Kind::NotSupported, "sub.view: the view latest is not supported")),
             Some(_) => Err(Problem::invalid("sub.view: must be stream")),
         }
+    }
+}
+
+impl Join {
+    /// The name of the subscription that comes with it.
+    pub(super) fn name(&self) -> String {
+        format!("{ROOM}{}", self.room)
+    }
+}
+
+impl Presence {
+    pub(super) fn check(&self) -> Result<(), Problem> {
+        if !(1..=MOST_USERS).contains(&self.users.len()) {
+            return Err(Problem::invalid(format!("presence.users: must be 1 to {MOST_USERS} users")));
+        }
+        if self.users.iter().any(|user| user.is_empty() || user.len() > MAX_USER_BYTES) {
+            return Err(Problem::invalid(format!("presence.users: a user's name has 1 to {MAX_USER_BYTES} bytes")));
+        }
+        Ok(())
     }
 }
 
@@ -154,7 +213,7 @@ impl Pub {
 fn verb(members: Map<String, Value>) -> Result<Verb, Problem> {
     let mut members = members.into_iter();
     let (Some((name, body)), None) = (members.next(), members.next()) else {
-        return Err(Problem::invalid("a frame has one verb: hello, sub, unsub, pub, ack or bye"));
+        return Err(Problem::invalid(format!("a frame has one verb: {VERBS}")));
     };
     match name.as_str() {
         "hello" => body_of(&name, body).map(Verb::Hello),
@@ -162,13 +221,12 @@ fn verb(members: Map<String, Value>) -> Result<Verb, Problem> {
         "unsub" => body_of(&name, body).map(Verb::Unsub),
         "pub" => body_of(&name, body).map(|body| Verb::Pub(Box::new(body))),
         "ack" => body_of(&name, body).map(Verb::Ack),
+        "join" => body_of(&name, body).map(Verb::Join),
+        "leave" => body_of(&name, body).map(Verb::Leave),
+        "members" => body_of(&name, body).map(Verb::Members),
+        "presence" => body_of(&name, body).map(Verb::Presence),
         "bye" => Ok(Verb::Bye),
-        later if NOT_SUPPORTED.contains(&later) => {
-            Err(Problem::new(Kind::NotSupported, format!("{later}: rooms and presence are not supported")))
-        }
-        unknown => {
-            Err(Problem::invalid(format!("{unknown:.64}: no such verb; there are hello, sub, unsub, pub, ack, bye")))
-        }
+        unknown => Err(Problem::invalid(format!("{unknown:.64}: no such verb; there are {VERBS}"))),
     }
 }
 
@@ -211,14 +269,30 @@ mod tests {
 
     #[test]
     fn what_comes_later_is_refused_by_name() {
-        for verb in NOT_SUPPORTED {
-            let (id, kind, detail) = refused(&format!(r#"{{"id":7,"{verb}":{{"room":"chat/lobby"}}}}"#));
-            assert_eq!((id, kind), (Some(7.into()), Kind::NotSupported));
-            assert!(detail.contains(verb), "{detail}");
-        }
         let durable = r#"{"sub":{"name":"s","filter":"DB/*","durable":true}}"#;
         let Verb::Sub(sub) = Frame::parse(durable).unwrap().verb else { panic!("a sub") };
         assert_eq!(sub.check().unwrap_err().kind, Kind::NotSupported);
+    }
+
+    #[test]
+    fn a_room_is_named_in_full() {
+        let join = Frame::parse(r#"{"id":7,"join":{"room":"chat/lobby","credit":9}}"#).unwrap();
+        let Verb::Join(join) = join.verb else { panic!("a join") };
+        assert_eq!((join.name().as_str(), join.credit), ("room:chat/lobby", Some(9)));
+        for verb in ["join", "leave", "members"] {
+            let (id, kind, detail) = refused(&format!(r#"{{"id":7,"{verb}":{{"room":"lobby"}}}}"#));
+            assert_eq!((id, kind), (Some(7.into()), Kind::Invalid));
+            assert!(detail.contains("namespace/room"), "{detail}");
+        }
+    }
+
+    #[test]
+    fn users_are_asked_about_by_their_names() {
+        let many = vec!["u"; MOST_USERS + 1];
+        for (users, fits) in [(&["alice", "customers/1"][..], true), (&[], false), (&[""], false), (&many, false)] {
+            let presence = Presence { users: users.iter().map(|&user| user.to_owned()).collect() };
+            assert_eq!(presence.check().is_ok(), fits, "{users:?}");
+        }
     }
 
     proptest! {

@@ -1,9 +1,11 @@
 //! `GET /ws`: the client protocol over a WebSocket (RFC 6455), subprotocol `turnpike.v1`, one JSON object a text frame.
 //!
-//! `session.rs` is the protocol, without input or output; `socket.rs` the connection around it.
+//! `session.rs` is the protocol, without input or output; `socket.rs` the connection around it, `errands.rs` what
+//! takes its time.
 
 mod close;
 mod credit;
+mod errands;
 mod frame;
 mod session;
 mod socket;

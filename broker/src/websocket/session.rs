@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use super::{
     close::CloseCode,
     credit::Credit,
-    frame::{Ack, Frame, Hello, Malformed, Sub, Unsub, Verb},
+    frame::{Ack, Frame, Hello, InRoom, Join, Malformed, Presence, ROOM, Sub, Unsub, Verb},
 };
 use crate::{
     problem::{Kind, Problem},
+    rooms::Room,
     told::{Told, What},
 };
 
@@ -44,6 +45,27 @@ pub(super) enum Effect {
     },
     Unsubscribe {
         name: String,
+    },
+    /// Join a room and begin to follow it, as a subscription of this turn.
+    Join {
+        id: Option<Value>,
+        turn: u64,
+        name: String,
+        join: Join,
+    },
+    /// Leave a room, and follow it no more.
+    Leave {
+        id: Option<Value>,
+        name: String,
+        room: Room,
+    },
+    Members {
+        id: Option<Value>,
+        room: Room,
+    },
+    Presence {
+        id: Option<Value>,
+        users: Vec<String>,
     },
     Publish {
         id: Option<Value>,
@@ -113,6 +135,10 @@ impl Session {
                 let confirm = publish.confirm.clone();
                 vec![Effect::Publish { id, event: Box::new(publish.into_envelope()), confirm }]
             }
+            (State::Open, Verb::Join(join)) => vec![self.join(id, join)],
+            (State::Open, Verb::Leave(InRoom { room })) => vec![self.leave(id, room)],
+            (State::Open, Verb::Members(InRoom { room })) => vec![Effect::Members { id, room }],
+            (State::Open, Verb::Presence(presence)) => vec![ask(id, presence)],
             (State::Open, Verb::Bye) => self.close(CloseCode::Normal, "bye"),
         }
     }
@@ -141,20 +167,20 @@ impl Session {
         vec![Effect::Close(code, reason.to_owned())]
     }
 
-    /// A subscription follows now: what the client is told, or None where it is wanted no more.
+    /// A subscription follows now, from this cursor on: what the client is told, or None where it is wanted no more.
     pub(super) fn subscribed(
         &mut self,
         id: Option<&Value>,
         turn: u64,
         name: &str,
         cursor: &str,
-        replaying: u64,
+        ok: Value,
     ) -> Option<String> {
         self.opening = self.opening.saturating_sub(1);
         let subscription = self.subscriptions.get_mut(name).filter(|subscription| subscription.turn == turn)?;
         subscription.open = true;
         subscription.credit = Credit::new(subscription.credit.most(), cursor);
-        Some(answer(id, json!({ "cursor": cursor, "replaying": replaying })))
+        Some(answer(id, ok))
     }
 
     /// A subscription could not be begun.
@@ -196,34 +222,64 @@ impl Session {
         if let Err(problem) = sub.check() {
             return error(id.as_ref(), &problem);
         }
-        if self.subscriptions.contains_key(&sub.name) {
-            let problem = Problem::new(Kind::Conflict, format!("sub.name: there is a subscription {:?}", sub.name));
-            return error(id.as_ref(), &problem);
+        match self.open(&sub.name, sub.filter.clone(), sub.credit) {
+            Ok(turn) => Effect::Subscribe { id, turn, sub },
+            Err(problem) => {
+                error(id.as_ref(), &Problem { detail: format!("sub.{}", problem.detail).into(), ..problem })
+            }
+        }
+    }
+
+    fn join(&mut self, id: Option<Value>, join: Join) -> Effect {
+        let name = join.name();
+        match self.open(&name, format!("ROOMS/*[subject={}]", join.room), join.credit) {
+            Ok(turn) => Effect::Join { id, turn, name, join },
+            Err(problem) => {
+                error(id.as_ref(), &Problem { detail: format!("join.{}", problem.detail).into(), ..problem })
+            }
+        }
+    }
+
+    fn leave(&mut self, id: Option<Value>, room: Room) -> Effect {
+        let name = format!("{ROOM}{room}");
+        match self.subscriptions.remove(&name) {
+            Some(_) => Effect::Leave { id, name, room },
+            None => {
+                error(id.as_ref(), &Problem::new(Kind::NotFound, format!("leave.room: {room} has not been joined")))
+            }
+        }
+    }
+
+    /// Makes room for a subscription that is to be opened; its turn.
+    fn open(&mut self, name: &str, filter: String, credit: Option<usize>) -> Result<u64, Problem> {
+        if self.subscriptions.contains_key(name) {
+            return Err(Problem::new(Kind::Conflict, format!("name: there is a subscription {name:?}")));
         }
         if self.subscriptions.len().max(self.opening) >= MOST_SUBSCRIPTIONS {
-            let problem =
-                Problem::new(Kind::TooMany, format!("a connection has at most {MOST_SUBSCRIPTIONS} subscriptions"));
-            return error(id.as_ref(), &problem);
+            let detail = format!("name: a connection has at most {MOST_SUBSCRIPTIONS} subscriptions");
+            return Err(Problem::new(Kind::TooMany, detail));
         }
-        let credit = sub.credit.unwrap_or(DEFAULT_CREDIT);
+        let credit = credit.unwrap_or(DEFAULT_CREDIT);
         if !(1..=MOST_CREDIT).contains(&credit) {
-            return error(id.as_ref(), &Problem::invalid(format!("sub.credit: must be 1 to {MOST_CREDIT}")));
+            return Err(Problem::invalid(format!("credit: must be 1 to {MOST_CREDIT}")));
         }
         let others: usize = self.subscriptions.values().map(|subscription| subscription.credit.most()).sum();
         if others + credit > MOST_CREDIT_OF_ALL {
-            let problem =
-                Problem::new(Kind::TooMany, format!("sub.credit: a connection has at most {MOST_CREDIT_OF_ALL}"));
-            return error(id.as_ref(), &problem);
+            let detail = format!("credit: a connection has at most {MOST_CREDIT_OF_ALL}");
+            return Err(Problem::new(Kind::TooMany, detail));
         }
         self.turns += 1;
         self.opening += 1;
-        let subscription =
-            Subscription { turn: self.turns, credit: Credit::new(credit, ""), filter: sub.filter.clone(), open: false };
-        self.subscriptions.insert(sub.name.clone(), subscription);
-        Effect::Subscribe { id, turn: self.turns, sub }
+        let subscription = Subscription { turn: self.turns, credit: Credit::new(credit, ""), filter, open: false };
+        self.subscriptions.insert(name.to_owned(), subscription);
+        Ok(self.turns)
     }
 
     fn unsub(&mut self, id: Option<Value>, Unsub { sub }: Unsub) -> Vec<Effect> {
+        if sub.starts_with(ROOM) {
+            let problem = Problem::invalid("unsub.sub: a room is left by leave");
+            return vec![error(id.as_ref(), &problem)];
+        }
         if self.subscriptions.remove(&sub).is_none() {
             return vec![error(id.as_ref(), &no_subscription("unsub", &sub))];
         }
@@ -257,6 +313,13 @@ fn framed(id: Option<&Value>, member: &str, body: Value) -> String {
     match id {
         Some(id) => json!({ "id": id, member: body }).to_string(),
         None => json!({ member: body }).to_string(),
+    }
+}
+
+fn ask(id: Option<Value>, presence: Presence) -> Effect {
+    match presence.check() {
+        Ok(()) => Effect::Presence { id, users: presence.users },
+        Err(problem) => error(id.as_ref(), &problem),
     }
 }
 
@@ -321,7 +384,9 @@ mod tests {
         let mut session = open();
         let turn = sub(&mut session, "s1");
         assert!(!session.has_credit("s1"), "not open yet");
-        assert!(session.subscribed(None, turn, "s1", "c0", 5).unwrap().contains("\"replaying\":5"));
+        assert!(
+            session.subscribed(None, turn, "s1", "c0", json!({ "replaying": 5 })).unwrap().contains("\"replaying\":5")
+        );
         for cursor in ["c1", "c2"] {
             assert!(session.has_credit("s1"));
             let frame = session.told("s1", &at(cursor)).unwrap();
@@ -346,7 +411,7 @@ mod tests {
         assert_eq!(refused(&session.text(r#"{"sub":{"name":"0","filter":"DB/*"}}"#)), "conflict");
         assert_eq!(refused(&session.text(r#"{"sub":{"name":"more","filter":"DB/*"}}"#)), "too-many");
         assert!(matches!(session.text(r#"{"unsub":{"sub":"0"}}"#)[..], [Effect::Unsubscribe { .. }, Effect::Send(_)]));
-        assert_eq!(session.subscribed(None, 1, "0", "c", 0), None);
+        assert_eq!(session.subscribed(None, 1, "0", "c", json!({})), None);
         sub(&mut session, "0");
     }
 
@@ -358,7 +423,7 @@ mod tests {
             session.text(r#"{"unsub":{"sub":"s"}}"#);
         }
         assert_eq!(refused(&session.text(r#"{"sub":{"name":"s","filter":"DB/*"}}"#)), "too-many");
-        assert_eq!(session.subscribed(None, 1, "s", "c", 0), None);
+        assert_eq!(session.subscribed(None, 1, "s", "c", json!({})), None);
         let away = Problem::unavailable("the bus is away", std::time::Duration::from_secs(1));
         session.not_subscribed(None, 2, "s", &away);
         sub(&mut session, "s");
@@ -385,10 +450,32 @@ mod tests {
         let mut session = open();
         let first = sub(&mut session, "s");
         session.text(r#"{"unsub":{"sub":"s"}}"#);
-        assert_eq!(session.subscribed(None, first, "s", "c", 0), None);
+        assert_eq!(session.subscribed(None, first, "s", "c", json!({})), None);
         let second = sub(&mut session, "s");
-        assert_eq!(session.subscribed(None, first, "s", "c", 0), None, "that was the first one");
-        assert!(session.subscribed(None, second, "s", "c", 0).is_some());
+        assert_eq!(session.subscribed(None, first, "s", "c", json!({})), None, "that was the first one");
+        assert!(session.subscribed(None, second, "s", "c", json!({})).is_some());
+    }
+
+    #[test]
+    fn a_room_is_a_subscription_that_is_joined_and_left() {
+        let mut session = open();
+        for (frame, code) in [
+            (r#"{"sub":{"name":"room:chat/lobby","filter":"ROOMS/*"}}"#, "invalid"),
+            (r#"{"leave":{"room":"chat/lobby"}}"#, "not-found"),
+        ] {
+            assert_eq!(refused(&session.text(frame)), code, "{frame}");
+        }
+        let effects = session.text(r#"{"id":1,"join":{"room":"chat/lobby","credit":1}}"#);
+        let [Effect::Join { turn, .. }] = effects[..] else { panic!("{effects:?}") };
+        assert_eq!(refused(&session.text(r#"{"join":{"room":"chat/lobby"}}"#)), "conflict");
+        assert!(session.subscribed(None, turn, "room:chat/lobby", "c", json!({})).is_some());
+        let frame = session.told("room:chat/lobby", &at("c1")).unwrap();
+        assert!(frame.starts_with(r#"{"ev":{"sub":"room:chat/lobby","#), "{frame}");
+        assert!(!session.has_credit("room:chat/lobby"));
+        assert_eq!(session.text(r#"{"ack":{"sub":"room:chat/lobby","cursor":"c1"}}"#), []);
+        assert_eq!(refused(&session.text(r#"{"unsub":{"sub":"room:chat/lobby"}}"#)), "invalid");
+        assert!(matches!(session.text(r#"{"leave":{"room":"chat/lobby"}}"#)[..], [Effect::Leave { .. }]));
+        assert!(!session.has_credit("room:chat/lobby"));
     }
 
     #[test]

@@ -13,32 +13,25 @@ use std::{
 };
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use futures_util::{FutureExt as _, Sink, StreamExt as _, stream::FuturesUnordered};
+use futures_util::{Sink, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::Instrument as _;
 
 use super::{
     close::CloseCode,
-    frame::Sub,
-    session::{Effect, Session, answer, refusal},
+    errands::{Asker, Done, Errands, Opened, TooMany},
+    session::{Effect, Session, refusal},
     subscriptions::Subscriptions,
 };
 use crate::{
     access::Caller,
-    begin,
-    follow::{Asked, Connected},
-    hub::Begin,
+    follow::Connected,
     metrics::{self, SendQueue, Transport},
     problem::{Kind, Problem},
-    publish::{self, Options},
-    query::refuse,
     shared::Shared,
-    told::{Subscriber, Told, What},
+    told::{Told, What},
 };
 
-/// Publishes of a connection that wait for their answer.
-const MOST_PUBLISHES: usize = 64;
 /// Answers that wait beside the events; then nothing is read any more.
 const MOST_ANSWERS: usize = 256 * 1024;
 /// How long a client has to answer a close.
@@ -46,19 +39,12 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// When a client shall come back that was sent away, in milliseconds.
 const AFTER_MS: [u64; 2] = [200, 8_000];
 
-type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-type Opened = (Option<Value>, u64, String, Result<Subscriber, Problem>);
-
 struct Socket {
     inner: WebSocket,
     outbox: Outbox,
     session: Session,
     subscriptions: Subscriptions,
-    opening: FuturesUnordered<Later<Opened>>,
-    /// One after the other, in the order they came.
-    publishes: VecDeque<Later<String>>,
-    /// Those that wait for others to acknowledge hold up none.
-    waiting: FuturesUnordered<Later<String>>,
+    errands: Errands,
     shared: Shared,
     caller: Caller,
     connected: Connected,
@@ -75,8 +61,7 @@ struct Outbox {
 enum Happened {
     Came(Option<Result<Message, axum::Error>>),
     Told(String, Told),
-    Opened(Opened),
-    Published(String),
+    Done(Done),
     Ping,
     Broken,
     Late,
@@ -95,9 +80,7 @@ pub(super) async fn run(inner: WebSocket, shared: Shared, caller: Caller, connec
         outbox: Outbox::default(),
         session: Session::new(),
         subscriptions: Subscriptions::default(),
-        opening: FuturesUnordered::new(),
-        publishes: VecDeque::new(),
-        waiting: FuturesUnordered::new(),
+        errands: Errands::default(),
         shared,
         caller,
         connected,
@@ -137,8 +120,8 @@ impl Socket {
                 },
                 Happened::Came(None) | Happened::Broken => return,
                 Happened::Told(name, told) => self.told(&name, &told),
-                Happened::Opened(opened) => self.opened(opened),
-                Happened::Published(frame) => self.send(frame),
+                Happened::Done(Done::Opened(opened)) => self.opened(opened),
+                Happened::Done(Done::Answered(frame)) => self.send(frame),
                 Happened::Ping if self.session.ping() => self.push(Message::Ping(Default::default())),
                 Happened::Ping => Flow::Break((CloseCode::Dead, "no answer to two pings".to_owned())),
                 Happened::Late => Flow::Break((CloseCode::Late, "hello did not come in time".to_owned())),
@@ -167,17 +150,8 @@ impl Socket {
         {
             return Poll::Ready(Happened::Came(came));
         }
-        if let Poll::Ready(Some(opened)) = self.opening.poll_next_unpin(cx) {
-            return Poll::Ready(Happened::Opened(opened));
-        }
-        if let Some(first) = self.publishes.front_mut()
-            && let Poll::Ready(frame) = first.poll_unpin(cx)
-        {
-            self.publishes.pop_front();
-            return Poll::Ready(Happened::Published(frame));
-        }
-        if let Poll::Ready(Some(frame)) = self.waiting.poll_next_unpin(cx) {
-            return Poll::Ready(Happened::Published(frame));
+        if let Poll::Ready(done) = self.errands.poll_next(cx) {
+            return Poll::Ready(Happened::Done(done));
         }
         if self.outbox.bytes < self.shared.settings.send_queue {
             let session = &self.session;
@@ -202,12 +176,25 @@ impl Socket {
             match effect {
                 Effect::Send(frame) => self.send(frame)?,
                 Effect::Welcome { token, client } => self.welcome(token, client).await?,
-                Effect::Subscribe { id, turn, sub } => self.subscribe(id, turn, sub),
-                Effect::Unsubscribe { name } => {
-                    self.subscriptions.remove(&name);
-                    self.list();
+                Effect::Subscribe { id, turn, sub } => self.errands.subscribe(self.asker(), id, turn, sub),
+                Effect::Unsubscribe { name } => self.unsubscribe(&name),
+                Effect::Join { id, turn, name, join } => self.errands.join(self.asker(), id, turn, join, name),
+                Effect::Leave { id, name, room } => {
+                    self.unsubscribe(&name);
+                    self.errands.leave(self.asker(), id, room);
                 }
-                Effect::Publish { id, event, confirm } => self.publish(id, *event, confirm)?,
+                Effect::Members { id, room } => {
+                    let asked = self.errands.members(self.asker(), id.clone(), room);
+                    self.unless_too_many(asked, id.as_ref())?;
+                }
+                Effect::Presence { id, users } => {
+                    let asked = self.errands.presence(self.asker(), id.clone(), users);
+                    self.unless_too_many(asked, id.as_ref())?;
+                }
+                Effect::Publish { id, event, confirm } => {
+                    let asked = self.errands.publish(self.asker(), id.clone(), *event, confirm);
+                    self.unless_too_many(asked, id.as_ref())?;
+                }
                 Effect::Close(code, reason) => return Flow::Break((code, reason)),
             }
         }
@@ -233,19 +220,26 @@ impl Socket {
         self.send(json!({ "welcome": { "conn": conn, "ping_ms": ping, "max_bytes": super::MAX_BYTES } }).to_string())
     }
 
-    fn subscribe(&mut self, id: Option<Value>, turn: u64, sub: Sub) {
-        let (shared, caller) = (self.shared.clone(), self.caller.clone());
-        self.opening.push(Box::pin(async move {
-            let name = sub.name.clone();
-            (id, turn, name, follow(&shared, &caller, sub).await)
-        }));
+    fn asker(&self) -> Asker {
+        Asker { shared: self.shared.clone(), caller: self.caller.clone(), conn: self.connected.id().to_owned() }
     }
 
-    fn opened(&mut self, (id, turn, name, opened): Opened) -> Flow {
-        match opened {
-            Ok(subscriber) => {
-                let (cursor, replaying) = (subscriber.last(), subscriber.replaying());
-                if let Some(frame) = self.session.subscribed(id.as_ref(), turn, &name, cursor, replaying) {
+    fn unless_too_many(&mut self, asked: Result<(), TooMany>, id: Option<&Value>) -> Flow {
+        match asked {
+            Ok(()) => Flow::Continue(()),
+            Err(too_many) => self.send(refusal(id, &too_many.into())),
+        }
+    }
+
+    fn unsubscribe(&mut self, name: &str) {
+        self.subscriptions.remove(name);
+        self.list();
+    }
+
+    fn opened(&mut self, Opened { id, turn, name, outcome }: Opened) -> Flow {
+        match outcome {
+            Ok((subscriber, ok)) => {
+                if let Some(frame) = self.session.subscribed(id.as_ref(), turn, &name, subscriber.last(), ok) {
                     self.send(frame)?;
                     self.subscriptions.insert(name, subscriber);
                     self.list();
@@ -257,36 +251,6 @@ impl Socket {
                 _ => Flow::Continue(()),
             },
         }
-    }
-
-    fn publish(&mut self, id: Option<Value>, event: events::Envelope, confirm: Option<String>) -> Flow {
-        if self.publishes.len() + self.waiting.len() >= MOST_PUBLISHES {
-            let problem = Problem::new(Kind::TooMany, format!("pub: {MOST_PUBLISHES} wait for their answer already"));
-            return self.send(refusal(id.as_ref(), &problem));
-        }
-        let (shared, caller) = (self.shared.clone(), self.caller.clone());
-        let waits = confirm.as_deref().is_some_and(|level| level.starts_with("delivered"));
-        let span = tracing::info_span!(
-            "publish",
-            otel.name = %format_args!("publish {}/{}", event.queue, event.event),
-            otel.kind = "server",
-            turnpike.role = crate::NAME,
-        );
-        let publish = async move {
-            let published = publish::publish(&shared, &caller, vec![event], Options { confirm }).await;
-            match published.map(|mut outcomes| outcomes.pop()) {
-                Ok(Some(Ok(receipt))) => answer(id.as_ref(), json!(receipt)),
-                Ok(Some(Err(problem))) | Err(problem) => refusal(id.as_ref(), &problem),
-                Ok(None) => refusal(id.as_ref(), &Problem::new(Kind::Internal, "see the log")),
-            }
-        };
-        let publish: Later<String> = Box::pin(publish.instrument(span));
-        if waits {
-            self.waiting.push(publish)
-        } else {
-            self.publishes.push_back(publish)
-        }
-        Flow::Continue(())
     }
 
     fn told(&mut self, name: &str, told: &Told) -> Flow {
@@ -368,15 +332,6 @@ impl Outbox {
         }
         Ok(self.flushed)
     }
-}
-
-async fn follow(shared: &Shared, caller: &Caller, sub: Sub) -> Result<Subscriber, Problem> {
-    let filter = sub.filter.parse().map_err(|error| refuse("sub.filter", error))?;
-    let begin = match sub.cursor.as_deref() {
-        None => Begin::Latest,
-        Some(text) => begin::any(text).map_err(|problem| refuse("sub.cursor", problem.detail))?,
-    };
-    Asked::new(filter, begin, caller)?.follow(shared).await
 }
 
 fn length(message: &Message) -> usize {
