@@ -6,8 +6,12 @@
 //! webhooks and `webhooks:write` changes them, `bus:read` looks at queues and groups, `bus:admin` operates, works for any group,
 //! and does with jobs and webhooks what it likes. The patterns of reading and writing are filters; a filter may be read only if
 //! for each event it names one scope covers it.
+//!
+//! `rooms:join:chat/*` lets into the rooms of a namespace and shows what happens there, `rooms:write:chat/*` publishes there
+//! (`chat/team-*`, `*/*`: a star at the end of either part is for whatever follows); `presence:read` sees who is online.
 
 use axum::extract::FromRequestParts;
+use bus::{Room, presence};
 use events::{Envelope, Name, Pattern};
 use http::{HeaderMap, request::Parts};
 use principal::{METADATA, Principal, TokenError};
@@ -15,6 +19,7 @@ use principal::{METADATA, Principal, TokenError};
 use crate::{
     filter::Filter,
     problem::{Kind, Problem},
+    query::refuse,
     shared::Shared,
 };
 
@@ -28,6 +33,9 @@ const SEE_WEBHOOKS: &str = "webhooks:read";
 const CHANGE_WEBHOOKS: &str = "webhooks:write";
 const OPERATE: &str = "bus:admin";
 const LOOK: &str = "bus:read";
+const JOIN: &str = "rooms:join:";
+const WRITE_ROOM: &str = "rooms:write:";
+const SEE: &str = "presence:read";
 
 /// The queues that only the bus itself writes.
 const RESERVED: [&str; 4] = ["SYS", "PRESENCE", "RECEIPT", "ROOMS"];
@@ -55,8 +63,25 @@ struct Scopes {
     write_jobs: bool,
     see_webhooks: bool,
     change_webhooks: bool,
+    join: Vec<Rooms>,
+    write_rooms: Vec<Rooms>,
+    see: bool,
     look: bool,
     operate: bool,
+}
+
+/// Which rooms: `chat/lobby`, `chat/*`, `chat/team-*`, `*/*`.
+#[derive(Clone, Debug)]
+struct Rooms {
+    namespace: Names,
+    room: Names,
+}
+
+#[derive(Clone, Debug)]
+struct Names {
+    begins: String,
+    /// It may go on.
+    open: bool,
 }
 
 /// What a caller sees of what it asked for.
@@ -176,12 +201,60 @@ impl Caller {
         Err(self.refused(format!("working for the group {group} needs the scope {CONSUME}{group}")))
     }
 
+    /// Whether it may go into the room, and see what happens there and who is in it.
+    pub(crate) fn may_join(&self, room: &Room) -> Result<(), Problem> {
+        if self.scopes.join.iter().any(|rooms| rooms.have(room)) {
+            return Ok(());
+        }
+        Err(self.refused(format!("the room {room} needs the scope {JOIN}{room}")))
+    }
+
+    /// Whether it may see who is online.
+    pub(crate) fn may_see(&self) -> Result<(), Problem> {
+        if self.scopes.see || self.scopes.operate {
+            Ok(())
+        } else {
+            Err(self.refused(format!("this needs the scope {SEE}")))
+        }
+    }
+
+    /// The rooms that a filter follows, each by its name, and that it may go into.
+    pub(crate) fn rooms_of(&self, filter: &Filter) -> Vec<Room> {
+        let mut rooms: Vec<Room> = filter.terms.iter().filter_map(room_of).collect();
+        rooms.retain(|room| self.may_join(room).is_ok());
+        rooms.sort();
+        rooms.dedup();
+        rooms
+    }
+
     /// Whether only the bus itself writes the queue.
     pub(crate) fn is_reserved(queue: &Name) -> bool {
         RESERVED.contains(&queue.as_str())
     }
 
-    /// Whether it may publish this event to this queue.
+    /// Whether it may publish the event.
+    pub(crate) fn may_publish(&self, event: &Envelope) -> Result<(), Problem> {
+        if event.queue != presence::rooms() {
+            return self.may_write(&event.queue, &event.event);
+        }
+        if self.scopes.write_rooms.is_empty() {
+            return Err(self.refused(format!("publishing in rooms needs the scope {WRITE_ROOM}NAMESPACE/ROOM")));
+        }
+        if presence::is_transition(&event.event) {
+            return Err(Problem::forbidden(format!("{} is what the bus tells of a room", event.event)));
+        }
+        let room: Room =
+            event.subject.as_deref().unwrap_or_default().parse().map_err(|error| refuse("subject", error))?;
+        if event.partitionkey.as_deref().is_some_and(|key| key != room.as_str()) {
+            return Err(refuse("partitionkey", "of a room's event is the room"));
+        }
+        if self.scopes.write_rooms.iter().any(|rooms| rooms.have(&room)) {
+            return Ok(());
+        }
+        Err(self.refused(format!("publishing in the room {room} needs the scope {WRITE_ROOM}{room}")))
+    }
+
+    /// Whether it may publish such events to this queue; into rooms see [`Caller::may_publish`].
     pub(crate) fn may_write(&self, queue: &Name, event: &Name) -> Result<(), Problem> {
         if Self::is_reserved(queue) {
             return Err(Problem::forbidden(format!("the queue {queue} is the bus's own")));
@@ -228,7 +301,7 @@ impl Caller {
 
     fn reach(&self, term: &Pattern) -> Option<Reach> {
         let covered = |by: &[Pattern]| by.iter().any(|wide| wide.covers(term));
-        if covered(&self.scopes.read) {
+        if covered(&self.scopes.read) || room_of(term).is_some_and(|room| self.may_join(&room).is_ok()) {
             return Some(Reach::All);
         }
         let subject = self.subject.clone()?;
@@ -282,6 +355,14 @@ impl From<Principal> for Caller {
                 scopes.see_webhooks = true;
             } else if scope == CHANGE_WEBHOOKS {
                 scopes.change_webhooks = true;
+            } else if let Some(rooms) = scope.strip_prefix(JOIN) {
+                scopes.join.extend(Rooms::parse(rooms));
+            } else if let Some(rooms) = scope.strip_prefix(WRITE_ROOM) {
+                scopes.write_rooms.extend(Rooms::parse(rooms));
+            } else if scope == SEE {
+                scopes.see = true;
+                // Transitions say the same.
+                scopes.read.extend(terms("PRESENCE/*"));
             } else if scope == LOOK {
                 scopes.look = true;
             } else if scope == OPERATE {
@@ -290,6 +371,37 @@ impl From<Principal> for Caller {
         }
         Self { subject: Some(principal.subject), address: None, scopes }
     }
+}
+
+impl Rooms {
+    fn parse(text: &str) -> Option<Self> {
+        let (namespace, room) = text.split_once('/')?;
+        Some(Self { namespace: Names::parse(namespace)?, room: Names::parse(room)? })
+    }
+
+    fn have(&self, room: &Room) -> bool {
+        self.namespace.have(room.namespace()) && self.room.have(room.name())
+    }
+}
+
+impl Names {
+    fn parse(text: &str) -> Option<Self> {
+        let (begins, open) = text.strip_suffix('*').map_or((text, false), |begins| (begins, true));
+        let fits = (open || !begins.is_empty()) && !begins.contains(['*', '/']);
+        fits.then(|| Self { begins: begins.to_owned(), open })
+    }
+
+    fn have(&self, name: &str) -> bool {
+        if self.open { name.starts_with(&self.begins) } else { name == self.begins }
+    }
+}
+
+/// The room that a term of a filter is about, where it is about one.
+fn room_of(term: &Pattern) -> Option<Room> {
+    if !term.queue.as_ref().is_some_and(|queue| *queue == presence::rooms()) {
+        return None;
+    }
+    term.conditions.iter().find_map(|condition| condition.text_of("subject")?.parse().ok())
 }
 
 impl FromRequestParts<Shared> for Caller {
@@ -403,6 +515,59 @@ mod tests {
         assert!(partner.owns(Some("customers/1")) && !partner.owns(Some("customers/2")) && !partner.owns(None));
         assert!(caller(&["bus:admin"]).owns(Some("customers/2")));
         assert!(!Caller::default().owns(None));
+    }
+
+    #[test]
+    fn rooms_are_entered_and_written_by_their_scopes() {
+        let room = |text: &str| text.parse::<Room>().unwrap();
+        let member = caller(&[
+            "rooms:join:chat/*",
+            "rooms:join:game/team-*",
+            "rooms:write:chat/lobby",
+            "rooms:join:",
+            "rooms:join:*",
+        ]);
+        for text in ["chat/lobby", "chat/x", "game/team-1"] {
+            assert!(member.may_join(&room(text)).is_ok(), "{text}");
+        }
+        for text in ["chats/lobby", "game/lobby", "game/team"] {
+            assert_eq!(member.may_join(&room(text)).unwrap_err().kind, Kind::Forbidden, "{text}");
+        }
+        let message = |room: &str| event("ROOMS", "MESSAGE").subject(room);
+        assert!(member.may_publish(&message("chat/lobby")).is_ok());
+        assert!(member.may_publish(&message("chat/lobby").partitionkey("chat/lobby")).is_ok());
+        for (kind, wrong) in [
+            (Kind::Forbidden, message("chat/x")),
+            (Kind::Forbidden, event("ROOMS", "JOINED").subject("chat/lobby")),
+            (Kind::Invalid, event("ROOMS", "MESSAGE")),
+            (Kind::Invalid, message("lobby")),
+            (Kind::Invalid, message("chat/lobby").partitionkey("k")),
+        ] {
+            assert_eq!(member.may_publish(&wrong).unwrap_err().kind, kind, "{wrong:?}");
+        }
+        assert!(caller(&["events:write:*/*"]).may_publish(&message("chat/lobby")).is_err(), "that is another scope");
+        assert!(caller(&["rooms:write:*/*"]).may_publish(&message("chat/lobby")).is_ok());
+        assert_eq!(Caller::default().may_join(&room("chat/lobby")).unwrap_err().kind, Kind::Unauthenticated);
+    }
+
+    #[test]
+    fn a_room_may_be_followed_by_whoever_may_be_in_it() {
+        let member = caller(&["rooms:join:chat/*"]);
+        assert!(read(&member, "ROOMS/*[subject=chat/lobby],ROOMS/MESSAGE[subject=chat/x][data.n=1]").is_ok());
+        for filter in ["ROOMS/*", "ROOMS/*[subject^=chat/]", "ROOMS/*[subject=game/1]", "*/*[subject=chat/lobby]"] {
+            assert!(read(&member, filter).is_err(), "{filter}");
+        }
+        let filter =
+            "ROOMS/*[subject=chat/lobby],ROOMS/A[subject=chat/lobby],ROOMS/*[subject=game/1],DB/*".parse().unwrap();
+        assert_eq!(member.rooms_of(&filter), ["chat/lobby".parse().unwrap()]);
+        assert!(caller(&["events:read:*/*"]).rooms_of(&filter).is_empty(), "who only reads is in no room");
+    }
+
+    #[test]
+    fn presence_is_seen_by_its_scope() {
+        let seer = caller(&["presence:read"]);
+        assert!(seer.may_see().is_ok() && read(&seer, "PRESENCE/*").is_ok());
+        assert!(caller(&["events:read:DB/*"]).may_see().is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
     hub::{Begin, Follower},
     long_poll,
     metrics::{Following, Transport},
+    presence,
     problem::Problem,
     query::{Parameters, refuse},
     shared::Shared,
@@ -34,6 +35,8 @@ pub(crate) struct Asked {
 /// A client's place among the connections of this node, while it is held.
 pub(crate) struct Connected {
     roster: bus::Joined,
+    /// Somebody is online by it.
+    attending: Option<bus::Attending>,
     _metric: Following,
     _place: OwnedSemaphorePermit,
 }
@@ -94,7 +97,48 @@ impl Connected {
             group: None,
         });
         let roster = enrol(shared, caller, transport, follows.into_iter().collect());
-        Ok(Self { roster, _metric: Following::begin(transport), _place: place })
+        Ok(Self { roster, attending: None, _metric: Following::begin(transport), _place: place })
+    }
+
+    /// Its caller is online by it from now on, and in the rooms that it follows each by its name.
+    pub(crate) async fn attend(&mut self, shared: &Shared, caller: &Caller, filter: &Filter) -> Result<(), Problem> {
+        self.attend_as(shared, caller, self.roster.id().to_owned(), filter).await
+    }
+
+    /// The same, with all polls of the caller as one connection.
+    pub(crate) async fn attend_by_polls(
+        &mut self,
+        shared: &Shared,
+        caller: &Caller,
+        filter: &Filter,
+    ) -> Result<(), Problem> {
+        self.attend_as(shared, caller, presence::polls(shared, caller), filter).await
+    }
+
+    /// The same, without following anything yet.
+    pub(crate) fn be_online(&mut self, shared: &Shared, caller: &Caller) {
+        self.attending = presence::attend(shared, caller, self.roster.id());
+    }
+
+    async fn attend_as(
+        &mut self,
+        shared: &Shared,
+        caller: &Caller,
+        id: String,
+        filter: &Filter,
+    ) -> Result<(), Problem> {
+        self.attending = presence::attend(shared, caller, &id);
+        for room in caller.rooms_of(filter) {
+            shared.attendance.join(&id, &room).await?;
+        }
+        Ok(())
+    }
+
+    /// The client said that it goes.
+    pub(crate) fn bye(&mut self) {
+        if let Some(attending) = self.attending.take() {
+            attending.bye();
+        }
     }
 
     /// The same place, of another caller: a socket whose first frame says who calls.

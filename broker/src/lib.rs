@@ -27,12 +27,13 @@ mod long_poll;
 mod metrics;
 mod overload;
 mod page;
+mod presence;
 mod problem;
 mod publish;
 mod query;
 mod queues;
-mod script;
 mod rooms;
+mod script;
 mod settings;
 mod shared;
 mod sse;
@@ -53,13 +54,13 @@ use ::webhooks::Webhooks;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use axum::Router;
-use bus::{Bus, Receipts};
+use bus::{Attendance, Bus, Receipts};
 use database::{Database, Migration, Url};
 use lifecycle::{Readiness, Role, Shutdown};
 use outbox::{Journal, Relay};
 use principal::{Issuer, RootSecret, Verifier};
 use tokio::{net::TcpListener, sync::Semaphore};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     hub::Hub,
@@ -176,12 +177,17 @@ impl Role for Broker {
             tokio::spawn(Relay::new(database.clone(), bus.clone(), SOURCE).run(shutdown.draining().clone()))
         });
         let (overload, watched) = (Overload::default(), bus.clone());
+        let (attendance, absent) = (Attendance::new(bus.clone()), CancellationToken::new());
+        let attending = tokio::spawn(attendance.clone().run(absent.clone()));
+        // Should nobody end it in order.
+        let _absent = absent.clone().drop_guard();
         let shared = Shared {
             hub: Hub::new(bus.clone(), queues, overload.clone()),
             journal: database.map(|database| Arc::new(Journal::new(database, bus.clone()))),
             jobs,
             webhooks,
             bus,
+            attendance,
             verifier: Verifier::new(issuers),
             settings: Arc::new(settings),
             shutdown: shutdown.clone(),
@@ -210,6 +216,9 @@ impl Role for Broker {
         }
         tasks.close();
         tasks.wait().await;
+        // Its clients went; the bus is told before it is let go.
+        absent.cancel();
+        let _ = attending.await;
         // It ends with the drain, and what it had is settled or comes again.
         let _ = receipts.await;
         if let Some(delivering) = delivering {
@@ -248,6 +257,8 @@ fn routes() -> Router<Shared> {
         .merge(jobs::router())
         .merge(script::router())
         .merge(webhooks::router())
+        .merge(presence::router())
+        .merge(rooms::router())
         .method_not_allowed_fallback(async || Problem::new(Kind::MethodNotAllowed, "not with this method"))
         .fallback(async || Problem::not_found("there is nothing at this path"))
 }

@@ -46,8 +46,10 @@ pub(crate) async fn answer(
     wait: Duration,
     limit: usize,
 ) -> Result<Response, Problem> {
-    let _connected = Connected::join(shared, caller, Transport::LongPoll, Some(&asked.filter))?;
+    let mut connected = Connected::join(shared, caller, Transport::LongPoll, Some(&asked.filter))?;
+    let filter = asked.filter.clone();
     let mut subscriber = asked.follow(shared).await?;
+    connected.attend_by_polls(shared, caller, &filter).await?;
     let mut answer = Answer { cursor: subscriber.last().to_owned(), ..Answer::default() };
     let until = Instant::now() + wait;
     tokio::select! {

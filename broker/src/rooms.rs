@@ -1,110 +1,122 @@
-//! Rooms, and who is where: what sockets ask of them. A room is a subject of the queue `ROOMS`, `namespace/room`.
+//! Rooms: a subject of the queue `ROOMS` each, `namespace/room`. Who is in one is told what happens there; others are told that
+//! it came and that it went.
 
-use std::{fmt, str::FromStr};
+use axum::{
+    Json, Router,
+    extract::{Path, State, rejection::PathRejection},
+    routing::get,
+};
+use bus::{Member, NotJoined, presence::ROOM_LIFE};
+use serde::Serialize;
+use time::OffsetDateTime;
 
-use serde::Deserialize;
-use serde_json::Value;
+pub(crate) use bus::Room;
 
 use crate::{
     access::Caller,
+    filter::Filter,
+    follow::Asked,
     hub::Begin,
     problem::{Kind, Problem},
+    query::{Parameters, refuse},
     shared::Shared,
     told::Subscriber,
 };
 
-/// The longest name of a namespace, and of a room in it.
-const MOST_BYTES: usize = 64;
+/// Members that whoever joins, or asks by a socket, is told of; there may be more.
+const MEMBERS: usize = 256;
+/// How long somebody waits that found this node to hold as much as it can.
+const FULL: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// A room's name: `namespace/room`, each 1 to 64 of `A-Z a-z 0-9 . _ -`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct Room(String);
+pub(crate) fn router() -> Router<Shared> {
+    Router::new().route("/rooms/{namespace}/{room}", get(look))
+}
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a room is namespace/room, each 1 to {MOST_BYTES} of A-Z, a-z, 0-9, '.', '_' and '-'")]
-pub(crate) struct NoRoom;
-
-/// Who joined is told what happens in the room, and begins with who is in it.
-#[expect(dead_code, reason = "nobody can join a room yet")]
+/// Who joined is told what happens in the room from a place in the log on, and who was in it then or later: so nobody comes or
+/// goes unnoticed.
 pub(crate) struct Joined {
-    pub members: Vec<Value>,
+    pub members: Present,
     pub subscriber: Subscriber,
+}
+
+/// Who is in a room.
+#[derive(Serialize)]
+pub(crate) struct Present {
+    room: Room,
+    members: Vec<Member>,
+    /// In all.
+    count: u64,
+    /// Where the next page begins; None: it is all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+    /// When something happened there last.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    last_event: Option<OffsetDateTime>,
 }
 
 /// Joins a room with a connection, and follows it.
 pub(crate) async fn join(
-    _shared: &Shared,
-    _caller: &Caller,
-    _conn: &str,
-    _room: &Room,
-    _begin: Begin,
+    shared: &Shared,
+    caller: &Caller,
+    conn: &str,
+    room: &Room,
+    begin: Begin,
 ) -> Result<Joined, Problem> {
-    Err(not_supported("join"))
+    caller.may_join(room)?;
+    let filter: Filter = format!("ROOMS/*[subject={room}]").parse().map_err(|error| refuse("join.room", error))?;
+    let subscriber = Asked::new(filter, begin, caller)?.follow(shared).await?;
+    shared.attendance.join(conn, room).await?;
+    Ok(Joined { members: page(shared, room, None, MEMBERS).await?, subscriber })
 }
 
 /// Leaves a room with a connection.
-pub(crate) async fn leave(_shared: &Shared, _caller: &Caller, _conn: &str, _room: &Room) -> Result<(), Problem> {
-    Err(not_supported("leave"))
+pub(crate) async fn leave(shared: &Shared, conn: &str, room: &Room) -> Result<(), Problem> {
+    Ok(shared.attendance.leave(conn, room).await?)
 }
 
 /// Who is in a room.
-pub(crate) async fn members(_shared: &Shared, _caller: &Caller, _room: &Room) -> Result<Vec<Value>, Problem> {
-    Err(not_supported("members"))
+pub(crate) async fn members(shared: &Shared, caller: &Caller, room: &Room) -> Result<Present, Problem> {
+    caller.may_join(room)?;
+    page(shared, room, None, MEMBERS).await
 }
 
-/// Which of these users are online, and since when.
-pub(crate) async fn presence(_shared: &Shared, _caller: &Caller, _users: &[String]) -> Result<Vec<Value>, Problem> {
-    Err(not_supported("presence"))
-}
-
-fn not_supported(verb: &str) -> Problem {
-    Problem::new(Kind::NotSupported, format!("{verb}: rooms and presence are not supported"))
-}
-
-impl FromStr for Room {
-    type Err = NoRoom;
-
-    fn from_str(text: &str) -> Result<Self, NoRoom> {
-        let fits = |name: &str| {
-            (1..=MOST_BYTES).contains(&name.len())
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
-        };
-        match text.split_once('/') {
-            Some((namespace, room)) if fits(namespace) && fits(room) => Ok(Self(text.to_owned())),
-            _ => Err(NoRoom),
-        }
+/// `GET /rooms/{namespace}/{room}`.
+async fn look(
+    State(shared): State<Shared>,
+    caller: Caller,
+    path: Result<Path<(String, String)>, PathRejection>,
+    mut parameters: Parameters,
+) -> Result<Json<Present>, Problem> {
+    let Path((namespace, name)) = path.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
+    let room: Room = format!("{namespace}/{name}").parse().map_err(|error| refuse("room", error))?;
+    let (after, limit) = (parameters.text("after")?, parameters.limit()?);
+    parameters.done("after, limit")?;
+    caller.may_join(&room)?;
+    let mut present = page(&shared, &room, after.as_deref(), limit).await?;
+    let last = shared.bus.last_in(&room).await?;
+    present.last_event = last.and_then(|last| last.envelope.recordedtime);
+    let is_alive = present.last_event.is_some_and(|last| OffsetDateTime::now_utc() - last < ROOM_LIFE);
+    if present.count == 0 && !is_alive {
+        return Err(Problem::not_found(format!(
+            "there is no room {room}: nobody is in it, and nothing happened there for a day"
+        )));
     }
+    Ok(Json(present))
 }
 
-impl TryFrom<String> for Room {
-    type Error = NoRoom;
-
-    fn try_from(text: String) -> Result<Self, NoRoom> {
-        text.parse()
-    }
+async fn page(shared: &Shared, room: &Room, after: Option<&str>, limit: usize) -> Result<Present, Problem> {
+    let bus::Members { mut members, count, next } = shared.bus.members(room, after, limit).await?;
+    members.sort_by(|a, b| a.user.cmp(&b.user));
+    Ok(Present { room: room.clone(), members, count, next, last_event: None })
 }
 
-impl fmt::Display for Room {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_room_has_a_namespace() {
-        let long = "a".repeat(MOST_BYTES);
-        for text in ["chat/lobby", "a.b/c_d-E9", &format!("{long}/{long}")] {
-            assert_eq!(text.parse::<Room>().unwrap().to_string(), text);
-        }
-        for text in
-            ["", "lobby", "/", "chat/", "/lobby", "chat/lobby/1", "chat/lob by", "chat/*", &format!("{long}a/a")]
-        {
-            assert_eq!(text.parse::<Room>(), Err(NoRoom), "{text}");
+impl From<NotJoined> for Problem {
+    fn from(why: NotJoined) -> Self {
+        match why {
+            NotJoined::Absent => Self::new(Kind::Unauthenticated, why.to_string()),
+            NotJoined::Crowded(_) => Self::new(Kind::TooMany, why.to_string()),
+            NotJoined::Full => Self::unavailable(why.to_string(), FULL),
+            NotJoined::Away(error) => error.into(),
         }
     }
 }

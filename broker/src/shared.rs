@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bus::Bus;
+use bus::{Attendance, Bus};
 use jobs::Jobs;
 use lifecycle::Shutdown;
 use outbox::Journal;
@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub verifier: Verifier,
     /// Follows the log for all clients of this node.
     pub hub: Hub,
+    /// Who is online by this node, and in which rooms.
+    pub attendance: Attendance,
     pub settings: Arc<Settings>,
     /// What is open ends by it.
     pub shutdown: Shutdown,

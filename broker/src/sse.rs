@@ -42,8 +42,10 @@ enum Next {
 
 /// Answers with a stream.
 pub(crate) async fn answer(shared: &Shared, caller: &Caller, asked: Asked) -> Result<Response, Problem> {
-    let connected = Connected::join(shared, caller, Transport::Sse, Some(&asked.filter))?;
+    let mut connected = Connected::join(shared, caller, Transport::Sse, Some(&asked.filter))?;
+    let filter = asked.filter.clone();
     let subscriber = asked.follow(shared).await?;
+    connected.attend(shared, caller, &filter).await?;
     let heartbeat = shared.settings.heartbeat;
     let stream = Stream {
         subscriber,

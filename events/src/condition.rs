@@ -53,6 +53,14 @@ impl Condition {
         }
     }
 
+    /// The text that an attribute must be, where that is what is asked of it.
+    pub fn text_of(&self, attribute: &str) -> Option<&str> {
+        match (&self.field, &self.test) {
+            (Field::Attribute(name), Test::Equals(Operand::Text(text))) if name == attribute => Some(text),
+            _ => None,
+        }
+    }
+
     /// What stands between the brackets.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, String> {
         reader.spaces();

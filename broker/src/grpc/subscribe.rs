@@ -31,8 +31,10 @@ pub(super) async fn subscribe(
 ) -> Result<impl Stream<Item = Result<wire::SubscribeResponse, Status>> + Send + 'static, Problem> {
     let filter: Filter = request.filter.parse().map_err(|error| refuse("filter", error))?;
     let asked = Asked::new(filter, begin(request.begin)?, caller)?;
-    let connected = Connected::join(shared, caller, Transport::Grpc, Some(&asked.filter))?;
+    let mut connected = Connected::join(shared, caller, Transport::Grpc, Some(&asked.filter))?;
+    let filter = asked.filter.clone();
     let subscriber = asked.follow(shared).await?;
+    connected.attend(shared, caller, &filter).await?;
     let (outward, answers) = Outward::new(shared.settings.stall);
     let departure = Departure::of(shared, caller);
     shared.tasks.spawn(async move {

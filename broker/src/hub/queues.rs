@@ -18,9 +18,10 @@ impl Queues {
     }
 }
 
-/// The queues of now.
+/// The queues of now, but for who comes and goes: that is told to those who name it.
 pub(super) async fn list(bus: &Bus) -> Result<BTreeSet<Name>, bus::Error> {
-    Ok(bus.queues().await?.into_iter().map(|queue| queue.settings.name).collect())
+    let names = bus.queues().await?.into_iter().map(|queue| queue.settings.name);
+    Ok(names.filter(|name| *name != bus::presence::presence()).collect())
 }
 
 /// Looks again and again, while somebody wants to know.

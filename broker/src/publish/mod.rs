@@ -117,7 +117,7 @@ async fn data(
         "subject, key, id, expectedversion, deliverytime, expirytime, reply_to, confirm, timeout, allow_degraded; other attributes in the forms of POST /events",
     )?;
     // Before the body is read: nobody's bytes are taken who may not publish them.
-    caller.may_write(&envelope.queue, &envelope.event)?;
+    caller.may_publish(&envelope)?;
     let media = MediaType::of(&headers)?;
     let bytes = body::read(body, Envelope::MAX_DATA_BYTES).await?;
     form::give_data(&mut envelope, media, &bytes)?;

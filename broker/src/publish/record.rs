@@ -166,7 +166,7 @@ fn stamp(
     source: &str,
     trace: Option<&TraceContext>,
 ) -> Result<Envelope, Problem> {
-    caller.may_write(&event.queue, &event.event)?;
+    caller.may_publish(&event)?;
     if let Some(to) = &event.replyto {
         // Else a receipt would be a way to write where its publisher may not.
         match to.parse().map_err(|error| refuse("replyto", error))? {

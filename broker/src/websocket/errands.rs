@@ -23,6 +23,7 @@ use crate::{
     begin,
     follow::Asked,
     hub::Begin,
+    presence,
     problem::{Kind, Problem},
     publish::{self, Options},
     query::refuse,
@@ -116,7 +117,8 @@ impl Errands {
                 let begin = begin_of("join.cursor", cursor.as_deref())?;
                 let joined = rooms::join(&shared, &caller, &conn, &room, begin).await?;
                 let cursor = joined.subscriber.last();
-                let ok = json!({ "room": room.to_string(), "cursor": cursor, "members": joined.members });
+                let mut ok = json!(joined.members);
+                ok["cursor"] = cursor.into();
                 Ok((joined.subscriber, ok))
             };
             let outcome = joined.await;
@@ -124,9 +126,9 @@ impl Errands {
         }));
     }
 
-    pub(super) fn leave(&mut self, Asker { shared, caller, conn }: Asker, id: Option<Value>, room: Room) {
+    pub(super) fn leave(&mut self, Asker { shared, conn, .. }: Asker, id: Option<Value>, room: Room) {
         self.rooms.push_back(Box::pin(async move {
-            let left = rooms::leave(&shared, &caller, &conn, &room).await;
+            let left = rooms::leave(&shared, &conn, &room).await;
             answered(id.as_ref(), left.map(|()| json!({ "room": room.to_string() })))
         }));
     }
@@ -139,7 +141,7 @@ impl Errands {
     ) -> Result<(), TooMany> {
         self.ask(async move {
             let members = rooms::members(&shared, &caller, &room).await;
-            answered(id.as_ref(), members.map(|members| json!({ "room": room.to_string(), "members": members })))
+            answered(id.as_ref(), members.map(|members| json!(members)))
         })
     }
 
@@ -150,7 +152,7 @@ impl Errands {
         users: Vec<String>,
     ) -> Result<(), TooMany> {
         self.ask(async move {
-            let users = rooms::presence(&shared, &caller, &users).await;
+            let users = presence::online(&shared, &caller, &users).await;
             answered(id.as_ref(), users.map(|users| json!({ "users": users })))
         })
     }

@@ -163,6 +163,11 @@ impl Socket {
     }
 
     async fn came(&mut self, message: Message) -> Flow {
+        // A page that is left may only be loaded again: it is back in a moment.
+        let is_farewell = match &message {
+            Message::Close(Some(frame)) => frame.code == CloseCode::Normal as u16,
+            message => matches!(message, Message::Close(None) | Message::Text(_)),
+        };
         let effects = match message {
             Message::Text(text) => self.session.text(&text),
             Message::Binary(_) => self.session.binary(),
@@ -195,7 +200,12 @@ impl Socket {
                     let asked = self.errands.publish(self.asker(), id.clone(), *event, confirm);
                     self.unless_too_many(asked, id.as_ref())?;
                 }
-                Effect::Close(code, reason) => return Flow::Break((code, reason)),
+                Effect::Close(code, reason) => {
+                    if is_farewell && code == CloseCode::Normal {
+                        self.connected.bye();
+                    }
+                    return Flow::Break((code, reason));
+                }
             }
         }
         Flow::Continue(())
@@ -214,6 +224,7 @@ impl Socket {
                 Err(problem) => return Flow::Break((CloseCode::Unavailable, problem.detail.into_owned())),
             }
         }
+        self.connected.be_online(&self.shared, &self.caller);
         let conn = self.connected.id();
         tracing::debug!(conn, client = client.as_deref().unwrap_or_default(), "a client said hello");
         let ping = u64::try_from(self.shared.settings.ping.as_millis()).unwrap_or(u64::MAX);

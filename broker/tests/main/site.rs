@@ -114,6 +114,12 @@ pub struct Answer {
 }
 
 impl Client {
+    /// Of nobody in particular.
+    pub fn to(address: SocketAddr) -> Self {
+        let http = Http::builder(TokioExecutor::new()).build_http();
+        Self { http, base: format!("http://{address}"), headers: HeaderMap::new() }
+    }
+
     #[must_use]
     pub fn with(&self, name: &'static str, value: &str) -> Self {
         let mut client = self.clone();

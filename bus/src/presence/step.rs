@@ -40,7 +40,8 @@ pub struct Step {
 /// are the partition's. No two steps are of the same connection and scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Told {
-    /// Who tells, without spaces, `@` and `;`.
+    /// Who tells, without spaces, `@` and `;`. What stands behind its last dot is which of its lives it is: those of a former one end
+    /// by its silence, unless it tells of them again.
     pub node: String,
     pub steps: Vec<Step>,
 }

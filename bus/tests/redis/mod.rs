@@ -21,6 +21,7 @@ mod loss;
 mod network;
 mod node;
 mod opening;
+mod presence;
 mod sentinel;
 mod storm;
 mod told;

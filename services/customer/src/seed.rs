@@ -10,8 +10,18 @@ use crate::{
     store::{Error, NewAccount, Store},
 };
 
-const OPERATOR_SCOPES: [&str; 7] =
-    ["shop", "catalog:write", "operator", "dashboard:read", "events:read:*/*", "events:write:*/*", "bus:admin"];
+const OPERATOR_SCOPES: [&str; 10] = [
+    "shop",
+    "catalog:write",
+    "operator",
+    "dashboard:read",
+    "events:read:*/*",
+    "events:write:*/*",
+    "rooms:join:*/*",
+    "rooms:write:*/*",
+    "presence:read",
+    "bus:admin",
+];
 /// Several instances may seed one database at once; each attempt sees what another has written.
 const ATTEMPTS: usize = 5;
 

@@ -178,10 +178,29 @@ impl Running {
         ws
     }
 
+    /// Of nobody in particular.
+    pub async fn ws_anonymous(&self) -> Ws {
+        let mut ws = self.ws_anonymous_silent().await;
+        ws.send(json!({ "hello": { "v": 1 } })).await;
+        assert!(ws.next().await["welcome"]["conn"].is_string());
+        ws
+    }
+
+    /// Without having said hello, of nobody in particular.
+    pub async fn ws_anonymous_silent(&self) -> Ws {
+        self.upgraded(None).await
+    }
+
     /// Without having said hello.
     pub async fn ws_silent(&self, token: &str) -> Ws {
+        self.upgraded(Some(token)).await
+    }
+
+    async fn upgraded(&self, token: Option<&str>) -> Ws {
         let mut request = format!("ws://{}/ws", self.address).into_client_request().unwrap();
-        request.headers_mut().insert(METADATA, token.parse().unwrap());
+        if let Some(token) = token {
+            request.headers_mut().insert(METADATA, token.parse().unwrap());
+        }
         request.headers_mut().insert("sec-websocket-protocol", "turnpike.v1".parse().unwrap());
         request.headers_mut().insert("x-forwarded-for", "203.0.113.7".parse().unwrap());
         let stream = TcpStream::connect(self.address).await.unwrap();
@@ -271,8 +290,13 @@ impl Ws {
 
     /// The next frame.
     pub async fn next(&mut self) -> Value {
+        self.next_within(SOON).await
+    }
+
+    /// The next frame, of something that takes its time.
+    pub async fn next_within(&mut self, patience: Duration) -> Value {
         loop {
-            match timeout(SOON, self.0.next()).await.expect("a frame").unwrap().unwrap() {
+            match timeout(patience, self.0.next()).await.expect("a frame").unwrap().unwrap() {
                 Message::Text(text) => return serde_json::from_str(&text).unwrap(),
                 Message::Ping(_) | Message::Pong(_) => {}
                 other => panic!("no text: {other:?}"),
@@ -317,6 +341,12 @@ impl Ws {
             events.push(event);
         }
         events
+    }
+
+    /// Closes it with this code.
+    pub async fn close(&mut self, code: u16) {
+        let frame = CloseFrame { code: code.into(), reason: "".into() };
+        self.0.close(Some(frame)).await.unwrap();
     }
 
     /// Why it was closed; what comes before is passed over.

@@ -74,11 +74,25 @@ local function departs(who, reason)
     who.since, who.lasts, who.seats = nil, 0, ''
 end
 
+-- Where a connection of a node stands. Of this node's also under the name that it had in a former lineage.
+local former = node:match('^.*%.')
+local function place(who, connection, its)
+    local first, last = who.seats:find(connection .. '@' .. its .. ';', 1, true)
+    if not first and its == node and former then
+        first = who.seats:find(connection .. '@' .. former, 1, true)
+        last = first and who.seats:find(';', first, true)
+    end
+    return first, last
+end
+
 local function enters(scope, user, connection)
     local who = of(scope, user)
     local seat = connection .. '@' .. node .. ';'
     if who.since and who.seats:find(seat, 1, true) then return 0 end
-    if who.since then
+    local first, last = place(who, connection, node)
+    if first then
+        who.seats = who.seats:sub(1, first - 1) .. who.seats:sub(last + 1)
+    elseif who.since then
         local _, count = who.seats:gsub(';', '')
         if count >= MOST_CONNECTIONS then return 1 end
     else
@@ -96,7 +110,7 @@ end
 -- Takes away a connection of a node; nil: there is none.
 local function without(scope, user, connection, its)
     local who = of(scope, user)
-    local first, last = who.seats:find(connection .. '@' .. its .. ';', 1, true)
+    local first, last = place(who, connection, its)
     if not first then return nil end
     who.seats = who.seats:sub(1, first - 1) .. who.seats:sub(last + 1)
     who.seen = moment

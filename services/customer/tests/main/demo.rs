@@ -22,8 +22,9 @@ async fn both_accounts_log_in_with_their_scopes(shop: Shop) {
     assert_eq!((customer.subject.as_str(), customer.scopes), ("customers/demo", vec!["shop".to_owned()]));
     let operator = log_in(&shop, "operator@turnpike.test", "operator-password").await.unwrap();
     assert_eq!(operator.subject, "customers/operator");
-    let bus = ["dashboard:read", "events:read:*/*", "events:write:*/*", "bus:admin"];
-    assert_eq!(operator.scopes, [&["shop", "catalog:write", "operator"][..], &bus].concat());
+    let bus = ["dashboard:read", "events:read:*/*", "events:write:*/*"];
+    let rooms = ["rooms:join:*/*", "rooms:write:*/*", "presence:read", "bus:admin"];
+    assert_eq!(operator.scopes, [&["shop", "catalog:write", "operator"][..], &bus, &rooms].concat());
 }
 
 async fn a_start_with_the_same_credentials_writes_nothing(shop: Shop) {
