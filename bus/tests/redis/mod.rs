@@ -21,7 +21,7 @@ mod loss;
 mod network;
 mod node;
 mod opening;
-mod presence;
+mod present;
 mod sentinel;
 mod storm;
 mod told;
