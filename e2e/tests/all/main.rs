@@ -18,6 +18,7 @@ mod kill;
 mod layout;
 mod limits;
 mod metrics;
+mod mqtt;
 mod openapi;
 mod readme;
 mod replicas;
