@@ -72,8 +72,9 @@ fn main() {
             break;
         }
         let seed = arguments.seed + round;
+        // Those that run at once are different ones: metrics tell cases apart by their queues, not by what they run on.
         let jobs: Vec<_> =
-            names.iter().flat_map(|name| backends.iter().map(move |backend| (*name, *backend))).collect();
+            backends.iter().flat_map(|backend| names.iter().map(move |name| (*name, *backend))).collect();
         for jobs in jobs.chunks(arguments.at_once.max(1)) {
             if end.is_some_and(|end| Instant::now() >= end) {
                 break;
