@@ -42,6 +42,7 @@ pub mod sqlite;
 mod status;
 mod sys;
 mod tail;
+mod wakes;
 
 pub use backend::Backend;
 pub use bus::Bus;

@@ -37,7 +37,6 @@ mod shared;
 mod sys;
 mod wait;
 mod wake;
-mod wakes;
 
 use std::sync::Arc;
 

@@ -26,9 +26,8 @@ use super::{
     server::Server,
     sys::Reset,
     wait::Waits,
-    wakes::Wakes,
 };
-use crate::{Clock, Error, Group, Queue, Roster, SystemClock, clock::millis, metrics};
+use crate::{Clock, Error, Group, Queue, Roster, SystemClock, clock::millis, metrics, wakes::Wakes};
 
 /// Logs that began anew that wait to be told of; a server that loses more of them at once is told of with these.
 const RESETS: usize = 1024;

@@ -143,7 +143,7 @@ pub(super) fn forget_group(state: &mut Owned, name: &str) -> Answer<()> {
         state.conn.prepare_cached(forgotten)?.execute([group.id])?;
     }
     // Whoever waited for it waits no longer.
-    state.shared.settled(&group.group.filter.queue);
+    state.shared.wakes.settled.wake(&group.group.filter.queue);
     tracing::info!(group = name, "group deleted");
     Ok(Ok(()))
 }

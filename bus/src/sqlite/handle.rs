@@ -152,7 +152,7 @@ impl Backend for Sqlite {
     }
 
     fn claimable(&self, group: &str) -> watch::Receiver<u64> {
-        self.shared.watch_group(group)
+        self.shared.wakes.claimable.watch(&group.to_owned())
     }
 
     async fn read(&self, queue: &Name, partition: u32, from: u64, limit: usize) -> Result<Page, Error> {
@@ -180,7 +180,7 @@ impl Backend for Sqlite {
     }
 
     fn appended(&self, queue: &Name) -> watch::Receiver<u64> {
-        self.shared.watch_queue(queue)
+        self.shared.wakes.appended.watch(queue)
     }
 
     async fn position_at(&self, queue: &Name, partition: u32, start: Start) -> Result<u64, Error> {
@@ -242,7 +242,7 @@ impl Backend for Sqlite {
     }
 
     fn settled(&self, queue: &Name) -> watch::Receiver<u64> {
-        self.shared.watch_settled(queue)
+        self.shared.wakes.settled.watch(queue)
     }
 
     fn roster(&self) -> &Roster {

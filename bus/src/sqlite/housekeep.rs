@@ -38,6 +38,7 @@ impl Owned {
             }
         }
         self.queue_statuses().iter().for_each(metrics::queue);
+        self.shared.wakes.forget();
         self.housekeeping_due = now + if busy { PAUSE_WHILE_BUSY } else { PAUSE };
         Ok(())
     }

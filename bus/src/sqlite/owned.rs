@@ -156,7 +156,7 @@ impl Owned {
                 appended |= partition.log.committed();
             }
             if appended {
-                self.shared.appended(name);
+                self.shared.wakes.appended.wake(name);
                 for group in self.groups.values_mut().filter(|group| group.group.filter.queue == *name) {
                     group.woken = true;
                 }
@@ -165,10 +165,10 @@ impl Owned {
         for (name, group) in &mut self.groups {
             group.labels.lost(group.ledgers.iter_mut().map(Ledger::take_lost).sum());
             if std::mem::take(&mut group.woken) {
-                self.shared.claimable(name);
+                self.shared.wakes.claimable.wake(name);
             }
             if std::mem::take(&mut group.settled) {
-                self.shared.settled(&group.group.filter.queue);
+                self.shared.wakes.settled.wake(&group.group.filter.queue);
             }
         }
     }

@@ -3,10 +3,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use events::Name;
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use parking_lot::RwLock;
 
 use super::{log::View, owned::QueueState};
+use crate::wakes::Wakes;
 
 /// A partition as readers know it.
 #[derive(Clone)]
@@ -20,9 +20,7 @@ pub(super) struct Partition {
 #[derive(Default)]
 pub(super) struct Shared {
     partitions: RwLock<HashMap<Name, Vec<Partition>>>,
-    appended: Mutex<HashMap<Name, watch::Sender<u64>>>,
-    claimable: Mutex<HashMap<String, watch::Sender<u64>>>,
-    settled: Mutex<HashMap<Name, watch::Sender<u64>>>,
+    pub(super) wakes: Wakes,
 }
 
 impl Shared {
@@ -41,36 +39,6 @@ impl Shared {
 
     pub(super) fn show(&self, queue: &QueueState) {
         self.partitions.write().insert(queue.settings.name.clone(), partitions(queue));
-    }
-
-    pub(super) fn appended(&self, queue: &Name) {
-        if let Some(sender) = self.appended.lock().get(queue) {
-            sender.send_modify(|version| *version += 1);
-        }
-    }
-
-    pub(super) fn claimable(&self, group: &str) {
-        if let Some(sender) = self.claimable.lock().get(group) {
-            sender.send_modify(|version| *version += 1);
-        }
-    }
-
-    pub(super) fn settled(&self, queue: &Name) {
-        if let Some(sender) = self.settled.lock().get(queue) {
-            sender.send_modify(|version| *version += 1);
-        }
-    }
-
-    pub(super) fn watch_queue(&self, queue: &Name) -> watch::Receiver<u64> {
-        self.appended.lock().entry(queue.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe()
-    }
-
-    pub(super) fn watch_settled(&self, queue: &Name) -> watch::Receiver<u64> {
-        self.settled.lock().entry(queue.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe()
-    }
-
-    pub(super) fn watch_group(&self, group: &str) -> watch::Receiver<u64> {
-        self.claimable.lock().entry(group.to_owned()).or_insert_with(|| watch::Sender::new(0)).subscribe()
     }
 }
 
