@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Attended, Backend, Claim, Claimed, Connection, DeadLetter, Error, Fence, Group, GroupStatus, LeaseLost, Lineage,
     Lineages, Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled,
-    Settlement, Sought, Standing, Start, Tail, TailFrom, Turn, Which, lead,
+    Settlement, Sought, Standing, Start, Tail, TailFrom, Turn, Which, forsaken, lead,
     metrics::{self, GroupLabels},
     presence::{self, Members, Presence, Room, Scope, Told},
     receipt::{self, Wanted},
@@ -100,9 +100,10 @@ impl Bus {
         self.0.shut_out(queue, fence).await
     }
 
-    /// Leases events to a member of a group, at once; [`crate::Consumer`] does this for a handler.
+    /// Leases events to a member of a group, at once; [`crate::Consumer`] does this for a handler. Where the future is
+    /// dropped before it is ready, what was leased is given back, and no attempt counted.
     pub async fn claim(&self, claim: Claim) -> Result<Claimed, Error> {
-        self.0.claim(claim).await
+        forsaken::UnderWay::new(self.0.clone(), claim).await
     }
 
     /// Settles deliveries by their tokens; an outcome each, in their order.

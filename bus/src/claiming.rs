@@ -72,7 +72,8 @@ impl<R: Rng> Claiming<'_, R> {
         held: usize,
         holds_suspect: bool,
     ) -> Result<(), S::Error> {
-        match ledger.room(&Lessee { member: &self.member, held, holds_suspect }) {
+        let of_this_claim = self.claimed.leased.iter().rev().take_while(|leased| leased.partition == number).count();
+        match ledger.room(&Lessee { held, holds_suspect, of_this_claim }) {
             Room::Nothing => Ok(()),
             Room::Suspect(position) => {
                 if let Some(entry) = self.fetch(source, ledger, position)? {

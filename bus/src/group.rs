@@ -19,7 +19,8 @@ pub enum Mode {
     Parallel,
     /// At most one unsettled delivery a key; the next only when the former is settled.
     Keyed,
-    /// One member a partition, in order: an event that must be tried again holds back all behind it.
+    /// One member a partition, in order: what one claim leased is settled before the next gets anything, and an event that
+    /// must be tried again holds back all behind it.
     Exclusive,
 }
 

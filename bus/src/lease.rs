@@ -16,7 +16,7 @@ pub(crate) const UNSETTLED: usize = 10_000;
 #[derive(Clone, Debug)]
 pub struct Claim {
     pub group: String,
-    /// Who asks: a random name a member.
+    /// Who asks: a random name a member. What it holds is counted by it, and whether it died with one event or several.
     pub member: String,
     /// At most so many events.
     pub max: usize,

@@ -20,6 +20,7 @@ mod cursor;
 mod delivered;
 mod error;
 mod follow_up;
+mod forsaken;
 mod group;
 mod handling;
 mod inbox;

@@ -127,7 +127,12 @@ impl Member {
 
     /// How many more events it may hold. What can't be settled counts, so that a bus that only takes claims fills nothing.
     fn room(&self) -> usize {
-        self.group.concurrency.saturating_sub(self.running.len() + self.waiting.len() + self.unsettled.len())
+        let held = self.running.len() + self.waiting.len() + self.unsettled.len();
+        match self.group.mode {
+            // Nobody gets more of a partition before that is settled, and of another one it would only have to wait.
+            Mode::Exclusive if held > 0 => 0,
+            _ => self.group.concurrency.saturating_sub(held),
+        }
     }
 
     fn claim(&mut self) {
@@ -160,10 +165,6 @@ impl Member {
             Err(error @ (Error::Invalid(_) | Error::Conflict(_))) => Err(error.into()),
             Err(error) => {
                 tracing::warn!(group = self.group.name, %error, "can't claim");
-                if self.group.mode == Mode::Exclusive {
-                    // What it leased without knowing holds the order only against another name.
-                    self.name = uuid::Uuid::new_v4().to_string();
-                }
                 self.declared = false;
                 self.claim_at = now + self.backoff();
                 Ok(())

@@ -6,12 +6,13 @@ use super::{Ledger, Record, State};
 use crate::{Mode, lease};
 
 /// Who leases, for how long.
-pub(crate) struct Lessee<'a> {
-    pub(crate) member: &'a Arc<str>,
+pub(crate) struct Lessee {
     /// Leases it holds of the group, over all partitions.
     pub(crate) held: usize,
     /// One of them is of a suspect.
     pub(crate) holds_suspect: bool,
+    /// Of the leases of this partition, those of this very claim.
+    pub(crate) of_this_claim: usize,
 }
 
 /// What may be leased of a partition now.
@@ -27,8 +28,9 @@ pub(crate) enum Room {
 impl Ledger {
     /// What a member may lease. While suspects wait, members finish what they hold and then get one alone: whoever dies
     /// with it tells by that which event it was.
-    pub(crate) fn room(&self, lessee: &Lessee<'_>) -> Room {
-        if lessee.holds_suspect || (self.mode == Mode::Exclusive && self.in_flight > self.held(lessee.member)) {
+    pub(crate) fn room(&self, lessee: &Lessee) -> Room {
+        // An exclusive group's leases shut out everybody, whatever the name: two may go by the same.
+        if lessee.holds_suspect || (self.mode == Mode::Exclusive && self.in_flight > lessee.of_this_claim) {
             return Room::Nothing;
         }
         if let Some(suspect) = self.suspects.first() {

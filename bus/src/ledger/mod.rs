@@ -3,7 +3,7 @@
 //! out by [`Ledger::take_changes`].
 //!
 //! It promises: one valid lease a delivery; in keyed mode at most one unsettled delivery a key, in order of position,
-//! across retries; in exclusive mode one member, in order; with [`OnDead::Block`] nothing passes a dead letter of its
+//! across retries; in exclusive mode one claim's leases at a time, in order; with [`OnDead::Block`] nothing passes a dead letter of its
 //! key; innocents uncharged (see [`Ledger::expire`]).
 
 mod claim;

@@ -248,15 +248,11 @@ impl Pair {
         let lessee = |ledger: &Ledger| (ledger.held(&name), ledger.holds_suspect(&name));
         let (held, holds_suspect) = lessee(&self.ledger);
         assert_eq!(held, self.model.leases(member));
-        match self.ledger.room(&Lessee { member: &name, held, holds_suspect }) {
+        match self.ledger.room(&Lessee { held, holds_suspect, of_this_claim: 0 }) {
             Room::Nothing => {
-                let others = self
-                    .model
-                    .events
-                    .values()
-                    .any(|event| matches!(event.at, At::Leased { member: of, .. } if of != member));
+                let is_held = self.model.events.values().any(|event| matches!(event.at, At::Leased { .. }));
                 let waits = holds_suspect || (held > 0 && self.model.free(true).is_some());
-                assert!(waits || (self.model.mode == Mode::Exclusive && others), "there is room");
+                assert!(waits || (self.model.mode == Mode::Exclusive && is_held), "there is room");
             }
             Room::Suspect(position) => {
                 assert_eq!((Some(position), held), (self.model.free(true), 0));

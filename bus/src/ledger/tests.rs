@@ -8,7 +8,7 @@ const UNTIL: i64 = 30_000;
 /// Leases everything that may be leased of `keys`, one event a key, to a member; their positions.
 fn lease_all(ledger: &mut Ledger, member: &Arc<str>, now: i64) -> Vec<u64> {
     let mut leased = Vec::new();
-    let lessee = Lessee { member, held: ledger.held(member), holds_suspect: ledger.holds_suspect(member) };
+    let lessee = Lessee { held: ledger.held(member), holds_suspect: ledger.holds_suspect(member), of_this_claim: 0 };
     match ledger.room(&lessee) {
         Room::Nothing => {}
         Room::Suspect(position) => {

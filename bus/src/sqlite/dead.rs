@@ -1,6 +1,6 @@
 //! Dead letters: buried in the transaction that settles, kept thirty days whatever the queue keeps.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 
@@ -194,29 +194,44 @@ impl Owned {
     }
 
     pub(super) fn discard(&mut self, name: &str, which: &Which) -> Answer<u64> {
-        let chosen = match self.chosen(name, which)? {
-            Ok(chosen) => chosen,
-            Err(error) => return Ok(Err(error)),
-        };
-        let Some(group) = self.groups.get_mut(name) else { return Ok(Ok(0)) };
-        let Some(queue) = self.queues.get(&group.group.filter.queue) else { return Ok(Ok(0)) };
-        for (number, position) in &chosen {
-            let partition = queue.partitions[*number].log.id;
-            forget(&self.conn, group.id, partition, *position)?;
-            group.ledgers[*number].discard(*position);
-            tracing::info!(group = name, partition = number, position, "dead letter discarded");
+        let mut discarded = 0;
+        loop {
+            let chosen = match self.chosen(name, which)? {
+                Ok(chosen) => chosen,
+                Err(error) => return Ok(Err(error)),
+            };
+            let Some(group) = self.groups.get_mut(name) else { return Ok(Ok(0)) };
+            let Some(queue) = self.queues.get(&group.group.filter.queue) else { return Ok(Ok(0)) };
+            for (number, position) in &chosen {
+                let partition = queue.partitions[*number].log.id;
+                forget(&self.conn, group.id, partition, *position)?;
+                group.ledgers[*number].discard(*position);
+                tracing::info!(group = name, partition = number, position, "dead letter discarded");
+            }
+            (group.woken, group.settled) = (true, true);
+            discarded += chosen.len() as u64;
+            if chosen.is_empty() {
+                return Ok(Ok(discarded));
+            }
         }
-        group.woken = true;
-        group.settled = true;
-        Ok(Ok(chosen.len() as u64))
     }
 
-    /// The letters meant, as (partition, position): those that are there and not with their group again.
+    /// The letters meant, as (partition, position), of those that are there and not with their group again: the named ones, or
+    /// some of all.
     fn chosen(&self, name: &str, which: &Which) -> Answer<Vec<(usize, u64)>> {
         let Some((group, queue)) = self.group_and_queue(name) else {
             return Ok(Err(Error::NoGroup(name.to_owned())));
         };
         let mut chosen = Vec::new();
+        if let Which::These(these) = which {
+            for (number, position) in these.iter().copied().collect::<BTreeSet<_>>() {
+                let Some(partition) = queue.partitions.get(number as usize) else { continue };
+                if standing(&self.conn, group.id, partition.log.id, position)?.is_some() {
+                    chosen.push((number as usize, position));
+                }
+            }
+            return Ok(Ok(chosen));
+        }
         for (number, partition) in queue.partitions.iter().enumerate() {
             let mut statement = self.conn.prepare_cached(
                 "SELECT position FROM dead WHERE consumer_group = ?1 AND partition = ?2 AND redriven = 0
@@ -227,11 +242,6 @@ impl Owned {
                 .query_map(params_from_iter([group.id, partition.log.id, limit]), |row| row.get(0))?
                 .collect::<Result<_, _>>()?;
             chosen.extend(positions.into_iter().map(|position| (number, unsigned(position))));
-        }
-        if let Which::These(these) = which {
-            chosen.retain(|(number, position)| {
-                these.iter().any(|(partition, wanted)| *partition as usize == *number && wanted == position)
-            });
         }
         Ok(Ok(chosen))
     }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use bus::{Mode, Start, Verb, Which};
+use bus::{Mode, Settlement, Start, Verb, Which};
 use events::Envelope;
 
 use super::{
-    Lab, ack, claim, claim_one, declare, event, ids, nack, nack_after, publish, publish_many, refuse, seconds, settle,
-    status,
+    Lab, ack, claim, claim_all, claim_one, declare, event, ids, nack, nack_after, publish, publish_many, refuse,
+    seconds, settle, status,
 };
 
 pub(crate) async fn a_non_retryable_failure_is_dead_at_once(lab: impl Lab) {
@@ -43,6 +43,30 @@ pub(crate) async fn the_ninth_failure_exhausts(lab: impl Lab) {
     assert!(claim(&bus, "g", 1).await.is_empty());
     let dead = bus.dead_letters("g", (0, 0), 10).await.unwrap();
     assert_eq!((dead[0].reason.as_str(), dead[0].attempts, dead[0].history.len()), ("exhausted", 9, 9));
+}
+
+pub(crate) async fn letters_are_reached_however_many_lie_before_them(lab: impl Lab) {
+    let bus = lab.bus();
+    declare(&bus, "g", Mode::Parallel).await;
+    publish_many(&bus, 0..10_010).await;
+    for _ in 0..11 {
+        let leased = claim_all(&bus, "g", "member", 1000).await.leased;
+        let refused = leased.into_iter().map(|leased| Settlement { token: leased.token, verb: refuse() }).collect();
+        bus.settle("g", refused).await.unwrap().into_iter().for_each(|settled| settled.unwrap());
+    }
+    assert_eq!(status(&bus, "g").await.dead, 10_010);
+    assert_eq!(bus.redrive("g", Which::These(vec![(0, 10_005), (0, 10_005), (0, 99_999)])).await.unwrap(), 1);
+    lab.advance(seconds(1)).await;
+    let again = claim(&bus, "g", 10).await;
+    assert_eq!(ids(&again), ["10004"]);
+    assert_eq!(
+        bus.discard("g", Which::These(vec![(0, 10_005), (0, 10_009)])).await.unwrap(),
+        1,
+        "one is with its group"
+    );
+    assert_eq!(bus.discard("g", Which::All).await.unwrap(), 10_008);
+    ack(&bus, "g", &again).await;
+    assert_eq!(status(&bus, "g").await.dead, 0);
 }
 
 pub(crate) async fn redrive_reaches_the_failing_group_only(lab: impl Lab) {

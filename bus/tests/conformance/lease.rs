@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use bus::{Claim, LeaseLost, Mode, Queue, Verb};
 
 use super::{
-    Lab, ack, claim, claim_all, claim_one, declare, event, ids, nack, publish, publish_many, queue, seconds, settle,
-    status,
+    Lab, ack, claim, claim_all, claim_one, declare, event, eventually, ids, nack, publish, publish_many, queue,
+    seconds, settle, status,
 };
 
 pub(crate) async fn an_expired_lease_comes_again_and_its_token_is_stale(lab: impl Lab) {
@@ -51,6 +51,39 @@ pub(crate) async fn a_settled_delivery_can_not_be_settled_again(lab: impl Lab) {
     settle(&bus, "g", leased.token, Verb::Ack).await.unwrap();
     assert_eq!(settle(&bus, "g", leased.token, Verb::Ack).await, Err(LeaseLost));
     assert_eq!(settle(&bus, "g", leased.token, nack()).await, Err(LeaseLost));
+}
+
+pub(crate) async fn what_was_leased_to_a_caller_who_went_comes_again_uncharged(lab: impl Lab) {
+    let bus = lab.bus();
+    bus.declare_queue(Queue { partitions: 3, ..Queue::new(queue()) }).await.unwrap();
+    declare(&bus, "g", Mode::Parallel).await;
+    publish_many(&bus, 0..9).await;
+    let in_flight = async || status(&bus, "g").await.in_flight;
+    // Before there is an answer, and with the answer there, unread.
+    for unread in [false, true] {
+        let claim = Claim { group: "g".into(), member: "gone".into(), max: 100, bytes: 1 << 20 };
+        let mut claiming = Box::pin(bus.claim(claim));
+        tokio::select! {
+            biased;
+            claimed = &mut claiming => panic!("it takes a moment: {claimed:?}"),
+            () = std::future::ready(()) => {}
+        }
+        if unread {
+            eventually("it leased something", async || in_flight().await > 0).await;
+        }
+        drop(claiming);
+        eventually("all can be claimed", async || {
+            let leased = claim_all(&bus, "g", "member", 100).await.leased;
+            assert!(leased.iter().all(|leased| leased.attempt == 1), "uncharged");
+            let all = leased.len() == 9;
+            for leased in leased {
+                settle(&bus, "g", leased.token, Verb::Release).await.unwrap();
+            }
+            all
+        })
+        .await;
+        eventually("nobody holds any", async || in_flight().await == 0).await;
+    }
 }
 
 pub(crate) async fn released_events_come_again_uncharged(lab: impl Lab) {

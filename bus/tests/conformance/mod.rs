@@ -82,7 +82,7 @@ macro_rules! suite {
         lead: a_lease_has_one_holder_until_it_ends, who_had_the_lease_before_is_not_heard, a_publish_shuts_out_by_itself,
             a_lease_without_a_name_or_time_is_refused;
         lease: an_expired_lease_comes_again_and_its_token_is_stale, an_extended_lease_outlives_its_first_end,
-            a_settled_delivery_can_not_be_settled_again, released_events_come_again_uncharged,
+            a_settled_delivery_can_not_be_settled_again, what_was_leased_to_a_caller_who_went_comes_again_uncharged, released_events_come_again_uncharged,
             a_member_that_dies_with_several_charges_none,
             a_member_that_dies_with_one_of_each_partition_charges_none, suspects_are_leased_alone,
             three_expiries_alone_are_a_crash_loop, a_claim_keeps_to_its_limits, at_most_a_thousand_are_in_flight;
@@ -93,11 +93,11 @@ macro_rules! suite {
             a_deferred_event_holds_an_exclusive_group;
         mode: a_key_has_one_unsettled_delivery, a_key_keeps_its_order_across_retries,
             other_keys_go_on_while_one_waits, a_dead_letter_frees_its_key, parallel_takes_all_at_once,
-            exclusive_is_one_member_in_order, a_filter_passes_over_the_others, a_condition_is_judged_before_the_claim, an_expired_event_is_not_delivered,
+            exclusive_is_one_member_in_order, exclusive_keeps_its_order_between_members_of_one_name, a_filter_passes_over_the_others, a_condition_is_judged_before_the_claim, an_expired_event_is_not_delivered,
             a_stuck_key_blocks_the_group_at_ten_thousand;
         dead_letter: a_non_retryable_failure_is_dead_at_once, the_ninth_failure_exhausts,
             redrive_reaches_the_failing_group_only, a_redriven_letter_that_fails_again_is_dead_again,
-            redrive_is_paced, discarded_letters_are_gone, a_redriven_letter_that_expires_is_over;
+            redrive_is_paced, letters_are_reached_however_many_lie_before_them, discarded_letters_are_gone, a_redriven_letter_that_expires_is_over;
         blocked: a_key_waits_for_its_dead_letter_also_after_a_restart,
             a_redriven_letter_comes_before_those_that_wait_for_it, a_discarded_letter_frees_its_key,
             an_exclusive_group_stops_at_its_dead_letter, a_letter_that_blocks_is_kept_however_old,

@@ -95,6 +95,24 @@ pub(crate) async fn exclusive_is_one_member_in_order(lab: impl Lab) {
     }
 }
 
+pub(crate) async fn exclusive_keeps_its_order_between_members_of_one_name(lab: impl Lab) {
+    let bus = lab.bus();
+    declare(&bus, "g", Mode::Exclusive).await;
+    publish(&bus, &[("1", "a"), ("2", "b"), ("3", "c")]).await;
+    let one = claim_all(&bus, "g", "twin", 1).await.leased;
+    assert_eq!(ids(&one), ["1"]);
+    assert!(claim_all(&bus, "g", "twin", 10).await.leased.is_empty(), "the other one of that name");
+    let woken = bus.claimable("g");
+    ack(&bus, "g", &one).await;
+    assert!(woken.has_changed().unwrap(), "whoever waits for its turn is woken");
+    let other = claim_all(&bus, "g", "twin", 2).await.leased;
+    assert_eq!(ids(&other), ["2", "3"]);
+    ack(&bus, "g", &other[..1]).await;
+    assert!(claim_all(&bus, "g", "twin", 10).await.leased.is_empty());
+    settle(&bus, "g", other[1].token, Verb::Release).await.unwrap();
+    assert_eq!(ids(&claim_all(&bus, "g", "twin", 10).await.leased), ["3"]);
+}
+
 pub(crate) async fn a_filter_passes_over_the_others(lab: impl Lab) {
     let bus = lab.bus();
     let group = Group::new("g", "DB/{UPDATE,DELETE}".parse().unwrap(), Mode::Parallel);

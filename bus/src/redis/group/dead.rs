@@ -53,7 +53,8 @@ pub(in crate::redis) async fn redrive(shared: &Arc<Shared>, group: &str, which: 
     let team = Team::of(shared, group).await?;
     let mut redriven = 0;
     for (partition, keeper) in team.numbered() {
-        for positions in chosen(shared, &team, partition, &which).await?.chunks(AT_ONCE) {
+        // More than a group may leave unsettled it doesn't get.
+        for positions in chosen(shared, &team, partition, &which, 0).await?.chunks(AT_ONCE) {
             let pause = PACE * i64::try_from(redriven).unwrap_or(0);
             match keeper.ask(Ask::Redrive { positions: positions.to_vec(), pause }).await? {
                 Answer::Count(count) => redriven += count,
@@ -68,31 +69,36 @@ pub(in crate::redis) async fn discard(shared: &Arc<Shared>, group: &str, which: 
     let team = Team::of(shared, group).await?;
     let mut discarded = 0;
     for (partition, keeper) in team.numbered() {
-        for positions in chosen(shared, &team, partition, &which).await?.chunks(AT_ONCE) {
-            match keeper.ask(Ask::Discard(positions.to_vec())).await? {
-                Answer::Count(count) => discarded += count,
-                _ => return Err(unexpected()),
+        let mut after = 0;
+        loop {
+            let chosen = chosen(shared, &team, partition, &which, after).await?;
+            let Some(last) = chosen.last() else { break };
+            after = *last;
+            for positions in chosen.chunks(AT_ONCE) {
+                match keeper.ask(Ask::Discard(positions.to_vec())).await? {
+                    Answer::Count(count) => discarded += count,
+                    _ => return Err(unexpected()),
+                }
+                tracing::info!(group, partition, ?positions, "dead letters discarded");
             }
-            tracing::info!(group, partition, ?positions, "dead letters discarded");
         }
     }
     Ok(discarded)
 }
 
-/// The letters meant: those that are there and not with their group again.
-async fn chosen(shared: &Shared, team: &Team, partition: u32, which: &Which) -> Result<Vec<u64>, Error> {
-    let these: Option<BTreeSet<u64>> = match which {
-        Which::All => None,
+/// The letters meant of a partition, after a position: those that are named, whether they are there or not; or the next of all
+/// that are there and not with their group again.
+async fn chosen(shared: &Shared, team: &Team, partition: u32, which: &Which, after: u64) -> Result<Vec<u64>, Error> {
+    match which {
         Which::These(these) => {
-            Some(these.iter().filter(|(of, _)| *of == partition).map(|(_, position)| *position).collect())
+            let here = these.iter().filter(|(of, position)| *of == partition && *position > after);
+            Ok(here.map(|(_, position)| *position).collect::<BTreeSet<_>>().into_iter().collect())
         }
-    };
-    if these.as_ref().is_some_and(BTreeSet::is_empty) {
-        return Ok(Vec::new());
+        Which::All => {
+            let there = list(shared, team, partition, after, UNSETTLED, false).await?;
+            Ok(there.into_iter().map(|(position, _)| position).collect())
+        }
     }
-    let there = list(shared, team, partition, 0, UNSETTLED, false).await?;
-    let positions = there.into_iter().map(|(position, _)| position);
-    Ok(positions.filter(|position| these.as_ref().is_none_or(|these| these.contains(position))).collect())
 }
 
 /// Positions of dead letters, with their texts if they are asked for.

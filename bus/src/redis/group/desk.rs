@@ -103,13 +103,6 @@ impl Desk {
         !self.orphans.is_empty()
     }
 
-    /// Takes back what was committed for somebody who has gone.
-    pub(super) fn take_back(&mut self, answer: &Answer) {
-        if let Answer::Claimed { claimed, .. } = answer {
-            self.orphans.take_in(claimed, 0, None);
-        }
-    }
-
     /// Forgets the state: it may be another one.
     pub(super) fn forget(&mut self) {
         self.held = None;

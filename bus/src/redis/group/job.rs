@@ -76,7 +76,6 @@ pub(super) struct Looked {
 
 pub(super) struct Job {
     pub(super) ask: Ask,
-    /// Whoever asked may have gone meanwhile; what was claimed for it is given back.
     pub(super) reply: oneshot::Sender<Result<Answer, Error>>,
 }
 

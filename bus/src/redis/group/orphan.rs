@@ -1,6 +1,5 @@
-//! Leases that nobody holds: of a claim whose commit happened without an answer, or that nobody waits for any more. They
-//! are given back with the keeper's next commit, and cost nobody an attempt; else they would last to their end, and an
-//! event that was alone would pay for it.
+//! Leases that nobody holds: of a claim whose commit happened without an answer. They are given back with the keeper's next
+//! commit, and cost nobody an attempt; else they would last to their end, and an event that was alone would pay for it.
 
 use std::collections::VecDeque;
 
@@ -28,7 +27,7 @@ impl Orphans {
         self.0.is_empty()
     }
 
-    /// `replaces`: of the state that the claim was worked out on; None: it is committed, or there was no state.
+    /// `replaces`: of the state that the claim was worked out on; None: there was none.
     pub(super) fn take_in(&mut self, claimed: &Claimed, at: i64, replaces: Option<u64>) {
         for leased in &claimed.leased {
             self.0.push_back(Orphan { token: leased.token, at, replaces });
