@@ -70,6 +70,10 @@ impl Keys {
         Self { namespace: namespace.to_owned() }
     }
 
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// A hash: a queue's name to its settings.
     pub(super) fn queues(&self) -> String {
         format!("{}:queues", self.namespace)

@@ -161,7 +161,9 @@ async fn slots_move_while_events_are_published_and_settled() {
         let to = (cluster.owner(slot) + 1) % 3;
         let moving = cluster.clone();
         tokio::task::spawn_blocking(move || moving.reshard(slot, to)).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        let next = async || near.read(&queue(), partition, 1, 1).await.unwrap().next;
+        let moved = next().await;
+        eventually("it is published to where it is now", async || next().await > moved).await;
     }
     stop.store(true, Relaxed);
     let mut confirmed = BTreeSet::new();
@@ -249,7 +251,7 @@ async fn by_tls_and_as_a_user_events_of_all_partitions_come_and_go() {
             acked += 1;
         }
     }
-    let findings = bus::redis::examine(&url).await;
+    let findings = bus::redis::examine(&url, "tp").await;
     assert!(findings.iter().all(|finding| finding.level < bus::redis::Level::Fault), "{findings:?}");
 }
 

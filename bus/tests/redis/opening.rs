@@ -101,7 +101,7 @@ async fn a_user_with_a_certificate_and_a_password_publishes_and_consumes() {
     declare(&bus, "g", bus::Mode::Keyed).await;
     publish(&bus, &[("a", "k")]).await;
     ack(&bus, "g", &claim(&bus, "g", 1).await).await;
-    let findings = bus::redis::examine(&url).await;
+    let findings = bus::redis::examine(&url, "tp").await;
     assert!(findings.iter().all(|finding| finding.level < Level::Fault), "{findings:?}");
 }
 
@@ -109,6 +109,7 @@ async fn a_user_with_a_certificate_and_a_password_publishes_and_consumes() {
 async fn a_right_that_is_missing_is_named_with_the_rule_that_gives_it() {
     for (rules, named) in [
         ("~tp:* &tp:* +@all -@dangerous +info -xadd", "XADD"),
+        ("~tp:* &tp:* +@all -@dangerous +info -zremrangebyscore", "ZREMRANGEBYSCORE"),
         ("~tp:* &other +@all -@dangerous +info", "PUBLISH"),
         ("~other:* &tp:* +@all -@dangerous +info", "tp:"),
         ("~tp:* &tp:* +@all -@dangerous", "info"),
@@ -120,6 +121,18 @@ async fn a_right_that_is_missing_is_named_with_the_rule_that_gives_it() {
         let error = format!("{error:#}");
         assert!(error.to_lowercase().contains(&named.to_lowercase()) && error.contains("+info"), "{rules}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_user_is_judged_by_the_namespace_that_is_asked_about() {
+    let users = vec!["shop on >secret ~shop:* &shop:* +@all -@dangerous +info".to_owned()];
+    let server = Redis::start(RedisOptions { users, ..RedisOptions::default() }).await;
+    let url = server.url().replace("redis://", "redis://shop:secret@");
+    let own = bus::redis::examine(&url, "shop").await;
+    assert!(own.iter().all(|finding| finding.level < Level::Fault), "{own:?}");
+    let other = bus::redis::examine(&url, "tp").await;
+    let denied = other.iter().find(|finding| finding.level == Level::Fault).unwrap();
+    assert!(denied.guard == "rights" && denied.advice.contains("~tp:* &tp:*"), "{denied:?}");
 }
 
 #[tokio::test]
@@ -143,22 +156,22 @@ async fn a_server_that_begins_to_evict_is_published_to_no_more() {
 async fn an_operator_is_told_what_is_so_and_what_to_do() {
     let settings = vec![("maxmemory", "4gb".to_owned())];
     let server = Redis::start(RedisOptions { aof: Aof::Off, settings, ..RedisOptions::default() }).await;
-    let findings = bus::redis::examine(&server.url()).await;
+    let findings = bus::redis::examine(&server.url(), "tp").await;
     let of = |guard: &str| findings.iter().find(|finding| finding.guard == guard).unwrap();
     assert_eq!((of("reach").level, of("version").level, of("rights").level), (Level::Fine, Level::Fine, Level::Fine));
     assert_eq!((of("persistence").level, of("clock").level), (Level::Warning, Level::Fine));
     assert!(of("persistence").advice.contains("appendonly") && of("memory").what.contains("4096 MiB"), "{findings:?}");
-    let nobody = bus::redis::examine("redis://:secret@127.0.0.1:1").await;
+    let nobody = bus::redis::examine("redis://:secret@127.0.0.1:1", "tp").await;
     assert!(
         matches!(nobody.as_slice(), [finding] if finding.level == Level::Fault && !finding.what.contains("secret"))
     );
     let cluster = testkit::RedisCluster::start(0, RedisOptions::default()).await;
-    let one = bus::redis::examine(&cluster.nodes[0].url()).await;
+    let one = bus::redis::examine(&cluster.nodes[0].url(), "tp").await;
     assert!(
         one.iter().any(|finding| finding.guard == "cluster" && finding.advice.contains("redis+cluster://")),
         "{one:?}"
     );
-    let all = bus::redis::examine(&cluster.url()).await;
+    let all = bus::redis::examine(&cluster.url(), "tp").await;
     assert!(all.iter().all(|finding| finding.level == Level::Fine), "{all:?}");
 }
 

@@ -61,7 +61,7 @@ async fn examine(way: &Way) -> anyhow::Result<Vec<Finding>> {
     let client = match &way.redis {
         None => Client::open(way).await?,
         Some(url) => {
-            findings.extend(redis::examine(url).await.into_iter().map(of_redis));
+            findings.extend(redis::examine(url, &way.namespace).await.into_iter().map(of_redis));
             if findings.iter().any(|finding| finding.level == Level::Error) {
                 // A bus doesn't open on it.
                 return Ok(findings);

@@ -48,8 +48,8 @@ pub(super) struct Survey {
     pub(super) skew: i64,
 }
 
-/// Looks at a Redis as an operator would who knows what the bus needs. That it can't be reached is a finding.
-pub async fn examine<A>(address: A) -> Vec<Finding>
+/// Looks at a Redis as an operator would who knows what a bus in this namespace needs. That it can't be reached is a finding.
+pub async fn examine<A>(address: A, namespace: &str) -> Vec<Finding>
 where
     A: TryInto<Address, Error: Into<anyhow::Error>>,
 {
@@ -70,8 +70,7 @@ where
         Ok(surveys) => findings.extend(surveys.into_iter().flat_map(|survey| survey.findings)),
         Err(error) => return unreached(error.into()),
     }
-    let keys = Keys::new(super::keys::NAMESPACE);
-    match rights::examine(&server, &keys).await {
+    match rights::examine(&server, &Keys::new(namespace)).await {
         Ok(rights) => findings.extend(rights),
         Err(error) => findings.extend(unreached(error.into())),
     }

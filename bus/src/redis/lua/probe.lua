@@ -1,5 +1,6 @@
 #!lua
--- Tries each command that the bus's scripts use on one key, which is gone after; answers what the user may not do.
+-- Tries each command on a key that the bus and its scripts use on one key, which is gone after; answers what the user may not
+-- do.
 -- keys: 1: a key of the namespace. args: 1: the channel of hints
 local key, channel = KEYS[1], ARGV[1]
 local refused = {}
@@ -19,6 +20,9 @@ try('HGET', key, 'a')
 try('HLEN', key)
 try('HKEYS', key)
 try('HEXISTS', key, 'a')
+try('HSETNX', key, 'a', '1')
+try('HVALS', key)
+try('HSCAN', key, '0', 'COUNT', 1)
 try('HGETALL', key)
 try('HINCRBY', key, 'a', 1)
 try('HDEL', key, 'b')
@@ -31,9 +35,14 @@ try('XTRIM', key, 'MINID', '1')
 try('UNLINK', key)
 try('ZADD', key, 1, 'a')
 try('ZRANGEBYSCORE', key, '-inf', '+inf', 'LIMIT', 0, 1)
+try('ZRANGE', key, 0, 0)
+try('ZREVRANGE', key, 0, 0)
+try('ZCOUNT', key, '-inf', '+inf')
 try('ZSCORE', key, 'a')
+try('ZMSCORE', key, 'a')
 try('ZCARD', key)
-try('ZREM', key, 'a')
+try('ZREM', key, 'b')
+try('ZREMRANGEBYSCORE', key, '-inf', '+inf')
 try('UNLINK', key)
 try('RPUSH', key, 'a')
 try('LINDEX', key, 0)
@@ -43,6 +52,7 @@ try('LTRIM', key, 0, 0)
 try('LPOP', key)
 try('SADD', key, 'a')
 try('SMEMBERS', key)
+try('SREM', key, 'b')
 try('SCARD', key)
 try('SREM', key, 'b')
 try('SPOP', key, 1)
