@@ -21,7 +21,7 @@ static IMPORT: LazyLock<Script> = LazyLock::new(|| Script::alone(include_str!("l
 
 /// Entries that are read at once to count what they hold.
 const PAGE: usize = 64;
-/// The most runs of an outbox's numbers that are kept (publish.lua).
+/// The most runs of an outbox's numbers that are kept (outbox.lua).
 const RUNS: usize = 16;
 /// Bytes of dead letters that one step takes.
 const STEP_BYTES: usize = 1 << 20;

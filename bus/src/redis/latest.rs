@@ -1,7 +1,7 @@
 //! Each key's last event, of queues that keep it: positions by key, in the same slot, which scripts that record keep true.
 //! Where they aren't (somebody deleted them, or the queue had events before), they are built of the log, by whoever asks.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use events::Name;
 use redis::{FromRedisValue as _, Value};
@@ -104,10 +104,22 @@ pub(super) fn is_built() -> Error {
     Error::Unavailable("the last events of the queue's keys are being looked up in its log".to_owned())
 }
 
+/// [`build`], beside whoever needs it, unless that is being done.
+pub(super) fn build_aside(shared: &Arc<Shared>, place: &Arc<Place>) {
+    if place.building.try_lock().is_ok() {
+        let (shared, place) = (shared.clone(), place.clone());
+        tokio::spawn(async move { build(&shared, &place).await });
+    }
+}
+
 /// Builds a partition's view of its log, one at a time a node; what others build meanwhile is the same.
 pub(super) async fn build(shared: &Shared, place: &Place) -> Result<(), Error> {
     let _alone = place.building.lock().await;
-    let view = shared.look(&place.queue, place.partition).await?.view;
+    let Ran { view, value } = shared.run_on(&LATEST, place, &[], &[b"", b"0", b"0"]).await?;
+    if let Value::Array(_) = value {
+        // Who had the lock before has built it.
+        return Ok(());
+    }
     let (lineage, mut from) = (view.lineage.to_string(), view.floor);
     tracing::info!(queue = %place.queue, partition = place.partition, "each key's last event is looked up in the log");
     loop {

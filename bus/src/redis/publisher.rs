@@ -30,8 +30,15 @@ use crate::{
     sys,
 };
 
-static PUBLISH: LazyLock<Script> =
-    LazyLock::new(|| Script::recording(include_str!("lua/publish.lua"), WhenFull::Refused));
+static PUBLISH: LazyLock<Script> = LazyLock::new(|| {
+    let parts = [
+        include_str!("lua/outbox.lua"),
+        include_str!("lua/asked.lua"),
+        include_str!("lua/version.lua"),
+        include_str!("lua/publish.lua"),
+    ];
+    Script::recording(&parts.join("\n"), WhenFull::Refused)
+});
 static PLAIN: LazyLock<Script> = LazyLock::new(|| Script::recording(include_str!("lua/plain.lua"), WhenFull::Refused));
 
 /// Publishes that wait for a partition; more wait to be sent.
@@ -69,8 +76,9 @@ pub(super) async fn send(
     });
     let bytes = batch.events.iter().filter_map(|event| event.json.as_ref().ok()).map(Vec::len).sum();
     let (answer, answered) = oneshot::channel();
-    let PublishOptions { producer, expect_lineage, fence, .. } = options.clone();
-    let request = Request { batch, bytes, shape, producer, expect_lineage, fence, answer };
+    let PublishOptions { producer, expect_lineage, fence, .. } = options;
+    let (producer, fence) = (producer.clone(), fence.clone());
+    let request = Request { batch, bytes, shape, producer, expect_lineage: *expect_lineage, fence, answer };
     publisher.send(request).await.map_err(|_| closed())?;
     answered.await.map_err(|_| closed())?
 }
@@ -292,7 +300,7 @@ async fn record_each(shared: &Shared, place: &Place, requests: &[Request], all: 
 
 /// What the window, and what waits, know an event by.
 pub(super) fn digest(source: &str, id: &str) -> [u8; 16] {
-    *Uuid::new_v5(&DIGESTS, format!("{source}\0{id}").as_bytes()).as_bytes()
+    *Uuid::new_v5(&DIGESTS, [source, "\0", id].concat().as_bytes()).as_bytes()
 }
 
 /// The same, of an event as it is stored; None where it can't be read.
@@ -395,8 +403,7 @@ fn outcomes(
         }
         (Some(5), 2) => Ok(batch.refuse_at(at, Refused::Waiting { limit: shared.scheduled_events })),
         (Some(6), _) => {
-            let (shared, place) = (shared.clone(), place.clone());
-            tokio::spawn(async move { latest::build(&shared, &place).await });
+            latest::build_aside(shared, place);
             Err(latest::is_built())
         }
         (Some(2), count) if count == batch.events.len() + 1 => {

@@ -1,10 +1,11 @@
 //! What a server loses is told, and what it keeps is no gap.
 
 use bus::{Gap, GapReason, Mode, Producer, PublishOptions, Queue, Refused, Tail, TailFrom, Tailed};
+use events::Envelope;
 use testkit::{Aof, Redis, RedisOptions};
 
 use super::{RedisLab, command, eventually, written};
-use crate::conformance::{Lab as _, ack, claim, declare, event, ids, publish, queue, seconds, status};
+use crate::conformance::{Lab as _, ack, claim, declare, event, ids, publish, publish_many, queue, seconds, status};
 
 async fn next(tail: &mut Tail) -> Tailed {
     loop {
@@ -146,6 +147,58 @@ async fn a_log_that_was_deleted_is_a_gap() {
     publish(&bus, &[("c", "k")]).await;
     assert_eq!(next_id(&mut tail).await, "c");
     assert_eq!(bus.queues().await.unwrap()[0].partitions[0].floor, 3, "what is gone is not said to be there");
+}
+
+#[tokio::test]
+async fn what_was_deleted_with_the_log_may_be_published_again() {
+    let lab = RedisLab::open().await;
+    let bus = lab.bus();
+    let recorded = async |id| {
+        let recorded = publish(&bus, &[(id, "k")]).await.remove(0);
+        (recorded.position, recorded.duplicate)
+    };
+    publish(&bus, &[("a", "k"), ("b", "k")]).await;
+    command(&lab.server, &["DEL", "tp:{DB:0}:s"]).await;
+    assert_eq!(recorded("a").await, (Some(3), false), "nobody could read it any more");
+    assert_eq!(recorded("a").await, (Some(3), true));
+    command(&lab.server, &["DEL", "tp:{DB:0}:s"]).await;
+    assert_eq!(recorded("c").await, (Some(4), false));
+    assert_eq!(recorded("a").await, (Some(5), false), "somebody else was first");
+    let status = bus.queues().await.unwrap()[0].partitions[0].clone();
+    assert_eq!((status.floor, status.next), (4, 6), "what is gone is not said to be there");
+}
+
+#[tokio::test]
+async fn a_view_that_is_gone_is_built_once_however_many_need_it() {
+    let lab = RedisLab::open().await;
+    let bus = lab.bus();
+    bus.declare_queue(Queue { latest: true, ..Queue::new(queue()) }).await.unwrap();
+    publish_many(&bus, 0..1500).await;
+    let reads = async || {
+        let stats = command(&lab.server, &["INFO", "commandstats"]).await;
+        let calls = |line: &str| line.strip_prefix("cmdstat_xrevrange:calls=")?.split(',').next()?.parse::<u32>().ok();
+        stats.lines().find_map(calls).unwrap_or(0)
+    };
+    let delete = async || command(&lab.server, &["DEL", "tp:{DB:0}:v"]).await;
+    let build = async || bus.latest(&queue(), "7").await.unwrap().unwrap();
+    delete().await;
+    let before = reads().await;
+    build().await;
+    let once = reads().await - before;
+    delete().await;
+    let before = reads().await;
+    let expecting = (0..40).map(|id: u32| {
+        let event = Envelope { expectedversion: Some(8), ..event(&format!("late-{id}"), "7") };
+        bus.publish(vec![event])
+    });
+    let refused = futures_util::future::join_all(expecting).await.iter().filter(|outcome| outcome.is_err()).count();
+    assert!(refused > 0, "while it is built nobody can tell");
+    build().await;
+    delete().await;
+    // It waits for whatever builds are still under way, or are to be.
+    build().await;
+    let many = reads().await - before;
+    assert!(many <= 4 * once, "{many} reads, {once} for one");
 }
 
 #[tokio::test]

@@ -100,8 +100,12 @@ end
 -- Writes down what is recorded: its digests, and the fields of its entry that hold the events, `e` and the event in turn,
 -- from a place in a table on. changed: fields of the meta that change besides.
 local function write(changed, digests, entry, at)
-    redis.call('XADD', STREAM, int(first) .. '-' .. int(part.now), 'l', part.lineage, 'b', int(part.bytes),
-        unpack(entry, at))
+    local id, bytes = int(first) .. '-' .. int(part.now), int(part.bytes)
+    if not redis.call('XADD', STREAM, 'NOMKSTREAM', id, 'l', part.lineage, 'b', bytes, unpack(entry, at)) then
+        -- It is the first of all, or somebody deleted those before it.
+        if part.floor < first then forget_log(first) end
+        redis.call('XADD', STREAM, id, 'l', part.lineage, 'b', bytes, unpack(entry, at))
+    end
     part.bytes = part.bytes + part.pending
     -- What is recorded never lies in the future of the next time.
     for _, field in ipairs({ 'seq', int(part.seq), 'now', int(part.now), 'offset', int(part.offset), 'bytes',

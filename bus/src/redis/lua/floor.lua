@@ -106,10 +106,7 @@ local function room(limit, first, count, bytes)
             or limit.bytes and kept + bytes > limit.bytes
     end
     if not is_full() then return true end
-    if part.floor < first and redis.call('EXISTS', STREAM) == 0 then
-        -- Somebody deleted it.
-        raise(first, {})
-    end
+    if part.floor < first and redis.call('EXISTS', STREAM) == 0 then forget_log(first) end
     for _ = 1, TURNS do
         if not is_full() then return true end
         local want = part.floor

@@ -85,7 +85,7 @@ each(counts[5], 1, function(position)
     redis.call('HDEL', dead, position)
     lives(position)
 end)
-if counts[6] > 0 then
+if counts[6] > 0 and redis.call('HLEN', dead) ~= redis.call('ZCARD', died) then
     for _, position in ipairs(redis.call('HKEYS', dead)) do
         redis.call('ZADD', died, 'NX', int(part.now), position)
         redis.call('ZADD', order, position, position)

@@ -9,6 +9,7 @@
 --   int(n)            a number as text, all digits
 --   hint(text)        tells every node that something changed
 --   announce(first, entry, at)    tells what was recorded
+--   forget_log(first)   when somebody deleted the stream
 --   tell(event, data), tell_rarely(event)
 --                     leaves an event for the queue SYS, which is in another slot: a node carries it there
 local META, STREAM, DEDUPE, ORDER, GROUPS, EFFECTS, VIEW, WAITING, EVENTS = unpack(KEYS, 1, 9)
@@ -75,6 +76,13 @@ do
             'seq', int(part.seq), 'floor', int(part.floor))
         part.remember = true
     end
+end
+
+-- Takes in that somebody deleted the log: what lies before `first` isn't kept, and whoever has it may send it again.
+local function forget_log(first)
+    part.floor, part.freed = first, part.bytes
+    redis.call('HSET', META, 'floor', int(first), 'freed', int(part.freed))
+    redis.call('UNLINK', DEDUPE, ORDER)
 end
 
 local function tell(event, data)
