@@ -126,7 +126,11 @@ pub(super) fn group(state: &mut Owned, group: Group, now: i64) -> Answer<()> {
                 .execute(params![id, partition.log.id, signed(next)])?;
         }
     }
-    let loaded = load::group(&state.conn, id, group, generation, queue)?;
+    let mut loaded = load::group(&state.conn, id, group, generation, queue)?;
+    if let Some(known) = state.groups.remove(&loaded.group.name) {
+        // What this transaction did with it before is still to be told.
+        (loaded.settled, loaded.deaths, loaded.turn) = (known.settled, known.deaths, known.turn);
+    }
     state.groups.insert(loaded.group.name.clone(), loaded);
     Ok(Ok(()))
 }

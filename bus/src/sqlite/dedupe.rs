@@ -55,6 +55,8 @@ impl Window {
         if self.reach == 0 {
             return;
         }
+        // What is too old needn't make room, nor is it missed.
+        self.forget(recorded);
         if self.order.len() >= self.capacity
             && let Some((_, oldest, position)) = self.order.pop_front()
         {
@@ -117,5 +119,17 @@ mod tests {
         assert_eq!(window.find(b, 20), Some(2));
         assert_eq!(window.find(b, 10 + WINDOW), None);
         assert_eq!(window.find(c, 10 + WINDOW), Some(3));
+    }
+
+    #[test]
+    fn what_makes_room_because_it_is_too_old_does_not_cut_it_short() {
+        let mut window = Window::new(2, Duration::from_secs(7200));
+        // As a relay's events are: nobody looks for them before.
+        for position in 1..10 {
+            let hash = window.hash("/services/product", &position.to_string());
+            window.insert(hash, position, i64::try_from(position).unwrap() * WINDOW);
+        }
+        assert!(!window.cut_short());
+        assert_eq!(window.order.len(), 1);
     }
 }

@@ -11,9 +11,6 @@ use crate::batch::Prepared;
 pub(super) const BUILT_FROM: u64 = 100_000;
 /// Rows read at once.
 const PAGE: usize = 1000;
-/// Bytes after which a page ends.
-const PAGE_BYTES: usize = 4 << 20;
-
 /// An event that isn't what its publisher expects to follow.
 pub(super) struct Conflict {
     /// Of the event in its batch.
@@ -85,7 +82,7 @@ pub(super) fn page(
     let mut rows = statement.query(params![partition, signed(after), signed(floor), signed(limit as u64)])?;
     let mut entries = Vec::new();
     let mut read = 0;
-    while read < PAGE_BYTES
+    while read < log::PAGE_BYTES
         && let Some(row) = rows.next()?
     {
         let (position, recorded) = (unsigned(row.get(0)?), row.get(1)?);

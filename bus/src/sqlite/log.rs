@@ -18,6 +18,9 @@ const RECENT_BYTES: usize = 4 << 20;
 const PIECE: i64 = 4096;
 const COUNT: u64 = 10_000;
 
+/// Bytes after which a page ends.
+pub(super) const PAGE_BYTES: usize = 4 << 20;
+
 /// Positions take the lower 40 bits of a row's id.
 const POSITION_BITS: u32 = 40;
 
@@ -212,7 +215,7 @@ impl View {
     }
 }
 
-/// Reads rows of a partition; one that can't be read is left out, and the log tells.
+/// Reads rows of a partition, until it is some megabytes; one that can't be read is left out, and the log tells.
 pub(super) fn rows(
     conn: &Connection,
     partition: i64,
@@ -223,9 +226,12 @@ pub(super) fn rows(
     let mut statement =
         conn.prepare_cached("SELECT id, recorded, envelope FROM log WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3")?;
     let mut rows = statement.query(params![row(partition, from), row(partition, to), signed(limit as u64)])?;
-    let mut entries = Vec::new();
-    while let Some(found) = rows.next()? {
+    let (mut entries, mut read) = (Vec::new(), 0);
+    while read < PAGE_BYTES
+        && let Some(found) = rows.next()?
+    {
         let position = position(found.get(0)?);
+        read += found.get_ref(2)?.as_blob()?.len();
         if let Some((envelope, bytes)) = decode(found.get_ref(2)?, found.get(1)?, position)? {
             entries.push(Entry { position, envelope: Arc::new(envelope), bytes, recorded: found.get(1)? });
         }

@@ -115,6 +115,22 @@ async fn the_dedupe_window_says_when_it_is_cut_short() {
 }
 
 #[tokio::test]
+async fn a_page_of_large_events_ends_before_they_fill_the_memory() {
+    let lab = SqliteLab::open().await;
+    for id in 0..30 {
+        let large = event(&id.to_string(), "k").data("x".repeat(240_000).into());
+        lab.bus.publish(vec![large]).await.unwrap()[0].as_ref().unwrap();
+    }
+    let mut next = 1;
+    while next <= 30 {
+        let page = lab.bus.read(&conformance::queue(), 0, next, 1000).await.unwrap().events;
+        assert!((1..=20).contains(&page.len()), "{} of 240 kB each", page.len());
+        assert_eq!(page[0].position, next);
+        next += page.len() as u64;
+    }
+}
+
+#[tokio::test]
 async fn a_file_of_another_version_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bus.db");
