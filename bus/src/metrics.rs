@@ -18,7 +18,7 @@ const AGE_BUCKETS: [f64; 12] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 12
 
 struct Metrics {
     publish: Counter<u64>,
-    publish_seconds: Histogram<f64>,
+    publish_seconds: BoundHistogram<f64>,
     duplicate: Counter<u64>,
     receipt: Counter<u64>,
     delivery: Counter<u64>,
@@ -27,7 +27,7 @@ struct Metrics {
     lease_expired: Counter<u64>,
     gap: Counter<u64>,
     lineage_changes: Counter<u64>,
-    redis_round_trip_seconds: Histogram<f64>,
+    redis_round_trip_seconds: BoundHistogram<f64>,
     redis_guard: Gauge<u64>,
     redis_clock_skew_seconds: Gauge<f64>,
     lag: Gauge<u64>,
@@ -59,7 +59,8 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             "turnpike_bus_publish_seconds",
             "Seconds a publish took, of one event or a batch.",
             &telemetry::LATENCY_BUCKETS,
-        ),
+        )
+        .bind(&[]),
         duplicate: counter("turnpike_bus_duplicate", "Events published again that the bus had already."),
         receipt: counter("turnpike_bus_receipt", "Receipts given, by what they say became of their event."),
         delivery: counter("turnpike_bus_delivery", "Deliveries by what became of them."),
@@ -83,7 +84,8 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             "turnpike_redis_round_trip_seconds",
             "Seconds between a request to Redis and its answer.",
             &telemetry::LATENCY_BUCKETS,
-        ),
+        )
+        .bind(&[]),
         redis_guard: gauge(
             "turnpike_redis_guard",
             "How something about Redis is that the bus needs: 0 as it should be, 1 a warning, 2 a fault.",
@@ -119,6 +121,9 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
 
 /// The counters of publishes by queue, level and result: their labels are made once, for each publish counts.
 type Published = HashMap<(Name, Confirm, &'static str), BoundCounter<u64>>;
+
+/// Those that are kept; of more queues each publish makes its own.
+const LABELS: usize = 4096;
 
 static PUBLISHED: LazyLock<RwLock<Published>> = LazyLock::new(RwLock::default);
 
@@ -173,7 +178,10 @@ fn count(queue: &Name, confirm: Confirm, result: &'static str, events: u64) {
         KeyValue::new("result", result),
     ]);
     counter.add(events);
-    PUBLISHED.write().insert(key, counter);
+    let mut known = PUBLISHED.write();
+    if known.len() < LABELS {
+        known.insert(key, counter);
+    }
 }
 
 /// A receipt was given: `COMPLETED`, `FAILED`, `EXPIRED`.
@@ -182,7 +190,7 @@ pub(crate) fn receipt(outcome: &Name) {
 }
 
 pub(crate) fn publish_took(time: Duration) {
-    METRICS.publish_seconds.record(time.as_secs_f64(), &[]);
+    METRICS.publish_seconds.record(time.as_secs_f64());
 }
 
 /// A reader was told of a gap.
@@ -227,7 +235,7 @@ pub(crate) fn transitions(queue: &Name, arrived: u64, departed: u64) {
 
 /// A script or a read that doesn't wait has come back from Redis.
 pub(crate) fn redis_round_trip(time: Duration) {
-    METRICS.redis_round_trip_seconds.record(time.as_secs_f64(), &[]);
+    METRICS.redis_round_trip_seconds.record(time.as_secs_f64());
 }
 
 /// How something about Redis is that the bus needs, on the worst of several servers.

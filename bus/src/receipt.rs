@@ -62,10 +62,12 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// Those of these events' queues that aren't known yet.
     pub(crate) fn unknown(&self, events: &[Envelope]) -> Vec<Name> {
-        let wanting = events.iter().filter(|event| wants(event));
+        let wanting: HashSet<&Name> = events.iter().filter(|event| wants(event)).map(|event| &event.queue).collect();
+        if wanting.is_empty() {
+            return Vec::new();
+        }
         let known = self.queues.lock();
-        let unknown: HashSet<&Name> = wanting.map(|event| &event.queue).filter(|name| !known.contains(*name)).collect();
-        unknown.into_iter().cloned().collect()
+        wanting.into_iter().filter(|queue| !known.contains(*queue)).cloned().collect()
     }
 
     pub(crate) fn add(&self, queue: Name) {

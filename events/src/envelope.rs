@@ -206,7 +206,9 @@ impl Envelope {
 pub(crate) const JSON: &str = "application/json";
 
 pub(crate) fn default_type(queue: &Name, event: &Name) -> String {
-    format!("turnpike.{queue}.{event}").to_ascii_lowercase()
+    let mut name = ["turnpike.", queue.as_str(), ".", event.as_str()].concat();
+    name.make_ascii_lowercase();
+    name
 }
 
 /// Whole microseconds, which is what databases keep.

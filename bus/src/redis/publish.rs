@@ -1,10 +1,6 @@
 //! Publishing: events are divided by partition; each partition's go to the task that publishes into it.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use events::{Envelope, Name};
 use futures_util::future::join_all;
@@ -49,16 +45,17 @@ pub(super) async fn publish(
     let mut outcomes: Vec<Outcome> = vec![Err(Refused::Batch); waiting.len()];
     for attempt in 0..ATTEMPTS {
         let shapes = shapes(shared, &waiting).await?;
-        let count = |queue: &Name| shapes.get(queue).copied().flatten().map_or(1, |shape| shape.partitions);
-        let batches = batch::divide(waiting, count);
+        let shape = |queue: &Name| shapes.iter().find(|(known, _)| known == queue).and_then(|(_, shape)| *shape);
+        let count = |queue: &Name| shape(queue).map_or(1, |shape| shape.partitions);
+        let mut batches = batch::divide(waiting, count);
         if let Some(refused) = batch::contradiction(&options, &batches) {
             places.iter().for_each(|place| outcomes[*place] = Err(refused.clone()));
             return Ok(outcomes);
         }
-        let indexes: Vec<Vec<usize>> = batches.iter().map(|batch| batch.indexes.clone()).collect();
+        let indexes: Vec<Vec<usize>> = batches.iter_mut().map(|batch| std::mem::take(&mut batch.indexes)).collect();
         let options = &options;
         let record = |batch: Batch| {
-            let shape = shapes.get(&batch.queue).copied().flatten();
+            let shape = shape(&batch.queue);
             async move {
                 let (queue, partition) = (batch.queue.clone(), batch.partition);
                 let answer = publish_batch(shared, batch, shape, options).await?;
@@ -116,19 +113,22 @@ async fn confirmed(
     answer
 }
 
-/// What each queue is like; None where it isn't there.
-async fn shapes(shared: &Shared, events: &[Prepared]) -> Result<HashMap<Name, Option<Shape>>, Error> {
-    let mut shapes: HashMap<Name, Option<Shape>> = HashMap::new();
+/// What each queue is like; None where it isn't there. Mostly it is one.
+async fn shapes(shared: &Shared, events: &[Prepared]) -> Result<Vec<(Name, Option<Shape>)>, Error> {
+    let mut shapes: Vec<(Name, Option<Shape>)> = Vec::new();
     for Prepared { envelope, due, .. } in events {
         let queue = &envelope.queue;
-        if !shapes.contains_key(queue) {
-            let shape = shared.find_queue(queue).await?.map(|queue| Shape::of(&queue));
-            shapes.insert(queue.clone(), shape);
-        }
-        if envelope.expectedversion.is_some()
-            && let Some(shape) = shapes.get_mut(queue)
-            && shape.is_some_and(|shape| !shape.latest)
-        {
+        let known = shapes.iter().position(|(known, _)| known == queue);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let shape = shared.find_queue(queue).await?.map(|queue| Shape::of(&queue));
+                shapes.push((queue.clone(), shape));
+                shapes.len() - 1
+            }
+        };
+        let shape = &mut shapes[at].1;
+        if envelope.expectedversion.is_some() && shape.is_some_and(|shape| !shape.latest) {
             // Perhaps its versions are known by now.
             *shape = shared.ask_queue(queue).await?.map(|queue| Shape::of(&queue));
         }
