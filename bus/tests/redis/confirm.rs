@@ -1,9 +1,9 @@
-//! §9: a level is confirmed only where it is so. With real replicas.
+//! §9: a level is confirmed only where it is so. With real replicas, and a server that can tell what is on its disk.
 
 use std::time::Duration;
 
 use bus::{Bus, Confirm, Error, PublishOptions, Recorded};
-use testkit::{Redis, RedisOptions};
+use testkit::{Aof, Redis, RedisOptions};
 
 use super::command;
 use crate::conformance::{event, publish, queue, seconds};
@@ -120,4 +120,54 @@ async fn a_replica_that_comes_later_counts() {
     assert!(matches!(refused, Err(Error::NotGiven(_))), "{refused:?}");
     let _replica = primary.replica(RedisOptions::default()).await;
     assert_eq!(publish_with(&bus, "a", replicated(1, seconds(30))).await.confirmed, Confirm::Replicated(1));
+}
+
+fn fsynced(patience: Duration) -> PublishOptions {
+    PublishOptions { confirm: Confirm::Fsynced, patience, ..PublishOptions::default() }
+}
+
+/// A server that writes to disk once a second and can tell when it has (WAITAOF, 7.2), and a bus on it.
+async fn telling() -> (Redis, Bus) {
+    let options = RedisOptions { later: true, aof: Aof::EverySecond, ..RedisOptions::default() };
+    let server = Redis::start(options).await;
+    let bus = bus::redis::open(&server.url()).await.unwrap();
+    (server, bus)
+}
+
+#[tokio::test]
+async fn what_is_on_disk_is_confirmed_where_the_server_can_tell() {
+    let (server, bus) = telling().await;
+    let publishing: Vec<_> = (0..50)
+        .map(|id: u32| {
+            let bus = bus.clone();
+            tokio::spawn(async move { publish_with(&bus, &format!("event-{id}"), fsynced(seconds(30))).await })
+        })
+        .collect();
+    for published in publishing {
+        assert_eq!(published.await.unwrap().confirmed, Confirm::Fsynced);
+    }
+    let file = server.folder().join("appendonlydir/appendonly.aof.1.incr.aof");
+    let written = String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned();
+    assert!((0..50).all(|id| written.contains(&format!("event-{id}"))), "it is there");
+    let stats = command(&server, &["INFO", "commandstats"]).await;
+    let calls = |line: &str| line.strip_prefix("cmdstat_waitaof:calls=")?.split(',').next()?.parse::<u32>().ok();
+    let calls = stats.lines().find_map(calls).unwrap();
+    assert!((1..50).contains(&calls), "{calls} for 50 publishes");
+}
+
+#[tokio::test]
+async fn a_disk_that_nothing_is_written_to_any_more_confirms_nothing() {
+    let (server, bus) = telling().await;
+    assert_eq!(publish_with(&bus, "a", fsynced(seconds(30))).await.confirmed, Confirm::Fsynced);
+    server.command(&["CONFIG", "SET", "appendonly", "no"]);
+    match bus.publish_with(vec![event("b", "k")], fsynced(Duration::from_millis(200))).await {
+        // It was not known yet: what WAITAOF says counts.
+        Ok(outcomes) => assert_eq!(outcomes[0].as_ref().unwrap().confirmed, Confirm::Stored),
+        Err(Error::NotGiven(sentence)) => assert!(sentence.contains("appendonly"), "{sentence}"),
+        Err(error) => panic!("{error}"),
+    }
+    super::eventually("it is refused", async || {
+        matches!(bus.publish_with(vec![event("c", "k")], fsynced(seconds(1))).await, Err(Error::NotGiven(_)))
+    })
+    .await;
 }

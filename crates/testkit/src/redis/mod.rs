@@ -44,6 +44,8 @@ pub struct Tls {
 #[derive(Clone, Debug, Default)]
 pub struct RedisOptions {
     pub aof: Aof,
+    /// One of version 8, which knows more than the system's 7.0: it can tell what is on disk.
+    pub later: bool,
     /// More of its settings, as in `("maxmemory", "4mb")`.
     pub settings: Vec<(&'static str, String)>,
     /// TLS alone.
@@ -70,12 +72,13 @@ pub async fn redis() -> Redis {
 
 impl Redis {
     /// # Panics
-    /// If redis-server is not installed (with the line that installs it) or doesn't start.
+    /// If redis-server, or the later one, is not installed (with the line that installs it) or doesn't start.
     pub async fn start(options: RedisOptions) -> Self {
         // A port can be taken between the look and the start; another one then.
         for _ in 0..10 {
             let port = free_port();
-            if let Some(process) = Process::start(arguments(port, &options)).await {
+            let program = if options.later { process::later() } else { process::program() };
+            if let Some(process) = Process::start(program, arguments(port, &options)).await {
                 return Self { process, port, tls: options.tls.is_some() };
             }
         }

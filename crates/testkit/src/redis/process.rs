@@ -22,6 +22,7 @@ const OPERATOR: [&str; 3] = ["AUTH", "testkit", "testkit"];
 
 pub(super) struct Process {
     server: Child,
+    program: PathBuf,
     arguments: Vec<String>,
     // Dropped last: the server writes into it.
     folder: TempDir,
@@ -29,13 +30,13 @@ pub(super) struct Process {
 
 impl Process {
     /// None if it ended, as it does where the port is taken.
-    pub(super) async fn start(arguments: Vec<String>) -> Option<Self> {
-        Self::start_in(folder(), arguments).await
+    pub(super) async fn start(program: PathBuf, arguments: Vec<String>) -> Option<Self> {
+        Self::start_in(folder(), program, arguments).await
     }
 
-    pub(super) async fn start_in(folder: TempDir, arguments: Vec<String>) -> Option<Self> {
-        let server = spawn(folder.path(), &arguments);
-        let mut process = Self { server, arguments, folder };
+    pub(super) async fn start_in(folder: TempDir, program: PathBuf, arguments: Vec<String>) -> Option<Self> {
+        let server = spawn(folder.path(), &program, &arguments);
+        let mut process = Self { server, program, arguments, folder };
         process.is_up().await.then_some(process)
     }
 
@@ -43,7 +44,7 @@ impl Process {
     pub(super) async fn restart(&mut self) -> bool {
         self.kill();
         for _ in 0..10 {
-            self.server = spawn(self.folder.path(), &self.arguments);
+            self.server = spawn(self.folder.path(), &self.program, &self.arguments);
             if self.is_up().await {
                 return true;
             }
@@ -124,10 +125,10 @@ fn socket(folder: &Path) -> PathBuf {
     folder.join("redis.sock")
 }
 
-fn spawn(folder: &Path, arguments: &[String]) -> Child {
+fn spawn(folder: &Path, program: &Path, arguments: &[String]) -> Child {
     // `setpriv`: it dies with the test. `env`: a file that may not grow is an error, not the server's death.
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "env", "--ignore-signal=XFSZ", binary()]);
+    command.args(["--pdeathsig", "KILL", "env", "--ignore-signal=XFSZ"]).arg(program);
     command.args(arguments);
     command.arg("--unixsocket").arg(socket(folder)).args(["--logfile", "redis.log", "--dir"]).arg(folder);
     // A sentinel has its users in its file.
@@ -137,10 +138,19 @@ fn spawn(folder: &Path, arguments: &[String]) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("setpriv")
 }
 
-fn binary() -> &'static str {
+/// The system's.
+pub(super) fn program() -> PathBuf {
     let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
     if found.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         panic!("redis-server is not installed: apt-get install -y --no-install-recommends redis-server");
     }
-    "redis-server"
+    "redis-server".into()
+}
+
+/// One of a later version.
+pub(super) fn later() -> PathBuf {
+    // A test runs in the folder of its crate.
+    let here = std::env::current_dir().expect("a folder to run in");
+    let found = here.ancestors().map(|folder| folder.join("target/tools/redis/run")).find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("no later Redis is installed: deploy/install-test-tools"))
 }

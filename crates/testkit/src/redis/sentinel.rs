@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use super::{
     Redis, Tls,
-    process::{PATIENCE, Process, folder},
+    process::{PATIENCE, Process, folder, program},
 };
 use crate::{eventually, free_port};
 
@@ -123,7 +123,7 @@ async fn start(primary: u16, tls: Option<&Tls>, user: Option<(&str, &str)>) -> (
         }
         fs::write(&file, text.join("\n") + "\n").expect("a file in the folder");
         let arguments = vec![file.display().to_string(), "--sentinel".to_owned()];
-        if let Some(process) = Process::start_in(folder, arguments).await {
+        if let Some(process) = Process::start_in(folder, program(), arguments).await {
             return (port, process);
         }
     }
