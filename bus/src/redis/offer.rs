@@ -48,6 +48,20 @@ pub(super) async fn means(shared: &Shared, options: &PublishOptions) -> Result<M
     }
 }
 
+/// What has what was recorded just now, by a server that was to write it to disk at once; perhaps another one answered.
+pub(super) async fn fsynced(shared: &Shared) -> Confirm {
+    let fsyncs = || shared.offer.fsyncs.load(Ordering::Relaxed);
+    let known = fsyncs() || learn(shared).await.is_ok();
+    if known && fsyncs() { Confirm::Fsynced } else { Confirm::Stored }
+}
+
+impl Offer {
+    /// Another server answers than before, or the same that began anew: it must be asked.
+    pub(super) fn forget(&self) {
+        self.fsyncs.store(false, Ordering::Relaxed);
+    }
+}
+
 fn of(offer: &Offer, options: &PublishOptions) -> Result<Means, Error> {
     let replicas = offer.replicas.load(Ordering::Relaxed);
     let lack = match options.confirm {
@@ -62,8 +76,8 @@ fn of(offer: &Offer, options: &PublishOptions) -> Result<Means, Error> {
         }
         _ if options.allow_degraded => return Ok(Means::Has(Confirm::Stored)),
         Confirm::Fsynced => {
-            "this Redis can't confirm what is on disk: set its appendonly to yes, and its appendfsync to \
-                             always unless it is of version 7.2 or later"
+            "this Redis can't confirm what is on disk: set its appendonly to yes, and its appendfsync to always, or to \
+             everysec from version 7.2 on"
                 .to_owned()
         }
         Confirm::Replicated(wanted) => format!("this Redis has {replicas} replicas that keep up, not {wanted}"),
@@ -76,18 +90,21 @@ pub(super) async fn learn(shared: &Shared) -> Result<(), Error> {
     let (server, offer) = (&shared.server, &shared.offer);
     let settings = server.ask_each(redis::cmd("CONFIG").arg("GET").arg("append*")).await?;
     let infos = server.ask_each(redis::cmd("INFO").arg("server").arg("persistence").arg("replication")).await?;
-    // Of several servers, what all of them can.
-    let fsyncs = settings.into_iter().all(|(_, answer)| {
+    let settings = settings.into_iter().map(|(_, answer)| {
         let settings = answer.and_then(|answer| Ok(redis::from_redis_value(answer)?));
-        let settings: HashMap<String, String> = settings.unwrap_or_default();
-        let is = |name: &str, value: &str| settings.get(name).is_some_and(|set| set == value);
-        is("appendonly", "yes") && is("appendfsync", "always")
+        settings.unwrap_or_default()
     });
+    let settings: Vec<HashMap<String, String>> = settings.collect();
+    let is = |of: &HashMap<String, String>, name: &str, value: &str| of.get(name).is_some_and(|set| set == value);
+    // Of several servers, what all of them can.
+    let fsyncs = settings.iter().all(|of| is(of, "appendonly", "yes") && is(of, "appendfsync", "always"));
     offer.fsyncs.store(fsyncs, Ordering::Relaxed);
+    // One that leaves it to the system never hears when it is.
+    let hears = settings.iter().all(|of| !is(of, "appendfsync", "no"));
     let infos: Result<Vec<String>, RedisError> =
         infos.into_iter().map(|(_, answer)| Ok(redis::from_redis_value(answer?)?)).collect();
     let infos = infos.map_err(|error| unavailable(&error))?;
-    offer.waits_for_disk.store(infos.iter().all(|info| waits_for_disk(info)), Ordering::Relaxed);
+    offer.waits_for_disk.store(hears && infos.iter().all(|info| waits_for_disk(info)), Ordering::Relaxed);
     offer.replicas.store(infos.iter().map(|info| replicas(info)).min().unwrap_or(0), Ordering::Relaxed);
     Ok(())
 }

@@ -15,7 +15,7 @@ use super::{
     wait,
 };
 use crate::{
-    Error, Outcome, PublishOptions, Refused,
+    Confirm, Error, Outcome, PublishOptions, Refused,
     batch::{self, Batch, Prepared},
 };
 
@@ -105,6 +105,7 @@ async fn confirmed(
         && outcomes.iter().any(Result::is_ok)
     {
         let confirmed = match means {
+            Means::Has(Confirm::Fsynced) => offer::fsynced(shared).await,
             Means::Has(level) => level,
             Means::Waits(level) => wait::reach(shared, &shared.place(queue, partition), *lineage, level, until).await,
         };

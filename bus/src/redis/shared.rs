@@ -175,6 +175,7 @@ impl Shared {
             metrics::lineage_changed(queue);
         }
         if changed {
+            self.offer.forget();
             if call.asked.lineage != 0 && ran.view.lineages.cut(call.asked.lineage) == Some(0) {
                 self.was_reset(place, &ran.view);
             }

@@ -156,6 +156,16 @@ async fn what_is_on_disk_is_confirmed_where_the_server_can_tell() {
 }
 
 #[tokio::test]
+async fn what_is_on_disk_when_the_system_likes_is_never_told() {
+    let settings = vec![("appendfsync", "no".to_owned())];
+    let options = RedisOptions { later: true, aof: Aof::EverySecond, settings, ..RedisOptions::default() };
+    let server = Redis::start(options).await;
+    let bus = bus::redis::open(&server.url()).await.unwrap();
+    let refused = bus.publish_with(vec![event("a", "k")], fsynced(seconds(1))).await;
+    assert!(matches!(&refused, Err(Error::NotGiven(sentence)) if sentence.contains("everysec")), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_disk_that_nothing_is_written_to_any_more_confirms_nothing() {
     let (server, bus) = telling().await;
     assert_eq!(publish_with(&bus, "a", fsynced(seconds(30))).await.confirmed, Confirm::Fsynced);

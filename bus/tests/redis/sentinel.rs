@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use bus::{Confirm, Error, GapReason, Producer, PublishOptions, Refused, TailFrom, Tailed};
-use testkit::{Certificates, Fault, FaultProxy, Redis, RedisOptions, RedisSentinels, Tls};
+use testkit::{Aof, Certificates, Fault, FaultProxy, Redis, RedisOptions, RedisSentinels, Tls};
 
 use super::eventually;
 use crate::conformance::{event, publish, queue, seconds};
@@ -32,6 +32,27 @@ async fn what_a_replica_has_survives_a_failover() {
     assert_eq!(ids, expected, "each once, in order");
     let after = page.lineages.current().unwrap();
     assert_eq!((after.first, after.parent), (21, Some(before.id)));
+}
+
+#[tokio::test]
+async fn a_new_primary_confirms_what_it_can_not_what_the_former_one_could() {
+    let mut primary = testkit::redis().await;
+    let _replica = primary.replica(RedisOptions { aof: Aof::EverySecond, ..RedisOptions::default() }).await;
+    let sentinels = RedisSentinels::watching(&primary, 1).await;
+    let bus = bus::redis::open(&sentinels.url()).await.unwrap();
+    let fsynced = PublishOptions { confirm: Confirm::Fsynced, ..PublishOptions::default() };
+    let before = bus.publish_with(vec![event("before", "k")], fsynced.clone()).await.unwrap();
+    assert_eq!(before[0].as_ref().unwrap().confirmed, Confirm::Fsynced);
+    primary.kill();
+    eventually("somebody answers", async || match bus.publish_with(vec![event("after", "k")], fsynced.clone()).await {
+        Ok(after) => {
+            assert_eq!(after[0].as_ref().unwrap().confirmed, Confirm::Stored);
+            true
+        }
+        Err(Error::NotGiven(_)) => true,
+        Err(_) => false,
+    })
+    .await;
 }
 
 #[tokio::test]

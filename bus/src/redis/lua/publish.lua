@@ -3,9 +3,9 @@
 --       partitions, and `,latest` where each key's last event is known; 4: how many publishes; 5: what the partition may
 --       hold (floor.lua); 6: how far the window reaches back, in milliseconds; 7: '1': events have a third argument;
 --       8: the most events that may wait for their time;
---       then of each publish: the expected lineage, with `@name=number` of a lease it was made under; the outbox, its first number ('' each where there is none), how many
---       events, and of each event its digest (16 bytes), itself, and the third: its key's digest (16 bytes), the version
---       it expects, `:`, when it is due ('' each where there is none).
+--       then of each publish: the expected lineage, with `@name=number` of a lease it was made under; the outbox, its first
+--       number ('' each where there is none), how many events, and of each event its digest (16 bytes), itself, and the
+--       third: its key's digest (16 bytes), the version it expects, `:`, when it is due ('' each where there is none).
 -- Answers 0 if the queue has another shape; else of each publish
 --   {0}: the lineage isn't the expected one; {1, n}: number n is next; {3}: the partition is full;
 --   {4, i, v}: the i-th expects another version than v, which its key has; {5, i}: the i-th can't wait, too many do;
