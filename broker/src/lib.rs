@@ -10,6 +10,7 @@ mod access;
 mod asyncapi;
 mod begin;
 mod body;
+mod bridge;
 mod confirm;
 mod connections;
 mod cursor;
@@ -69,6 +70,7 @@ use crate::{
     shared::Shared,
 };
 
+pub use bridge::{Bridge, Config as BridgeConfig, Rule as BridgeRule};
 pub use direct::{event_directly, status_directly};
 pub use groups::count_members;
 pub use overload::Signals;
@@ -108,6 +110,7 @@ pub struct Broker {
     address: SocketAddr,
     readiness: Readiness,
     gauge: Option<Gauge>,
+    bridge: Option<Bridge>,
 }
 
 /// Opens the database and binds the listener.
@@ -123,7 +126,7 @@ pub async fn build(config: Config) -> anyhow::Result<Broker> {
         .await
         .with_context(|| format!("{NAME} can't have {}: is another process on it?", config.listen))?;
     let address = listener.local_addr()?;
-    Ok(Broker { config, database, listener, address, readiness: Readiness::default(), gauge: None })
+    Ok(Broker { config, database, listener, address, readiness: Readiness::default(), gauge: None, bridge: None })
 }
 
 /// The journal's, and those of jobs and webhooks: numbered apart, so that each may get more.
@@ -133,6 +136,12 @@ fn migrations() -> Vec<Migration> {
 }
 
 impl Broker {
+    /// Has what is published on channels of a Redis become events.
+    #[must_use]
+    pub fn bridging(self, bridge: Bridge) -> Self {
+        Self { bridge: Some(bridge), ..self }
+    }
+
     /// Judges by these how much there is, and not by what the process itself has to bear.
     #[must_use]
     pub fn measured_by(self, gauge: impl Fn() -> Signals + Send + Sync + 'static) -> Self {
@@ -155,8 +164,15 @@ impl Role for Broker {
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { config: Config { bus, issuers, root, settings, .. }, database, listener, readiness, gauge, .. } =
-            *self;
+        let Self {
+            config: Config { bus, issuers, root, settings, .. },
+            database,
+            listener,
+            readiness,
+            gauge,
+            bridge,
+            ..
+        } = *self;
         let Settings { connections, waiters, queues, stall, .. } = settings;
         let receipts = Receipts::new(bus.clone()).run(shutdown.draining().clone(), shutdown.dropping().clone());
         let receipts = tokio::spawn(receipts);
@@ -176,6 +192,7 @@ impl Role for Broker {
         let relay = database.as_ref().map(|database| {
             tokio::spawn(Relay::new(database.clone(), bus.clone(), SOURCE).run(shutdown.draining().clone()))
         });
+        let bridging = bridge.map(|bridge| tokio::spawn(bridge.run(bus.clone(), shutdown.draining().clone())));
         let (overload, watched) = (Overload::default(), bus.clone());
         let (attendance, absent) = (Attendance::new(bus.clone()), CancellationToken::new());
         let attending = tokio::spawn(attendance.clone().run(absent.clone()));
@@ -228,6 +245,9 @@ impl Role for Broker {
         if let Some(relay) = relay {
             // What it has not sent again it sends at the next start.
             let _ = relay.await;
+        }
+        if let Some(bridging) = bridging {
+            let _ = bridging.await;
         }
         if let Some(tending) = tending {
             // Another broker looks after jobs, or this one after its next start.

@@ -20,6 +20,7 @@ struct Metrics {
     send_queue_bytes: UpDownCounter<i64>,
     shed_level: Gauge<u64>,
     shed: Counter<u64>,
+    bridged: Counter<u64>,
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
@@ -42,6 +43,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             .with_description("What is done about too much: 0 nothing, to 3, which sends clients away.")
             .build(),
         shed: counter("turnpike_broker_shed", "What was refused or sent away because of too much, by the signal."),
+        bridged: counter("turnpike_broker_bridged", "Messages of Redis channels, by what became of them."),
     }
 });
 
@@ -146,6 +148,11 @@ pub(crate) fn shed_level(level: u8) {
 /// `connection`, `publish`, `goaway`, by the signal that is the worst.
 pub(crate) fn shed(action: &'static str, reason: &'static str, count: usize) {
     METRICS.shed.add(count as u64, &[KeyValue::new("action", action), KeyValue::new("reason", reason)]);
+}
+
+/// Messages of channels were `published`, `dropped` since too many waited, `refused` by the bus, or `invalid`.
+pub(crate) fn bridged(queue: &str, result: &'static str, count: u64) {
+    METRICS.bridged.add(count, &[KeyValue::new("queue", queue.to_owned()), KeyValue::new("result", result)]);
 }
 
 pub(crate) fn gap(reason: &'static str) {

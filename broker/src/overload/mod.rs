@@ -61,6 +61,7 @@ pub(crate) struct Overload {
 impl Overload {
     /// Looks for as long as it is polled; says whether the node is ready, and sends away whom it can't bear.
     pub(crate) async fn watch(&self, bus: &Bus, clients: usize, gauge: Option<Gauge>, readiness: &Readiness) {
+        metrics::shed_level(self.level().number());
         let delay = watch::Sender::new(None);
         let measuring = async {
             let mut delays = Delays::default();

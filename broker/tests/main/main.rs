@@ -3,6 +3,7 @@
 
 mod admin;
 mod asyncapi;
+mod bridge;
 mod confirm;
 mod follow;
 mod grpc;

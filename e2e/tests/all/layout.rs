@@ -56,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "jobs",
             "webhooks",
             "load",
+            "redial",
             "events",
             "database",
             "principal",

@@ -185,7 +185,11 @@ impl Build for Broker {
                 ..broker::Settings::default()
             },
         };
-        Ok(Box::new(broker::build(config).await?))
+        let broker = broker::build(config).await?;
+        Ok(Box::new(match self.bridge {
+            Some(bridge) => broker.bridging(bridge.bridge()?),
+            None => broker,
+        }))
     }
 }
 

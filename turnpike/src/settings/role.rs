@@ -184,6 +184,13 @@ impl Check for Announce {
     }
 }
 
+impl Check for Option<broker::BridgeConfig> {
+    fn check(&self, path: &str, faults: &mut Vec<Fault>) {
+        let found = self.iter().flat_map(broker::BridgeConfig::faults);
+        faults.extend(found.map(|(place, message)| Fault { path: format!("{path}.{place}"), message }));
+    }
+}
+
 impl Check for Group {
     fn check(&self, path: &str, faults: &mut Vec<Fault>) {
         self.faults(path, faults);
@@ -286,6 +293,7 @@ role!(Broker, "broker", 9910, {
     listen: SocketAddr = loopback(7010),
     database: String = file("broker"),
     webhooks: Webhooks = Webhooks::default(),
+    bridge: Option<broker::BridgeConfig> = None,
 });
 
 role!(Dashboard, "dashboard", 9911, {

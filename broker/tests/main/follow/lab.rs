@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use broker::{Broker, Config, Settings, Signals};
+use broker::{Bridge, Broker, Config, Settings, Signals};
 use bus::{
     Bus,
     sqlite::{Options, Sqlite},
@@ -84,6 +84,11 @@ impl Lab {
     pub async fn broker_on(&self, bus: Bus, settings: Settings) -> Running {
         let broker = self.built(bus, settings).await;
         Running::start(broker)
+    }
+
+    /// One that bridges channels of Redis, too.
+    pub async fn broker_bridging(&self, bus: Bus, settings: Settings, bridge: Bridge) -> Running {
+        Running::start(self.built(bus, settings).await.bridging(bridge))
     }
 
     /// One whose memory is used so far, in percent, and whether it is ready.
