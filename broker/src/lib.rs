@@ -73,6 +73,7 @@ use crate::{
 pub use bridge::{Bridge, Config as BridgeConfig, Rule as BridgeRule};
 pub use direct::{event_directly, status_directly};
 pub use groups::count_members;
+pub use jobs::JobSource;
 pub use overload::Signals;
 pub use publish::publish_directly;
 pub use settings::Settings;
@@ -111,6 +112,7 @@ pub struct Broker {
     readiness: Readiness,
     gauge: Option<Gauge>,
     bridge: Option<Bridge>,
+    sources: Vec<JobSource>,
 }
 
 /// Opens the database and binds the listener.
@@ -126,7 +128,16 @@ pub async fn build(config: Config) -> anyhow::Result<Broker> {
         .await
         .with_context(|| format!("{NAME} can't have {}: is another process on it?", config.listen))?;
     let address = listener.local_addr()?;
-    Ok(Broker { config, database, listener, address, readiness: Readiness::default(), gauge: None, bridge: None })
+    Ok(Broker {
+        config,
+        database,
+        listener,
+        address,
+        readiness: Readiness::default(),
+        gauge: None,
+        bridge: None,
+        sources: Vec::new(),
+    })
 }
 
 /// The journal's, and those of jobs and webhooks: numbered apart, so that each may get more.
@@ -140,6 +151,18 @@ impl Broker {
     #[must_use]
     pub fn bridging(self, bridge: Bridge) -> Self {
         Self { bridge: Some(bridge), ..self }
+    }
+
+    /// Makes jobs of events.
+    ///
+    /// # Errors
+    /// If they contradict themselves, or there is no database to keep jobs in.
+    pub fn making_jobs(self, sources: Vec<JobSource>) -> anyhow::Result<Self> {
+        if let Some((place, fault)) = JobSource::faults(&sources).into_iter().next() {
+            anyhow::bail!("jobs{place}: {fault}");
+        }
+        anyhow::ensure!(sources.is_empty() || self.database.is_some(), "jobs: there is no database to keep them in");
+        Ok(Self { sources, ..self })
     }
 
     /// Judges by these how much there is, and not by what the process itself has to bear.
@@ -171,6 +194,7 @@ impl Role for Broker {
             readiness,
             gauge,
             bridge,
+            sources,
             ..
         } = *self;
         let Settings { connections, waiters, queues, stall, .. } = settings;
@@ -189,6 +213,12 @@ impl Role for Broker {
             let (drain, drop) = (shutdown.draining().clone(), shutdown.dropping().clone());
             tokio::spawn(async move { webhooks.run(drain, drop).await })
         });
+        let making = TaskTracker::new();
+        for source in sources {
+            let jobs = jobs.clone().into_iter();
+            jobs.for_each(|jobs| _ = making.spawn(source.clone().run(bus.clone(), jobs, shutdown.clone())));
+        }
+        making.close();
         let relay = database.as_ref().map(|database| {
             tokio::spawn(Relay::new(database.clone(), bus.clone(), SOURCE).run(shutdown.draining().clone()))
         });
@@ -249,6 +279,7 @@ impl Role for Broker {
         if let Some(bridging) = bridging {
             let _ = bridging.await;
         }
+        making.wait().await;
         if let Some(tending) = tending {
             // Another broker looks after jobs, or this one after its next start.
             let _ = tending.await;

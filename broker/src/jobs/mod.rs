@@ -6,6 +6,7 @@ mod claim;
 mod form;
 mod listing;
 mod schedules;
+mod source;
 
 use axum::{
     Json, Router,
@@ -18,6 +19,8 @@ use http::{HeaderMap, StatusCode, header};
 use jobs::{Created, Error, JobDetail, Jobs, Target};
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+pub use source::JobSource;
 
 use self::form::{Asked, Form};
 use crate::{

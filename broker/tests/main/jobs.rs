@@ -269,6 +269,35 @@ async fn a_schedule_fires_by_itself() {
 }
 
 #[tokio::test]
+async fn an_event_makes_one_job() {
+    let source = json!({"filter": "DEVICES/*", "kind": "count"});
+    let site = Site::making_jobs(serde_json::from_value(json!([source])).unwrap()).await;
+    for id in ["one", "two", "one"] {
+        let path = format!("/events/DEVICES/READ?id={id}&subject=devices/7");
+        let status = site.alice().post(&path, r#"{"celsius": 21}"#).await.status.as_u16();
+        assert!(matches!(status, 200 | 201), "{status}");
+    }
+    let worker = worker(&site);
+    let mut made = BTreeSet::new();
+    for _ in 0..2 {
+        let task = next(&worker).await;
+        assert_eq!(task["payload"]["data"], json!({"celsius": 21}));
+        assert_eq!((&task["payload"]["subject"], &task["owner"]), (&json!("devices/7"), &json!("alice")));
+        made.insert(task["payload"]["id"].as_str().unwrap().to_owned());
+        assert_eq!(settle(&worker, &task, "ack", json!({})).await, 204);
+    }
+    assert_eq!(made, BTreeSet::from(["one".to_owned(), "two".to_owned()]));
+    // The same events again, as after a seek, make no more.
+    site.operator().post("/groups/job-source.count/seek", json!({"to": "earliest"}).to_string()).await.json(200);
+    eventually("they were taken again", SOON, || async {
+        let group = site.operator().get("/groups/job-source.count").await.json(200);
+        (group["lag"] == 0).then_some(())
+    })
+    .await;
+    assert_eq!(maker(&site).get("/jobs").await.json(200)["jobs"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn who_may_not_is_refused() {
     let site = Site::start().await;
     let id = create(&site, json!({"kind": "count"})).await;

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use broker::{Config, Settings};
+use broker::{Config, JobSource, Settings};
 use bus::{Bus, Logged};
 use bytes::Bytes;
 use events::Name;
@@ -47,15 +47,26 @@ impl Site {
         [(Self::start().await, None), (on_redis, Some(server))]
     }
 
+    /// One that makes jobs of events.
+    pub async fn making_jobs(sources: Vec<JobSource>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let bus = bus::sqlite::open(&folder.path().join("bus.db")).await.unwrap();
+        Self::begin(bus, folder, Settings::default(), sources).await
+    }
+
     /// On another bus; the broker's database is in the folder.
     pub async fn on(bus: Bus, folder: tempfile::TempDir, settings: Settings) -> Self {
+        Self::begin(bus, folder, settings, Vec::new()).await
+    }
+
+    async fn begin(bus: Bus, folder: tempfile::TempDir, settings: Settings, sources: Vec<JobSource>) -> Self {
         let root = RootSecret::generate();
         let signer = Signer::new("gateway", &root);
         let issuers = vec![Issuer { name: "gateway".to_owned(), keys: Keys::Inline(signer.jwks()) }];
         let database = Some(database::Url::sqlite(folder.path().join("broker.db")));
         let listen = "127.0.0.1:0".parse().unwrap();
         let config = Config { listen, bus: bus.clone(), issuers, root: Some(root), database, settings };
-        let broker = broker::build(config).await.unwrap();
+        let broker = broker::build(config).await.unwrap().making_jobs(sources).unwrap();
         let (address, shutdown) = (broker.address().unwrap(), Shutdown::new());
         tokio::spawn(Box::new(broker).run(shutdown.clone()));
         Self { bus, address, shutdown, signer, _folder: folder }

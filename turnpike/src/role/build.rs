@@ -185,7 +185,7 @@ impl Build for Broker {
                 ..broker::Settings::default()
             },
         };
-        let broker = broker::build(config).await?;
+        let broker = broker::build(config).await?.making_jobs(self.jobs)?;
         Ok(Box::new(match self.bridge {
             Some(bridge) => broker.bridging(bridge.bridge()?),
             None => broker,

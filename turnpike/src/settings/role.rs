@@ -191,6 +191,13 @@ impl Check for Option<broker::BridgeConfig> {
     }
 }
 
+impl Check for Vec<broker::JobSource> {
+    fn check(&self, path: &str, faults: &mut Vec<Fault>) {
+        let found = broker::JobSource::faults(self).into_iter();
+        faults.extend(found.map(|(place, message)| Fault { path: format!("{path}{place}"), message }));
+    }
+}
+
 impl Check for Group {
     fn check(&self, path: &str, faults: &mut Vec<Fault>) {
         self.faults(path, faults);
@@ -294,6 +301,7 @@ role!(Broker, "broker", 9910, {
     database: String = file("broker"),
     webhooks: Webhooks = Webhooks::default(),
     bridge: Option<broker::BridgeConfig> = None,
+    jobs: Vec<broker::JobSource> = Vec::new(),
 });
 
 role!(Dashboard, "dashboard", 9911, {

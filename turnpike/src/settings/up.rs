@@ -17,6 +17,10 @@ pub struct Settings {
     pub notifications: notifier::Rules,
     /// The MQTT broker that the dispatcher stands between; None: there is no dispatcher.
     pub mqtt: Option<mqtt::Settings>,
+    /// Events that make jobs.
+    pub jobs: Vec<broker::JobSource>,
+    /// Channels of a Redis whose messages become events.
+    pub bridge: Option<broker::BridgeConfig>,
 }
 
 /// How each group of consumers works.
@@ -48,6 +52,8 @@ impl Default for Settings {
             orders: Orders::default(),
             notifications: notifier::Rules::default(),
             mqtt: None,
+            jobs: Vec::new(),
+            bridge: None,
         }
     }
 }
@@ -105,6 +111,8 @@ impl super::Settings for Settings {
         if let Some(mqtt) = &self.mqtt {
             Check::check(mqtt, "mqtt", &mut faults);
         }
+        Check::check(&self.jobs, "jobs", &mut faults);
+        Check::check(&self.bridge, "bridge", &mut faults);
         if self.orders.pending_limit < Duration::from_secs(1) {
             let message = "must be at least 1s".to_owned();
             faults.push(Fault { path: "orders.pending_limit".to_owned(), message });

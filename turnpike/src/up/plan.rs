@@ -69,11 +69,20 @@ impl Plan {
                 async { Ok(Box::new(notifier::build(config).await?) as Box<dyn Role>) }.boxed()
             })
             .await?;
-        let broker = self.broker(gateway);
+        let (broker, sources, bridge) =
+            (self.broker(gateway), self.settings.jobs.clone(), self.settings.bridge.clone());
         let address = supervisor
             .add("broker", 1, LOOPBACK, move |listen| {
                 let config = broker::Config { listen, ..broker.clone() };
-                async { Ok(Box::new(broker::build(config).await?) as Box<dyn Role>) }.boxed()
+                let (sources, bridge) = (sources.clone(), bridge.clone());
+                let built = async {
+                    let broker = broker::build(config).await?.making_jobs(sources)?;
+                    Ok(Box::new(match bridge {
+                        Some(bridge) => broker.bridging(bridge.bridge()?),
+                        None => broker,
+                    }) as Box<dyn Role>)
+                };
+                built.boxed()
             })
             .await?;
         endpoints.insert("broker", vec![address.context("the broker has no address")?.to_string()]);
