@@ -101,7 +101,7 @@ impl Deliverer {
                 let until = now + self.endpoint.ack_within.unwrap_or_default();
                 self.inner.store.accepted(&self.endpoint.id, known, &delivery.group, until).await.map_err(away)?;
                 // It may have been acknowledged before it was answered.
-                self.waiting(delivery, known).await?.unwrap_or_else(|| Err(Failure::Defer { delay: AWAY }))
+                self.waiting(delivery, known).await?.unwrap_or(Err(Failure::Defer { delay: AWAY }))
             }
             Verdict { class: Class::Gone, .. } => {
                 self.rest.lock().cancel();

@@ -44,7 +44,7 @@ impl Signature {
 
 /// A key that signs.
 pub(crate) enum Secret {
-    Shared { bytes: Vec<u8>, key: hmac::Key },
+    Shared { bytes: Vec<u8>, key: Box<hmac::Key> },
     Pair { seed: Vec<u8>, pair: Box<Ed25519KeyPair> },
 }
 
@@ -59,7 +59,7 @@ impl Secret {
     /// From what was stored of it.
     pub fn of(signature: Signature, bytes: Vec<u8>) -> Result<Self, Error> {
         Ok(match signature {
-            Signature::V1 => Self::Shared { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), bytes },
+            Signature::V1 => Self::Shared { key: Box::new(hmac::Key::new(hmac::HMAC_SHA256, &bytes)), bytes },
             Signature::V1a => {
                 let pair = Ed25519KeyPair::from_seed_unchecked(&bytes);
                 let pair = pair.map_err(|_| Error::Stored("a webhook's key is none".to_owned()))?;
