@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::{Date, Duration, Month, OffsetDateTime, Time};
 
-use crate::{Error, Kind, Priority, kind, plan::MAX_DATA_BYTES};
+use crate::{Error, Kind, NewJob, Priority, Task, plan::MAX_DATA_BYTES};
 
 /// A firing that is later than this was missed.
 pub(crate) const LATE: Duration = Duration::seconds(60);
+/// The most firings that aren't: one a second.
+const IN_TIME: usize = 61;
 /// The most missed firings that are made up for.
 pub const MAX_MISSED: u32 = 1_000;
 
@@ -36,7 +38,7 @@ pub enum Missed {
     /// They are left out.
     #[default]
     Skip,
-    /// The last one fires.
+    /// The latest firing makes up for all of them.
     Once,
     /// All of them fire, oldest first; at most so many, the last ones (1 to 1,000).
     All { most: u32 },
@@ -102,21 +104,28 @@ impl Schedule {
         self
     }
 
-    pub(crate) fn check(&self) -> Result<Expression, Error> {
-        if self.name.is_empty() || self.name.len() > 128 {
-            return Err(Error::Invalid("name: must be 1 to 128 bytes".to_owned()));
-        }
+    /// Checks all of it, and whether its jobs could be created.
+    pub(crate) fn check(&self, now: OffsetDateTime) -> Result<Expression, Error> {
         if let Missed::All { most } = self.missed
             && !(1..=MAX_MISSED).contains(&most)
         {
             return Err(Error::Invalid(format!("missed.most: {most} is not within 1 to {MAX_MISSED}")));
         }
-        kind::check(&self.kind)?;
+        // Of a schedule, the task's input is the input.
         if self.input.as_ref().is_ok_and(|input| input.to_string().len() > MAX_DATA_BYTES) {
             return Err(Error::Invalid("input: must be at most 256 KiB".to_owned()));
         }
+        let task = Task { input: self.input.clone(), ..Task::untyped(&self.kind, Value::Null) };
+        firing_job(&self.name, task, self.priority, self.owner.clone()).check(now)?;
         Expression::parse(&self.expression)
     }
+}
+
+/// The job that a schedule creates when it fires.
+pub(crate) fn firing_job(schedule: &str, task: Task, priority: Priority, owner: Option<String>) -> NewJob {
+    let kind = task.kind.clone();
+    let job = NewJob::new(schedule).task(&kind, task).priority(priority);
+    NewJob { cron: Some(schedule.to_owned()), owner, trace: None, ..job }
 }
 
 /// When it fires.
@@ -147,10 +156,12 @@ impl Expression {
         now: OffsetDateTime,
         missed: Missed,
     ) -> (Vec<OffsetDateTime>, Option<OffsetDateTime>) {
-        let most = match missed {
-            Missed::Skip | Missed::Once => 1,
+        let made_up = match missed {
+            Missed::Skip => 0,
+            Missed::Once => 1,
             Missed::All { most } => most.clamp(1, MAX_MISSED) as usize,
         };
+        let most = made_up + IN_TIME;
         let mut firings = std::collections::VecDeque::new();
         let mut next = Some(self.not_too_old(due, now, most));
         while let Some(firing) = next.filter(|firing| *firing <= now) {
@@ -160,9 +171,13 @@ impl Expression {
             }
             next = self.after(firing);
         }
-        if missed == Missed::Skip {
-            firings.retain(|firing| now - *firing <= LATE);
-        }
+        let late = firings.iter().filter(|firing| now - **firing > LATE).count();
+        let left_out = match missed {
+            // Any later one makes up for those before it.
+            Missed::Once if late > 0 => firings.len() - 1,
+            _ => late.saturating_sub(made_up),
+        };
+        firings.drain(..left_out);
         (firings.into(), next)
     }
 
@@ -269,6 +284,25 @@ mod tests {
         assert_eq!(hourly.firings(due, now, Missed::All { most: 3 }), (vec![hour(13), hour(14), hour(15)], next));
         assert_eq!(hourly.firings(due, now, Missed::All { most: 100 }).0.len(), 6);
         assert_eq!(hourly.firings(hour(15), hour(15) + LATE, Missed::Skip), (vec![hour(15)], next));
+    }
+
+    #[test]
+    fn what_is_less_than_a_minute_late_was_not_missed() {
+        let often = Expression::parse("*/10 * * * * *").unwrap();
+        let due = datetime!(2026-11-21 10:00 UTC);
+        let at = |seconds| due + Duration::seconds(seconds);
+        for missed in [Missed::Skip, Missed::Once, Missed::All { most: 1 }] {
+            let fired = (vec![due, at(10), at(20)], Some(at(30)));
+            assert_eq!(often.firings(due, at(25), missed), fired, "{missed:?}");
+        }
+        // Five minutes: the last minute's aren't missed, and make up for all where one is to.
+        let in_time: Vec<_> = (24..=30).map(|ten| at(ten * 10)).collect();
+        assert_eq!(often.firings(due, at(300), Missed::Skip).0, in_time);
+        assert_eq!(often.firings(due, at(300), Missed::Once).0, [at(300)]);
+        assert_eq!(
+            often.firings(due, at(300), Missed::All { most: 2 }).0,
+            [&[at(220), at(230)], &in_time[..]].concat()
+        );
     }
 
     proptest! {

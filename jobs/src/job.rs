@@ -94,7 +94,8 @@ impl<I> Job<I> {
 impl Progress {
     pub fn new(part: f64, note: &str) -> Self {
         let part = if part.is_finite() { (part.clamp(0.0, 1.0) * 1e6) as i64 } else { 0 };
-        Self { part, note: note[..note.floor_char_boundary(NOTE_BYTES)].to_owned() }
+        // PostgreSQL takes no NUL.
+        Self { part, note: note[..note.floor_char_boundary(NOTE_BYTES)].replace('\0', "") }
     }
 }
 

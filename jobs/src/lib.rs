@@ -9,6 +9,7 @@
 //!
 //! It doesn't make a handler's own effects happen once: [`Job::first`] and [`Job::step_id`] are there for that.
 
+mod counter;
 mod cron;
 mod error;
 mod event;
@@ -17,16 +18,19 @@ mod handler;
 mod job;
 mod jobs;
 mod kind;
+mod lane;
 mod live;
 mod machine;
 mod metrics;
 mod outlet;
 mod plan;
+mod priority;
 mod retry;
 mod share;
 mod state;
 mod status;
 mod store;
+mod task;
 mod tend;
 mod ticket;
 mod work;
@@ -39,14 +43,17 @@ pub use handler::Handler;
 pub use job::Job;
 pub use jobs::{Jobs, Options, Target};
 pub use kind::Kind;
+pub use lane::{group_of, is_group};
 pub use outlet::{Alive, Ask, Ending, Handed, MAX_CLAIM, MAX_KINDS, Outcome, Outlet};
-pub use plan::{MAX_DATA_BYTES, MAX_TASKS, NewJob, Priority, Task};
+pub use plan::{MAX_DATA_BYTES, MAX_TASKS, NewJob};
+pub use priority::Priority;
 pub use retry::{Pace, Retry};
 pub use state::State;
 pub use status::{Attempt, JobDetail, JobStatus, KEEP, Listed, Listing, Place, TaskStatus};
 pub use store::{Created, migrations};
+pub use task::Task;
 pub use ticket::{Ticket, TicketError};
-pub use worker::{Worker, group_of, is_group};
+pub use worker::Worker;
 
 /// Where a test may have the process die: a task is on the bus and nobody remembers it; an attempt has begun; its handler is
 /// done; its end is stored and the delivery isn't settled.

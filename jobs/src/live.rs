@@ -43,16 +43,8 @@ impl Live {
     }
 
     async fn look(&self, jobs: &Jobs, worker: &str) -> Result<(), Error> {
-        let said: Vec<_> = {
-            let lines = self.0.lock();
-            if lines.is_empty() {
-                return Ok(());
-            }
-            let said = lines.iter().filter_map(|(key, (run, line))| Some((*run, key.2, line.take_progress()?)));
-            said.collect()
-        };
-        if !said.is_empty() {
-            jobs.store().progress(&said).await?;
+        if self.0.lock().is_empty() {
+            return Ok(());
         }
         for (key, told) in jobs.store().told(worker).await? {
             if let Some((_, line)) = self.0.lock().get(&key) {
@@ -61,6 +53,13 @@ impl Live {
                     line.cancelled.cancel();
                 }
             }
+        }
+        let said: Vec<_> = {
+            let lines = self.0.lock();
+            lines.iter().filter_map(|(key, (run, line))| Some((*run, key.2, line.take_progress()?))).collect()
+        };
+        if !said.is_empty() {
+            jobs.store().progress(&said).await?;
         }
         Ok(())
     }

@@ -4,50 +4,17 @@
 //! on the bus; each time it is, its `run` goes up, so that a delivery of an earlier run is known to be stale. What has
 //! started carries the number of its start, so that whoever lost it can't end it.
 
+mod step;
+
 use time::OffsetDateTime;
 
+pub(crate) use self::step::{Dispatch, Step, Told};
 use crate::{Error, State};
 
 /// The tasks of a job, in the order they were given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Machine {
     pub tasks: Vec<Step>,
-}
-
-/// A task, as far as its state goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Step {
-    pub state: State,
-    /// The tasks it comes after, by their place.
-    pub needs: Vec<usize>,
-    /// When what is scheduled or retrying becomes pending.
-    pub due: Option<OffsetDateTime>,
-    /// What its running handler is to be told.
-    pub told: Option<Told>,
-    pub dispatch: Dispatch,
-    /// How often it was put on the bus.
-    pub run: u32,
-    /// How often it was started; what was given back counts here alone.
-    pub starts: u32,
-    /// How often it was tried.
-    pub attempts: u32,
-}
-
-/// What a running handler is told to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
-    Stop,
-    Cancel,
-}
-
-/// Whether the bus has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dispatch {
-    Idle,
-    /// To be published.
-    Wanted,
-    /// Published, and not done with.
-    Out,
 }
 
 /// What to do with a delivery of a task.
@@ -57,6 +24,8 @@ pub(crate) enum Begun {
     Started { start: u32, attempt: u32, lost: bool },
     /// The last attempt that it may have has vanished: it has failed.
     Exhausted,
+    /// The attempt before this one has vanished, and there is to be no other: it was stopped, or the job has failed.
+    Vanished,
     /// Nothing: it is done, or another delivery's.
     Stale,
 }
@@ -70,60 +39,6 @@ pub(crate) enum End {
     Failed,
     /// Uncharged.
     GivenBack,
-}
-
-impl Step {
-    pub fn new(needs: Vec<usize>, due: Option<OffsetDateTime>) -> Self {
-        let state = if due.is_some() && needs.is_empty() { State::Scheduled } else { State::Pending };
-        let due = due.filter(|_| state == State::Scheduled);
-        Self { state, needs, due, told: None, dispatch: Dispatch::Idle, run: 0, starts: 0, attempts: 0 }
-    }
-
-    /// Waits for a worker, under a run of its own.
-    fn pend(&mut self) {
-        (self.state, self.due, self.dispatch) = (State::Pending, None, Dispatch::Idle);
-    }
-
-    fn end(&mut self, state: State) {
-        (self.state, self.due, self.dispatch) = (state, None, Dispatch::Idle);
-        self.told = self.told.filter(|_| state == State::Cancelled);
-    }
-
-    fn cancel(&mut self) {
-        // Its handler is told, and nothing it says counts any more.
-        self.told = (self.state == State::Running).then_some(Told::Cancel);
-        self.end(State::Cancelled);
-    }
-
-    fn stop(&mut self, now: OffsetDateTime) {
-        match self.state {
-            State::Running => self.told = Some(Told::Stop),
-            State::Stopped => {}
-            _ => {
-                // A time that lies ahead counts when it is resumed; the wait for another attempt doesn't.
-                self.due = self.due.filter(|due| self.state == State::Scheduled && *due > now);
-                (self.state, self.dispatch) = (State::Stopped, Dispatch::Idle);
-            }
-        }
-    }
-
-    fn resume(&mut self, now: OffsetDateTime) {
-        match (self.state, self.due) {
-            (State::Running, _) => self.told = None,
-            (State::Stopped, Some(due)) if due > now => self.state = State::Scheduled,
-            (State::Stopped, _) => self.pend(),
-            _ => {}
-        }
-    }
-
-    /// Whether this run of it is, or will be, on the bus and isn't done with.
-    fn is_out(&self, run: u32) -> bool {
-        self.run == run && self.dispatch != Dispatch::Idle && matches!(self.state, State::Pending | State::Running)
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.state == State::Stopped || (self.state == State::Running && self.told == Some(Told::Stop))
-    }
 }
 
 impl Machine {
@@ -161,6 +76,7 @@ impl Machine {
 
     /// A delivery of the run has come to a worker; the task may be tried `most` times.
     pub fn begin(&mut self, at: usize, run: u32, most: u32) -> Begun {
+        let failed = self.has_failed();
         let Some(task) = self.tasks.get_mut(at).filter(|task| task.is_out(run)) else { return Begun::Stale };
         let lost = task.state == State::Running;
         // Its last one: also where it was told to stop, since there is none left to resume with.
@@ -171,7 +87,11 @@ impl Machine {
         if lost && task.told == Some(Told::Stop) {
             // Nobody is there who could stop.
             task.end(State::Stopped);
-            return Begun::Stale;
+            return Begun::Vanished;
+        }
+        if lost && failed {
+            task.end(State::Cancelled);
+            return Begun::Vanished;
         }
         (task.state, task.told, task.dispatch) = (State::Running, None, Dispatch::Out);
         task.starts += 1;
@@ -296,9 +216,13 @@ impl Machine {
         self.tasks[at].needs.iter().all(|need| self.tasks[*need].state == State::Completed)
     }
 
+    fn has_failed(&self) -> bool {
+        self.tasks.iter().any(|task| task.state == State::Failed)
+    }
+
     /// Wants what may begin. Where a task has failed, nothing does any more.
     fn want(&mut self) {
-        let failed = self.tasks.iter().any(|task| task.state == State::Failed);
+        let failed = self.has_failed();
         for at in 0..self.tasks.len() {
             let open = !self.tasks[at].state.is_final() && self.tasks[at].state != State::Running;
             if failed && open {

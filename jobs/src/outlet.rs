@@ -17,16 +17,18 @@ use uuid::Uuid;
 
 use crate::{
     Error, Jobs, Priority, Retry, State, Ticket,
+    counter::IDLE,
     event::{self, Run},
     job::Progress,
     kind::{self, TIMEOUT},
+    lane::group,
     machine::Told,
     metrics,
     plan::MAX_DATA_BYTES,
     share::WEIGHTS,
     store::{Ended, Held, Started},
     work::{DEFER, LONGEST_DELAY},
-    worker::{IDLE, LEASE, group},
+    worker::LEASE,
 };
 
 /// The most tasks of a claim.

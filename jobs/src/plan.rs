@@ -2,17 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use telemetry::TraceContext;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{
-    Error, Retry,
-    kind::{self, LONGEST_TIMEOUT},
-    machine::Step,
-};
+use crate::{Error, Priority, Task, machine::Step};
 
 /// The most tasks of a job.
 pub const MAX_TASKS: usize = 256;
@@ -21,16 +15,6 @@ pub const MAX_DATA_BYTES: usize = 256 * 1024;
 /// How far ahead a job may lie.
 const FURTHEST: time::Duration = time::Duration::days(366);
 const NAME_BYTES: usize = 128;
-
-/// Which of three queues its tasks wait in; they are served 16 : 4 : 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Priority {
-    High,
-    #[default]
-    Normal,
-    Low,
-}
 
 /// A job that is to be created. [`crate::Kind::job`] makes one of a single task.
 #[derive(Clone, Debug)]
@@ -51,50 +35,6 @@ pub(crate) enum Begin {
     Now,
     After(Duration),
     At(OffsetDateTime),
-}
-
-/// A task that is to be part of a job. [`crate::Kind::task`] makes one.
-#[derive(Clone, Debug)]
-pub struct Task {
-    pub(crate) kind: String,
-    pub(crate) input: Result<Value, String>,
-    pub(crate) after: Vec<String>,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) retry: Option<Retry>,
-}
-
-impl Task {
-    pub(crate) fn new(kind: &str, input: Result<Value, serde_json::Error>) -> Self {
-        let input = input.map_err(|error| error.to_string());
-        Self { kind: kind.to_owned(), input, after: Vec::new(), timeout: None, retry: None }
-    }
-
-    /// Of a kind whose types aren't known here, such as one that a client names. Whether the input is the kind's is found
-    /// out when it is worked on.
-    pub fn untyped(kind: &str, input: Value) -> Self {
-        Self::new(kind, Ok(input))
-    }
-
-    /// Begins once these tasks of its job are completed, and sees their results.
-    #[must_use]
-    pub fn after<'a>(mut self, tasks: impl IntoIterator<Item = &'a str>) -> Self {
-        self.after.extend(tasks.into_iter().map(str::to_owned));
-        self
-    }
-
-    /// Instead of its kind's.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// Instead of its kind's.
-    #[must_use]
-    pub fn retry(mut self, retry: Retry) -> Self {
-        self.retry = Some(retry);
-        self
-    }
 }
 
 impl NewJob {
@@ -183,6 +123,7 @@ impl NewJob {
     pub(crate) fn check(&self, now: OffsetDateTime) -> Result<Vec<Step>, Error> {
         let short = |field: &str, text: Option<&str>| match text {
             Some(text) if text.is_empty() || text.len() > NAME_BYTES => invalid(field, "must be 1 to 128 bytes"),
+            Some(text) if text.chars().any(char::is_control) => invalid(field, "must not contain control characters"),
             _ => Ok(()),
         };
         short("name", Some(&self.name))?;
@@ -235,42 +176,8 @@ impl NewJob {
     }
 }
 
-impl Task {
-    fn check(&self, name: &str) -> Result<(), Error> {
-        kind::check(&self.kind)?;
-        let field = |field: &str| format!("tasks.{name}.{field}");
-        match &self.input {
-            Err(reason) => return invalid(&field("input"), reason),
-            Ok(input) if input.to_string().len() > MAX_DATA_BYTES => {
-                return invalid(&field("input"), "must be at most 256 KiB");
-            }
-            Ok(_) => {}
-        }
-        if self.timeout.is_some_and(|timeout| timeout.is_zero() || timeout > LONGEST_TIMEOUT) {
-            return invalid(&field("timeout"), "must be more than nothing and at most 12 h");
-        }
-        self.retry.map_or(Ok(()), |retry| retry.validate())
-    }
-}
-
-fn invalid<T>(field: &str, reason: &str) -> Result<T, Error> {
+pub(crate) fn invalid<T>(field: &str, reason: &str) -> Result<T, Error> {
     Err(Error::Invalid(format!("{field}: {reason}")))
-}
-
-impl Priority {
-    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::High => "high",
-            Self::Normal => "normal",
-            Self::Low => "low",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|priority| priority.as_str() == text)
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{Error, Jobs, event, event::Run, metrics};
+use crate::{Error, Jobs, event, event::Run, metrics, store::DUE};
 
 /// How late what is due may begin.
 const LOOK: Duration = Duration::from_millis(500);
@@ -34,18 +34,30 @@ impl Jobs {
                 () = drain.cancelled() => return,
                 _ = timer.tick() => {}
             }
-            if let Err(error) = self.look(look).await {
-                tracing::warn!(%error, "jobs can't be looked after at the moment");
+            // What is left half done is done by whoever looks next.
+            let looked = tokio::select! {
+                () = drain.cancelled() => return,
+                looked = self.look(look) => looked,
+            };
+            match looked {
+                // What more is due isn't kept waiting.
+                Ok(true) => timer.reset_immediately(),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "jobs can't be looked after at the moment"),
             }
         }
     }
 
-    async fn look(&self, look: u64) -> Result<(), Error> {
+    /// Whether more may be due.
+    async fn look(&self, look: u64) -> Result<bool, Error> {
         let fired = self.store().fire(self.now()).await?;
         metrics::fired(fired.len() as u64);
-        for job in self.store().jobs_due(self.now()).await? {
-            match self.store().due(job, self.now()).await {
+        let due = self.store().jobs_due(self.now()).await?;
+        for job in &due {
+            match self.store().due(*job, self.now()).await {
                 Err(Error::NoJob(_)) => {}
+                // One that can't be read keeps no other waiting.
+                Err(error @ Error::Stored(_)) => tracing::error!(%job, %error, "what is due of a job can't begin"),
                 done => done?,
             }
         }
@@ -64,16 +76,17 @@ impl Jobs {
             let age = oldest.map_or(Duration::ZERO, |since| (self.now() - since).try_into().unwrap_or_default());
             metrics::standing(&self.counts().await?, age);
         }
-        Ok(())
+        Ok(due.len() >= DUE)
     }
 
     /// Puts what is wanted on the bus: of one job, or of all.
     pub(crate) async fn publish(&self, job: Option<Uuid>) -> Result<(), Error> {
+        let mut after = None;
         loop {
-            let wanted = self.store().wanted(job).await?;
-            if wanted.is_empty() {
-                return Ok(());
-            }
+            // What is refused (a full queue) is tried again at the next look, and keeps nothing behind it waiting.
+            let wanted = self.store().wanted(job, after).await?;
+            let Some(last) = wanted.last() else { return Ok(()) };
+            after = Some(last.run);
             let envelopes = wanted.iter().map(event::Wanted::envelope).collect();
             let outcomes =
                 self.bus().publish(envelopes).await.map_err(|error| Error::Unavailable(error.to_string()))?;
@@ -88,10 +101,6 @@ impl Jobs {
             }
             lifecycle::abort_point("jobs.published");
             self.store().published(&published, self.now()).await?;
-            // What was refused is tried again at the next look.
-            if published.len() < wanted.len() {
-                return Ok(());
-            }
         }
     }
 
@@ -107,8 +116,12 @@ impl Jobs {
         for place in self.store().log_places().await? {
             let lineages = self.bus().lineages(&event::queue(place.priority), place.partition).await;
             let lineages = lineages.map_err(|error| Error::Unavailable(error.to_string()))?;
-            if let Some(cut) = lineages.cut(place.lineage) {
-                metrics::republished(self.store().lost(place, cut, self.now()).await?);
+            let Some(cut) = lineages.cut(place.lineage) else { continue };
+            loop {
+                match self.store().lost(place, cut, self.now()).await? {
+                    0 => break,
+                    lost => metrics::republished(lost),
+                }
             }
         }
         Ok(())

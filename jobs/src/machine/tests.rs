@@ -86,13 +86,28 @@ fn what_vanishes_with_every_attempt_has_failed() {
 
 #[test]
 fn what_vanishes_after_it_was_told_to_stop_is_stopped_unless_it_was_its_last_attempt() {
-    for (most, begun, state) in [(2, Begun::Stale, State::Stopped), (1, Begun::Exhausted, State::Failed)] {
+    for (most, begun, state) in [(2, Begun::Vanished, State::Stopped), (1, Begun::Exhausted, State::Failed)] {
         let mut job = single(None);
         start(&mut job, 0);
         job.stop(None, NOW).unwrap();
         assert_eq!(job.begin(0, 1, most), begun);
         assert_eq!(job.state(), state);
     }
+}
+
+#[test]
+fn what_vanishes_when_nothing_more_is_to_begin_does_not_begin_again() {
+    let mut job = single(None);
+    start(&mut job, 0);
+    job.stop(None, NOW).unwrap();
+    assert_eq!(job.begin(0, 1, MOST), Begun::Vanished);
+    assert_eq!((job.state(), job.tasks[0].attempts), (State::Stopped, 1));
+    // The other of two has failed the job meanwhile.
+    let mut job = Machine::new(vec![Step::new(vec![], None), Step::new(vec![], None)]);
+    start(&mut job, 0);
+    finish(&mut job, 1, End::Failed);
+    assert_eq!(job.begin(0, 1, MOST), Begun::Vanished);
+    assert_eq!((job.state(), job.tasks[0].state), (State::Failed, State::Cancelled));
 }
 
 #[test]

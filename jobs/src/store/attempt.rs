@@ -6,7 +6,7 @@ use database::{Row, Transaction, params};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Store, locked::Locked, number, shortened, word};
+use super::{Store, kept, locked::Locked, number, word};
 use crate::{
     Error, Priority, Retry, State,
     event::Run,
@@ -93,11 +93,12 @@ impl Store {
                 job.save(tx, now).await?;
                 return Ok(None);
             }
+            Begun::Vanished => {
+                close(&mut tx, &key[0], place, "lost", Some(LOST), now).await?;
+                job.save(tx, now).await?;
+                return Ok(None);
+            }
             Begun::Stale => {
-                // Who was told to stop has vanished instead.
-                if job.machine.tasks.get(run.task).is_some_and(|task| task.state == State::Stopped) {
-                    close(&mut tx, &key[0], place, "lost", Some(LOST), now).await?;
-                }
                 job.save(tx, now).await?;
                 return Ok(None);
             }
@@ -257,15 +258,14 @@ async fn close(
     tx.execute(
         "UPDATE attempt SET outcome = $1, error = $2, ended_at = $3
          WHERE job = $4 AND place = $5 AND outcome = 'running'",
-        params![outcome, error.map(shortened), now, job, place],
+        params![outcome, error.map(kept), now, job, place],
     )
     .await?;
     Ok(())
 }
 
 async fn tell(tx: &mut Transaction, job: &str, place: u32, error: &str) -> Result<(), Error> {
-    tx.execute("UPDATE task SET error = $1 WHERE job = $2 AND place = $3", params![shortened(error), job, place])
-        .await?;
+    tx.execute("UPDATE task SET error = $1 WHERE job = $2 AND place = $3", params![kept(error), job, place]).await?;
     Ok(())
 }
 

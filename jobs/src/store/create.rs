@@ -38,14 +38,17 @@ impl Store {
     }
 }
 
-/// What a job is unique by while it has not ended.
+/// What a job is unique by while it has not ended. Neither part has a control character.
 fn unique_key(job: &NewJob) -> Option<String> {
-    job.key.as_ref().map(|key| format!("{}/{key}", job.name))
+    job.key.as_ref().map(|key| format!("{}\n{key}", job.name))
 }
 
 async fn existing(tx: &mut Transaction, id: Uuid, job: &NewJob) -> Result<Option<Uuid>, Error> {
     let rows = tx
-        .query("SELECT id FROM job WHERE id = $1 OR unique_key = $2", params![id.to_string(), unique_key(job)])
+        .query(
+            "SELECT id FROM job WHERE id = $1 OR unique_key = $2 ORDER BY CASE WHEN id = $1 THEN 0 ELSE 1 END",
+            params![id.to_string(), unique_key(job)],
+        )
         .await?;
     rows.first().map(|row| super::id(&row.get::<String>("id")?)).transpose()
 }

@@ -11,6 +11,9 @@ use crate::{
     metrics,
 };
 
+/// The most jobs that are found due in one look.
+pub(crate) const DUE: usize = 100;
+
 pub(crate) struct Locked {
     pub id: Uuid,
     pub name: String,
@@ -49,13 +52,13 @@ impl Store {
         Ok(())
     }
 
-    /// Jobs with tasks that are due, at most a hundred.
+    /// Jobs with tasks that are due, some.
     pub async fn jobs_due(&self, now: OffsetDateTime) -> Result<Vec<Uuid>, Error> {
         let rows = self
             .0
             .query(
-                "SELECT DISTINCT job FROM task WHERE state IN ('scheduled', 'retrying') AND due_at <= $1 LIMIT 100",
-                params![now],
+                "SELECT DISTINCT job FROM task WHERE state IN ('scheduled', 'retrying') AND due_at <= $1 LIMIT $2",
+                params![now, DUE as i64],
             )
             .await?;
         rows.iter().map(|row| super::id(&row.get::<String>("job")?)).collect()

@@ -14,6 +14,7 @@ use database::{Database, Url};
 
 pub(crate) use attempt::{Ended, Held, Started};
 pub use create::Created;
+pub(crate) use locked::DUE;
 pub use schema::migrations;
 
 use crate::Error;
@@ -39,8 +40,9 @@ impl Store {
     }
 }
 
-fn shortened(error: &str) -> &str {
-    &error[..error.floor_char_boundary(ERROR_BYTES)]
+/// An error as it is kept: not all of it, and as PostgreSQL takes it.
+fn kept(error: &str) -> String {
+    error[..error.floor_char_boundary(ERROR_BYTES)].replace('\0', "\u{fffd}")
 }
 
 /// Reads a word that only this program writes.

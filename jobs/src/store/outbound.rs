@@ -8,6 +8,7 @@ use super::{Store, locked::Locked, number, word};
 use crate::{
     Error, Priority,
     event::{Run, Wanted},
+    kind::LONGEST_TIMEOUT,
 };
 
 /// The most runs of one look.
@@ -25,16 +26,22 @@ pub(crate) struct Place {
 }
 
 impl Store {
-    /// Runs that wait to be published, of one job or of all.
-    pub async fn wanted(&self, job: Option<Uuid>) -> Result<Vec<Wanted>, Error> {
+    /// Runs that wait to be published, of one job or of all, after that one; in their order.
+    pub async fn wanted(&self, job: Option<Uuid>, after: Option<Run>) -> Result<Vec<Wanted>, Error> {
         let rows = self
             .0
             .query(
                 "SELECT t.job, t.place, t.kind, t.run, j.priority, j.owner, j.traceparent, j.tracestate
                  FROM task t JOIN job j ON j.id = t.job
                  WHERE t.dispatch = 'wanted' AND (CAST($1 AS TEXT) IS NULL OR t.job = $1)
-                 ORDER BY t.job, t.place LIMIT $2",
-                params![job.map(|job| job.to_string()), BATCH],
+                   AND (CAST($2 AS TEXT) IS NULL OR t.job > $2 OR (t.job = $2 AND t.place > $3))
+                 ORDER BY t.job, t.place LIMIT $4",
+                params![
+                    job.map(|job| job.to_string()),
+                    after.map(|run| run.job.to_string()),
+                    after.map(|run| run.task as i64),
+                    BATCH
+                ],
             )
             .await?;
         rows.iter().map(wanted).collect()
@@ -84,7 +91,7 @@ impl Store {
         rows.iter().map(place).collect()
     }
 
-    /// Wants again what lay in a stretch from a position on; how much of it.
+    /// Wants again some of what lay in a stretch from a position on; how much, 0: nothing is left.
     pub async fn lost(&self, place: Place, cut: u64, now: OffsetDateTime) -> Result<u64, Error> {
         let rows = self
             .0
@@ -104,14 +111,19 @@ impl Store {
         self.want_again(&rows, now).await
     }
 
-    /// Wants again what has waited on the bus for so long that it may not be there any more; how much.
+    /// Wants again what has been on the bus for so long that it may not be there any more, and what was begun so long ago
+    /// that nobody can be at it; how much.
     pub async fn overdue(&self, now: OffsetDateTime) -> Result<u64, Error> {
         let rows = self
             .0
             .query(
                 "SELECT job, place, run FROM task
-                 WHERE dispatch = 'out' AND state = 'pending' AND published_at < $1 ORDER BY published_at LIMIT $2",
-                params![now - PATIENCE, BATCH],
+                 WHERE dispatch = 'out' AND published_at < $1
+                   AND (state = 'pending' OR NOT EXISTS (
+                       SELECT 1 FROM attempt WHERE attempt.job = task.job AND attempt.place = task.place
+                           AND outcome = 'running' AND started_at >= $2))
+                 ORDER BY published_at LIMIT $3",
+                params![now - PATIENCE, now - 2 * LONGEST_TIMEOUT, BATCH],
             )
             .await?;
         self.want_again(&rows, now).await

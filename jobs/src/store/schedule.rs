@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::{Store, create::insert, word};
 use crate::{
-    Error, NewJob, Priority, Schedule, ScheduleStatus, Task,
-    cron::{Expression, Missed},
+    Error, Priority, Schedule, ScheduleStatus, Task,
+    cron::{Expression, Missed, firing_job},
     event,
     machine::Machine,
 };
@@ -20,7 +20,10 @@ pub(crate) type Row = ScheduleStatus;
 
 impl Store {
     pub async fn declare(&self, schedule: &Schedule, now: OffsetDateTime) -> Result<(), Error> {
-        let next = schedule.check()?.after(now);
+        let next = schedule.check(now)?.after(now);
+        if next.is_none() {
+            return Err(Error::Invalid(format!("expression: {:?} never matches", schedule.expression)));
+        }
         let mut tx = self.0.begin().await?;
         let input = schedule.input.as_ref().map_err(|reason| Error::Invalid(format!("input: {reason}")))?.to_string();
         let missed = missed_text(schedule.missed)?;
@@ -29,7 +32,9 @@ impl Store {
             "INSERT INTO schedule (name, expression, kind, input, priority, owner, missed, enabled, next_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8)
              ON CONFLICT (name) DO UPDATE SET kind = $3, input = $4, priority = $5, owner = $6, missed = $7,
-                 next_at = CASE WHEN schedule.expression = $2 THEN schedule.next_at ELSE $8 END, expression = $2",
+                 next_at = CASE WHEN schedule.expression = $2 THEN schedule.next_at
+                                WHEN schedule.enabled = 1 THEN CAST($8 AS BIGINT) END,
+                 expression = $2",
             params![
                 &schedule.name,
                 &schedule.expression,
@@ -97,7 +102,13 @@ impl Store {
             .await?;
         let mut fired = Vec::new();
         for name in due {
-            fired.extend(self.fire_one(&name.get::<String>("name")?, now).await?);
+            let name: String = name.get("name")?;
+            match self.fire_one(&name, now).await {
+                Ok(jobs) => fired.extend(jobs),
+                Err(error @ Error::Unavailable(_)) => return Err(error),
+                // What is wrong with one schedule keeps no other waiting.
+                Err(error) => tracing::error!(schedule = name, %error, "a schedule can't fire"),
+            }
         }
         Ok(fired)
     }
@@ -111,10 +122,8 @@ impl Store {
         let mut fired = Vec::new();
         for firing in &firings {
             let id = event::firing_id(name, *firing);
-            let mut job = NewJob::new(name)
-                .task(&schedule.kind, Task::untyped(&schedule.kind, schedule.input.clone()))
-                .priority(schedule.priority);
-            (job.cron, job.owner) = (Some(name.to_owned()), schedule.owner.clone());
+            let task = Task::untyped(&schedule.kind, schedule.input.clone());
+            let job = firing_job(name, task, schedule.priority, schedule.owner.clone());
             let machine = Machine::new(job.check(now)?);
             if insert(&mut tx, id, &job, &machine, now).await? {
                 fired.push(id);

@@ -176,3 +176,28 @@ async fn a_task_alone_is_stopped_and_cancelled() {
     .await;
     worker.drain().await;
 }
+
+#[tokio::test]
+async fn what_was_told_to_stop_and_loses_its_worker_is_stopped_and_its_attempt_lost() {
+    for site in Site::every().await {
+        let (jobs, log) = (site.jobs().await, Log::default());
+        let first = Running::start(worker(&site.jobs().await, &log));
+        let id = create(&jobs, Manner::Deaf).await;
+        comes_to(&jobs, id, State::Running).await;
+        log.has(1).await;
+        jobs.stop(id).await.unwrap();
+        first.kill().await;
+        let second = Running::start(worker(&site.jobs().await, &log));
+        let stopped = comes_to(&jobs, id, State::Stopped).await;
+        let outcomes = |detail: &jobs::JobDetail| {
+            detail.tasks[0].attempts.iter().map(|attempt| attempt.outcome.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(outcomes(&stopped), ["lost"]);
+        assert!(stopped.tasks[0].attempts[0].ended.is_some());
+        jobs.resume(id).await.unwrap();
+        assert_eq!(outcomes(&comes_to(&jobs, id, State::Running).await), ["lost", "running"]);
+        jobs.cancel(id).await.unwrap();
+        assert_eq!(outcomes(&jobs.get(id).await.unwrap()), ["lost", "cancelled"]);
+        second.drain().await;
+    }
+}

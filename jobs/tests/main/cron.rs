@@ -132,3 +132,36 @@ async fn what_is_delayed_begins_when_it_is_due_and_not_before() {
         work.await.unwrap().unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_schedule_whose_jobs_could_not_be_created_is_refused() {
+    let site = Site::sqlite().await;
+    let jobs = site.jobs().await;
+    const ODD: Kind<u32, ()> = Kind::new("Two Words");
+    const LARGE: Kind<String, ()> = Kind::new("large");
+    let large = "x".repeat(jobs::MAX_DATA_BYTES);
+    for (schedule, refused) in [
+        (Schedule::new("odd", "0 * * * *", ODD, &1), "kind: "),
+        (hourly().owner(""), "owner: "),
+        (hourly().missed(Missed::All { most: 0 }), "missed.most: "),
+        (Schedule::new("large", "0 * * * *", LARGE, &large), "input: "),
+        (Schedule::new("a\0b", "0 * * * *", SWEEP, &1), "name: "),
+        (Schedule::new("never", "0 0 30 2 *", SWEEP, &1), "expression: "),
+    ] {
+        let error = jobs.schedule(&schedule).await.unwrap_err().to_string();
+        assert!(error.starts_with(refused), "{error}");
+    }
+    assert_eq!(jobs.schedules("", 10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_disabled_schedule_that_is_changed_has_no_next_firing() {
+    let site = Site::sqlite().await;
+    let jobs = site.jobs_at(Manual::at(START)).await;
+    jobs.schedule(&hourly()).await.unwrap();
+    jobs.enable("sweep hourly", false).await.unwrap();
+    jobs.schedule(&Schedule::new("sweep hourly", "15 6 * * *", SWEEP, &8)).await.unwrap();
+    assert_eq!(next(&jobs).await, None);
+    jobs.enable("sweep hourly", true).await.unwrap();
+    assert_eq!(next(&jobs).await, Some(datetime!(2026-11-22 6:15 UTC)));
+}

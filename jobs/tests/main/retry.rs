@@ -121,3 +121,26 @@ async fn a_step_that_has_committed_is_not_done_again() {
         worker.drain().await;
     }
 }
+
+#[tokio::test]
+async fn what_a_handler_says_is_kept_whatever_stands_in_it() {
+    const SAY: Kind<(), ()> = Kind::<(), ()>::new("say").retry(Retry::NEVER);
+    for site in Site::every().await {
+        let jobs = site.jobs().await;
+        let say = |job: Job<()>| async move {
+            job.progress(0.5, "a\0b");
+            job.ending().cancelled().await;
+            Err::<(), _>(Failure::fatal("c\0d"))
+        };
+        let worker = Running::start(Worker::new(&jobs).register(SAY, say));
+        let id = jobs.create(SAY.job(&())).await.unwrap().id;
+        testkit::eventually("its progress is stored", crate::SOON, async || {
+            (jobs.get(id).await.unwrap().tasks[0].note.as_deref() == Some("ab")).then_some(())
+        })
+        .await;
+        jobs.stop(id).await.unwrap();
+        let failed = comes_to(&jobs, id, State::Failed).await;
+        assert_eq!(failed.tasks[0].error.as_deref(), Some("c\u{fffd}d"));
+        worker.drain().await;
+    }
+}

@@ -49,3 +49,16 @@ async fn an_id_that_is_given_names_one_job() {
     assert_eq!(jobs.create(REINDEX.job(&()).id(id)).await.unwrap(), Created { id, existing: false });
     assert_eq!(jobs.create(REINDEX.job(&()).id(id)).await.unwrap(), Created { id, existing: true });
 }
+
+#[tokio::test]
+async fn a_name_and_a_key_are_told_apart_wherever_a_slash_stands() {
+    let site = Site::sqlite().await;
+    let jobs = site.jobs().await;
+    let job = |name: &str, key: &str| jobs::NewJob::new(name).task("one", REINDEX.task(&())).unique(key);
+    let first = jobs.create(job("a/b", "c")).await.unwrap();
+    let second = jobs.create(job("a", "b/c")).await.unwrap();
+    assert!(!second.existing && second.id != first.id);
+    for odd in [job("a\nb", "c"), job("a", "b\nc")] {
+        assert!(jobs.create(odd).await.unwrap_err().to_string().contains("control characters"));
+    }
+}
