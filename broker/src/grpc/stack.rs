@@ -40,7 +40,7 @@ pub(super) async fn count(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     // An error is in the headers ("trailers only"); without one the call succeeded, or its stream has begun.
     let code = response.headers().get(Status::GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
-    metrics::called(method, name(code));
+    metrics::called(method, telemetry::code_name(code.into()));
     response
 }
 
@@ -52,28 +52,5 @@ pub(super) async fn authenticate(State(shared): State<Shared>, mut request: Requ
             next.run(request).await
         }
         Err(problem) => Status::from(problem).into_http::<Body>(),
-    }
-}
-
-/// The name of a code as gRPC spells it.
-fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }

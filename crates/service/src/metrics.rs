@@ -58,7 +58,7 @@ impl Drop for Call {
         let service = KeyValue::new("service", self.rpc.service);
         let method = KeyValue::new("method", self.rpc.method);
         record_seconds(self.begun.elapsed(), &[service.clone(), method.clone()]);
-        INSTRUMENTS.requests.add(1, &[service, method, KeyValue::new("code", name(code))]);
+        INSTRUMENTS.requests.add(1, &[service, method, KeyValue::new("code", telemetry::code_name(code.into()))]);
     }
 }
 
@@ -69,27 +69,4 @@ pub(crate) fn task_ran(role: &'static str, task: &'static str, outcome: &'static
 
 fn record_seconds(elapsed: Duration, labels: &[KeyValue]) {
     INSTRUMENTS.seconds.record(elapsed.as_secs_f64(), labels);
-}
-
-/// The name of a code as gRPC spells it.
-pub(crate) fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }

@@ -21,11 +21,7 @@ use tonic::{Code, Status, service::Routes};
 use tower::ServiceBuilder;
 use tracing::{Instrument as _, Span, field::Empty};
 
-use crate::{
-    caller::Deadline,
-    descriptor::Rpc,
-    metrics::{Call, name},
-};
+use crate::{caller::Deadline, descriptor::Rpc, metrics::Call};
 
 /// The most calls at once, over all connections.
 const MAX_CALLS: usize = 1024;
@@ -79,10 +75,10 @@ async fn measure(request: Request, next: Next) -> Response {
     // Ours are unary: an error is in the headers ("trailers only"), and without one the call succeeded.
     let code = response.headers().get(Status::GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
     let span = Span::current();
-    span.record("rpc.response.status_code", name(code));
+    span.record("rpc.response.status_code", telemetry::code_name(code.into()));
     if is_fault(code) {
         span.record("otel.status_code", "ERROR");
-        span.record("error.type", name(code));
+        span.record("error.type", telemetry::code_name(code.into()));
     }
     call.answered(code);
     response

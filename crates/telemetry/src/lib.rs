@@ -3,6 +3,7 @@
 //! Logs are JSON lines on stdout. Traces leave by OTLP over gRPC where an endpoint is configured. Metrics are scraped
 //! from `/metrics` of the ops listener; each crate names its own in a file `metrics.rs`.
 
+mod code;
 mod context;
 mod init;
 mod metrics;
@@ -12,6 +13,7 @@ mod role;
 mod sample;
 mod state;
 
+pub use code::code_name;
 pub use context::{TraceContext, current, extract, inject, is_recording, of_span, rename, set_parent, write_hex};
 pub use init::{Config, Telemetry, init};
 pub use metrics::{LATENCY_BUCKETS, Meter, meter, render};

@@ -41,26 +41,7 @@ pub enum Code {
 
 /// The name of a code as it stands in a header.
 pub(crate) fn code_name(code: &str) -> &'static str {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    code.parse().ok().and_then(|code: usize| NAMES.get(code).copied()).unwrap_or("UNKNOWN")
+    telemetry::code_name(code.parse().unwrap_or(Code::Unknown as i32))
 }
 
 /// A gRPC status (<https://grpc.io/docs/guides/status-codes/>), with its details still encoded (`grpc-status-details-bin`, a google.rpc.Status).
