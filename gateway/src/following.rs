@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bus::{Bus, Gap, Tail, TailFrom, Tailed};
 use events::{Envelope, Filter};
+use redial::Address;
 use tokio_util::sync::CancellationToken;
 
 /// How long after a failure the bus is asked again, at most twice as much each time.
@@ -16,8 +17,15 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub enum Way {
     Open(Bus),
-    /// The URL of its Redis. It need not answer yet.
-    Redis(String),
+    /// Where its Redis is, which need not answer yet.
+    Redis(Address),
+}
+
+impl Way {
+    /// What a section itself names goes first, then the bus that is at hand, then what gateways share.
+    pub fn of(own: Option<Address>, at_hand: Option<Bus>, shared: Option<Address>) -> Option<Self> {
+        own.map(Self::Redis).or_else(|| at_hand.map(Self::Open)).or_else(|| shared.map(Self::Redis))
+    }
 }
 
 /// How it goes on.
@@ -79,8 +87,8 @@ impl Follower {
     async fn open(&mut self) -> Result<Tail, String> {
         let bus = match &self.way {
             Way::Open(bus) => bus.clone(),
-            Way::Redis(url) => {
-                let bus = bus::redis::open(url).await.map_err(|error| format!("{error:#}"))?;
+            Way::Redis(address) => {
+                let bus = bus::redis::open(address.clone()).await.map_err(|error| format!("{error:#}"))?;
                 self.way = Way::Open(bus.clone());
                 bus
             }

@@ -25,14 +25,15 @@ use crate::{
     auth::{Authority, revocation, session::Sessions},
     cache::{Store, purging},
     compile::{self, Sources, compile},
-    config::{Config, ConfigError, Places, Properties},
+    config::{self, Config, ConfigError, Places, Properties},
     explain::{self, Explanation, Probe},
+    following::Way,
     idempotency::Records,
     openapi, ops,
     overload::{Gauges, Overload},
     reload::{Loader, Reloader, adopt},
     server::{self, Beyond, Bound, Connections, Core, Shared},
-    shared::{self, Redis},
+    shared::Redis,
     snapshot::Snapshot,
 };
 
@@ -150,12 +151,17 @@ pub async fn build_with(options: Options, gauges: Gauges) -> anyhow::Result<Gate
         None => thread::available_parallelism().map_or(1, NonZeroUsize::get),
     };
     let (_, config) = options.source.read().map_err(not_good)?;
-    if let Some(Err(message)) = config.shared.redis().map(shared::check_url) {
-        return Err(not_good(vec![ConfigError::new("shared.redis", message)]));
-    }
-    let redis = Redis::open(&config.shared).await?;
+    let folder = options.source.folder();
+    let address = |place: &str, redis: &config::Redis| {
+        redis.address(&folder).map_err(|message| not_good(vec![ConfigError::new(place, message)]))
+    };
+    let shared = address("shared.redis", &config.shared.redis)?;
+    let redis = match shared.clone() {
+        Some(address) => Some(Redis::open(address, &config.shared).await),
+        None => None,
+    };
     let sessions = Arc::new(Sessions::new(redis.clone()));
-    let revocations = revocation::begin(&config, options.bus.clone(), &sessions).await.map_err(not_good)?;
+    let revocations = revocation::begin(&config, &folder, options.bus.clone(), &sessions).await.map_err(not_good)?;
     let loader = Loader {
         source: options.source,
         descriptors: options.descriptors,
@@ -167,7 +173,8 @@ pub async fn build_with(options: Options, gauges: Gauges) -> anyhow::Result<Gate
     let snapshot = &loaded.snapshot;
     let cache = Arc::new(Store::new((&snapshot.cache).into()));
     let purging = CancellationToken::new();
-    purging::begin(&snapshot.cache, snapshot.shared.redis(), options.bus, &cache, &purging).map_err(not_good)?;
+    let way = Way::of(address("cache.redis", &snapshot.cache.redis)?, options.bus, shared);
+    purging::begin(&snapshot.cache, way, &cache, &purging).map_err(not_good)?;
     let mut listeners = Vec::new();
     for listener in &snapshot.listeners {
         listeners.push(server::bind(listener.address, cores)?);

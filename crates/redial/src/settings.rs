@@ -1,9 +1,15 @@
 //! How a configuration names a Redis: by a URL, or by parts, so that a password can come from a file or a variable.
 
-use std::path::PathBuf;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
-use secrecy::SecretString;
-use serde::{Deserialize, Deserializer};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use crate::{
     Address, Refused,
@@ -27,17 +33,31 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether it names nothing: the URL is empty, as from a variable that has no value.
+    pub fn is_empty(&self) -> bool {
+        self.url.expose_secret().is_empty()
+    }
+
     /// # Errors
     /// If it is no address, with the name of the part that is wrong, or a file can't be read.
     pub fn address(&self) -> Result<Address, Refused> {
-        use secrecy::ExposeSecret as _;
+        self.address_beside(Path::new(""))
+    }
+
+    /// [`Self::address`], where the parts that are files and not absolute lie in that folder.
+    ///
+    /// # Errors
+    /// As [`Self::address`].
+    pub fn address_beside(&self, folder: &Path) -> Result<Address, Refused> {
+        let beside = |file: &Option<PathBuf>| file.as_ref().map(|file| folder.join(file));
         let mut address = Address::parse(self.url.expose_secret())?;
-        let password = match (&self.password, &self.password_file) {
+        let password = match (&self.password, beside(&self.password_file)) {
             (Some(_), Some(_)) => return Err(refused("password and password_file: one of them")),
             (password, None) => password.clone(),
-            (None, Some(file)) => Some(read_secret("password_file", file)?),
+            (None, Some(file)) => Some(read_secret("password_file", &file)?),
         };
-        if let Some(own) = certificates(self.ca.as_deref(), self.certificate.as_deref(), self.key.as_deref())? {
+        let (ca, certificate, key) = (beside(&self.ca), beside(&self.certificate), beside(&self.key));
+        if let Some(own) = certificates(ca.as_deref(), certificate.as_deref(), key.as_deref())? {
             let tls = address.tls.as_mut();
             let tls = tls.ok_or_else(|| refused("ca, certificate and key need TLS: rediss instead of redis"))?;
             tls.client_tls = own.client_tls.or(tls.client_tls.take());
@@ -56,16 +76,31 @@ impl From<&str> for Settings {
 
 impl<'de> Deserialize<'de> for Settings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Url(String),
-            Parts(Parts),
-        }
+        deserializer.deserialize_any(Written)
+    }
+}
+
+// Not an untagged enum: that would swallow what is wrong with a part, and take a password of digits for a number.
+struct Written;
+
+impl<'de> Visitor<'de> for Written {
+    type Value = Settings;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a URL such as redis://host:6379, or url, user, password, password_file, ca, certificate, key")
+    }
+
+    fn visit_str<E>(self, url: &str) -> Result<Settings, E> {
+        Ok(url.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Settings, A::Error> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Parts {
-            url: SecretString,
+            /// Must be said; as a variable that has no value it is empty.
+            #[serde(deserialize_with = "Option::deserialize")]
+            url: Option<SecretString>,
             user: Option<String>,
             password: Option<SecretString>,
             password_file: Option<PathBuf>,
@@ -73,12 +108,21 @@ impl<'de> Deserialize<'de> for Settings {
             certificate: Option<PathBuf>,
             key: Option<PathBuf>,
         }
-        let expecting = "a URL such as redis://host:6379, or url, user, password, password_file, ca, certificate, key";
-        Ok(match Written::deserialize(deserializer).map_err(|_| serde::de::Error::custom(expecting))? {
-            Written::Url(url) => url.as_str().into(),
-            Written::Parts(Parts { url, user, password, password_file, ca, certificate, key }) => {
-                Self { url, user, password, password_file, ca, certificate, key }
-            }
-        })
+        let Parts { url, user, password, password_file, ca, certificate, key } =
+            Parts::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Settings { url: url.unwrap_or_default(), user, password, password_file, ca, certificate, key })
     }
 }
+
+impl PartialEq for Settings {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { url, user, password, password_file, ca, certificate, key } = self;
+        let text = |secret: &Option<SecretString>| secret.as_ref().map(|secret| secret.expose_secret().to_owned());
+        url.expose_secret() == other.url.expose_secret()
+            && text(password) == text(&other.password)
+            && (user, password_file) == (&other.user, &other.password_file)
+            && (ca, certificate, key) == (&other.ca, &other.certificate, &other.key)
+    }
+}
+
+impl Eq for Settings {}

@@ -1,15 +1,18 @@
 //! What a file says of caching: `cache:` for all, and on routes.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{action::duration, config::Size};
+use crate::{
+    action::duration,
+    config::{Redis, Size},
+};
 
 /// `cache: { size: 256MiB, purge: [{ filter: "DB/*", tags: ["{collection}", "{collection}:{id}"] }] }`: how much is kept, and
 /// which events purge what.
-#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "CacheSection")]
 pub struct Section {
@@ -24,7 +27,7 @@ pub struct Section {
     #[serde(deserialize_with = "duration::deserialize")]
     pub bus_away: Duration,
     /// The Redis that the bus is in; default that of `shared`. Not needed where the bus is in the same process.
-    redis: Option<String>,
+    pub redis: Redis,
 }
 
 impl Default for Section {
@@ -34,17 +37,12 @@ impl Default for Section {
             object: Size::mib(1),
             purge: Vec::new(),
             bus_away: Duration::from_secs(30),
-            redis: None,
+            redis: Redis::default(),
         }
     }
 }
 
 impl Section {
-    /// Where the bus is, if that is said.
-    pub fn redis(&self) -> Option<&str> {
-        self.redis.as_deref().filter(|url| !url.is_empty())
-    }
-
     /// What is wrong with its numbers: where it stands, and what it is.
     pub fn faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
@@ -63,19 +61,6 @@ impl Section {
     /// Whether purges come as they did before.
     pub fn follows_as(&self, other: &Self) -> bool {
         self.purge == other.purge && self.redis == other.redis && self.bus_away == other.bus_away
-    }
-}
-
-// A URL may hold a password.
-impl fmt::Debug for Section {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { size, object, purge, bus_away, redis: _ } = self;
-        f.debug_struct("Section")
-            .field("size", size)
-            .field("object", object)
-            .field("purge", purge)
-            .field("bus_away", bus_away)
-            .finish_non_exhaustive()
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use bus::{Bus, Gap, TailFrom};
+use bus::{Gap, TailFrom};
 use events::{Envelope, Filter, Name};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -62,15 +62,13 @@ fn rules(section: &Section) -> Result<BTreeMap<Name, Vec<Rule>>, Vec<ConfigError
     if errors.is_empty() { Ok(rules) } else { Err(errors) }
 }
 
-/// Begins to follow what the section names, until the store goes: by the bus that is given, else in Redis. Must be called on
-/// the shared runtime.
+/// Begins to follow what the section names, until the store goes. Must be called on the shared runtime.
 ///
 /// # Errors
 /// What is wrong with the rules.
 pub fn begin(
     section: &Section,
-    shared: Option<&str>,
-    bus: Option<Bus>,
+    way: Option<Way>,
     store: &Arc<Store>,
     stop: &CancellationToken,
 ) -> Result<(), Vec<ConfigError>> {
@@ -78,14 +76,9 @@ pub fn begin(
     if rules.is_empty() {
         return Ok(());
     }
-    let url = section.redis().or(shared);
-    let way = match (section.redis().is_none().then_some(bus).flatten(), url) {
-        (Some(bus), _) => Way::Open(bus),
-        (None, Some(url)) => Way::Redis(url.to_owned()),
-        (None, None) => {
-            tracing::warn!("cache.purge: there is no bus to follow; nothing is purged by events");
-            return Ok(());
-        }
+    let Some(way) = way else {
+        tracing::warn!("cache.purge: there is no bus to follow; nothing is purged by events");
+        return Ok(());
     };
     let queues: Vec<String> = rules.keys().map(ToString::to_string).collect();
     store.following.begin(queues.clone(), section.bus_away);

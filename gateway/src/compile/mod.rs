@@ -26,12 +26,12 @@ use crate::{
     action::{self, document},
     auth::{certificate::Certificates, jwt::Tokens, session::Sessions},
     cache,
-    config::{Config, ConfigError, Size},
+    config::{self, Config, ConfigError, Size},
     descriptors::{Descriptors, Directory, Live},
     layers::{compress, cors, security_headers},
     openapi::Fragment,
     route::{Route, Table},
-    shared::{self, Redis},
+    shared::Redis,
     snapshot::{Edge, Listed, Reflected, Running, Snapshot},
     tls::Terminator,
 };
@@ -199,9 +199,7 @@ impl Compiler<'_> {
 
     fn shared(&mut self) {
         let section = &self.config.shared;
-        if let Some(Err(message)) = section.redis().map(shared::check_url) {
-            self.fault("shared.redis", message);
-        }
+        self.redis("shared.redis", &section.redis);
         for (name, value) in [("timeout", section.timeout), ("limit_timeout", section.limit_timeout)] {
             if value.is_zero() {
                 self.fault(format!("shared.{name}"), "must be above 0");
@@ -212,14 +210,18 @@ impl Compiler<'_> {
         }
     }
 
+    fn redis(&mut self, place: &str, redis: &config::Redis) {
+        if let Err(message) = redis.address(self.sources.folder) {
+            self.fault(place, message);
+        }
+    }
+
     fn caching(&mut self) {
         let section = &self.config.cache;
         for (name, message) in section.faults() {
             self.fault(format!("cache.{name}"), message);
         }
-        if let Some(Err(message)) = section.redis().map(shared::check_url) {
-            self.fault("cache.redis", message);
-        }
+        self.redis("cache.redis", &section.redis);
         self.errors.extend(cache::purging::check(section));
     }
 

@@ -8,7 +8,6 @@ use super::Compiler;
 use crate::{
     auth::jwt::{Fetcher, Issuer, KeySet, Source, Tokens, authorities, check_url},
     config::Jwt,
-    shared,
 };
 
 impl Compiler<'_> {
@@ -83,9 +82,7 @@ impl Compiler<'_> {
         if let Err(error) = Name::new(&section.queue) {
             self.fault("authentication.revocation.queue", error.to_string());
         }
-        if let Some(Err(message)) = section.redis().map(shared::check_url) {
-            self.fault("authentication.revocation.redis", message);
-        }
+        self.redis("authentication.revocation.redis", &section.redis);
         if let Some(session) = &self.config.authentication.session
             && session.absolute > section.keep
         {

@@ -57,8 +57,9 @@ impl<'a> Compiler<'a> {
         if let Some(same) = previous.iter().find(|running| running.config == config) {
             return Ok(Arc::clone(same));
         }
-        // A URL that is none is reported where it stands.
-        let registry = self.config.shared.redis().and_then(|url| Registry::new(url).ok());
+        // What is no address is reported where it stands.
+        let address = self.config.shared.redis.address(self.sources.folder).ok().flatten();
+        let registry = address.and_then(|address| Registry::new(address).ok());
         let upstream = Upstream::found_by(config.clone(), &Discovery { registry, ..Discovery::default() })?;
         Ok(Arc::new(Running { config, upstream, stop: CancellationToken::new() }))
     }

@@ -1,11 +1,11 @@
 //! `authentication:` who may be known, and how.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Jwt, OneOrMany};
+use super::{Jwt, OneOrMany, Redis};
 use crate::{action::duration, auth::session::Lifetime, limit};
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -42,13 +42,13 @@ pub struct Mtls {
 
 /// `revocation: { queue: AUTH }`: events `REVOKE` of a queue of the bus revoke credentials on every gateway at once. Can't
 /// change while the gateway runs.
-#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Revocation {
     /// Default `AUTH`.
     pub queue: String,
     /// The Redis that the bus is in; default that of `shared`. Not needed where the bus is in the same process.
-    redis: Option<String>,
+    pub redis: Redis,
     /// How long a revocation is kept: as long as the queue keeps its events, and as the longest token lives. 1h to 8760h,
     /// default 168h.
     #[serde(deserialize_with = "duration::deserialize")]
@@ -57,21 +57,7 @@ pub struct Revocation {
 
 impl Default for Revocation {
     fn default() -> Self {
-        Self { queue: "AUTH".to_owned(), redis: None, keep: Duration::from_secs(168 * 3600) }
-    }
-}
-
-impl Revocation {
-    /// Where the bus is, if that is said.
-    pub fn redis(&self) -> Option<&str> {
-        self.redis.as_deref().filter(|url| !url.is_empty())
-    }
-}
-
-// A URL may hold a password.
-impl fmt::Debug for Revocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Revocation").field("queue", &self.queue).field("keep", &self.keep).finish_non_exhaustive()
+        Self { queue: "AUTH".to_owned(), redis: Redis::default(), keep: Duration::from_secs(168 * 3600) }
     }
 }
 

@@ -1,19 +1,19 @@
 //! `shared:` what gateways have in common.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::Redis;
 use crate::action::duration;
 
 /// `shared: { redis: "redis://10.0.0.9:6379" }`
-#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shared {
-    /// `redis://`, `rediss://` for TLS, `redis+sentinel://` or `redis+cluster://`, see docs/redis.md. None, or an empty one:
-    /// this gateway keeps everything to itself.
-    redis: Option<String>,
+    /// By default none: this gateway keeps everything to itself.
+    pub redis: Redis,
     /// How long a request may wait for Redis; default 500 ms.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
@@ -22,40 +22,52 @@ pub struct Shared {
     pub limit_timeout: Duration,
 }
 
-impl Shared {
-    /// Where Redis is, if there is one.
-    pub fn redis(&self) -> Option<&str> {
-        self.redis.as_deref().filter(|url| !url.is_empty())
-    }
-}
-
 impl Default for Shared {
     fn default() -> Self {
-        Self { redis: None, timeout: Duration::from_millis(500), limit_timeout: Duration::from_millis(20) }
-    }
-}
-
-// A URL may hold a password.
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("redis", &self.redis().is_some()).finish_non_exhaustive()
+        Self { redis: Redis::default(), timeout: Duration::from_millis(500), limit_timeout: Duration::from_millis(20) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::{Config, Properties};
+    use std::fs;
 
-    fn read(url: Option<&str>) -> Option<String> {
-        let text = "listeners: [{address: '127.0.0.1:0'}]\nshared:\n  redis: ${REDIS:-}\n";
+    use crate::{Config, Properties, config::Shared};
+
+    fn read(redis: &str, url: Option<&str>) -> Shared {
+        let text = format!("listeners: [{{address: '127.0.0.1:0'}}]\nshared:\n  redis: {redis}\n");
         let properties = url.map(|url| ("REDIS".to_owned(), url.to_owned())).into_iter().collect::<Properties>();
-        Config::parse(text, &properties).unwrap().shared.redis().map(str::to_owned)
+        Config::parse(&text, &properties).unwrap().shared
     }
 
     #[test]
     fn without_a_url_nothing_is_shared() {
-        assert_eq!(read(None), None);
-        assert_eq!(read(Some("")), None);
-        assert_eq!(read(Some("redis://10.0.0.9:6379/1")).as_deref(), Some("redis://10.0.0.9:6379/1"));
+        let folder = tempfile::tempdir().unwrap();
+        let address = |redis, url| {
+            let address = read(redis, url).redis.address(folder.path()).unwrap();
+            address.map(|address| address.to_string())
+        };
+        for written in ["${REDIS:-}", "\n    url: ${REDIS:-}\n    user: shop", "''", "null"] {
+            assert_eq!(address(written, None), None, "{written}");
+        }
+        assert_eq!(address("${REDIS:-}", Some("")), None);
+        assert_eq!(address("${REDIS:-}", Some("redis://10.0.0.9:6379/1")).as_deref(), Some("redis://10.0.0.9:6379/1"));
+    }
+
+    #[test]
+    fn it_is_named_by_parts_whose_files_lie_beside_the_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("password"), "secret\n").unwrap();
+        let shared = read("{url: 'redis+cluster://a:1,b:2', user: shop, password_file: password}", None);
+        let address = shared.redis.address(folder.path()).unwrap().unwrap();
+        assert_eq!(address.to_string(), "redis+cluster://shop@a:1,b:2");
+        let elsewhere = shared.redis.address(&folder.path().join("elsewhere")).unwrap_err();
+        assert!(elsewhere.starts_with("password_file: "), "{elsewhere}");
+        // Of digits, it is a password all the same.
+        let digits = read("{url: 'redis://a:1', password: 0123}", None);
+        assert!(!format!("{digits:?}").contains("0123"));
+        assert!(
+            digits.redis.address(folder.path()).is_ok() && digits != read("{url: 'redis://a:1', password: 123}", None)
+        );
     }
 }

@@ -50,7 +50,7 @@ impl Loader {
     /// Everything that is wrong with it.
     pub fn load(&self, previous: Option<&Snapshot>, had_keys: bool) -> Result<Loaded, Vec<ConfigError>> {
         let (text, config) = self.source.read()?;
-        let folder = self.folder();
+        let folder = self.source.folder();
         let sources = Sources {
             descriptors: &self.descriptors,
             live: &self.live,
@@ -95,10 +95,10 @@ impl Loader {
             ConfigSource::Text { .. } => None,
         };
         let tls = snapshot.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-        let tls = tls.flat_map(|section| section.files()).map(|file| self.folder().join(file));
+        let tls = tls.flat_map(|section| section.files()).map(|file| self.source.folder().join(file));
         let issuers = snapshot.authentication.jwt.0.iter();
         let issuers = issuers.flat_map(|section| [&section.jwks_file, &section.ca]).flatten();
-        let issuers = issuers.map(|file| self.folder().join(file));
+        let issuers = issuers.map(|file| self.source.folder().join(file));
         let upstreams = snapshot.upstream_files.iter().cloned();
         let read = snapshot.read.iter().cloned();
         config
@@ -121,15 +121,7 @@ impl Loader {
     }
 
     fn key_file(&self, snapshot: &Snapshot) -> Option<PathBuf> {
-        snapshot.authentication.api_keys.as_ref().map(|section| self.folder().join(&section.file))
-    }
-
-    /// Where relative paths begin: beside the file.
-    fn folder(&self) -> PathBuf {
-        match &self.source {
-            ConfigSource::File { path, .. } => path.parent().map(Path::to_path_buf).unwrap_or_default(),
-            ConfigSource::Text { .. } => PathBuf::new(),
-        }
+        snapshot.authentication.api_keys.as_ref().map(|section| self.source.folder().join(&section.file))
     }
 }
 
@@ -145,6 +137,14 @@ impl ConfigSource {
         };
         let config = Config::parse(&text, self.properties())?;
         Ok((text, config))
+    }
+
+    /// Where relative paths begin: beside the file.
+    pub fn folder(&self) -> PathBuf {
+        match self {
+            Self::File { path, .. } => path.parent().map(Path::to_path_buf).unwrap_or_default(),
+            Self::Text { .. } => PathBuf::new(),
+        }
     }
 }
 

@@ -39,8 +39,7 @@ fn hide(value: &mut Value) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                let key = key.to_ascii_lowercase();
-                let is_secret = SECRET.iter().any(|part| key.contains(part));
+                let is_secret = is_secret(key);
                 if is_secret && (value.is_string() || value.is_number()) {
                     *value = HIDDEN.into();
                     continue;
@@ -61,12 +60,28 @@ fn hide(value: &mut Value) {
     }
 }
 
-/// `redis://user:password@host` without what stands before the host.
+/// `redis://user:password@host?sentinel_password=secret` without what stands before the host, and without the values of
+/// parameters that are called as secrets are. None: it has neither.
 fn without_password(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let (secret, _) = authority.rsplit_once('@')?;
-    Some(format!("{scheme}://{HIDDEN}{}", &rest[secret.len()..]))
+    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+    let authority = place.split(['/', '#']).next()?;
+    let shown = match authority.rsplit_once('@') {
+        Some((secret, _)) => format!("{scheme}://{HIDDEN}{}", &place[secret.len()..]),
+        None => format!("{scheme}://{place}"),
+    };
+    let parameter = |parameter: &str| match parameter.split_once('=') {
+        Some((name, _)) if is_secret(name) => format!("{name}={HIDDEN}"),
+        _ => parameter.to_owned(),
+    };
+    let query = query.map(|query| query.split('&').map(parameter).collect::<Vec<_>>().join("&"));
+    let shown = query.map_or_else(|| shown.clone(), |query| format!("{shown}?{query}"));
+    (shown != url).then_some(shown)
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET.iter().any(|part| name.contains(part))
 }
 
 /// What is different, a line each: `timeout: "3s", was "15s"`. Entries of a list are compared by what names them, so that
@@ -166,6 +181,19 @@ mod tests {
         assert!(!shown.to_string().contains("hunter2"), "{shown}");
         assert_eq!(shown["shared"]["redis"], "redis://***@cache:6379/0");
         assert_eq!(shown["authentication"]["api_keys"]["file"], "keys.yaml");
+    }
+
+    #[test]
+    fn no_secret_is_shown_of_a_redis() {
+        let url = "redis+sentinel://me:hunter2@a:1,b:2/events?sentinel_password=hunter2&ca=/etc/ca.crt";
+        let shown = of(&format!(
+            "shared: {{redis: '{url}'}}\n\
+             cache: {{redis: {{url: 'redis://cache', user: me, password: hunter2, key: me.key}}}}\n"
+        ));
+        let hidden = "redis+sentinel://***@a:1,b:2/events?sentinel_password=***&ca=/etc/ca.crt";
+        assert_eq!(shown["shared"]["redis"], hidden);
+        let parts = serde_json::json!({"url": "redis://cache", "user": "me", "password": "***", "key": "me.key"});
+        assert_eq!(shown["cache"]["redis"], parts);
     }
 
     #[test]

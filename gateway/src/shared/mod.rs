@@ -16,7 +16,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, header};
 use redial::{Address, Patience};
@@ -76,14 +75,6 @@ impl Away {
     }
 }
 
-/// Whether a URL names a Redis.
-///
-/// # Errors
-/// Why not, without the URL: it may hold a password.
-pub fn check_url(url: &str) -> Result<(), String> {
-    Address::parse(url).map(drop).map_err(|error| format!("not a URL such as redis://127.0.0.1:6379: {error}"))
-}
-
 /// One command as a question for [`Redis::ask`].
 pub fn command<T: FromRedisValue>(
     command: Cmd,
@@ -95,17 +86,12 @@ pub fn command<T: FromRedisValue>(
 }
 
 impl Redis {
-    /// The Redis of the configuration, None where it names none. Must be called on the shared runtime. One that doesn't
-    /// answer yet is no error.
-    ///
-    /// # Errors
-    /// If the URL is none, or a file that it names can't be read.
-    pub async fn open(config: &config::Shared) -> anyhow::Result<Option<Arc<Self>>> {
-        let Some(url) = config.redis() else { return Ok(None) };
+    /// The Redis of the configuration. Must be called on the shared runtime. It need not answer yet.
+    pub async fn open(address: Address, config: &config::Shared) -> Arc<Self> {
         // The heartbeat tries again, and meanwhile nobody waits for a connection.
         let patience = Patience { connect: CONNECT, answer: config.timeout, attempts: 1 };
         let redis = Arc::new(Self {
-            connection: redial::Redis::new(Address::parse(url).context("shared.redis")?, patience),
+            connection: redial::Redis::new(address, patience),
             runtime: Handle::current(),
             patience: config.timeout,
             limit_patience: config.limit_timeout.min(config.timeout),
@@ -116,7 +102,7 @@ impl Redis {
             doubt: Notify::new(),
         });
         redis.beat().await;
-        Ok(Some(redis))
+        redis
     }
 
     /// Asks something, and waits for the answer as long as anything may. What is asked must be harmless twice: a connection
@@ -237,13 +223,11 @@ impl Redis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Config, Properties};
 
     #[tokio::test]
     async fn who_was_there_before_redis_went_away_counts_until_it_had_time_to_sign_again() {
-        let text = "listeners: [{address: '127.0.0.1:0'}]\nshared: {redis: 'redis://127.0.0.1:1'}\n";
-        let config = Config::parse(text, &Properties::new()).unwrap();
-        let redis = Redis::open(&config.shared).await.unwrap().unwrap();
+        let address = Address::parse("redis://127.0.0.1:1").unwrap();
+        let redis = Redis::open(address, &config::Shared::default()).await;
         assert!(!redis.standing().reachable);
         redis.found(3, Duration::ZERO);
         assert_eq!(redis.gateways(), 3);

@@ -282,13 +282,21 @@ routes:
   - { match: { path: /b }, authenticate: required, idempotency: { keep: 0s }, respond: { status: 200 } }
 ",
         &[
-            "shared.redis: not a URL such as redis://127.0.0.1:6379: it doesn't begin with redis://, rediss://, redis+sentinel:// or redis+cluster://",
+            "shared.redis: it doesn't begin with redis://, rediss://, redis+sentinel:// or redis+cluster://",
             "shared.limit_timeout: must not be longer than `timeout`, which bounds every wait",
             "routes[0].idempotency: keys are told apart by their caller, who must be known: authenticate: required",
             "routes[1].idempotency.keep: must be within 1s to 168h",
         ],
     );
     assert!(check("shared: { redis: '', timeout: 1s }\nroutes: []\n").is_ok());
+    let parts = |parts: &str| format!("shared: {{ redis: {{ {parts} }} }}\nroutes: []\n");
+    assert!(check(&parts("url: 'redis+sentinel://a,b/events', user: shop, password: '1'")).is_ok());
+    refused(
+        &parts("url: 'redis://a', password_file: /nowhere"),
+        &["shared.redis: password_file: /nowhere: No such file or directory (os error 2)"],
+    );
+    let unknown = check(&parts("url: 'redis://a', pass: x")).unwrap_err();
+    assert!(unknown[0].contains("unknown field `pass`"), "{unknown:?}");
     let unknown = check("shared: { rediss: x }\nroutes: []\n").unwrap_err();
     assert!(unknown[0].contains("rediss"), "{unknown:?}");
 }

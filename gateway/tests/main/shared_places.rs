@@ -1,14 +1,14 @@
 //! What gateways share, where that is no single server: on a Cluster, by TLS and as a user, and by Sentinels through a
 //! failover.
 
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
 use testkit::{Certificates, Redis, RedisCluster, RedisOptions, RedisSentinels, Tls, eventually};
 
 use crate::{
     idempotency::{BOUND, Till, before, pay},
     session::authenticator,
-    shared::{log_in, mine, pair, passing, sharing_at, standing, stop, with_sessions_at},
+    shared::{log_in, mine, pair, passing, standing, stop, with_sessions_at},
 };
 
 /// Until the Sentinels have agreed, on a slow machine.
@@ -58,15 +58,29 @@ async fn sessions_are_spread_over_a_cluster_and_found_wherever_they_are() {
     stop(gateways).await;
 }
 
+/// By parts instead of a URL, as deploy/roles/*.yaml have it.
+fn by_parts(cluster: &RedisCluster, certificates: &Certificates, folder: &Path) -> String {
+    let (password, authority) = (folder.join("redis.password"), certificates.authority());
+    fs::write(&password, "secret\n").unwrap();
+    format!(
+        "shared:\n  timeout: 10s\n  limit_timeout: 10s\n  \
+         redis: {{url: '{}', user: shop, password_file: '{}', ca: '{}'}}\n",
+        cluster.url(),
+        password.display(),
+        authority.display()
+    )
+}
+
 #[tokio::test]
 async fn limits_and_keys_count_once_on_a_cluster() {
     let folder = tempfile::tempdir().unwrap();
-    let ((cluster, _certificates, url), till) = (cluster().await, Till::open().await);
+    let ((cluster, certificates, _), till) = (cluster().await, Till::open().await);
     let (sections, [caller, _]) = before(&till, folder.path());
     let limited = "- match: {path: /}\n  authenticate: none\n  respond: {status: 200}\n  rate_limit:\n  \
                    - {requests: 10, per: 24h, key: client_address}\n  \
                    - {name: rate, rate: 1/s, burst: 100, key: route}\n";
-    let gateways = pair(&format!("{}{sections}{limited}", sharing_at(&url))).await;
+    let shared = by_parts(&cluster, &certificates, folder.path());
+    let gateways = pair(&format!("{shared}{sections}{limited}")).await;
     let [one, two] = &gateways;
     assert_eq!(passing(one, 5).await + passing(two, 3).await, 8);
     // A node that forgot its scripts is given them.

@@ -9,6 +9,7 @@ mod follow;
 
 use std::{
     collections::{HashMap, VecDeque},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,7 +26,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Credential, Origin, session::Sessions};
 use crate::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Redis},
     following::Way,
     metrics::METRICS,
 };
@@ -92,20 +93,19 @@ pub struct Standing {
 /// If the queue's name is none.
 pub async fn begin(
     config: &Config,
+    folder: &Path,
     bus: Option<Bus>,
     sessions: &Arc<Sessions>,
 ) -> Result<Arc<Revocations>, Vec<ConfigError>> {
     let Some(section) = &config.authentication.revocation else { return Ok(Arc::default()) };
     let fault = |error: NameError| vec![ConfigError::new("authentication.revocation.queue", error.to_string())];
     let (queue, event) = (Name::new(&section.queue).map_err(fault)?, Name::new(EVENT).map_err(fault)?);
-    let url = section.redis().or_else(|| config.shared.redis());
-    let way = match (section.redis().is_none().then_some(bus).flatten(), url) {
-        (Some(bus), _) => Way::Open(bus),
-        (None, Some(url)) => Way::Redis(url.to_owned()),
-        (None, None) => {
-            tracing::warn!("authentication.revocation: there is no bus to follow; nothing is revoked by events");
-            return Ok(Arc::default());
-        }
+    let address =
+        |place: &str, redis: &Redis| redis.address(folder).map_err(|message| vec![ConfigError::new(place, message)]);
+    let own = address("authentication.revocation.redis", &section.redis)?;
+    let Some(way) = Way::of(own, bus, address("shared.redis", &config.shared.redis)?) else {
+        tracing::warn!("authentication.revocation: there is no bus to follow; nothing is revoked by events");
+        return Ok(Arc::default());
     };
     let stop = CancellationToken::new();
     let list = Arc::new(Revocations { _follows: Some(stop.clone().drop_guard()), ..Revocations::default() });
