@@ -140,6 +140,10 @@ fn shows_one_event(cli: &Cli, receipt: &Value) {
     let cursor = receipt["cursor"].as_str().unwrap();
     let event = cli.run(&["get", cursor, "-o", "json"]).json();
     assert_eq!((&event["id"], &event["data"]), (&json!("n1"), &json!({"text": "one"})));
+    let own = cli.run(&["get", "n1", "--queue", "NOTES", "-o", "json"]).json();
+    assert_eq!((&own["cursor"], &own["data"]), (&json!(cursor), &event["data"]));
+    let unknown = cli.run(&["get", "n0", "--queue", "NOTES"]);
+    assert!(unknown.code == 1 && unknown.err.contains("dedupe window"), "{}", unknown.err);
     let shown = cli.run(&["get", cursor]).done();
     assert!(shown.starts_with("NOTES/WRITTEN") && shown.contains("\"text\": \"one\""), "{shown}");
     let status = cli.run(&["status", cursor, "-o", "json"]).json();
@@ -163,6 +167,8 @@ fn cancels_what_waits(cli: &Cli) {
     let status = cli.run(&["status", "l1", "--queue", "LATER", "-o", "json"]).json();
     assert_eq!((&status["delivery"], &status["due"]), (&json!("scheduled"), &receipt["due"]));
     assert!(cli.run(&["status", "l1", "--queue", "LATER"]).done().starts_with("scheduled for "));
+    let early = cli.run(&["get", "l1", "--queue", "LATER"]);
+    assert!(early.code == 1 && early.err.contains("waits for its time"), "{}", early.err);
     assert!(cli.run(&["queues"]).done().contains("1 scheduled"));
     let cancelled = cli.run(&["cancel", "LATER", "l1", "-o", "json"]).json();
     assert_eq!(cancelled, json!({"queue": "LATER", "id": "l1", "waits": false}));

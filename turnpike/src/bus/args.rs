@@ -63,11 +63,8 @@ pub enum Command {
     },
     /// Follows the events of a queue.
     Tail(Tail),
-    /// Shows an event with its data, by the cursor that its publish answered.
-    Get {
-        #[arg(value_name = "CURSOR")]
-        cursor: String,
-    },
+    /// Shows an event with its data.
+    Get(Event),
     /// Where an event stands with each group: pending, leased, retrying, parked, acked, dead, …
     Status(Status),
     /// Takes an event back that waits for its time (`publish --in`), by its id.
@@ -153,8 +150,9 @@ pub enum Overflow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit(pub Option<u64>);
 
+/// Which event.
 #[derive(Args)]
-pub struct Status {
+pub struct Event {
     /// As its publish answered it; with --queue the event's own id.
     #[arg(value_name = "CURSOR")]
     pub cursor: String,
@@ -164,6 +162,12 @@ pub struct Status {
     /// Who published the id; default: we did.
     #[arg(long, requires = "queue")]
     pub source: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Status {
+    #[command(flatten)]
+    pub event: Event,
     /// Shows it again when it changes, until every group is done with it. Ends with 1 where one has given up.
     #[arg(short, long)]
     pub watch: bool,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use broker::{GroupView, LetterView, QueueView};
-use bus::{Bus, Connection, Overflow, Queue, Sought, Start, Which};
+use bus::{Bus, Connection, Queue, Sought, Start, Which};
 use bytes::Bytes;
 use events::{Address, Envelope, Name};
 use serde_json::{Value, json};
@@ -13,12 +13,14 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use super::{
     args::{self, Letter, Set, Way},
     gateway::{Gateway, encoded},
+    named::{Named, named, path},
+    settings::{changed, settings},
 };
 
 /// The most items of a list that are shown.
 const MOST: usize = 100_000;
 /// Who publishes past every gateway.
-const SOURCE: &str = "/operators/turnpike-bus";
+pub const SOURCE: &str = "/operators/turnpike-bus";
 
 pub enum Client {
     Gateway(Box<Gateway>),
@@ -73,28 +75,19 @@ impl Client {
         };
         let known = bus.queues().await?.into_iter().find(|known| known.settings.name == set.queue);
         let known = known.map_or_else(|| Queue::new(set.queue.clone()), |known| known.settings);
-        bus.declare_queue(Queue {
-            partitions: set.partitions.unwrap_or(known.partitions),
-            max_age: set.max_age.unwrap_or(known.max_age),
-            max_bytes: set.max_bytes.map_or(known.max_bytes, |limit| limit.0),
-            max_len: set.max_len.map_or(known.max_len, |limit| limit.0),
-            overflow: set.overflow.map_or(known.overflow, overflow),
-            dedupe: set.dedupe.unwrap_or(known.dedupe),
-            latest: set.latest.unwrap_or(known.latest),
-            realtime: set.realtime.unwrap_or(known.realtime),
-            journal: set.journal.unwrap_or(known.journal),
-            name: known.name,
-        })
-        .await?;
+        bus.declare_queue(changed(known, set)).await?;
         let queues = self.queues().await?;
         queues.into_iter().find(|queue| queue.name == set.queue.as_str()).context("the queue is gone")
     }
 
-    /// An event, by the cursor that its publish answered.
-    pub async fn event(&self, cursor: &str) -> anyhow::Result<Value> {
+    /// An event with its data.
+    pub async fn event(&self, event: &args::Event) -> anyhow::Result<Value> {
         match self {
-            Self::Gateway(gateway) => gateway.get(&format!("/events/{}", encoded(cursor))).await,
-            Self::Redis(bus) => broker::event_directly(bus, cursor).await,
+            Self::Gateway(gateway) => gateway.get(&path(event, "", false)).await,
+            Self::Redis(bus) => match named(bus, event).await? {
+                Named::Cursor(cursor) => broker::event_directly(bus, &cursor).await,
+                Named::Waiting(_) => bail!("the event waits for its time; its status says when that is"),
+            },
         }
     }
 
@@ -118,37 +111,15 @@ impl Client {
         }
     }
 
-    /// Where an event stands; with `watch`, once every group is done with it, at most after so long. One that waits for its
-    /// time only says when that is.
-    pub async fn status(&self, event: &args::Status, watch: Option<Duration>) -> anyhow::Result<Value> {
-        let bus = match self {
-            Self::Redis(bus) => bus,
-            Self::Gateway(gateway) => {
-                let parameters = [
-                    ("queue", event.queue.as_ref().map(Name::to_string)),
-                    ("source", event.source.clone()),
-                    ("watch", watch.map(|_| "1".to_owned())),
-                    ("timeout", watch.map(|patience| format!("{}ms", patience.as_millis()))),
-                ];
-                let given = parameters.into_iter().filter_map(|(name, value)| Some((name, encoded(&value?))));
-                let query: Vec<String> = given.map(|(name, value)| format!("{name}={value}")).collect();
-                return gateway.get(&format!("/events/{}/status?{}", encoded(&event.cursor), query.join("&"))).await;
-            }
-        };
-        let Some(queue) = &event.queue else { return broker::status_directly(bus, &event.cursor, watch).await };
-        let (id, source) = (&event.cursor, event.source.as_deref().unwrap_or(SOURCE));
-        let found = bus.find(queue, source, id).await?;
-        let found = found.context("no such event waits, or was recorded within the queue's dedupe window")?;
-        match (found.position, found.due) {
-            (Some(position), _) => {
-                let place = [(found.partition, found.lineage, position)].into_iter().collect();
-                broker::status_directly(bus, &broker::cursor_text(queue, &place), watch).await
-            }
-            (None, Some(due)) => {
-                let due = due.format(&Rfc3339)?;
-                Ok(json!({"id": id, "queue": queue, "source": source, "delivery": "scheduled", "due": due}))
-            }
-            (None, None) => bail!("it was recorded, and nobody knows where any more"),
+    /// Where an event stands; in Redis with `watch`, once every group is done with it, at most after so long. One that waits
+    /// for its time only says when that is.
+    pub async fn status(&self, event: &args::Event, watch: Option<Duration>) -> anyhow::Result<Value> {
+        match self {
+            Self::Gateway(gateway) => gateway.get(&path(event, "/status", false)).await,
+            Self::Redis(bus) => match named(bus, event).await? {
+                Named::Cursor(cursor) => broker::status_directly(bus, &cursor, watch).await,
+                Named::Waiting(status) => Ok(status),
+            },
         }
     }
 
@@ -283,34 +254,6 @@ async fn command(gateway: &Gateway, group: &str, verb: &str, done: &str, letters
     let path = format!("/groups/{}/{verb}", encoded(group));
     let answer = gateway.post(&path, "application/json", body.to_string().into()).await?;
     answer[done].as_u64().with_context(|| format!("POST {path} doesn't say how many"))
-}
-
-/// What is said of a queue, as the gateway takes it.
-fn settings(set: &Set) -> Value {
-    let millis = |time: Duration| format!("{}ms", time.as_millis());
-    let given = [
-        ("partitions", set.partitions.map(|count| json!(count))),
-        ("max_age", set.max_age.map(|time| json!(millis(time)))),
-        ("max_bytes", set.max_bytes.map(|limit| json!(limit.0))),
-        ("max_len", set.max_len.map(|limit| json!(limit.0))),
-        ("overflow", set.overflow.map(|what| json!(overflow(what)))),
-        ("dedupe", set.dedupe.map(|time| json!(millis(time)))),
-        ("latest", set.latest.map(|is| json!(is))),
-        ("realtime", set.realtime.map(|is| json!(is))),
-        ("journal", set.journal.map(|is| json!(is))),
-    ];
-    given
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
-}
-
-fn overflow(what: args::Overflow) -> Overflow {
-    match what {
-        args::Overflow::Reject => Overflow::Reject,
-        args::Overflow::DropOldest => Overflow::DropOldest,
-    }
 }
 
 fn which(letters: &[Letter]) -> Which {

@@ -1,7 +1,5 @@
 //! `turnpike bus get` and `status`: one event.
 
-use std::time::Duration;
-
 use anyhow::bail;
 use events::Name;
 use serde_json::{Value, json};
@@ -11,15 +9,11 @@ use super::{
     args,
     client::Client,
     screen::{Cell, Screen, Tone, humane, printable},
+    watch::Watch,
 };
 
-/// Between two looks of `--watch`, at most.
-const AGAIN: Duration = Duration::from_secs(2);
-/// Between two looks at least: what a group has given up on comes back at once.
-const PAUSE: Duration = Duration::from_millis(200);
-
-pub async fn get(client: &Client, cursor: &str, screen: &Screen, json: bool) -> anyhow::Result<()> {
-    let event = client.event(cursor).await?;
+pub async fn get(client: &Client, event: &args::Event, screen: &Screen, json: bool) -> anyhow::Result<()> {
+    let event = client.event(event).await?;
     if json {
         return Ok(screen.json(&event)?);
     }
@@ -40,20 +34,16 @@ pub fn cancelled(queue: &Name, id: &str, screen: &Screen, json: bool) -> anyhow:
 }
 
 pub async fn status(client: &Client, options: &args::Status, screen: &Screen, json: bool) -> anyhow::Result<()> {
-    let mut shown = Value::Null;
-    let mut patience = None;
+    if !options.watch {
+        let status = client.status(&options.event, None).await?;
+        return if json { Ok(screen.json(&status)?) } else { show(&status, screen) };
+    }
+    let (mut watch, mut shown) = (Watch::new(client, &options.event), Value::Null);
     loop {
-        let status = client.status(options, patience).await?;
+        let status = watch.next().await?;
         if status != shown {
-            match json {
-                // A line each where it is watched.
-                true if options.watch => screen.line(status.to_string())?,
-                true => screen.json(&status)?,
-                false => show(&status, screen)?,
-            }
-        }
-        if !options.watch {
-            return Ok(());
+            // A line each.
+            if json { screen.line(status.to_string())? } else { show(&status, screen)? }
         }
         if is_over(&status) {
             return match status["delivery"].as_str() {
@@ -61,11 +51,7 @@ pub async fn status(client: &Client, options: &args::Status, screen: &Screen, js
                 _ => Ok(()),
             };
         }
-        // One that waits for its time is not waited for by the bus.
-        let waits = status["delivery"] == "scheduled";
         shown = status;
-        patience = Some(AGAIN);
-        tokio::time::sleep(if waits { AGAIN } else { PAUSE }).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs, time::Duration};
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Method, Request, StatusCode, header};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, http::request::Builder};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -15,11 +15,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::args::Way;
+use super::{args::Way, stream::Stream};
 
 /// Longer than whatever may be waited for.
 const TIMEOUT: Duration = Duration::from_secs(75);
 const LONGEST_ANSWER: usize = 64 << 20;
+const EVENTS: &str = "text/event-stream";
 /// Pages of a list that are read at most, of a thousand each.
 const PAGES: usize = 100;
 
@@ -29,7 +30,8 @@ type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 pub struct Gateway {
     http: Http,
     url: String,
-    credential: (header::HeaderName, String),
+    /// None while it signs in.
+    credential: Option<(header::HeaderName, String)>,
 }
 
 /// A page of what is followed.
@@ -38,6 +40,12 @@ pub struct Polled {
     pub cursor: Option<String>,
     /// Null where nothing came.
     pub body: Value,
+}
+
+/// What came of asking for a stream.
+pub enum Streamed {
+    Open(Stream),
+    Answered(Value),
 }
 
 impl Gateway {
@@ -58,12 +66,11 @@ impl Gateway {
             .enable_http1()
             .build();
         let http = Client::builder(TokioExecutor::new()).build(connector);
-        let mut gateway =
-            Self { http, url: url.trim_end_matches('/').to_owned(), credential: (header::ACCEPT, "*/*".to_owned()) };
-        gateway.credential = match &way.api_key {
+        let mut gateway = Self { http, url: url.trim_end_matches('/').to_owned(), credential: None };
+        gateway.credential = Some(match &way.api_key {
             Some(key) => (header::HeaderName::from_static("x-api-key"), key.clone()),
             None => (header::COOKIE, gateway.sign_in(&env).await?),
-        };
+        });
         Ok(gateway)
     }
 
@@ -136,6 +143,24 @@ impl Gateway {
         Ok(if body.is_empty() { Value::Null } else { serde_json::from_slice(&body)? })
     }
 
+    /// Server-sent events, or what is answered where there are none to come.
+    pub async fn stream(&self, path: &str) -> anyhow::Result<Streamed> {
+        let request = self.request(Method::GET, path).header(header::ACCEPT, EVENTS);
+        let open = async {
+            let (parts, body) = self.send(request, Bytes::new()).await?.into_parts();
+            let media = parts.headers.get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok());
+            if parts.status.is_success() && media.is_some_and(|media| media.starts_with(EVENTS)) {
+                return Ok(Streamed::Open(Stream::new(body)));
+            }
+            let body = self.whole(body).await?;
+            match parts.status.is_success() {
+                true => Ok(Streamed::Answered(serde_json::from_slice(&body)?)),
+                false => Err(refusal(parts.status, &body).context(format!("GET {}{path}", self.url))),
+            }
+        };
+        tokio::time::timeout(TIMEOUT, open).await.unwrap_or_else(|_| bail!("no answer in {TIMEOUT:?}"))
+    }
+
     async fn exchange(
         &self,
         method: Method,
@@ -143,24 +168,35 @@ impl Gateway {
         media: Option<&str>,
         body: Bytes,
     ) -> anyhow::Result<(StatusCode, header::HeaderMap, Bytes)> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.url))
-            .header(&self.credential.0, &self.credential.1);
+        let mut request = self.request(method, path);
         if let Some(media) = media {
             request = request.header(header::CONTENT_TYPE, media);
         }
-        let request = request.body(Full::new(body)).with_context(|| format!("{} is not a URL", self.url))?;
         let exchange = async {
-            let answer = self.http.request(request).await.map_err(|error| {
-                anyhow!("nobody answers at {}: is the gateway running there? ({})", self.url, root(&error))
-            })?;
-            let (parts, body) = answer.into_parts();
-            let body = Limited::new(body, LONGEST_ANSWER).collect().await;
-            let body = body.map_err(|error| anyhow!("the answer of {} ended early: {error}", self.url))?.to_bytes();
-            Ok((parts.status, parts.headers, body))
+            let (parts, body) = self.send(request, body).await?.into_parts();
+            Ok((parts.status, parts.headers, self.whole(body).await?))
         };
         tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| bail!("no answer in {TIMEOUT:?}"))
+    }
+
+    fn request(&self, method: Method, path: &str) -> Builder {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.url));
+        match &self.credential {
+            Some((name, value)) => request.header(name, value),
+            None => request,
+        }
+    }
+
+    async fn send(&self, request: Builder, body: Bytes) -> anyhow::Result<Response<Incoming>> {
+        let request = request.body(Full::new(body)).with_context(|| format!("{} is not a URL", self.url))?;
+        self.http.request(request).await.map_err(|error| {
+            anyhow!("nobody answers at {}: is the gateway running there? ({})", self.url, root(&error))
+        })
+    }
+
+    async fn whole(&self, body: Incoming) -> anyhow::Result<Bytes> {
+        let body = Limited::new(body, LONGEST_ANSWER).collect().await;
+        Ok(body.map_err(|error| anyhow!("the answer of {} ended early: {error}", self.url))?.to_bytes())
     }
 }
 

@@ -11,11 +11,15 @@ mod doctor;
 mod event;
 mod gateway;
 mod list;
+mod named;
 mod publish;
 mod screen;
 mod seek;
+mod settings;
+mod stream;
 mod tail;
 mod verify;
+mod watch;
 
 use std::{io, process::ExitCode};
 
@@ -50,7 +54,7 @@ async fn run(Bus { way, command }: Bus) -> anyhow::Result<()> {
         }
         Command::Groups { watch } => list::groups(&client().await?, &screen, json, watch).await,
         Command::Tail(tail) => tail::run(&client().await?, tail, &screen, json).await,
-        Command::Get { cursor } => event::get(&client().await?, &cursor, &screen, json).await,
+        Command::Get(event) => event::get(&client().await?, &event, &screen, json).await,
         Command::Status(status) => event::status(&client().await?, &status, &screen, json).await,
         Command::Cancel { queue, id, source } => {
             client().await?.cancel(&queue, &id, source.as_deref()).await?;
