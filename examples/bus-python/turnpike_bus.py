@@ -203,7 +203,12 @@ class Member:
             if self.stop.is_set() and not self.running and not self.unsettled:
                 self.threads.shutdown()
                 return
-            self.stop.wait(0 if self.stop.is_set() else backoff.pause(after or stream.retry_after))
+            pause = backoff.pause(after or stream.retry_after)
+            # Whoever stops waits a little, too: a bus that is away isn't asked without end.
+            if self.stop.is_set():
+                time.sleep(min(pause, 1.0))
+            else:
+                self.stop.wait(pause)
 
     def begin(self, delivery):
         with self.lock:
