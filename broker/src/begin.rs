@@ -3,7 +3,7 @@
 
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{hub::Begin, problem::Problem};
+use crate::{hub::Begin, problem::Problem, seal::Seal};
 
 /// `from`: anything but a cursor.
 pub(crate) fn from(text: &str) -> Option<Begin> {
@@ -18,10 +18,10 @@ pub(crate) fn from(text: &str) -> Option<Begin> {
 }
 
 /// A cursor, or what [`from`] reads.
-pub(crate) fn any(text: &str) -> Result<Begin, Problem> {
+pub(crate) fn any(text: &str, seal: &Seal) -> Result<Begin, Problem> {
     match from(text) {
         Some(begin) => Ok(begin),
-        None => Ok(Begin::Cursor(text.parse()?)),
+        None => Ok(Begin::Cursor(seal.read(text)?)),
     }
 }
 
@@ -67,6 +67,7 @@ mod tests {
     #[test]
     fn what_is_no_beginning_is_refused() {
         assert_eq!(from("latest"), Some(Begin::Latest));
+        let any = |text: &str| any(text, &Seal::default());
         assert!(matches!(any("2026-11-21T06:00:00Z"), Ok(Begin::Time(_))));
         assert!(matches!(any("AQ"), Ok(Begin::Cursor(_))));
         for text in ["", "newest", "-5m", "-PT9999999999999S", "2026-11-21"] {

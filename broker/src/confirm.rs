@@ -41,7 +41,7 @@ impl Serialize for Level {
 }
 
 /// What a publish asks for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub level: Level,
     /// The groups of `delivered`; none: every group that takes the event.
@@ -72,6 +72,11 @@ impl Wanted {
             wanted.own_group = Some(group.to_owned());
         }
         Ok(wanted)
+    }
+
+    /// Whether its answer waits for others.
+    pub fn waits(&self) -> bool {
+        self.level == Level::Delivered && !self.respond_async
     }
 
     /// Reads a level: `stored`, `fsynced`, `replicated:2`, `delivered`, `delivered:logger,notifier`.

@@ -11,7 +11,11 @@ use events::Name;
 
 use crate::problem::Problem;
 
-const VERSION: u8 = 1;
+/// What a cursor's first byte says: whether a signature follows the rest of it (`seal.rs`).
+pub(crate) const UNSIGNED: u8 = 1;
+pub(crate) const SIGNED: u8 = 2;
+/// The signature's bytes.
+pub(crate) const TAG: usize = 16;
 /// Partition, lineage, position.
 const PLACE: usize = 20;
 /// The longest text that is looked at: some hundred queues of some partitions, or few queues of many.
@@ -22,8 +26,16 @@ const MOST_CHARACTERS: usize = 16 * 1024;
 pub(crate) struct Cursor(pub BTreeMap<Name, bus::Cursor>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a cursor of this bus")]
-pub(crate) struct CursorError;
+pub(crate) enum CursorError {
+    #[error("not a cursor of this bus")]
+    Unknown,
+    #[error(
+        "the cursor is not signed, and must be: it is of another system, or of a time before there were signatures"
+    )]
+    Unsigned,
+    #[error("the cursor's signature is not valid: it was changed, cut short, or made with another root secret")]
+    Forged,
+}
 
 impl Cursor {
     /// The cursor of one event: where it was recorded.
@@ -40,47 +52,65 @@ impl Cursor {
         let one = queues.next().is_none() && places.next().is_none() && position > 0;
         one.then(|| Place { queue: queue.clone(), partition, lineage, position })
     }
-}
 
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = vec![VERSION];
+    pub(crate) fn bytes(&self, version: u8) -> Vec<u8> {
+        let mut bytes = vec![version];
         for (queue, cursor) in &self.0 {
-            let count = u16::try_from(cursor.places().count()).map_err(|_| fmt::Error)?;
-            bytes.push(u8::try_from(queue.as_str().len()).map_err(|_| fmt::Error)?);
+            let places: Vec<_> = cursor.places().collect();
+            // Neither is cut: names have at most 64 bytes, queues at most 256 partitions.
+            bytes.push(u8::try_from(queue.as_str().len()).unwrap_or(u8::MAX));
             bytes.extend(queue.as_str().as_bytes());
-            bytes.extend(count.to_be_bytes());
-            for (partition, lineage, position) in cursor.places() {
+            bytes.extend(u16::try_from(places.len()).unwrap_or(u16::MAX).to_be_bytes());
+            for (partition, lineage, position) in places {
                 bytes.extend(partition.to_be_bytes());
                 bytes.extend(lineage.to_be_bytes());
                 bytes.extend(position.to_be_bytes());
             }
         }
-        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+        bytes
+    }
+
+    /// Reads a cursor of either version; a signature is passed over.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Result<Self, CursorError> {
+        let (&version, rest) = bytes.split_first().ok_or(CursorError::Unknown)?;
+        let mut rest = match version {
+            UNSIGNED => rest,
+            SIGNED => rest.len().checked_sub(TAG).map(|end| &rest[..end]).ok_or(CursorError::Unknown)?,
+            _ => return Err(CursorError::Unknown),
+        };
+        let mut queues = BTreeMap::new();
+        while !rest.is_empty() {
+            let (queue, cursor);
+            (queue, cursor, rest) = entry(rest).ok_or(CursorError::Unknown)?;
+            if queues.insert(queue, cursor).is_some() {
+                return Err(CursorError::Unknown);
+            }
+        }
+        Ok(Self(queues))
     }
 }
 
+/// The bytes of a cursor's text.
+pub(crate) fn decode(text: &str) -> Result<Vec<u8>, CursorError> {
+    if text.len() > MOST_CHARACTERS {
+        return Err(CursorError::Unknown);
+    }
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| CursorError::Unknown)
+}
+
+/// Without a signature.
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.bytes(UNSIGNED)))
+    }
+}
+
+/// Signed or not, it isn't judged.
 impl FromStr for Cursor {
     type Err = CursorError;
 
     fn from_str(text: &str) -> Result<Self, CursorError> {
-        if text.len() > MOST_CHARACTERS {
-            return Err(CursorError);
-        }
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| CursorError)?;
-        let (&version, mut rest) = bytes.split_first().ok_or(CursorError)?;
-        if version != VERSION {
-            return Err(CursorError);
-        }
-        let mut queues = BTreeMap::new();
-        while !rest.is_empty() {
-            let (queue, cursor);
-            (queue, cursor, rest) = entry(rest).ok_or(CursorError)?;
-            if queues.insert(queue, cursor).is_some() {
-                return Err(CursorError);
-            }
-        }
-        Ok(Self(queues))
+        Self::of_bytes(&decode(text)?)
     }
 }
 
@@ -137,14 +167,14 @@ mod tests {
     fn what_is_no_cursor_is_refused() {
         let endless = Cursor::of(&place(u64::MAX)).to_string();
         for text in ["", "A", "Ag", "not a cursor", "AQEx", &endless, &"A".repeat(100_000)] {
-            assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text:.20}");
+            assert_eq!(text.parse::<Cursor>(), Err(CursorError::Unknown), "{text:.20}");
         }
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut text = vec![VERSION];
+            let mut text = vec![UNSIGNED];
             text.extend(bytes);
             let text = URL_SAFE_NO_PAD.encode(text);
             if let Ok(cursor) = text.parse::<Cursor>() {

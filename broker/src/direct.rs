@@ -7,7 +7,7 @@ use bus::{Bus, Place};
 use events::Envelope;
 use serde_json::{Value, json};
 
-use crate::{cursor::Cursor, status::Status};
+use crate::{cursor::Cursor, seal::Seal, status::Status};
 
 /// The event of this cursor, as `GET /events/{cursor}` answers it.
 ///
@@ -32,7 +32,7 @@ pub async fn status_directly(bus: &Bus, cursor: &str, watch: Option<Duration>) -
         None => bus.delivered(&place, &[]).await?,
     };
     ensure!(!delivered.lost, GONE);
-    Ok(json!(Status::new(&envelope, &place, delivered)))
+    Ok(json!(Status::new(&Seal::default(), &envelope, &place, delivered)))
 }
 
 const GONE: &str = "the event is not in the log any more";

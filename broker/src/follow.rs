@@ -8,7 +8,7 @@ use crate::{
     access::{Caller, Sight},
     begin,
     filter::Filter,
-    hub::{Begin, Follower},
+    hub::{Begin, Follower, Manner, View},
     long_poll,
     metrics::{Following, Transport},
     presence,
@@ -29,6 +29,7 @@ pub(crate) fn router() -> Router<Shared> {
 pub(crate) struct Asked {
     pub filter: Filter,
     pub begin: Begin,
+    pub manner: Manner,
     sight: Sight,
 }
 
@@ -51,18 +52,24 @@ async fn events(
         Some(filter) => filter.parse().map_err(|error| refuse("filter", error))?,
         None => return Err(refuse("filter", "is required, as in DB/*")),
     };
-    let sight = caller.may_read(&filter)?;
+    let view = match parameters.text("view")? {
+        Some(view) => view_of("view", &view)?,
+        None => View::Stream,
+    };
     if accepts_stream(&headers) {
-        let begin = begin_of(&mut parameters, &headers, "last_event_id")?;
-        parameters.done("filter, from, last_event_id")?;
-        return sse::answer(&shared, &caller, Asked { filter, begin, sight }).await;
+        let begin = begin_of(&shared, &mut parameters, &headers, "last_event_id")?;
+        parameters.done("filter, from, last_event_id, view")?;
+        return sse::answer(&shared, &caller, Asked::new(filter, begin, view, &caller)?).await;
     }
-    let begin = begin_of(&mut parameters, &HeaderMap::new(), "cursor")?;
+    let begin = begin_of(&shared, &mut parameters, &HeaderMap::new(), "cursor")?;
     let settings = &shared.settings;
     let wait = parameters.duration("wait", settings.longest_wait)?.unwrap_or(settings.wait);
     let limit = if parameters.has("limit") { parameters.limit()? } else { long_poll::LIMIT };
-    parameters.done("filter, from, cursor, wait, limit")?;
-    long_poll::answer(&shared, &caller, Asked { filter, begin, sight }, wait, limit).await
+    parameters.done("filter, from, cursor, view, wait, limit")?;
+    let mut asked = Asked::new(filter, begin, view, &caller)?;
+    // It was away for a moment only, as a poll must be.
+    asked.manner.recent = settings.longest_wait;
+    long_poll::answer(&shared, &caller, asked, wait, limit).await
 }
 
 impl Asked {
@@ -71,13 +78,23 @@ impl Asked {
         if !matches!(self.begin, Begin::Cursor(_)) {
             shared.overload.begin()?;
         }
-        let follower = Follower::open(&shared.hub, &self.filter, self.sight, self.begin).await?;
-        Ok(Subscriber::new(follower, shared.settings.cursor_every))
+        let follower = Follower::open(&shared.hub, &self.filter, self.sight, self.begin, self.manner).await?;
+        Ok(Subscriber::new(follower, shared.seal.clone(), shared.settings.cursor_every))
     }
 
-    pub(crate) fn new(filter: Filter, begin: Begin, caller: &Caller) -> Result<Self, Problem> {
+    /// # Errors
+    /// If the caller may not read that, or a view is asked for of queues without a name, or from elsewhere than a cursor.
+    pub(crate) fn new(filter: Filter, begin: Begin, view: View, caller: &Caller) -> Result<Self, Problem> {
         let sight = caller.may_read(&filter)?;
-        Ok(Self { filter, begin, sight })
+        if view == View::Latest {
+            if filter.terms.iter().any(|term| term.queue.is_none()) {
+                return Err(refuse("view", "latest is of queues that the filter names"));
+            }
+            if !matches!(begin, Begin::Latest | Begin::Cursor(_)) {
+                return Err(refuse("view", "latest begins with every key, or after a cursor"));
+            }
+        }
+        Ok(Self { filter, begin, manner: Manner { view, ..Manner::default() }, sight })
     }
 }
 
@@ -174,17 +191,28 @@ fn place(shared: &Shared) -> Result<OwnedSemaphorePermit, Problem> {
     place.map_err(|_| Problem::unavailable("this node has as many clients as it takes", wait))
 }
 
+pub(crate) fn view_of(name: &str, text: &str) -> Result<View, Problem> {
+    match text {
+        "stream" => Ok(View::Stream),
+        "latest" => Ok(View::Latest),
+        _ => Err(refuse(name, "must be stream or latest")),
+    }
+}
+
 /// The header is what an `EventSource` sends that was cut off: it goes over what the URL says.
-fn begin_of(parameters: &mut Parameters, headers: &HeaderMap, cursor: &str) -> Result<Begin, Problem> {
+fn begin_of(shared: &Shared, parameters: &mut Parameters, headers: &HeaderMap, cursor: &str) -> Result<Begin, Problem> {
+    let read = |name: &str, text: &str| match shared.seal.read(text) {
+        Ok(cursor) => Ok(Begin::Cursor(cursor)),
+        Err(error) => Err(refuse(name, error)),
+    };
     let given = parameters.text(cursor)?;
     let from = parameters.text("from")?;
     if let Some(last) = headers.get("last-event-id").filter(|last| !last.is_empty()) {
-        let last = last.to_str().unwrap_or_default();
-        return Ok(Begin::Cursor(last.parse().map_err(|error| refuse("last-event-id", error))?));
+        return read("last-event-id", last.to_str().unwrap_or_default());
     }
     match (given, from) {
         (Some(_), Some(_)) => Err(refuse("from", format!("contradicts {cursor}"))),
-        (Some(given), None) => Ok(Begin::Cursor(given.parse().map_err(|error| refuse(cursor, error))?)),
+        (Some(given), None) => read(cursor, &given),
         (None, None) => Ok(Begin::Latest),
         (None, Some(from)) => begin::from(&from).ok_or_else(|| {
             refuse("from", "must be latest, earliest, a duration such as -PT5M, or a time as in RFC 3339")

@@ -2,9 +2,9 @@
 //! services in any language all of that over gRPC, and the work of a group's member.
 //!
 //! It stands behind the gateway, which says who calls (`turnpike-principal`); what the caller may do is decided here, by
-//! its scopes (`access.rs`). Of a client it keeps nothing: its place is the cursor that the client holds, and any broker on the
-//! same bus goes on from it. What is to be kept, jobs and what clients publish into queues with a journal, is in a database that
-//! the brokers share.
+//! its scopes (`access.rs`). Of a client it keeps nothing: its place is the cursor that the client holds, or that the bus holds
+//! for it, and any broker on the same bus goes on from it. What is to be kept, jobs and what clients publish into queues with
+//! a journal, is in a database that the brokers share.
 
 mod access;
 mod asyncapi;
@@ -16,6 +16,7 @@ mod connections;
 mod cursor;
 mod departure;
 mod direct;
+mod durable;
 mod duration;
 mod filter;
 mod follow;
@@ -35,12 +36,14 @@ mod query;
 mod queues;
 mod rooms;
 mod script;
+mod seal;
 mod settings;
 mod shared;
 mod sse;
 mod stack;
 mod stall;
 mod status;
+mod subscriptions;
 mod told;
 mod view;
 mod watch;
@@ -64,9 +67,11 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    durable::Durable,
     hub::Hub,
     overload::{Gauge, Overload},
     problem::{Kind, Problem},
+    seal::Seal,
     shared::Shared,
 };
 
@@ -86,7 +91,8 @@ pub struct Config {
     pub listen: SocketAddr,
     pub bus: Bus,
     pub issuers: Vec<Issuer>,
-    /// What keys derive from: every broker of a system has the same. None: secrets are kept as they are.
+    /// What keys derive from: every broker of a system has the same. None: secrets are kept as they
+    /// are, and cursors are not signed.
     pub root: Option<RootSecret>,
     /// Where it keeps jobs, webhooks, and what clients publish into queues with `journal: true`. None: there are none of them here.
     pub database: Option<Url>,
@@ -233,6 +239,8 @@ impl Role for Broker {
             journal: database.map(|database| Arc::new(Journal::new(database, bus.clone()))),
             jobs,
             webhooks,
+            durable: Durable::new(bus.clone()),
+            seal: root.as_ref().map(Seal::new).unwrap_or_default(),
             bus,
             attendance,
             verifier: Verifier::new(issuers),
@@ -246,6 +254,9 @@ impl Role for Broker {
         };
         let (hub, tasks) = (shared.hub.clone(), shared.tasks.clone());
         let _stop = hub.stop_on_drop();
+        let everyone_left = CancellationToken::new();
+        let durable = tokio::spawn(shared.durable.clone().run(everyone_left.clone()));
+        let _written = everyone_left.clone().drop_guard();
         let mut health = grpc::Health::serving().await;
         let calls = grpc::router(&shared, &health)?;
         let router = stack::stack(routes().with_state(shared).merge(calls));
@@ -266,6 +277,8 @@ impl Role for Broker {
         // Its clients went; the bus is told before it is let go.
         absent.cancel();
         let _ = attending.await;
+        everyone_left.cancel();
+        let _ = durable.await;
         // It ends with the drain, and what it had is settled or comes again.
         let _ = receipts.await;
         if let Some(delivering) = delivering {
@@ -298,6 +311,7 @@ fn routes() -> Router<Shared> {
     Router::new()
         .merge(follow::router())
         .merge(websocket::router())
+        .merge(subscriptions::router())
         .merge(publish::router())
         .merge(status::router())
         .merge(queues::router())

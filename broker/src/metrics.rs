@@ -15,6 +15,7 @@ struct Metrics {
     delivered: Counter<u64>,
     gap: Counter<u64>,
     close: Counter<u64>,
+    place: Counter<u64>,
     calls: Counter<u64>,
     lagging: UpDownCounter<i64>,
     send_queue_bytes: UpDownCounter<i64>,
@@ -32,6 +33,10 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         delivered: counter("turnpike_broker_delivered", "Events given to clients."),
         gap: counter("turnpike_broker_gap", "Gaps that clients were told of."),
         close: counter("turnpike_broker_close", "WebSockets that the broker closed, by code."),
+        place: counter(
+            "turnpike_broker_place",
+            "Places of durable subscriptions that were to be written, by what became of it.",
+        ),
         calls: counter(
             "turnpike_broker_calls",
             "Calls of gRPC, by what they were answered, or by how their stream began.",
@@ -161,6 +166,11 @@ pub(crate) fn gap(reason: &'static str) {
 
 pub(crate) fn closed(code: u16) {
     METRICS.close.add(1, &[KeyValue::new("code", i64::from(code))]);
+}
+
+/// So many places of durable subscriptions were to be written: `moved`, `taken`, `removed`, `failed`.
+pub(crate) fn place(outcome: &'static str, count: usize) {
+    METRICS.place.add(count as u64, &[KeyValue::new("outcome", outcome)]);
 }
 
 /// A call of gRPC was answered so. The method is one of ours, or "unknown".

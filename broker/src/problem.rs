@@ -218,6 +218,11 @@ impl Problem {
     }
 }
 
+/// A wait as it is told: never 0, for nobody would wait.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0 || wait.is_zero())
+}
+
 /// Has every problem name the request it came of, by the ids that the gateway gave it.
 pub(crate) async fn name(request: Request, next: Next) -> Response {
     let instance = request.uri().path().to_owned();
@@ -241,9 +246,7 @@ impl IntoResponse for Problem {
         let headers = [(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")];
         let mut response = (self.kind.status(), headers, self.document().to_string()).into_response();
         if let Some(wait) = self.retry_after {
-            // Whole seconds, and never 0: nobody would wait.
-            let wait = wait.as_secs() + u64::from(wait.subsec_nanos() > 0 || wait.is_zero());
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
         response.extensions_mut().insert(self);
         response

@@ -48,11 +48,7 @@ impl Parameters {
 
     /// A duration such as `5s`, at most the longest.
     pub fn duration(&mut self, name: &str, longest: Duration) -> Result<Option<Duration>, Problem> {
-        let Some(text) = self.text(name)? else { return Ok(None) };
-        let duration = duration::parse(&text).filter(|duration| *duration <= longest);
-        let refused =
-            || refuse(name, format!("must be a duration such as 500ms or 5s, at most {}", duration::text(longest)));
-        duration.map(Some).ok_or_else(refused)
+        self.text(name)?.map(|text| duration(name, &text, longest)).transpose()
     }
 
     /// How many of a list; 1 to 1,000, else 100.
@@ -85,6 +81,14 @@ impl Parameters {
             Some((name, _)) => Err(refuse(&name, format!("is not known here: {known}"))),
         }
     }
+}
+
+/// A duration such as `5s`, at most the longest.
+pub(crate) fn duration(name: &str, text: &str, longest: Duration) -> Result<Duration, Problem> {
+    let duration = duration::parse(text).filter(|duration| *duration <= longest);
+    duration.ok_or_else(|| {
+        refuse(name, format!("must be a duration such as 500ms or 5s, at most {}", duration::text(longest)))
+    })
 }
 
 /// A parameter, member or header field that is not what it must be.

@@ -16,7 +16,7 @@ use crate::{
     access::Caller,
     filter::Filter,
     follow::Asked,
-    hub::Begin,
+    hub::{Begin, View},
     problem::{Kind, Problem},
     query::{Parameters, refuse},
     shared::Shared,
@@ -64,7 +64,7 @@ pub(crate) async fn join(
 ) -> Result<Joined, Problem> {
     caller.may_join(room)?;
     let filter: Filter = format!("ROOMS/*[subject={room}]").parse().map_err(|error| refuse("join.room", error))?;
-    let subscriber = Asked::new(filter, begin, caller)?.follow(shared).await?;
+    let subscriber = Asked::new(filter, begin, View::Stream, caller)?.follow(shared).await?;
     shared.attendance.join(conn, room).await?;
     Ok(Joined { members: page(shared, room, None, MEMBERS).await?, subscriber })
 }

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use webhooks::Webhooks;
 
-use crate::{Settings, asyncapi::Seen, hub::Hub, overload::Overload};
+use crate::{Settings, asyncapi::Seen, durable::Durable, hub::Hub, overload::Overload, seal::Seal};
 
 /// The broker's state. Clones share it.
 #[derive(Clone)]
@@ -28,6 +28,10 @@ pub(crate) struct Shared {
     pub hub: Hub,
     /// Who is online by this node, and in which rooms.
     pub attendance: Attendance,
+    /// Keeps the places of durable subscriptions.
+    pub durable: Durable,
+    /// Writes and reads the cursors of clients.
+    pub seal: Seal,
     pub settings: Arc<Settings>,
     /// What is open ends by it.
     pub shutdown: Shutdown,

@@ -26,6 +26,7 @@ use crate::{
     problem::{Kind, Problem},
     publish,
     query::{Parameters, refuse},
+    seal::Seal,
     shared::Shared,
     watch,
 };
@@ -96,10 +97,10 @@ impl Detail {
 }
 
 impl Status {
-    pub(crate) fn new(envelope: &Envelope, place: &Place, delivered: Delivered) -> Self {
+    pub(crate) fn new(seal: &Seal, envelope: &Envelope, place: &Place, delivered: Delivered) -> Self {
         Self {
             id: envelope.id.clone(),
-            cursor: Cursor::of(place).to_string(),
+            cursor: seal.text(&Cursor::of(place)),
             queue: place.queue.to_string(),
             event: envelope.event.to_string(),
             partition: place.partition,
@@ -142,7 +143,7 @@ async fn event(
         return Err(Problem::not_found("the event waits for its time; its status says when that is"));
     };
     let envelope = find(&shared, &caller, &place).await?;
-    let envelope = Envelope { cursor: Some(Cursor::of(&place).to_string()), ..(*envelope).clone() };
+    let envelope = Envelope { cursor: Some(shared.seal.text(&Cursor::of(&place))), ..(*envelope).clone() };
     Ok(([(header::CONTENT_TYPE, "application/cloudevents+json")], Json(envelope)).into_response())
 }
 
@@ -190,7 +191,7 @@ pub(crate) async fn ask(
     if delivered.lost {
         return Err(lost());
     }
-    Ok(Status::new(&envelope, place, delivered))
+    Ok(Status::new(&shared.seal, &envelope, place, delivered))
 }
 
 /// `DELETE /events/{id}`: 204 says that it doesn't wait any more, however often it is asked; 409 that it was recorded.
@@ -232,7 +233,7 @@ pub(crate) async fn take_back(
     let recorded = shared.bus.find(queue, &source, id).await?;
     match recorded.and_then(|recorded| Place::of(queue, &recorded)) {
         Some(place) => {
-            let detail = format!("the event is recorded already, at {}", Cursor::of(&place));
+            let detail = format!("the event is recorded already, at {}", shared.seal.text(&Cursor::of(&place)));
             Err(Problem::new(Kind::Conflict, detail))
         }
         None => Ok(false),
@@ -251,7 +252,7 @@ async fn named(
     let Some(queue) = parameters.text("queue")? else {
         return match source {
             Some(_) => Err(refuse("source", "goes with queue: an id is one of its source in its queue")),
-            None => place(&id).map(Named::Place),
+            None => place(shared, &id).map(Named::Place),
         };
     };
     own(shared, caller, &queue, source, id).await
@@ -284,8 +285,8 @@ pub(crate) async fn own(
 }
 
 /// The place of the event that the cursor is of.
-pub(crate) fn place(id: &str) -> Result<Place, Problem> {
-    let cursor: Cursor = id.parse().map_err(|error| {
+pub(crate) fn place(shared: &Shared, id: &str) -> Result<Place, Problem> {
+    let cursor = shared.seal.read(id).map_err(|error| {
         refuse("id", format!("{error}; it is what a publish answered as cursor, or an event's own with ?queue="))
     })?;
     cursor.event().ok_or_else(|| refuse("id", "is a reader's place, not one event's"))

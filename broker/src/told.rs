@@ -11,12 +11,15 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
+    cursor::Cursor,
     hub::{Event, Followed, Follower},
     metrics,
+    seal::Seal,
 };
 
 pub(crate) struct Subscriber {
     follower: Follower,
+    seal: Seal,
     /// The cursor that was told last.
     last: String,
     replay: bool,
@@ -42,13 +45,13 @@ pub(crate) enum What {
 }
 
 impl Subscriber {
-    pub(crate) fn new(follower: Follower, quiet: Duration) -> Self {
-        let last = follower.cursor().to_string();
-        Self { follower, last, replay: true, quiet, quiet_until: Instant::now() + quiet }
+    pub(crate) fn new(follower: Follower, seal: Seal, quiet: Duration) -> Self {
+        let last = seal.text(&follower.cursor());
+        Self { follower, seal, last, replay: true, quiet, quiet_until: Instant::now() + quiet }
     }
 
-    /// How many events lie between its beginning and the end of the log, before the filter.
-    pub(crate) fn replaying(&self) -> u64 {
+    /// How many events lie between its beginning and the end of the log, before the filter; None: that can't be known.
+    pub(crate) fn replaying(&self) -> Option<u64> {
         self.follower.replaying()
     }
 
@@ -59,7 +62,12 @@ impl Subscriber {
 
     /// Where it is by now, which may be further than what was told last: past what the filter refused.
     pub(crate) fn cursor(&self) -> String {
-        self.follower.cursor().to_string()
+        self.seal.text(&self.follower.cursor())
+    }
+
+    /// The same, as it is kept.
+    pub(crate) fn place(&self) -> Cursor {
+        self.follower.cursor()
     }
 
     pub(crate) fn is_caught_up(&self) -> bool {

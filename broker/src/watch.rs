@@ -24,6 +24,7 @@ use crate::{
     follow::Connected,
     metrics::Transport,
     problem::Problem,
+    seal::Seal,
     shared::Shared,
     sse,
     status::{self, Status},
@@ -34,6 +35,7 @@ const SETTLED: &str = "settled";
 
 struct Watch {
     bus: Bus,
+    seal: Seal,
     place: Place,
     envelope: Arc<Envelope>,
     departure: Departure,
@@ -60,6 +62,7 @@ pub(crate) async fn answer(
         _connected: Connected::join(shared, caller, Transport::Sse, None)?,
         _waiter: confirm::waiter(&shared.waiters)?,
         bus: shared.bus.clone(),
+        seal: shared.seal.clone(),
         place,
         envelope,
         departure: Departure::of(shared, caller),
@@ -115,7 +118,7 @@ impl Watch {
             let data = json!({ "detail": status::lost().detail });
             return format!("id: {SETTLED}\nevent: gone\ndata: {data}\n\n");
         }
-        let status = json!(Status::new(&self.envelope, &self.place, now.clone()));
+        let status = json!(Status::new(&self.seal, &self.envelope, &self.place, now.clone()));
         // JSON text has no line breaks: one data line.
         let mut text = format!("event: status\ndata: {status}\n\n");
         if now.is_settled() {

@@ -8,9 +8,9 @@ use events::{Envelope, Name};
 use tokio::sync::watch;
 
 use crate::{
-    Attended, Claim, Claimed, Connection, DeadLetter, Error, Fence, Group, GroupStatus, LeaseLost, Lineages, Logged,
-    Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement, Sought,
-    Standing, Start, Turn, Which,
+    Attended, Bookmark, Claim, Claimed, Connection, DeadLetter, Error, Fence, Group, GroupStatus, LeaseLost, Lineages,
+    Logged, Move, Moved, Opened, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster,
+    Scheduled, Settlement, Sought, Standing, Start, Turn, Which,
     presence::{Attendee, Members, Room, Scope, Told},
 };
 
@@ -66,6 +66,15 @@ pub trait Backend: Send + Sync + 'static {
     /// Changes when events of the queue were settled, by any group.
     fn settled(&self, queue: &Name) -> watch::Receiver<u64>;
 
+    /// See [`crate::Bus::open_bookmark`].
+    async fn open_bookmark(&self, user: &str, name: &str, filter: &str) -> Result<Opened, Error>;
+    /// Moves bookmarks; an outcome each, in their order.
+    async fn move_bookmarks(&self, moves: Vec<Move>) -> Result<Vec<Moved>, Error>;
+    /// A user's bookmarks, by name.
+    async fn bookmarks(&self, user: &str) -> Result<Vec<Bookmark>, Error>;
+    /// Removes a bookmark; whether there was one.
+    async fn remove_bookmark(&self, user: &str, name: &str) -> Result<bool, Error>;
+
     /// Who is connected in this process.
     fn roster(&self) -> &Roster;
     /// Who is connected, in every process that tells.
@@ -80,6 +89,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Some of those in a room, about `limit`, after what the page before gave as next.
     async fn members(&self, room: &Room, after: Option<&str>, limit: usize) -> Result<Members, Error>;
 
+    /// A queue's settings; None: it isn't there.
+    async fn queue(&self, name: &Name) -> Result<Option<Queue>, Error>;
     async fn queues(&self) -> Result<Vec<QueueStatus>, Error>;
     async fn groups(&self) -> Result<Vec<GroupStatus>, Error>;
 

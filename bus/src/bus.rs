@@ -9,9 +9,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Attended, Backend, Claim, Claimed, Connection, DeadLetter, Error, Fence, Group, GroupStatus, LeaseLost, Lineage,
-    Lineages, Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled,
-    Settlement, Sought, Standing, Start, Tail, TailFrom, Turn, Which, forsaken, lead,
+    Attended, Backend, Bookmark, Claim, Claimed, Connection, DeadLetter, Error, Fence, Group, GroupStatus, LeaseLost,
+    Lineage, Lineages, Logged, Move, Moved, Opened, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus,
+    Recorded, Roster, Scheduled, Settlement, Sought, Standing, Start, Tail, TailFrom, Turn, Which, bookmark, forsaken,
+    lead,
     metrics::{self, GroupLabels},
     presence::{self, Members, Presence, Room, Scope, Told},
     receipt::{self, Wanted},
@@ -182,6 +183,36 @@ impl Bus {
         self.0.round_trip()
     }
 
+    /// Opens a user's bookmark of this name for what the filter says, and makes it where there is none. From now on whoever
+    /// has the `holder` moves it, and nobody who opened it before. It is kept for seven days after it was opened or moved
+    /// last.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where the user has 64 others, [`Error::Invalid`] where a text is empty or too long.
+    pub async fn open_bookmark(&self, user: &str, name: &str, filter: &str) -> Result<Opened, Error> {
+        bookmark::check(user, name, filter)?;
+        self.0.open_bookmark(user, name, filter).await
+    }
+
+    /// Moves bookmarks, each for its holder; an outcome each, in their order.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where a cursor is empty or longer than 16 KiB: then nothing was moved.
+    pub async fn move_bookmarks(&self, moves: Vec<Move>) -> Result<Vec<Moved>, Error> {
+        bookmark::check_moves(&moves)?;
+        if moves.is_empty() { Ok(Vec::new()) } else { self.0.move_bookmarks(moves).await }
+    }
+
+    /// A user's bookmarks, by name: at most 64.
+    pub async fn bookmarks(&self, user: &str) -> Result<Vec<Bookmark>, Error> {
+        self.0.bookmarks(user).await
+    }
+
+    /// Removes a user's bookmark; whether there was one. Nobody moves it any more.
+    pub async fn remove_bookmark(&self, user: &str, name: &str) -> Result<bool, Error> {
+        self.0.remove_bookmark(user, name).await
+    }
+
     /// Who is connected in this process, and where whoever connects is put down.
     pub fn roster(&self) -> &Roster {
         self.0.roster()
@@ -230,6 +261,11 @@ impl Bus {
             Err(Error::NoQueue(_) | Error::Invalid(_)) => Ok(None),
             last => last,
         }
+    }
+
+    /// A queue's settings; None: it isn't there.
+    pub async fn queue(&self, name: &Name) -> Result<Option<Queue>, Error> {
+        self.0.queue(name).await
     }
 
     pub async fn queues(&self) -> Result<Vec<QueueStatus>, Error> {

@@ -8,6 +8,7 @@
 
 mod backend;
 mod batch;
+mod bookmark;
 mod broken;
 mod bus;
 mod claiming;
@@ -46,6 +47,7 @@ mod tail;
 mod wakes;
 
 pub use backend::Backend;
+pub use bookmark::{Bookmark, Move, Moved, Opened};
 pub use bus::Bus;
 pub use clock::{Clock, SystemClock};
 pub use confirm::{Confirm, ConfirmError};

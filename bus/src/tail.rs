@@ -206,19 +206,28 @@ impl Tail {
 /// What lies between the reader's place and the log as it is now.
 fn gap(reader: &mut Reader, partition: u32, lineages: &Lineages, floor: u64) -> Option<Gap> {
     let current = lineages.current()?;
-    let gap = |from, to, lost, reason| Some(Gap { partition, from, to, lost, reason });
     let lineage = std::mem::replace(&mut reader.lineage, current.id);
-    if lineage != current.id {
-        match lineages.cut(lineage) {
-            Some(0) => return gap(reader.next, floor, None, GapReason::Reset),
-            Some(cut) if reader.next > cut => {
-                return gap(cut, cut.max(floor), Some(reader.next - cut), GapReason::Lineage);
+    Gap::after(partition, (lineage, reader.next.saturating_sub(1)), lineages, floor)
+}
+
+impl Gap {
+    /// What a reader can't be given any more that has seen a partition up to (lineage, position), where its lineages and
+    /// its oldest position are these now.
+    pub fn after(partition: u32, (lineage, seen): (u64, u64), lineages: &Lineages, floor: u64) -> Option<Self> {
+        let (current, next) = (lineages.current()?, seen + 1);
+        let gap = |from, to, lost, reason| Some(Self { partition, from, to, lost, reason });
+        if lineage != current.id {
+            match lineages.cut(lineage) {
+                Some(0) => return gap(next, floor, None, GapReason::Reset),
+                Some(cut) if next > cut => {
+                    return gap(cut, cut.max(floor), Some(next - cut), GapReason::Lineage);
+                }
+                _ => {}
             }
-            _ => {}
         }
+        if next < floor {
+            return gap(next, floor, Some(floor - next), GapReason::Retention);
+        }
+        None
     }
-    if reader.next < floor {
-        return gap(reader.next, floor, Some(floor - reader.next), GapReason::Retention);
-    }
-    None
 }

@@ -29,7 +29,7 @@ pub(super) async fn event(
         return Err(Problem::not_found("the event waits for its time; its status says when that is"));
     };
     let envelope = status::find(shared, caller, &place).await?;
-    Ok(event::told(&envelope, Some(Cursor::of(&place).to_string())))
+    Ok(event::told(&envelope, Some(shared.seal.text(&Cursor::of(&place)))))
 }
 
 pub(super) async fn status(
@@ -104,7 +104,7 @@ async fn named(
     own_id: Option<wire::EventId>,
 ) -> Result<Named, Problem> {
     match own_id {
-        None => status::place(cursor).map(Named::Place).map_err(of_cursor),
+        None => status::place(shared, cursor).map(Named::Place).map_err(of_cursor),
         Some(_) if !cursor.is_empty() => Err(refuse("own_id", "comes instead of a cursor")),
         Some(wire::EventId { queue, id, source }) => {
             status::own(shared, caller, &queue, Some(source).filter(|source| !source.is_empty()), id).await

@@ -16,7 +16,7 @@ use crate::{
     departure::Departure,
     filter::Filter,
     follow::{Asked, Connected},
-    hub::Begin,
+    hub::{Begin, View},
     metrics::Transport,
     problem::Problem,
     query::refuse,
@@ -30,7 +30,7 @@ pub(super) async fn subscribe(
     request: wire::SubscribeRequest,
 ) -> Result<impl Stream<Item = Result<wire::SubscribeResponse, Status>> + Send + 'static, Problem> {
     let filter: Filter = request.filter.parse().map_err(|error| refuse("filter", error))?;
-    let asked = Asked::new(filter, begin(request.begin)?, caller)?;
+    let asked = Asked::new(filter, begin(shared, request.begin)?, View::Stream, caller)?;
     let mut connected = Connected::join(shared, caller, Transport::Grpc, Some(&asked.filter))?;
     let filter = asked.filter.clone();
     let subscriber = asked.follow(shared).await?;
@@ -52,7 +52,7 @@ async fn tell(
     mut departure: Departure,
     outward: &Outward<wire::SubscribeResponse>,
 ) -> Result<Status, Gone> {
-    let opened = Opened { cursor: subscriber.last().to_owned(), replaying: subscriber.replaying() };
+    let opened = Opened { cursor: subscriber.last().to_owned(), replaying: subscriber.replaying().unwrap_or(0) };
     outward.say(response(Message::Opened(opened))).await?;
     loop {
         let told = tokio::select! {
@@ -88,7 +88,7 @@ fn response(message: Message) -> wire::SubscribeResponse {
     wire::SubscribeResponse { message: Some(message) }
 }
 
-fn begin(begin: Option<wire::Begin>) -> Result<Begin, Problem> {
+fn begin(shared: &Shared, begin: Option<wire::Begin>) -> Result<Begin, Problem> {
     match begin.and_then(|begin| begin.at) {
         None => Ok(Begin::Latest),
         Some(wire::begin::At::Edge(edge)) => match wire::Edge::try_from(edge) {
@@ -98,7 +98,7 @@ fn begin(begin: Option<wire::Begin>) -> Result<Begin, Problem> {
         },
         Some(wire::begin::At::Time(at)) => Ok(Begin::Time(time("begin.time", at)?)),
         Some(wire::begin::At::Cursor(cursor)) => {
-            Ok(Begin::Cursor(cursor.parse().map_err(|error| refuse("begin.cursor", error))?))
+            Ok(Begin::Cursor(shared.seal.read(&cursor).map_err(|error| refuse("begin.cursor", error))?))
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bus::{Gap, TailFrom};
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     Event, Hub,
-    feed::REST,
+    feed::{REST, all},
     queues::{self, Queues},
     source::{Item, Source},
 };
@@ -27,6 +28,25 @@ pub(crate) enum Begin {
     Time(OffsetDateTime),
     /// After it. A queue that it doesn't name was not seen at all.
     Cursor(Cursor),
+}
+
+/// What comes before what happens from now on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum View {
+    /// The log, from where it begins.
+    #[default]
+    Stream,
+    /// Each key's last event, of those after where it begins.
+    Latest,
+}
+
+/// How to follow.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Manner {
+    pub view: View,
+    /// How old an event of a `realtime` queue may be to be told all the same to who comes from a cursor: who asks again and
+    /// again would otherwise miss what happens in between.
+    pub recent: Duration,
 }
 
 /// What a client is to be told.
@@ -45,7 +65,8 @@ pub(crate) struct Follower {
     every: Option<Every>,
     /// Whose turn it is: no queue holds up the others.
     turn: usize,
-    replaying: u64,
+    /// None: that can't be known, of a view.
+    replaying: Option<u64>,
     caught_up: bool,
 }
 
@@ -56,7 +77,13 @@ struct Every {
 }
 
 impl Follower {
-    pub(crate) async fn open(hub: &Hub, filter: &Filter, sight: Sight, begin: Begin) -> Result<Self, bus::Error> {
+    pub(crate) async fn open(
+        hub: &Hub,
+        filter: &Filter,
+        sight: Sight,
+        begin: Begin,
+        manner: Manner,
+    ) -> Result<Self, bus::Error> {
         let mut names: BTreeSet<Name> = filter.terms.iter().filter_map(|term| term.queue.clone()).collect();
         let every = filter.terms.iter().any(|term| term.queue.is_none());
         let every = if every {
@@ -72,17 +99,25 @@ impl Follower {
             None
         };
         let sight = Arc::new(sight);
-        let (mut sources, mut replaying) = (BTreeMap::new(), 0);
+        let (mut sources, mut replaying) = (BTreeMap::new(), Some(0));
         for name in names {
-            let (source, ahead) = Source::open(hub, name.clone(), sight.clone(), begin.of(&name)).await?;
-            replaying += ahead;
+            let from = begin.of(&name);
+            let (source, ahead) = match manner.view {
+                View::Stream => {
+                    let from = passing_over(hub, &name, from, manner.recent).await?;
+                    let (source, ahead) = Source::open(hub, name.clone(), sight.clone(), from).await?;
+                    (source, Some(ahead))
+                }
+                View::Latest => (Source::view(hub, name.clone(), sight.clone(), from).await?, None),
+            };
+            replaying = replaying.zip(ahead).map(|(before, ahead)| before + ahead);
             sources.insert(name, source);
         }
         Ok(Self { hub: hub.clone(), sight, sources, every, turn: 0, replaying, caught_up: false })
     }
 
     /// How many events lay between the beginning and the end of the log, before the filter.
-    pub(crate) fn replaying(&self) -> u64 {
+    pub(crate) fn replaying(&self) -> Option<u64> {
         self.replaying
     }
 
@@ -202,6 +237,23 @@ fn followed(queue: Name, item: Item) -> Option<Followed> {
         Item::Gap(gap) => Some(Followed::Gap(queue, gap)),
         Item::CaughtUp => None,
     }
+}
+
+/// Where to begin in a queue whose events matter only while they are new: a replay passes over them.
+async fn passing_over(hub: &Hub, queue: &Name, from: TailFrom, recent: Duration) -> Result<TailFrom, bus::Error> {
+    if !hub.bus().queue(queue).await?.is_some_and(|settings| settings.realtime) {
+        return Ok(from);
+    }
+    let TailFrom::Cursor(cursor) = from else { return Ok(TailFrom::Latest) };
+    if recent.is_zero() {
+        return Ok(TailFrom::Latest);
+    }
+    let since = hub.bus().tail(all(queue), TailFrom::Time(OffsetDateTime::now_utc() - recent)).await?.cursor();
+    let later = since.places().map(|(partition, lineage, position)| {
+        let seen = cursor.places().find(|place| place.0 == partition);
+        seen.filter(|seen| seen.2 > position).unwrap_or((partition, lineage, position))
+    });
+    Ok(TailFrom::Cursor(later.collect()))
 }
 
 /// Waits until there are other queues; for ever, where that doesn't matter.

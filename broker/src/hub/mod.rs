@@ -5,6 +5,7 @@
 
 mod feed;
 mod follower;
+mod latest;
 mod queues;
 mod ring;
 mod source;
@@ -22,7 +23,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-pub(crate) use follower::{Begin, Followed, Follower};
+pub(crate) use follower::{Begin, Followed, Follower, Manner, View};
 pub(crate) use ring::Event;
 
 use self::{queues::Queues, ring::Ring};

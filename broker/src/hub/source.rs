@@ -13,6 +13,7 @@ use tokio::{sync::watch, time::sleep};
 use super::{
     Hub,
     feed::{REST, all, places},
+    latest::{Latest, Viewed},
     ring::{Entry, Event, FellOut, Place, Places, Ring},
 };
 use crate::{access::Sight, metrics};
@@ -52,6 +53,8 @@ enum End {
 }
 
 enum Reading {
+    /// Each key's last event, before the log.
+    View(Box<Latest>),
     Ring {
         next: u64,
         batch: VecDeque<Entry>,
@@ -78,9 +81,7 @@ impl Source {
         let tail = hub.bus().tail(all(&queue), from.clone()).await?;
         // A cursor says where it was even while its queue isn't there.
         let seen = match from {
-            TailFrom::Cursor(cursor) => {
-                cursor.places().map(|(partition, lineage, position)| (partition, (lineage, position))).collect()
-            }
+            TailFrom::Cursor(cursor) => of_cursor(&cursor),
             _ => places(&tail),
         };
         let (mut ends, mut ahead) = (BTreeMap::new(), 0);
@@ -101,6 +102,20 @@ impl Source {
         Ok((source, ahead))
     }
 
+    /// Begins with each key's last event, of those after this place.
+    pub(super) async fn view(hub: &Hub, queue: Name, sight: Arc<Sight>, from: TailFrom) -> Result<Self, bus::Error> {
+        let ring = hub.ring(&queue)?;
+        let latest = Latest::open(hub.bus(), queue.clone()).await?;
+        let seen = match from {
+            TailFrom::Cursor(cursor) => of_cursor(&cursor),
+            _ => Places::new(),
+        };
+        let changed = ring.changed();
+        let reading = Reading::View(Box::new(latest));
+        let ends = BTreeMap::new();
+        Ok(Self { hub: hub.clone(), queue, sight, ring, changed, seen, reading, ends, caught_up: false })
+    }
+
     pub(super) fn cursor(&self) -> bus::Cursor {
         cursor(&self.seen)
     }
@@ -108,6 +123,9 @@ impl Source {
     /// What comes next, if it is in memory.
     pub(super) fn ready(&mut self) -> Option<Item> {
         loop {
+            if matches!(self.reading, Reading::View(_)) {
+                return None;
+            }
             if !self.caught_up && self.ends.is_empty() {
                 self.caught_up = true;
                 return Some(Item::CaughtUp);
@@ -145,6 +163,15 @@ impl Source {
                 return item;
             }
             let item = match &mut self.reading {
+                Reading::View(latest) => match latest.next(self.hub.bus(), &self.seen).await {
+                    Ok(viewed) => {
+                        if let Some(item) = self.viewed(viewed) {
+                            return item;
+                        }
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
                 Reading::Ring { .. } => {
                     // Never closed: the ring is held.
                     let _ = self.changed.changed().await;
@@ -191,6 +218,28 @@ impl Source {
                     tracing::debug!(queue = %self.queue, %error, "a client can't read on now");
                     sleep(REST).await;
                 }
+            }
+        }
+    }
+
+    /// Takes in what the view gave.
+    fn viewed(&mut self, viewed: Option<Viewed>) -> Option<Item> {
+        match viewed {
+            Some(Viewed::Event(partition, place, envelope)) => {
+                self.seen.insert(partition, place);
+                self.sight.sees(&envelope).then(|| Item::Event(Arc::new(Event::new(envelope))))
+            }
+            Some(Viewed::Gap(gap, place)) => {
+                self.seen.insert(gap.partition, place);
+                Some(Item::Gap(gap))
+            }
+            Some(Viewed::Done(partition, place)) => {
+                self.seen.insert(partition, place);
+                None
+            }
+            None => {
+                self.reading = Reading::Log { tail: None, since_try: TRY_EVENTS, _lagging: None };
+                None
             }
         }
     }
@@ -256,4 +305,8 @@ impl Source {
 
 fn cursor(places: &Places) -> bus::Cursor {
     places.iter().map(|(&partition, &(lineage, position))| (partition, lineage, position)).collect()
+}
+
+fn of_cursor(cursor: &bus::Cursor) -> Places {
+    cursor.places().map(|(partition, lineage, position)| (partition, (lineage, position))).collect()
 }

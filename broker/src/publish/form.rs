@@ -41,7 +41,7 @@ pub(super) enum Form {
 pub(super) async fn read(headers: &HeaderMap, body: Body, source: &str) -> Result<Form, Problem> {
     let media = MediaType::of(headers)?;
     match media.as_ref().map(|media| media.essence.as_str()) {
-        Some(STRUCTURED) => structured(object(json(body).await?)?, source).map(Box::new).map(Form::One),
+        Some(STRUCTURED) => attributes(object(json(body).await?)?, source).map(Box::new).map(Form::One),
         Some(BATCHED) => batch(json(body).await?, source).map(Form::Batch),
         _ if headers.keys().any(|name| name.as_str().starts_with(PREFIX)) => {
             let bytes = body::read(body, Envelope::MAX_DATA_BYTES).await?;
@@ -50,7 +50,7 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, source: &str) -> Resul
         Some("application/json") | None => {
             let members = object(json(body).await?)?;
             if members.contains_key("specversion") {
-                return structured(members, source).map(Box::new).map(Form::One);
+                return attributes(members, source).map(Box::new).map(Form::One);
             }
             Ok(Form::One(Box::new(Envelope::read_shorthand(source, members)?)))
         }
@@ -77,7 +77,8 @@ pub(super) fn give_data(envelope: &mut Envelope, media: Option<MediaType>, bytes
     Ok(envelope.check()?)
 }
 
-fn structured(mut attributes: Map<String, Value>, source: &str) -> Result<Envelope, Problem> {
+/// Reads an event's attributes, as an event of `source`.
+pub(crate) fn attributes(mut attributes: Map<String, Value>, source: &str) -> Result<Envelope, Problem> {
     attributes.insert("source".to_owned(), source.into());
     leave_out_no_trace(&mut attributes);
     Ok(Envelope::read(attributes)?)
@@ -104,7 +105,7 @@ fn batch(events: Value, source: &str) -> Result<Vec<Envelope>, Problem> {
         return Err(Problem::invalid(format!("a batch must be 1 to {BATCH} events, not {}", events.len())));
     }
     let events = events.into_iter().enumerate().map(|(at, event)| {
-        let event = object(event).and_then(|attributes| structured(attributes, source));
+        let event = object(event).and_then(|members| attributes(members, source));
         event.map_err(|problem| problem_of(at, problem))
     });
     events.collect()
@@ -116,7 +117,7 @@ pub(super) fn problem_of(at: usize, problem: Problem) -> Problem {
 }
 
 fn binary(headers: &HeaderMap, media: Option<MediaType>, bytes: Bytes, source: &str) -> Result<Envelope, Problem> {
-    let mut attributes = Map::new();
+    let mut members = Map::new();
     for (field, value) in headers {
         let field = field.as_str();
         let Some(name) = field.strip_prefix(PREFIX) else { continue };
@@ -129,11 +130,11 @@ fn binary(headers: &HeaderMap, media: Option<MediaType>, bytes: Bytes, source: &
             ("priority", Ok(number)) => number.into(),
             _ => text.into(),
         };
-        if attributes.insert(name.to_owned(), value).is_some() {
+        if members.insert(name.to_owned(), value).is_some() {
             return Err(refuse(field, "is given twice"));
         }
     }
-    let mut envelope = structured(attributes, source)?;
+    let mut envelope = attributes(members, source)?;
     give_data(&mut envelope, media, &bytes)?;
     Ok(envelope)
 }

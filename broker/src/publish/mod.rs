@@ -23,7 +23,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use telemetry::TraceContext;
 
-pub(crate) use form::BATCH;
+pub(crate) use form::{BATCH, attributes};
 pub(crate) use record::{Receipt, record, source};
 
 use self::form::Form;
@@ -40,21 +40,16 @@ pub(crate) fn router() -> Router<Shared> {
     Router::new().route("/events", post(events)).route("/events/{queue}/{event}", post(data))
 }
 
-/// How a client of a socket wants its event confirmed; as in a URL.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Options {
-    pub confirm: Option<String>,
-}
-
-/// Publishes as the caller, if it may; an outcome each.
+/// Publishes an event as the caller, if it may.
 pub(crate) async fn publish(
     shared: &Shared,
     caller: &Caller,
-    events: Vec<Envelope>,
-    options: Options,
-) -> Result<Vec<Result<Receipt, Problem>>, Problem> {
-    let wanted = Wanted::level(options.confirm.as_deref().unwrap_or("stored"), false)?;
-    record::record(shared, caller, events, &wanted, telemetry::current()).await
+    event: Envelope,
+    wanted: &Wanted,
+    trace: Option<TraceContext>,
+) -> Result<Receipt, Problem> {
+    let receipts = record::record(shared, caller, vec![event], wanted, trace).await?;
+    receipts.into_iter().next().unwrap_or_else(|| Err(Problem::invalid("no event")))
 }
 
 /// Publishes an event as it is, for an operator who has the bus itself at hand; what a client would read as the answer.
@@ -132,8 +127,7 @@ async fn one(
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let (named, later) = (named(&event), wanted.respond_async || event.replyto.is_some());
-    let receipts = record::record(shared, caller, vec![event], wanted, trace(headers)).await?;
-    let receipt = receipts.into_iter().next().unwrap_or_else(|| Err(Problem::invalid("no event")))?;
+    let receipt = publish(shared, caller, event, wanted, trace(headers)).await?;
     let event = receipt.cursor.as_ref().map(|cursor| format!("/events/{cursor}"));
     let (status, location) = if !receipt.is_reached() || later {
         (StatusCode::ACCEPTED, Some(event.map_or(named, |event| format!("{event}/status"))))

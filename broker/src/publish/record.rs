@@ -18,6 +18,7 @@ use crate::{
     cursor::Cursor,
     problem::{Kind, Problem},
     query::refuse,
+    seal::Seal,
     shared::Shared,
     webhooks,
 };
@@ -116,14 +117,14 @@ pub(crate) async fn record(
             wanted.check_own_group(&shared.bus, event).await?;
         }
     }
-    let waits = wanted.level == Level::Delivered && !wanted.respond_async;
-    let _waiter = if waits { Some(confirm::waiter(&shared.waiters)?) } else { None };
+    let _waiter = if wanted.waits() { Some(confirm::waiter(&shared.waiters)?) } else { None };
     let labels = labels(&events);
     let outcomes = match &shared.journal {
         Some(journal) => journal.publish(events, wanted.recording()).await?,
         None => shared.bus.publish_with(events, wanted.recording()).await?,
     };
-    confirmed(&shared.bus, shared.shutdown.draining(), labels, outcomes, wanted).await
+    let about = About { bus: &shared.bus, seal: &shared.seal, draining: shared.shutdown.draining() };
+    confirmed(about, labels, outcomes, wanted).await
 }
 
 /// Records the events as they are, and waits as it is wanted; an outcome each.
@@ -134,16 +135,24 @@ pub(super) async fn directly(
 ) -> Result<Vec<Result<Receipt, Problem>>, Problem> {
     let labels = labels(&events);
     let outcomes = bus.publish_with(events, wanted.recording()).await?;
-    confirmed(bus, &CancellationToken::new(), labels, outcomes, wanted).await
+    let about = About { bus, seal: &Seal::default(), draining: &CancellationToken::new() };
+    confirmed(about, labels, outcomes, wanted).await
 }
 
 fn labels(events: &[Envelope]) -> Vec<(String, Name)> {
     events.iter().map(|event| (event.id.clone(), event.queue.clone())).collect()
 }
 
+/// What telling of an event needs.
+#[derive(Clone, Copy)]
+struct About<'a> {
+    bus: &'a Bus,
+    seal: &'a Seal,
+    draining: &'a CancellationToken,
+}
+
 async fn confirmed(
-    bus: &Bus,
-    draining: &CancellationToken,
+    about: About<'_>,
     labels: Vec<(String, Name)>,
     outcomes: Vec<Outcome>,
     wanted: &Wanted,
@@ -151,7 +160,7 @@ async fn confirmed(
     let mut receipts = Vec::with_capacity(outcomes.len());
     for ((id, queue), outcome) in labels.into_iter().zip(outcomes) {
         let receipt = match outcome {
-            Ok(recorded) => Ok(receipt(bus, draining, wanted, Event { id, queue, recorded }).await),
+            Ok(recorded) => Ok(receipt(about, wanted, Event { id, queue, recorded }).await),
             Err(refused) => Err(refused.into()),
         };
         receipts.push(receipt);
@@ -191,7 +200,7 @@ struct Event {
     recorded: Recorded,
 }
 
-async fn receipt(bus: &Bus, draining: &CancellationToken, wanted: &Wanted, event: Event) -> Receipt {
+async fn receipt(About { bus, seal, draining }: About<'_>, wanted: &Wanted, event: Event) -> Receipt {
     let Event { id, queue, recorded } = event;
     let place = Place::of(&queue, &recorded);
     let Recorded { duplicate, confirmed, due, .. } = recorded;
@@ -199,7 +208,7 @@ async fn receipt(bus: &Bus, draining: &CancellationToken, wanted: &Wanted, event
     let degraded = !confirmed.reaches(asked);
     let mut receipt = Receipt {
         id,
-        cursor: place.as_ref().map(|place| Cursor::of(place).to_string()),
+        cursor: place.as_ref().map(|place| seal.text(&Cursor::of(place))),
         due,
         confirm: Level::Recorded(confirmed),
         requested: wanted.requested.clone(),

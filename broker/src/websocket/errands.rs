@@ -9,23 +9,25 @@ use std::{
     task::{Context, Poll},
 };
 
-use events::Envelope;
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
 use super::{
-    frame::{Join, Sub},
+    frame::{Join, Pub, Sub},
     session::{answer, refusal},
 };
 use crate::{
     access::Caller,
     begin,
-    follow::Asked,
-    hub::Begin,
+    cursor::Cursor,
+    durable::{Kept, Over},
+    follow::{self, Asked},
+    hub::{Begin, View},
     presence,
     problem::{Kind, Problem},
-    publish::{self, Options},
+    publish,
     query::refuse,
     rooms::{self, Room},
     shared::Shared,
@@ -51,6 +53,8 @@ pub(super) enum Done {
     Opened(Opened),
     /// A frame.
     Answered(String),
+    /// A durable subscription is over; None: its client had ended it.
+    Over(u64, String, Option<Over>),
 }
 
 /// A subscription that follows, or doesn't.
@@ -58,8 +62,15 @@ pub(super) struct Opened {
     pub id: Option<Value>,
     pub turn: u64,
     pub name: String,
-    /// The second is what is answered.
-    pub outcome: Result<(Subscriber, Value), Problem>,
+    pub outcome: Result<Opening, Problem>,
+}
+
+pub(super) struct Opening {
+    pub subscriber: Subscriber,
+    /// Of a durable one: its place, and what tells that it is over.
+    pub kept: Option<(Kept, oneshot::Receiver<Over>)>,
+    /// What is answered.
+    pub ok: Value,
 }
 
 /// As many as may be are on their way already.
@@ -96,10 +107,7 @@ impl Errands {
     pub(super) fn subscribe(&mut self, Asker { shared, caller, .. }: Asker, id: Option<Value>, turn: u64, sub: Sub) {
         self.waiting.push(Box::pin(async move {
             let name = sub.name.clone();
-            let outcome = follow(&shared, &caller, sub).await.map(|subscriber| {
-                let ok = json!({ "cursor": subscriber.last(), "replaying": subscriber.replaying() });
-                (subscriber, ok)
-            });
+            let outcome = follow(&shared, &caller, sub).await;
             Done::Opened(Opened { id, turn, name, outcome })
         }));
     }
@@ -114,16 +122,21 @@ impl Errands {
     ) {
         self.rooms.push_back(Box::pin(async move {
             let joined = async {
-                let begin = begin_of("join.cursor", cursor.as_deref())?;
+                let begin = begin_of(&shared, "join.cursor", cursor.as_deref())?;
                 let joined = rooms::join(&shared, &caller, &conn, &room, begin).await?;
                 let cursor = joined.subscriber.last();
                 let mut ok = json!(joined.members);
                 ok["cursor"] = cursor.into();
-                Ok((joined.subscriber, ok))
+                Ok(Opening { subscriber: joined.subscriber, kept: None, ok })
             };
             let outcome = joined.await;
             Done::Opened(Opened { id, turn, name, outcome })
         }));
+    }
+
+    /// Waits until a durable subscription is over.
+    pub(super) fn watch(&mut self, turn: u64, name: String, over: oneshot::Receiver<Over>) {
+        self.waiting.push(Box::pin(async move { Done::Over(turn, name, over.await.ok()) }));
     }
 
     pub(super) fn leave(&mut self, Asker { shared, conn, .. }: Asker, id: Option<Value>, room: Room) {
@@ -161,10 +174,9 @@ impl Errands {
         &mut self,
         Asker { shared, caller, .. }: Asker,
         id: Option<Value>,
-        event: Envelope,
-        confirm: Option<String>,
+        Pub { event, wanted }: Pub,
     ) -> Result<(), TooMany> {
-        let waits = confirm.as_deref().is_some_and(|level| level.starts_with("delivered"));
+        let waits = wanted.waits();
         let span = tracing::info_span!(
             "publish",
             otel.name = %format_args!("publish {}/{}", event.queue, event.event),
@@ -172,13 +184,8 @@ impl Errands {
             turnpike.role = crate::NAME,
         );
         let publish = async move {
-            let published = publish::publish(&shared, &caller, vec![event], Options { confirm }).await;
-            let outcome = match published.map(|mut outcomes| outcomes.pop()) {
-                Ok(Some(outcome)) => outcome,
-                Ok(None) => Err(Problem::new(Kind::Internal, "see the log")),
-                Err(problem) => Err(problem),
-            };
-            answered(id.as_ref(), outcome.map(|receipt| json!(receipt)))
+            let receipt = publish::publish(&shared, &caller, event, &wanted, telemetry::current()).await;
+            answered(id.as_ref(), receipt.map(|receipt| json!(receipt)))
         };
         let publish = publish.instrument(span);
         if waits {
@@ -214,15 +221,35 @@ fn answered(id: Option<&Value>, outcome: Result<Value, Problem>) -> Done {
     })
 }
 
-async fn follow(shared: &Shared, caller: &Caller, sub: Sub) -> Result<Subscriber, Problem> {
+async fn follow(shared: &Shared, caller: &Caller, sub: Sub) -> Result<Opening, Problem> {
+    let named = |problem: Problem| Problem { detail: format!("sub.{}", problem.detail).into(), ..problem };
     let filter = sub.filter.parse().map_err(|error| refuse("sub.filter", error))?;
-    let begin = begin_of("sub.cursor", sub.cursor.as_deref())?;
-    Asked::new(filter, begin, caller)?.follow(shared).await
+    let begin = begin_of(shared, "sub.cursor", sub.cursor.as_deref())?;
+    let view = sub.view.as_deref().map_or(Ok(View::Stream), |view| follow::view_of("sub.view", view))?;
+    let mut asked = Asked::new(filter, begin, view, caller)?;
+    if !sub.durable {
+        let subscriber = asked.follow(shared).await?;
+        let ok = json!({ "cursor": subscriber.last(), "replaying": subscriber.replaying() });
+        return Ok(Opening { subscriber, kept: None, ok });
+    }
+    let Some(user) = caller.subject.clone() else {
+        return Err(named(Problem::new(Kind::Unauthenticated, "durable: needs to know who subscribes")));
+    };
+    let opened = shared.bus.open_bookmark(&user, &sub.name, &sub.filter).await.map_err(|error| named(error.into()))?;
+    let place = opened.cursor.and_then(|cursor| cursor.parse::<Cursor>().ok());
+    let resumed = sub.cursor.is_none() && place.is_some();
+    if let Some(place) = place.filter(|_| resumed) {
+        asked.begin = Begin::Cursor(place);
+    }
+    let subscriber = asked.follow(shared).await?;
+    let kept = shared.durable.keep(user, sub.name, opened.holder, subscriber.place());
+    let ok = json!({ "cursor": subscriber.last(), "replaying": subscriber.replaying(), "resumed": resumed });
+    Ok(Opening { subscriber, kept: Some(kept), ok })
 }
 
-fn begin_of(member: &str, cursor: Option<&str>) -> Result<Begin, Problem> {
+fn begin_of(shared: &Shared, member: &str, cursor: Option<&str>) -> Result<Begin, Problem> {
     match cursor {
         None => Ok(Begin::Latest),
-        Some(text) => begin::any(text).map_err(|problem| refuse(member, problem.detail)),
+        Some(text) => begin::any(text, &shared.seal).map_err(|problem| refuse(member, problem.detail)),
     }
 }

@@ -1,11 +1,13 @@
 //! What a client sends: one JSON object a frame, with one verb, and an `id` that the answer repeats.
 
-use events::{Envelope, Name};
+use events::Envelope;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::{
-    problem::{Kind, Problem},
+    confirm::{LONGEST, Wanted},
+    problem::Problem,
+    publish, query,
     rooms::Room,
 };
 
@@ -107,22 +109,28 @@ pub(super) struct Presence {
     pub users: Vec<String>,
 }
 
-#[derive(Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// An event, by its attributes, and how its publish is to be confirmed.
+#[derive(Debug, PartialEq)]
 pub(super) struct Pub {
-    pub queue: Name,
-    pub event: Name,
-    /// The event's id: publishing it again does nothing.
+    /// Whose it is, is stamped where it is recorded.
+    pub event: Envelope,
+    pub wanted: Wanted,
+}
+
+/// What stands beside an event's attributes; as in a URL and its header fields.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+struct Confirming {
     #[serde(default)]
-    pub id: Option<String>,
+    confirm: Option<String>,
     #[serde(default)]
-    pub subject: Option<String>,
+    timeout: Option<String>,
     #[serde(default)]
-    pub partitionkey: Option<String>,
+    allow_degraded: bool,
     #[serde(default)]
-    pub data: Option<Value>,
+    respond_async: bool,
+    /// The group in whose handler the publisher is.
     #[serde(default)]
-    pub confirm: Option<String>,
+    group: Option<String>,
 }
 
 /// Why a frame is refused, and whose it is.
@@ -164,14 +172,7 @@ impl Sub {
         if self.name.starts_with(ROOM) {
             return Err(Problem::invalid(format!("sub.name: {ROOM} is for rooms, which are joined")));
         }
-        if self.durable {
-            return Err(Problem::new(Kind::NotSupported, "sub.durable: durable subscriptions are not supported"));
-        }
-        match self.view.as_deref() {
-            None | Some("stream") => Ok(()),
-            Some("latest") => Err(Problem::new(Kind::NotSupported, "sub.view: the view latest is not supported")),
-            Some(_) => Err(Problem::invalid("sub.view: must be stream")),
-        }
+        Ok(())
     }
 }
 
@@ -195,18 +196,23 @@ impl Presence {
 }
 
 impl Pub {
-    /// The event; whose it is, is stamped where it is recorded.
-    pub(super) fn into_envelope(self) -> Envelope {
-        let mut envelope = Envelope::new("/clients", self.queue, self.event);
-        if let Some(id) = self.id {
-            envelope.id = id;
+    const CONFIRMING: [&str; 5] = ["confirm", "timeout", "allow_degraded", "respond_async", "group"];
+
+    /// Attributes of CloudEvents, of which `specversion` goes without saying.
+    fn read(body: Value) -> Result<Self, Problem> {
+        let Value::Object(mut members) = body else {
+            return Err(Problem::invalid("pub: must be a JSON object"));
+        };
+        let own = Self::CONFIRMING.iter().filter_map(|&name| members.remove_entry(name)).collect();
+        let Confirming { confirm, timeout, allow_degraded, respond_async, group } = body_of("pub", Value::Object(own))?;
+        let named = |problem: Problem| Problem { detail: format!("pub.{}", problem.detail).into(), ..problem };
+        let mut wanted = Wanted::level(confirm.as_deref().unwrap_or("stored"), allow_degraded).map_err(named)?;
+        if let Some(timeout) = timeout {
+            wanted.timeout = query::duration("timeout", &timeout, LONGEST).map_err(named)?;
         }
-        envelope.subject = self.subject;
-        envelope.partitionkey = self.partitionkey;
-        match self.data {
-            Some(data) => envelope.data(data),
-            None => envelope,
-        }
+        (wanted.respond_async, wanted.own_group) = (respond_async, group);
+        members.entry("specversion").or_insert_with(|| "1.0".into());
+        Ok(Self { event: publish::attributes(members, "/clients").map_err(named)?, wanted })
     }
 }
 
@@ -219,7 +225,7 @@ fn verb(members: Map<String, Value>) -> Result<Verb, Problem> {
         "hello" => body_of(&name, body).map(Verb::Hello),
         "sub" => body_of(&name, body).map(Verb::Sub),
         "unsub" => body_of(&name, body).map(Verb::Unsub),
-        "pub" => body_of(&name, body).map(|body| Verb::Pub(Box::new(body))),
+        "pub" => Pub::read(body).map(|body| Verb::Pub(Box::new(body))),
         "ack" => body_of(&name, body).map(Verb::Ack),
         "join" => body_of(&name, body).map(Verb::Join),
         "leave" => body_of(&name, body).map(Verb::Leave),
@@ -237,6 +243,7 @@ fn body_of<T: DeserializeOwned>(verb: &str, body: Value) -> Result<T, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::problem::Kind;
     use proptest::prelude::*;
 
     fn refused(text: &str) -> (Option<Value>, Kind, String) {
@@ -257,7 +264,12 @@ mod tests {
             (r#"{"id":1,"sub":{"name":"s"}}"#, "filter"),
             (r#"{"id":1,"sub":{"name":"s","filter":"DB/*","colour":1}}"#, "colour"),
             (r#"{"id":1,"sub":{"name":"s","filter":"DB/*","credit":-1}}"#, "sub:"),
-            (r#"{"id":1,"pub":{"queue":"db","event":"A"}}"#, "db"),
+            (r#"{"id":1,"pub":{"queue":"db","event":"A"}}"#, "pub.queue:"),
+            (r#"{"id":1,"pub":{"queue":"DB","event":"A","confirm":"soon"}}"#, "pub.confirm:"),
+            (r#"{"id":1,"pub":{"queue":"DB","event":"A","timeout":"2h"}}"#, "pub.timeout:"),
+            (r#"{"id":1,"pub":{"queue":"DB","event":"A","allow_degraded":"yes"}}"#, "pub:"),
+            (r#"{"id":1,"pub":{"queue":"DB","event":"A","time_out":"2s"}}"#, "pub.time_out:"),
+            (r#"{"id":1,"pub":[]}"#, "pub:"),
             (r#"{"ack":{"sub":"s"}}"#, "cursor"),
         ] {
             let (_, kind, detail) = refused(text);
@@ -268,10 +280,18 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_later_is_refused_by_name() {
-        let durable = r#"{"sub":{"name":"s","filter":"DB/*","durable":true}}"#;
-        let Verb::Sub(sub) = Frame::parse(durable).unwrap().verb else { panic!("a sub") };
-        assert_eq!(sub.check().unwrap_err().kind, Kind::NotSupported);
+    fn an_event_comes_with_all_its_attributes() {
+        let text = r#"{"pub":{"queue":"DB","event":"A","id":"e1","subject":"products/1","priority":7,"replyto":"queue:ACKS",
+            "expectedversion":4,"colour":"red","data_base64":"AAE=","datacontenttype":"image/png","cursor":"mine",
+            "confirm":"delivered:logger","timeout":"2s","allow_degraded":true,"group":"notifier"}}"#;
+        let Verb::Pub(publish) = Frame::parse(text).unwrap().verb else { panic!("a pub") };
+        let Pub { event, wanted } = *publish;
+        assert_eq!((event.id.as_str(), event.priority, event.expectedversion), ("e1", 7, Some(4)));
+        assert_eq!((event.replyto.as_deref(), event.cursor), (Some("queue:ACKS"), None), "the bus's own is left out");
+        assert_eq!((event.data, &event.extensions["colour"]), (Some(events::Data::Binary(vec![0, 1])), &"red".into()));
+        assert_eq!((wanted.requested.as_str(), wanted.timeout.as_secs()), ("delivered:logger", 2));
+        assert!(wanted.waits() && wanted.allow_degraded);
+        assert_eq!(wanted.own_group.as_deref(), Some("notifier"));
     }
 
     #[test]

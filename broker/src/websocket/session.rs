@@ -5,16 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use events::Envelope;
 use serde_json::{Value, json};
 
 use super::{
     close::CloseCode,
     credit::Credit,
-    frame::{Ack, Frame, Hello, InRoom, Join, Malformed, Presence, ROOM, Sub, Unsub, Verb},
+    frame::{Ack, Frame, Hello, InRoom, Join, Malformed, Presence, Pub, ROOM, Sub, Unsub, Verb},
 };
 use crate::{
-    problem::{Kind, Problem},
+    durable::Over,
+    problem::{self, Kind, Problem},
     rooms::Room,
     told::{Told, What},
 };
@@ -46,6 +46,11 @@ pub(super) enum Effect {
     Unsubscribe {
         name: String,
     },
+    /// A durable subscription was acknowledged up to this cursor.
+    Keep {
+        name: String,
+        cursor: String,
+    },
     /// Join a room and begin to follow it, as a subscription of this turn.
     Join {
         id: Option<Value>,
@@ -69,8 +74,7 @@ pub(super) enum Effect {
     },
     Publish {
         id: Option<Value>,
-        event: Box<Envelope>,
-        confirm: Option<String>,
+        publish: Box<Pub>,
     },
     Close(CloseCode, String),
 }
@@ -97,6 +101,7 @@ struct Subscription {
     turn: u64,
     credit: Credit,
     filter: String,
+    durable: bool,
     /// It follows; before, it is being opened.
     open: bool,
 }
@@ -131,10 +136,7 @@ impl Session {
             (State::Open, Verb::Sub(sub)) => vec![self.sub(id, sub)],
             (State::Open, Verb::Unsub(unsub)) => self.unsub(id, unsub),
             (State::Open, Verb::Ack(ack)) => self.ack(id, ack),
-            (State::Open, Verb::Pub(publish)) => {
-                let confirm = publish.confirm.clone();
-                vec![Effect::Publish { id, event: Box::new(publish.into_envelope()), confirm }]
-            }
+            (State::Open, Verb::Pub(publish)) => vec![Effect::Publish { id, publish }],
             (State::Open, Verb::Join(join)) => vec![self.join(id, join)],
             (State::Open, Verb::Leave(InRoom { room })) => vec![self.leave(id, room)],
             (State::Open, Verb::Members(InRoom { room })) => vec![Effect::Members { id, room }],
@@ -192,6 +194,17 @@ impl Session {
         error(id, problem)
     }
 
+    /// A subscription is over that the client didn't end: what it is told, unless it has ended it meanwhile.
+    pub(super) fn over(&mut self, turn: u64, name: &str, why: Over) -> Option<String> {
+        self.subscriptions.get(name).filter(|subscription| subscription.turn == turn)?;
+        self.subscriptions.remove(name);
+        let reason = match why {
+            Over::Taken => "taken",
+            Over::Removed => "removed",
+        };
+        Some(json!({ "ended": { "sub": name, "reason": reason } }).to_string())
+    }
+
     /// Whether a subscription may be told more.
     pub(super) fn has_credit(&self, name: &str) -> bool {
         self.subscriptions.get(name).is_some_and(|subscription| subscription.open && !subscription.credit.is_spent())
@@ -222,7 +235,7 @@ impl Session {
         if let Err(problem) = sub.check() {
             return error(id.as_ref(), &problem);
         }
-        match self.open(&sub.name, sub.filter.clone(), sub.credit) {
+        match self.open(&sub.name, sub.filter.clone(), sub.credit, sub.durable) {
             Ok(turn) => Effect::Subscribe { id, turn, sub },
             Err(problem) => {
                 error(id.as_ref(), &Problem { detail: format!("sub.{}", problem.detail).into(), ..problem })
@@ -232,7 +245,7 @@ impl Session {
 
     fn join(&mut self, id: Option<Value>, join: Join) -> Effect {
         let name = join.name();
-        match self.open(&name, format!("ROOMS/*[subject={}]", join.room), join.credit) {
+        match self.open(&name, format!("ROOMS/*[subject={}]", join.room), join.credit, false) {
             Ok(turn) => Effect::Join { id, turn, name, join },
             Err(problem) => {
                 error(id.as_ref(), &Problem { detail: format!("join.{}", problem.detail).into(), ..problem })
@@ -251,7 +264,7 @@ impl Session {
     }
 
     /// Makes room for a subscription that is to be opened; its turn.
-    fn open(&mut self, name: &str, filter: String, credit: Option<usize>) -> Result<u64, Problem> {
+    fn open(&mut self, name: &str, filter: String, credit: Option<usize>, durable: bool) -> Result<u64, Problem> {
         if self.subscriptions.contains_key(name) {
             return Err(Problem::new(Kind::Conflict, format!("name: there is a subscription {name:?}")));
         }
@@ -270,7 +283,8 @@ impl Session {
         }
         self.turns += 1;
         self.opening += 1;
-        let subscription = Subscription { turn: self.turns, credit: Credit::new(credit, ""), filter, open: false };
+        let (turn, credit) = (self.turns, Credit::new(credit, ""));
+        let subscription = Subscription { turn, credit, filter, durable, open: false };
         self.subscriptions.insert(name.to_owned(), subscription);
         Ok(self.turns)
     }
@@ -295,7 +309,9 @@ impl Session {
             let problem = Problem::invalid("ack.cursor: nothing unacknowledged has this cursor");
             return vec![error(id.as_ref(), &problem)];
         }
-        id.map(|id| Effect::Send(answer(Some(&id), json!({})))).into_iter().collect()
+        let keep = subscription.durable.then(|| Effect::Keep { name: sub, cursor });
+        let answer = id.map(|id| Effect::Send(answer(Some(&id), json!({}))));
+        keep.into_iter().chain(answer).collect()
     }
 }
 
@@ -304,9 +320,17 @@ pub(super) fn answer(id: Option<&Value>, ok: Value) -> String {
     framed(id, "ok", ok)
 }
 
-/// `{"id":…,"error":{"code","detail"}}`.
+/// `{"id":…,"error":{"code","detail"}}`; `current` and `retry_after` (whole seconds) where a problem document or its header
+/// fields would have them.
 pub(super) fn refusal(id: Option<&Value>, problem: &Problem) -> String {
-    framed(id, "error", json!({ "code": problem.kind.code(), "detail": problem.detail }))
+    let mut error = json!({ "code": problem.kind.code(), "detail": problem.detail });
+    if let Some(current) = problem.current {
+        error["current"] = current.into();
+    }
+    if let Some(wait) = problem.retry_after {
+        error["retry_after"] = problem::whole_seconds(wait).into();
+    }
+    framed(id, "error", error)
 }
 
 fn framed(id: Option<&Value>, member: &str, body: Value) -> String {
@@ -350,7 +374,7 @@ mod tests {
 
     fn at(cursor: &str) -> Told {
         let what = What::Event(std::sync::Arc::new(crate::hub::Event {
-            envelope: std::sync::Arc::new(Envelope::new(
+            envelope: std::sync::Arc::new(events::Envelope::new(
                 "/test",
                 events::Name::new("DB").unwrap(),
                 events::Name::new("A").unwrap(),
@@ -476,6 +500,22 @@ mod tests {
         assert_eq!(refused(&session.text(r#"{"unsub":{"sub":"room:chat/lobby"}}"#)), "invalid");
         assert!(matches!(session.text(r#"{"leave":{"room":"chat/lobby"}}"#)[..], [Effect::Leave { .. }]));
         assert!(!session.has_credit("room:chat/lobby"));
+    }
+
+    #[test]
+    fn what_a_durable_one_acknowledges_is_kept_until_it_is_over() {
+        let mut session = open();
+        let effects = session.text(r#"{"id":1,"sub":{"name":"d","filter":"DB/*","durable":true}}"#);
+        let [Effect::Subscribe { turn, .. }] = effects[..] else { panic!("{effects:?}") };
+        session.subscribed(None, turn, "d", "c0", json!({})).unwrap();
+        session.told("d", &at("c1")).unwrap();
+        let keep = Effect::Keep { name: "d".to_owned(), cursor: "c1".to_owned() };
+        assert_eq!(session.text(r#"{"ack":{"sub":"d","cursor":"c1"}}"#), [keep]);
+        assert_eq!(refused(&session.text(r#"{"ack":{"sub":"d","cursor":"c2"}}"#)), "invalid");
+        assert_eq!(session.over(turn + 1, "d", Over::Taken), None, "that is another one's end");
+        assert_eq!(session.over(turn, "d", Over::Taken).unwrap(), r#"{"ended":{"reason":"taken","sub":"d"}}"#);
+        assert_eq!(session.over(turn, "d", Over::Taken), None);
+        assert!(!session.has_credit("d"));
     }
 
     #[test]

@@ -19,12 +19,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     close::CloseCode,
-    errands::{Asker, Done, Errands, Opened, TooMany},
+    errands::{Asker, Done, Errands, Opened, Opening, TooMany},
     session::{Effect, Session, refusal},
     subscriptions::Subscriptions,
 };
 use crate::{
     access::Caller,
+    durable::Over,
     follow::Connected,
     metrics::{self, SendQueue, Transport},
     problem::{Kind, Problem},
@@ -122,6 +123,7 @@ impl Socket {
                 Happened::Told(name, told) => self.told(&name, &told),
                 Happened::Done(Done::Opened(opened)) => self.opened(opened),
                 Happened::Done(Done::Answered(frame)) => self.send(frame),
+                Happened::Done(Done::Over(turn, name, over)) => self.over(turn, &name, over),
                 Happened::Ping if self.session.ping() => self.push(Message::Ping(Default::default())),
                 Happened::Ping => Flow::Break((CloseCode::Dead, "no answer to two pings".to_owned())),
                 Happened::Late => Flow::Break((CloseCode::Late, "hello did not come in time".to_owned())),
@@ -183,6 +185,12 @@ impl Socket {
                 Effect::Welcome { token, client } => self.welcome(token, client).await?,
                 Effect::Subscribe { id, turn, sub } => self.errands.subscribe(self.asker(), id, turn, sub),
                 Effect::Unsubscribe { name } => self.unsubscribe(&name),
+                Effect::Keep { name, cursor } => {
+                    // It was told so, and is a cursor.
+                    if let Ok(cursor) = cursor.parse() {
+                        self.subscriptions.shift(&name, cursor);
+                    }
+                }
                 Effect::Join { id, turn, name, join } => self.errands.join(self.asker(), id, turn, join, name),
                 Effect::Leave { id, name, room } => {
                     self.unsubscribe(&name);
@@ -196,8 +204,8 @@ impl Socket {
                     let asked = self.errands.presence(self.asker(), id.clone(), users);
                     self.unless_too_many(asked, id.as_ref())?;
                 }
-                Effect::Publish { id, event, confirm } => {
-                    let asked = self.errands.publish(self.asker(), id.clone(), *event, confirm);
+                Effect::Publish { id, publish } => {
+                    let asked = self.errands.publish(self.asker(), id.clone(), *publish);
                     self.unless_too_many(asked, id.as_ref())?;
                 }
                 Effect::Close(code, reason) => {
@@ -249,10 +257,14 @@ impl Socket {
 
     fn opened(&mut self, Opened { id, turn, name, outcome }: Opened) -> Flow {
         match outcome {
-            Ok((subscriber, ok)) => {
+            Ok(Opening { subscriber, kept, ok }) => {
                 if let Some(frame) = self.session.subscribed(id.as_ref(), turn, &name, subscriber.last(), ok) {
                     self.send(frame)?;
-                    self.subscriptions.insert(name, subscriber);
+                    let kept = kept.map(|(kept, over)| {
+                        self.errands.watch(turn, name.clone(), over);
+                        kept
+                    });
+                    self.subscriptions.insert(name, subscriber, kept);
                     self.list();
                 }
                 Flow::Continue(())
@@ -261,6 +273,16 @@ impl Socket {
                 Effect::Send(frame) => self.send(frame),
                 _ => Flow::Continue(()),
             },
+        }
+    }
+
+    fn over(&mut self, turn: u64, name: &str, over: Option<Over>) -> Flow {
+        match over.and_then(|over| self.session.over(turn, name, over)) {
+            Some(frame) => {
+                self.unsubscribe(name);
+                self.send(frame)
+            }
+            None => Flow::Continue(()),
         }
     }
 

@@ -7,29 +7,47 @@ use std::{
 
 use futures_util::{Stream, StreamExt as _, stream};
 
-use crate::told::{Subscriber, Told};
+use crate::{
+    cursor::Cursor,
+    durable::Kept,
+    told::{Subscriber, Told},
+};
 
 type Tellings = Pin<Box<dyn Stream<Item = Told> + Send>>;
 
 #[derive(Default)]
 pub(super) struct Subscriptions {
-    each: Vec<(String, Tellings)>,
+    each: Vec<One>,
     /// Whose turn it is: none holds up the others.
     turn: usize,
 }
 
+struct One {
+    name: String,
+    tellings: Tellings,
+    /// Of a durable one.
+    kept: Option<Kept>,
+}
+
 impl Subscriptions {
-    pub(super) fn insert(&mut self, name: String, subscriber: Subscriber) {
+    pub(super) fn insert(&mut self, name: String, subscriber: Subscriber, kept: Option<Kept>) {
         // A stream keeps what a future began that is dropped when something else comes first.
         let tellings = stream::unfold(subscriber, |mut subscriber| async move {
             let told = subscriber.next().await;
             Some((told, subscriber))
         });
-        self.each.push((name, Box::pin(tellings)));
+        self.each.push(One { name, tellings: Box::pin(tellings), kept });
     }
 
     pub(super) fn remove(&mut self, name: &str) {
-        self.each.retain(|(other, _)| other != name);
+        self.each.retain(|one| one.name != name);
+    }
+
+    /// A durable one was acknowledged up to here.
+    pub(super) fn shift(&self, name: &str, cursor: Cursor) {
+        if let Some(kept) = self.each.iter().find(|one| one.name == name).and_then(|one| one.kept.as_ref()) {
+            kept.shift(cursor);
+        }
     }
 
     /// What one of them has to tell that may: the others are not asked.
@@ -37,7 +55,7 @@ impl Subscriptions {
         let count = self.each.len();
         for step in 0..count {
             let at = (self.turn + step) % count;
-            let (name, tellings) = &mut self.each[at];
+            let One { name, tellings, .. } = &mut self.each[at];
             if may(name)
                 && let Poll::Ready(Some(told)) = tellings.poll_next_unpin(cx)
             {

@@ -82,7 +82,7 @@ async fn a_place_that_is_no_events_is_refused() {
     let site = Site::start().await;
     let alice = site.alice();
     alice.post("/events/DB/CREATE", "{}").await.json(201);
-    let other = Site::start().await;
+    let other = site.sibling().await;
     let elsewhere =
         other.alice().post("/events/DB/CREATE", "{}").await.json(201)["cursor"].as_str().unwrap().to_owned();
     let nowhere =

@@ -25,6 +25,7 @@ pub struct Site {
     pub address: SocketAddr,
     pub shutdown: Shutdown,
     signer: Signer,
+    root: RootSecret,
     _folder: TempDir,
 }
 
@@ -34,9 +35,18 @@ impl Site {
     }
 
     pub async fn start_with(settings: Settings) -> Self {
+        Self::of(RootSecret::generate(), settings).await
+    }
+
+    /// Another broker of the same system, on a bus of its own.
+    pub async fn sibling(&self) -> Self {
+        Self::of(self.root.clone(), Settings::default()).await
+    }
+
+    async fn of(root: RootSecret, settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bus = bus::sqlite::open(&folder.path().join("bus.db")).await.unwrap();
-        Self::on(bus, folder, settings).await
+        Self::begin(root, bus, folder, settings, Vec::new()).await
     }
 
     /// One on each kind of bus; Redis runs as long as its handle is held.
@@ -51,25 +61,30 @@ impl Site {
     pub async fn making_jobs(sources: Vec<JobSource>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bus = bus::sqlite::open(&folder.path().join("bus.db")).await.unwrap();
-        Self::begin(bus, folder, Settings::default(), sources).await
+        Self::begin(RootSecret::generate(), bus, folder, Settings::default(), sources).await
     }
 
     /// On another bus; the broker's database is in the folder.
     pub async fn on(bus: Bus, folder: tempfile::TempDir, settings: Settings) -> Self {
-        Self::begin(bus, folder, settings, Vec::new()).await
+        Self::begin(RootSecret::generate(), bus, folder, settings, Vec::new()).await
     }
 
-    async fn begin(bus: Bus, folder: tempfile::TempDir, settings: Settings, sources: Vec<JobSource>) -> Self {
-        let root = RootSecret::generate();
+    async fn begin(
+        root: RootSecret,
+        bus: Bus,
+        folder: tempfile::TempDir,
+        settings: Settings,
+        sources: Vec<JobSource>,
+    ) -> Self {
         let signer = Signer::new("gateway", &root);
         let issuers = vec![Issuer { name: "gateway".to_owned(), keys: Keys::Inline(signer.jwks()) }];
         let database = Some(database::Url::sqlite(folder.path().join("broker.db")));
         let listen = "127.0.0.1:0".parse().unwrap();
-        let config = Config { listen, bus: bus.clone(), issuers, root: Some(root), database, settings };
+        let config = Config { listen, bus: bus.clone(), issuers, root: Some(root.clone()), database, settings };
         let broker = broker::build(config).await.unwrap().making_jobs(sources).unwrap();
         let (address, shutdown) = (broker.address().unwrap(), Shutdown::new());
         tokio::spawn(Box::new(broker).run(shutdown.clone()));
-        Self { bus, address, shutdown, signer, _folder: folder }
+        Self { bus, address, shutdown, signer, root, _folder: folder }
     }
 
     /// What the gateway would sign for a caller.

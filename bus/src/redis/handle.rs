@@ -10,13 +10,13 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Options, attendance, group, guard, keys::Keys, latest, lead, log, node, offer, publish, queue, retention, schedule,
-    server::Server, shared::Shared, sys, wake,
+    Options, attendance, bookmark, group, guard, keys::Keys, latest, lead, log, node, offer, publish, queue, retention,
+    schedule, server::Server, shared::Shared, sys, wake,
 };
 use crate::{
-    Attended, Backend, Claim, Claimed, Connection, DeadLetter, Error, Fence, Group, GroupStatus, LeaseLost, Lineages,
-    Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled, Settlement,
-    Sought, Standing, Start, Turn, Which, metrics,
+    Attended, Backend, Bookmark, Claim, Claimed, Connection, DeadLetter, Error, Fence, Group, GroupStatus, LeaseLost,
+    Lineages, Logged, Move, Moved, Opened, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded,
+    Roster, Scheduled, Settlement, Sought, Standing, Start, Turn, Which, metrics,
     presence::{Attendee, Members, Room, Scope, Told},
 };
 
@@ -175,6 +175,22 @@ impl Backend for Redis {
         self.shared.wakes.settled.watch(queue)
     }
 
+    async fn open_bookmark(&self, user: &str, name: &str, filter: &str) -> Result<Opened, Error> {
+        bookmark::open(&self.shared, user, name, filter).await
+    }
+
+    async fn move_bookmarks(&self, moves: Vec<Move>) -> Result<Vec<Moved>, Error> {
+        bookmark::shift(&self.shared, &moves).await
+    }
+
+    async fn bookmarks(&self, user: &str) -> Result<Vec<Bookmark>, Error> {
+        bookmark::list(&self.shared, user).await
+    }
+
+    async fn remove_bookmark(&self, user: &str, name: &str) -> Result<bool, Error> {
+        bookmark::remove(&self.shared, user, name).await
+    }
+
     fn roster(&self) -> &Roster {
         &self.shared.roster
     }
@@ -197,6 +213,10 @@ impl Backend for Redis {
 
     async fn members(&self, room: &Room, after: Option<&str>, limit: usize) -> Result<Members, Error> {
         attendance::members(&self.shared, room, after, limit).await
+    }
+
+    async fn queue(&self, name: &Name) -> Result<Option<Queue>, Error> {
+        Ok(self.shared.find_queue(name).await?.map(|queue| (*queue).clone()))
     }
 
     async fn queues(&self) -> Result<Vec<QueueStatus>, Error> {

@@ -114,6 +114,11 @@ impl Keys {
         format!("{}:abandoned", self.namespace)
     }
 
+    /// A hash: a user's bookmarks.
+    pub(super) fn bookmarks(&self, user: &str) -> String {
+        format!("{}:bookmarks:{user}", self.namespace)
+    }
+
     /// What a user's rights are tried on, for a moment.
     pub(super) fn probe(&self) -> String {
         format!("{}:{{probe}}", self.namespace)

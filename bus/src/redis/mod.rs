@@ -11,6 +11,7 @@
 //! [`crate::Error::Unavailable`]; when it is back, the bus works again.
 
 mod attendance;
+mod bookmark;
 mod erase;
 mod examine;
 mod group;

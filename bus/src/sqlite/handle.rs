@@ -9,16 +9,16 @@ use rusqlite::OpenFlags;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Options, declare, latest, log,
+    Options, bookmark, declare, latest, log,
     owned::{Answer, Job, Owned, Reply},
     seek,
     shared::{self, Shared},
     writer,
 };
 use crate::{
-    Attended, Backend, Claim, Claimed, Clock, Confirm, Connection, DeadLetter, Error, Fence, Group, GroupStatus,
-    LeaseLost, Lineages, Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster,
-    Scheduled, Settlement, Sought, Standing, Start, Turn, Which, batch,
+    Attended, Backend, Bookmark, Claim, Claimed, Clock, Confirm, Connection, DeadLetter, Error, Fence, Group,
+    GroupStatus, LeaseLost, Lineages, Logged, Move, Moved, Opened, Outcome, Page, Partition, PublishOptions, Queue,
+    QueueStatus, Recorded, Roster, Scheduled, Settlement, Sought, Standing, Start, Turn, Which, batch,
     clock::millis,
     metrics,
     presence::{Attendee, Members, Room, Scope, Told},
@@ -245,6 +245,26 @@ impl Backend for Sqlite {
         self.shared.wakes.settled.watch(queue)
     }
 
+    async fn open_bookmark(&self, user: &str, name: &str, filter: &str) -> Result<Opened, Error> {
+        let (user, name, filter) = (user.to_owned(), name.to_owned(), filter.to_owned());
+        let open = move |core: &mut Owned, now| bookmark::open(&core.conn, &mut core.rng, (&user, &name, &filter), now);
+        self.write(false, open).await
+    }
+
+    async fn move_bookmarks(&self, moves: Vec<Move>) -> Result<Vec<Moved>, Error> {
+        self.write(false, move |core, now| bookmark::shift(&core.conn, &moves, now).map(Ok)).await
+    }
+
+    async fn bookmarks(&self, user: &str) -> Result<Vec<Bookmark>, Error> {
+        let user = user.to_owned();
+        self.write(false, move |core, now| bookmark::list(&core.conn, &user, now).map(Ok)).await
+    }
+
+    async fn remove_bookmark(&self, user: &str, name: &str) -> Result<bool, Error> {
+        let (user, name) = (user.to_owned(), name.to_owned());
+        self.write(false, move |core, _| bookmark::remove(&core.conn, &user, &name).map(Ok)).await
+    }
+
     fn roster(&self) -> &Roster {
         &self.roster
     }
@@ -266,6 +286,10 @@ impl Backend for Sqlite {
     async fn members(&self, room: &Room, after: Option<&str>, limit: usize) -> Result<Members, Error> {
         let (room, after) = (room.clone(), after.map(str::to_owned));
         self.write(false, move |core, _| core.members(&room, after.as_deref(), limit).map(Ok)).await
+    }
+
+    async fn queue(&self, name: &Name) -> Result<Option<Queue>, Error> {
+        Ok(self.shared.settings(name))
     }
 
     async fn queues(&self) -> Result<Vec<QueueStatus>, Error> {

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{dead, owned::Owned};
+use super::{bookmark, dead, owned::Owned};
 use crate::metrics;
 
 /// Milliseconds between passes, and between passes while one left something to do.
@@ -31,6 +31,7 @@ impl Owned {
         self.keep(now)?;
         let busy = self.trim(now)?;
         dead::forget_old(&self.conn, now)?;
+        bookmark::forget_old(&self.conn, now)?;
         for status in self.group_statuses()? {
             if let Some(group) = self.groups.get(&status.name) {
                 let dead_since = if status.dead > 0 { dead::oldest(&self.conn, group.id)? } else { None };

@@ -7,6 +7,7 @@
 //! leases of the last one: their holders were this file's process.
 
 mod attendance;
+mod bookmark;
 mod claim;
 mod dead;
 mod declare;

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Of the file; a file of another version is refused.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 const TABLES: &str = "
 CREATE TABLE queue (
@@ -178,6 +178,21 @@ CREATE TABLE seat (
 CREATE INDEX seat_node ON seat (node);
 ";
 
+/// What version 5 has besides.
+const TABLES_OF_5: &str = "
+-- A client's place. holder: says who may move it. used: when it was opened or moved last.
+CREATE TABLE bookmark (
+    user TEXT NOT NULL,
+    name TEXT NOT NULL,
+    filter TEXT NOT NULL,
+    cursor TEXT,
+    holder INTEGER NOT NULL,
+    used INTEGER NOT NULL,
+    PRIMARY KEY (user, name)
+) WITHOUT ROWID;
+CREATE INDEX bookmark_by_use ON bookmark (used);
+";
+
 /// Where a group of version 1 began nobody wrote down.
 const FROM_1: &str = "ALTER TABLE progress ADD COLUMN start INTEGER NOT NULL DEFAULT 1;";
 
@@ -225,10 +240,11 @@ pub(super) fn prepare(conn: &Connection) -> anyhow::Result<()> {
     conn.set_prepared_statement_cache_capacity(64);
     let version = conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
     let steps: &[&str] = match version {
-        0 => &[TABLES, TABLES_OF_3, TABLES_OF_4],
-        1 => &[FROM_1, FROM_2, TABLES_OF_3, TABLES_OF_4],
-        2 => &[FROM_2, TABLES_OF_3, TABLES_OF_4],
-        3 => &[TABLES_OF_4],
+        0 => &[TABLES, TABLES_OF_3, TABLES_OF_4, TABLES_OF_5],
+        1 => &[FROM_1, FROM_2, TABLES_OF_3, TABLES_OF_4, TABLES_OF_5],
+        2 => &[FROM_2, TABLES_OF_3, TABLES_OF_4, TABLES_OF_5],
+        3 => &[TABLES_OF_4, TABLES_OF_5],
+        4 => &[TABLES_OF_5],
         VERSION => return Ok(()),
         other => anyhow::bail!("the file is of version {other}; this program reads 1 to {VERSION}"),
     };

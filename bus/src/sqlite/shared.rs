@@ -6,7 +6,7 @@ use events::Name;
 use parking_lot::RwLock;
 
 use super::{log::View, owned::QueueState};
-use crate::wakes::Wakes;
+use crate::{Queue, wakes::Wakes};
 
 /// A partition as readers know it.
 #[derive(Clone)]
@@ -20,6 +20,7 @@ pub(super) struct Partition {
 #[derive(Default)]
 pub(super) struct Shared {
     partitions: RwLock<HashMap<Name, Vec<Partition>>>,
+    settings: RwLock<HashMap<Name, Queue>>,
     pub(super) wakes: Wakes,
 }
 
@@ -33,11 +34,17 @@ impl Shared {
         self.partitions.read().get(queue).map(|partitions| u32::try_from(partitions.len()).unwrap_or(u32::MAX))
     }
 
+    pub(super) fn settings(&self, queue: &Name) -> Option<Queue> {
+        self.settings.read().get(queue).cloned()
+    }
+
     pub(super) fn replace(&self, queues: &HashMap<Name, QueueState>) {
+        *self.settings.write() = queues.iter().map(|(name, queue)| (name.clone(), queue.settings.clone())).collect();
         *self.partitions.write() = queues.iter().map(|(name, queue)| (name.clone(), partitions(queue))).collect();
     }
 
     pub(super) fn show(&self, queue: &QueueState) {
+        self.settings.write().insert(queue.settings.name.clone(), queue.settings.clone());
         self.partitions.write().insert(queue.settings.name.clone(), partitions(queue));
     }
 }

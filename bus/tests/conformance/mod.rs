@@ -3,6 +3,7 @@
 
 pub(crate) mod abandoned;
 pub(crate) mod blocked;
+pub(crate) mod bookmark;
 pub(crate) mod consumer;
 pub(crate) mod dead_letter;
 pub(crate) mod dedupe;
@@ -120,6 +121,8 @@ macro_rules! suite {
         abandoned: a_group_that_nobody_claims_for_loses_its_hold, an_absence_is_told_once_whatever_the_partitions,
             a_group_that_claims_keeps_its_hold,
             time_in_which_nobody_kept_the_bus_is_nobodys_fault;
+        bookmark: a_place_is_kept_for_who_comes_again, only_who_opened_it_last_moves_it, one_that_is_removed_is_gone,
+            one_that_nobody_uses_is_forgotten_after_a_week, a_user_keeps_so_many_and_no_more;
         sys: dead_letters_are_told_every_ten_minutes, a_full_queue_is_told,
             a_group_is_told_of_once_whatever_its_partitions;
         presence: the_first_device_is_online_and_the_last_one_offline, a_connection_that_is_cut_counts_for_its_grace,

@@ -27,6 +27,7 @@ pub(crate) async fn settings_are_kept(mut lab: impl Lab) {
     lab.kill_and_reopen().await;
     let status = lab.bus().queues().await.unwrap().remove(0);
     assert_eq!((status.settings, status.partitions.len()), (settings.clone(), 3));
+    assert_eq!(lab.bus().queue(&queue()).await.unwrap(), Some(settings.clone()));
     let changed = Queue { max_len: None, overflow: Overflow::Reject, journal: false, ..settings };
     lab.bus().declare_queue(changed.clone()).await.unwrap();
     assert_eq!(lab.bus().queues().await.unwrap()[0].settings, changed);

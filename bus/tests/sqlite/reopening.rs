@@ -47,6 +47,7 @@ DROP TABLE latest;
 DROP TABLE scheduled;
 DROP TABLE attendee;
 DROP TABLE seat;
+DROP TABLE bookmark;
 PRAGMA user_version = 2;
 ";
 

@@ -9,9 +9,9 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Attended, Backend, Bus, Claim, Claimed, Connection, DeadLetter, Error, Fence, Group, GroupStatus, LeaseLost,
-    Lineages, Logged, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded, Roster, Scheduled,
-    Settlement, Sought, Standing, Start, Turn, Which,
+    Attended, Backend, Bookmark, Bus, Claim, Claimed, Connection, DeadLetter, Error, Fence, Group, GroupStatus,
+    LeaseLost, Lineages, Logged, Move, Moved, Opened, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus,
+    Recorded, Roster, Scheduled, Settlement, Sought, Standing, Start, Turn, Which,
     presence::{Attendee, Members, Room, Scope, Told},
     sqlite::{Options, Sqlite},
 };
@@ -129,6 +129,21 @@ impl Backend for Network {
         unreachable!("a relay only publishes")
     }
     async fn position_at(&self, _: &Name, _: u32, _: Start) -> Result<u64, Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn queue(&self, _: &Name) -> Result<Option<Queue>, Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn open_bookmark(&self, _: &str, _: &str, _: &str) -> Result<Opened, Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn move_bookmarks(&self, _: Vec<Move>) -> Result<Vec<Moved>, Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn bookmarks(&self, _: &str) -> Result<Vec<Bookmark>, Error> {
+        unreachable!("a relay only publishes")
+    }
+    async fn remove_bookmark(&self, _: &str, _: &str) -> Result<bool, Error> {
         unreachable!("a relay only publishes")
     }
     async fn standing(&self, _: &Name, _: u32, _: u64) -> Result<BTreeMap<String, Standing>, Error> {

@@ -40,7 +40,8 @@ async fn what_was_trimmed_is_a_gap_on_every_transport() {
 
 #[tokio::test]
 async fn a_cursor_of_another_log_is_a_reset() {
-    let (lab, other) = (Lab::open().await, Lab::open().await);
+    let lab = Lab::open().await;
+    let other = lab.sibling().await;
     other.publish("DB/CREATE", 0..9).await;
     let cursor = other.broker().await.poll(&other.alice(), "filter=DB/*&from=earliest").await.cursor;
     let (broker, alice) = (lab.broker().await, lab.alice());
@@ -58,7 +59,8 @@ async fn a_cursor_of_another_log_is_a_reset() {
 
 #[tokio::test]
 async fn who_follows_every_queue_is_told_of_one_that_was_gone_and_began_anew() {
-    let (lab, other) = (Lab::open().await, Lab::open().await);
+    let lab = Lab::open().await;
+    let other = lab.sibling().await;
     other.publish("DB/CREATE", 0..9).await;
     let cursor = other.broker().await.poll(&other.alice(), "filter=*/*&from=earliest").await.cursor;
     let (broker, alice) = (lab.broker().await, lab.alice());

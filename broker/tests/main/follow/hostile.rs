@@ -24,7 +24,6 @@ async fn a_malformed_frame_is_answered_and_the_connection_goes_on() {
         (r#"{"id":1,"sub":{"name":"s","filter":"nonsense"}}"#, "invalid"),
         (r#"{"id":1,"sub":{"name":"s","filter":"DB/*","cursor":"nonsense"}}"#, "invalid"),
         (r#"{"id":1,"sub":{"name":"s","filter":"DB/*","credit":100000}}"#, "invalid"),
-        (r#"{"id":1,"sub":{"name":"s","filter":"DB/*","durable":true}}"#, "not-supported"),
         (r#"{"id":1,"join":{"room":"chat/lobby"}}"#, "forbidden"),
         (r#"{"id":1,"join":{"room":"lobby"}}"#, "invalid"),
         (r#"{"id":1,"leave":{"room":"chat/lobby"}}"#, "not-found"),

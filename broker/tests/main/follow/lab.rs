@@ -52,6 +52,7 @@ pub struct Lab {
     pub bus: Bus,
     clock: Manual,
     signer: Signer,
+    root: RootSecret,
     path: PathBuf,
     _folder: TempDir,
 }
@@ -65,11 +66,20 @@ pub struct Running {
 
 impl Lab {
     pub async fn open() -> Self {
+        Self::of(RootSecret::generate()).await
+    }
+
+    /// Another bus, of the same system.
+    pub async fn sibling(&self) -> Self {
+        Self::of(self.root.clone()).await
+    }
+
+    async fn of(root: RootSecret) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bus.db");
         let clock = Manual(Arc::new(Mutex::new(OffsetDateTime::now_utc())));
         let bus = open(&path, &clock).await;
-        Self { bus, clock, signer: Signer::new("gateway", &RootSecret::generate()), path, _folder: folder }
+        Self { bus, clock, signer: Signer::new("gateway", &root), root, path, _folder: folder }
     }
 
     pub async fn broker(&self) -> Running {
@@ -102,17 +112,23 @@ impl Lab {
 
     async fn built(&self, bus: Bus, settings: Settings) -> Broker {
         let issuers = vec![Issuer { name: "gateway".to_owned(), keys: Keys::Inline(self.signer.jwks()) }];
-        let config =
-            Config { listen: "127.0.0.1:0".parse().unwrap(), bus, issuers, root: None, database: None, settings };
+        let config = Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            bus,
+            issuers,
+            root: Some(self.root.clone()),
+            database: None,
+            settings,
+        };
         broker::build(config).await.unwrap()
     }
 
     /// Closes the bus, which nobody may hold any more, and opens it again.
     pub async fn reopen(self) -> Self {
-        let Self { bus, clock, signer, path, _folder } = self;
+        let Self { bus, clock, signer, root, path, _folder } = self;
         drop(bus);
         let bus = open(&path, &clock).await;
-        Self { bus, clock, signer, path, _folder }
+        Self { bus, clock, signer, root, path, _folder }
     }
 
     /// So much later, what is due has been done.

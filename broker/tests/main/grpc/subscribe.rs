@@ -106,7 +106,7 @@ async fn what_a_reopened_log_has_lost_is_told() {
     let broker = lab.broker().await;
     let mut alice = broker.grpc(&lab.alice()).await;
     // A place that this log never had: of another one, before it began anew.
-    let foreign = Lab::open().await;
+    let foreign = lab.sibling().await;
     foreign.publish("DB/CREATE", 0..1).await;
     let other = foreign.broker().await;
     let mut there = other.grpc(&foreign.alice()).await;
