@@ -212,7 +212,9 @@ impl Role for Broker {
             tokio::spawn(async move { jobs.tend(drain).await })
         });
         let webhooks = match &database {
-            Some(database) => Some(Webhooks::new(bus.clone(), database.clone(), webhook_options(root, &settings))?),
+            Some(database) => {
+                Some(Webhooks::new(bus.clone(), database.clone(), webhook_options(root.clone(), &settings))?)
+            }
             None => None,
         };
         let delivering = webhooks.clone().map(|webhooks| {
