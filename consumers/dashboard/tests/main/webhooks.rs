@@ -52,7 +52,7 @@ fn webhook(n: usize, state: &str) -> Value {
 }
 
 fn attempt(n: usize, text: &str) -> Value {
-    let fine = n % 3 != 0;
+    let fine = !n.is_multiple_of(3);
     json!({
         "event": format!("0199{n:04}-7c1a-7d2e-9b3f-0123456789ab"), "source": "/services/order", "address": "ORDERS/PLACED",
         "attempt": 1 + n % 3, "at": format!("2026-11-21T11:{:02}:00Z", 59 - n % 60), "took_ms": 12.5 * n as f64,
