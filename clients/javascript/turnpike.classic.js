@@ -200,6 +200,8 @@ class EventStream {
 
 
 const SUBPROTOCOL = "turnpike.v1";
+/** What subscriptions are told; other frames are of a later protocol. */
+const TOLD = ["ev", "gap", "caught_up", "cursor"];
 const FINAL = { 4501: "unauthenticated", 4502: "too-large", 4503: "version" };
 
 class SocketLink {
@@ -263,7 +265,8 @@ class SocketLink {
     } else if (kind === "goaway") this.#goaway = body;
     else if (kind === "ok") this.#answered(id, null, body);
     else if (kind === "error") this.#answered(id, new TurnpikeError(body.code, body.detail), null);
-    else this.#client.subscription(body?.sub)?.take(this, kind, body);
+    else if (kind === "ended") this.#client.subscription(body.sub)?.ended(this, body.reason);
+    else if (TOLD.includes(kind)) this.#client.subscription(body.sub)?.take(this, kind, body);
   }
 
   /** At once, not a microtask later: the next frame may be of the subscription that this one answers. */
@@ -347,8 +350,8 @@ class HttpLink {
   }
 
   follow(subscription) {
-    if (subscription.room || subscription.durable || subscription.view === "latest") {
-      const what = subscription.room ? "a room" : "such a subscription";
+    if (subscription.room || subscription.durable) {
+      const what = subscription.room ? "a room" : "a durable subscription";
       subscription.refused(this, new TurnpikeError("not-supported", `${what} needs a WebSocket, and none gets through`));
       return;
     }
@@ -548,7 +551,9 @@ class Subscription {
   query(parameter, cursor = this.last) {
     const begin = cursor ?? this.#begin ?? "latest";
     const isCursor = cursor || !/^(latest|earliest|-P.*|\d{4}-\d\d-\d\dT.*)$/.test(begin);
-    return new URLSearchParams({ filter: this.#filter, [isCursor ? parameter : "from"]: begin });
+    const query = new URLSearchParams({ filter: this.#filter, [isCursor ? parameter : "from"]: begin });
+    if (this.view) query.set("view", this.view);
+    return query;
   }
 
   /** Follows on the client's link once what came by the last one is used up: so what waits here has an end. */
@@ -584,6 +589,11 @@ class Subscription {
     this.#link = null;
     if (error.code === "unavailable") this.#resumeAfter(error.after);
     else this.end(error);
+  }
+
+  /** The server has ended it: it is another connection's now, or was removed. */
+  ended(link, reason) {
+    if (link === this.#link) this.end(new TurnpikeError(reason, "the server has ended it"));
   }
 
   /** Something was told; `prev` is what must have been told before it, if that is known. */
@@ -738,7 +748,7 @@ class Publishes {
     const number = ++this.#lastNumber;
     return new Promise((resolve, reject) => {
       const late = () => this.#settle(publish, reject, new TurnpikeError("timeout", "it may be recorded or not: the same id tells", { id }));
-      const publish = { number, id, body, resolve, reject, isSent: false, failures: 0, timer: setTimeout(late, timeout) };
+      const publish = { number, id, body, resolve, reject, state: "waits", failures: 0, timer: setTimeout(late, timeout) };
       this.#waiting.set(number, publish);
       this.#flush();
     });
@@ -754,7 +764,7 @@ class Publishes {
   lost() {
     this.#link = null;
     this.#inFlight = 0;
-    for (const publish of this.#waiting.values()) publish.isSent = false;
+    for (const publish of this.#waiting.values()) if (publish.state === "sent") publish.state = "waits";
   }
 
   /** Nothing is sent any more. */
@@ -769,8 +779,8 @@ class Publishes {
     if (!link) return;
     for (const publish of this.#waiting.values()) {
       if (this.#inFlight >= MOST_IN_FLIGHT) return;
-      if (publish.isSent) continue;
-      publish.isSent = true;
+      if (publish.state !== "waits") continue;
+      publish.state = "sent";
       this.#inFlight += 1;
       link.ask("pub", publish.body, (error, receipt) => {
         if (link !== this.#link || error instanceof Lost) return;
@@ -785,11 +795,11 @@ class Publishes {
 
   /** The bus is away for a moment. */
   #again(publish, after = null) {
-    publish.failures += 1;
+    publish.state = "rests";
     setTimeout(() => {
-      publish.isSent = false;
+      publish.state = "waits";
       this.#flush();
-    }, pause(publish.failures, this.#backoff, after));
+    }, pause(publish.failures++, this.#backoff, after));
   }
 
   #settle(publish, by, value) {
@@ -849,7 +859,7 @@ class Client {
 
   /** Which of these users are online, since when, and where. */
   async presence(users) {
-    return (await this.#ask("presence", { users })).presence;
+    return (await this.#ask("presence", { users })).users;
   }
 
   /** Comes back at once, not after the pause. */
@@ -950,19 +960,19 @@ class Client {
 
   /** Null: no WebSocket gets through, and plain HTTP does. */
   async #socketLink(mayFallBack) {
-    for (;;) {
+    for (let again = false; ; again = true) {
       try {
         const link = await SocketLink.open(this);
         this.passed("websocket");
         return link;
       } catch (error) {
         if (!mayFallBack || !(error instanceof Lost) || error.after) throw error;
-        this.#strikes.websocket += error.blocked ? 3 : 1;
-        if (this.#strikes.websocket < 2) throw error;
-        await this.#reachable();
-        // Once more where the server may just have come back.
-        if (this.#strikes.websocket < 3) continue;
-        this.#strikes.websocket = 0;
+        this.#strikes.websocket += 1;
+        if (this.#strikes.websocket < 2 && !error.blocked) throw error;
+        // A server that is away, or has just come back, is no way that is blocked.
+        if (!again) await this.#reachable();
+        if (!again && !error.blocked) continue;
+        this.passed("websocket");
         this.#avoided.websocket = Date.now() + AVOIDED;
         return null;
       }

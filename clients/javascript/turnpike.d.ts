@@ -139,9 +139,23 @@ export interface ClientOptions {
   state?(state: State, detail: string, error: TurnpikeError | null): void;
 }
 
+/** Who is in a room. */
+export interface Member {
+  user: string;
+  /** RFC 3339. */
+  since: string;
+  /** 0 of one whose connection was lost, for a time of grace. */
+  connections: number;
+}
+
 export interface Presence {
   user: string;
-  [detail: string]: unknown;
+  online: boolean;
+  /** Since when, of one who is: RFC 3339. */
+  since?: string;
+  /** When its last connection ended, if that is known. */
+  last_seen?: string;
+  connections: number;
 }
 
 export class Client {
@@ -151,7 +165,9 @@ export class Client {
   subscribe<Data = unknown>(filter: string, options?: SubscribeOptions, handlers?: Handlers<Data>): Subscription<Data>;
   join<Data = unknown>(room: string, options?: FollowOptions, handlers?: Handlers<Data>): Room<Data>;
   publish(event: Outgoing, options?: PublishOptions): Promise<Receipt>;
-  members(room: string): Promise<Presence[]>;
+  /** The first 256. */
+  members(room: string): Promise<Member[]>;
+  /** Of 1 to 256 users. */
   presence(users: string[]): Promise<Presence[]>;
   /** Comes back at once, not after the pause. */
   retry(): void;
@@ -174,12 +190,12 @@ export class Subscription<Data = unknown> implements AsyncIterableIterator<Told<
 export class Room<Data = unknown> extends Subscription<Data> {
   readonly room: string;
   /** Who was there at joining. */
-  readonly members: Presence[];
+  readonly members: Member[];
   publish(event: string, data?: unknown, options?: { id?: string; confirm?: string; timeout?: number }): Promise<Receipt>;
   leave(): void;
 }
 
-/** Something was refused or is over. Programs go by `code`: docs/errors.md, and `closed`, `timeout`, `protocol`, `version`. */
+/** Something was refused or is over. Programs go by `code`: docs/errors.md, and `closed`, `timeout`, `protocol`, `version`; of a durable subscription `taken` and `removed`. */
 export class TurnpikeError extends Error {
   readonly code: string;
   /** The status of an answer over HTTP. */

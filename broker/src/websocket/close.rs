@@ -26,3 +26,20 @@ pub(super) enum CloseCode {
     /// Another version of the protocol.
     Version = 4503,
 }
+
+impl CloseCode {
+    /// What a client is told whose bytes are no frames, or too many. None: the connection broke, and nobody listens.
+    pub(super) fn of(error: &axum::Error) -> Option<(Self, String)> {
+        // All that axum tells of the codec's errors is their text.
+        let said = error.to_string();
+        if said.contains("too long") {
+            Some((Self::TooLarge, "a frame has at most 1 MiB".to_owned()))
+        } else if said.contains("without closing handshake") {
+            None
+        } else if said.starts_with("WebSocket protocol error") || said.starts_with("UTF-8") {
+            Some((Self::Protocol, said))
+        } else {
+            None
+        }
+    }
+}

@@ -99,6 +99,7 @@ impl Socket {
         let seat = self.shared.overload.sit(self.caller.subject.is_some());
         // When it is this client's turn to leave.
         let mut leaves: Option<Instant> = None;
+        let mut garbled = false;
         let (code, reason) = loop {
             let turn = leaves;
             seat.holds_back(self.outbox.bytes);
@@ -115,9 +116,12 @@ impl Socket {
             };
             let flow = match happened {
                 Happened::Came(Some(Ok(message))) => self.came(message).await,
-                Happened::Came(Some(Err(error))) => match too_large(&error) {
-                    true => Flow::Break((CloseCode::TooLarge, "a frame has at most 1 MiB".to_owned())),
-                    false => return,
+                Happened::Came(Some(Err(error))) => match CloseCode::of(&error) {
+                    Some(why) => {
+                        garbled = true;
+                        Flow::Break(why)
+                    }
+                    None => return,
                 },
                 Happened::Came(None) | Happened::Broken => return,
                 Happened::Told(name, told) => self.told(&name, &told),
@@ -139,7 +143,7 @@ impl Socket {
                 break ended;
             }
         };
-        self.close(code, reason).await;
+        self.close(code, reason, garbled).await;
     }
 
     /// Writes what waits, and finds what happens next.
@@ -320,8 +324,8 @@ impl Socket {
         Flow::Continue(())
     }
 
-    /// Says why, and waits a moment for the client to take that in.
-    async fn close(mut self, code: CloseCode, reason: String) {
+    /// Says why, and waits a moment for the client to take that in. `garbled`: what else it sends can't be read.
+    async fn close(mut self, code: CloseCode, reason: String, garbled: bool) {
         metrics::closed(code as u16);
         tracing::debug!(conn = self.connected.id(), code = code as u16, reason, "a socket is closed");
         self.outbox.push(Message::Close(Some(CloseFrame { code: code as u16, reason: reason.into() })));
@@ -333,6 +337,10 @@ impl Socket {
             });
             if written.await {
                 while let Some(Ok(_)) = self.inner.next().await {}
+                if garbled {
+                    // What wasn't read makes the end a reset, which must not overtake the reason.
+                    std::future::pending::<()>().await;
+                }
             }
         };
         let _ = timeout(CLOSE, farewell).await;
@@ -373,11 +381,4 @@ fn length(message: &Message) -> usize {
         Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
         Message::Close(_) => 0,
     }
-}
-
-/// What a frame over the limit ends as.
-fn too_large(error: &axum::Error) -> bool {
-    use std::error::Error as _;
-    let capacity = |source: &(dyn std::error::Error + 'static)| source.to_string().contains("too long");
-    error.source().is_some_and(capacity) || error.to_string().contains("too long")
 }

@@ -54,7 +54,7 @@ export class Client {
 
   /** Which of these users are online, since when, and where. */
   async presence(users) {
-    return (await this.#ask("presence", { users })).presence;
+    return (await this.#ask("presence", { users })).users;
   }
 
   /** Comes back at once, not after the pause. */
@@ -155,19 +155,19 @@ export class Client {
 
   /** Null: no WebSocket gets through, and plain HTTP does. */
   async #socketLink(mayFallBack) {
-    for (;;) {
+    for (let again = false; ; again = true) {
       try {
         const link = await SocketLink.open(this);
         this.passed("websocket");
         return link;
       } catch (error) {
         if (!mayFallBack || !(error instanceof Lost) || error.after) throw error;
-        this.#strikes.websocket += error.blocked ? 3 : 1;
-        if (this.#strikes.websocket < 2) throw error;
-        await this.#reachable();
-        // Once more where the server may just have come back.
-        if (this.#strikes.websocket < 3) continue;
-        this.#strikes.websocket = 0;
+        this.#strikes.websocket += 1;
+        if (this.#strikes.websocket < 2 && !error.blocked) throw error;
+        // A server that is away, or has just come back, is no way that is blocked.
+        if (!again) await this.#reachable();
+        if (!again && !error.blocked) continue;
+        this.passed("websocket");
         this.#avoided.websocket = Date.now() + AVOIDED;
         return null;
       }

@@ -21,8 +21,8 @@ export class HttpLink {
   }
 
   follow(subscription) {
-    if (subscription.room || subscription.durable || subscription.view === "latest") {
-      const what = subscription.room ? "a room" : "such a subscription";
+    if (subscription.room || subscription.durable) {
+      const what = subscription.room ? "a room" : "a durable subscription";
       subscription.refused(this, new TurnpikeError("not-supported", `${what} needs a WebSocket, and none gets through`));
       return;
     }

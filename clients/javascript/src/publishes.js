@@ -32,7 +32,7 @@ export class Publishes {
     const number = ++this.#lastNumber;
     return new Promise((resolve, reject) => {
       const late = () => this.#settle(publish, reject, new TurnpikeError("timeout", "it may be recorded or not: the same id tells", { id }));
-      const publish = { number, id, body, resolve, reject, isSent: false, failures: 0, timer: setTimeout(late, timeout) };
+      const publish = { number, id, body, resolve, reject, state: "waits", failures: 0, timer: setTimeout(late, timeout) };
       this.#waiting.set(number, publish);
       this.#flush();
     });
@@ -48,7 +48,7 @@ export class Publishes {
   lost() {
     this.#link = null;
     this.#inFlight = 0;
-    for (const publish of this.#waiting.values()) publish.isSent = false;
+    for (const publish of this.#waiting.values()) if (publish.state === "sent") publish.state = "waits";
   }
 
   /** Nothing is sent any more. */
@@ -63,8 +63,8 @@ export class Publishes {
     if (!link) return;
     for (const publish of this.#waiting.values()) {
       if (this.#inFlight >= MOST_IN_FLIGHT) return;
-      if (publish.isSent) continue;
-      publish.isSent = true;
+      if (publish.state !== "waits") continue;
+      publish.state = "sent";
       this.#inFlight += 1;
       link.ask("pub", publish.body, (error, receipt) => {
         if (link !== this.#link || error instanceof Lost) return;
@@ -79,11 +79,11 @@ export class Publishes {
 
   /** The bus is away for a moment. */
   #again(publish, after = null) {
-    publish.failures += 1;
+    publish.state = "rests";
     setTimeout(() => {
-      publish.isSent = false;
+      publish.state = "waits";
       this.#flush();
-    }, pause(publish.failures, this.#backoff, after));
+    }, pause(publish.failures++, this.#backoff, after));
   }
 
   #settle(publish, by, value) {

@@ -4,6 +4,8 @@ import { Lost, TurnpikeError } from "./failure.js";
 import { OPENING } from "./stream.js";
 
 const SUBPROTOCOL = "turnpike.v1";
+/** What subscriptions are told; other frames are of a later protocol. */
+const TOLD = ["ev", "gap", "caught_up", "cursor"];
 const FINAL = { 4501: "unauthenticated", 4502: "too-large", 4503: "version" };
 
 export class SocketLink {
@@ -67,7 +69,8 @@ export class SocketLink {
     } else if (kind === "goaway") this.#goaway = body;
     else if (kind === "ok") this.#answered(id, null, body);
     else if (kind === "error") this.#answered(id, new TurnpikeError(body.code, body.detail), null);
-    else this.#client.subscription(body?.sub)?.take(this, kind, body);
+    else if (kind === "ended") this.#client.subscription(body.sub)?.ended(this, body.reason);
+    else if (TOLD.includes(kind)) this.#client.subscription(body.sub)?.take(this, kind, body);
   }
 
   /** At once, not a microtask later: the next frame may be of the subscription that this one answers. */

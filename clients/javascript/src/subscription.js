@@ -90,7 +90,9 @@ export class Subscription {
   query(parameter, cursor = this.last) {
     const begin = cursor ?? this.#begin ?? "latest";
     const isCursor = cursor || !/^(latest|earliest|-P.*|\d{4}-\d\d-\d\dT.*)$/.test(begin);
-    return new URLSearchParams({ filter: this.#filter, [isCursor ? parameter : "from"]: begin });
+    const query = new URLSearchParams({ filter: this.#filter, [isCursor ? parameter : "from"]: begin });
+    if (this.view) query.set("view", this.view);
+    return query;
   }
 
   /** Follows on the client's link once what came by the last one is used up: so what waits here has an end. */
@@ -126,6 +128,11 @@ export class Subscription {
     this.#link = null;
     if (error.code === "unavailable") this.#resumeAfter(error.after);
     else this.end(error);
+  }
+
+  /** The server has ended it: it is another connection's now, or was removed. */
+  ended(link, reason) {
+    if (link === this.#link) this.end(new TurnpikeError(reason, "the server has ended it"));
   }
 
   /** Something was told; `prev` is what must have been told before it, if that is known. */

@@ -3,6 +3,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -10,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    Error, Follow, Options, Outgoing, Receipt, Subscription,
+    Error, Follow, Member, Options, Outgoing, Presence, Receipt, Subscription,
     backoff::Backoff,
     dial::Dial,
     follow::{Followed, Wish},
@@ -108,7 +109,9 @@ impl Client {
         self.send(Command::Follow(Box::new(followed))).await?;
         let mut subscription = Subscription::new(self.clone(), ends.items, ends.place, credit);
         let ok = ends.ready.await.map_err(|_| self.why())??;
-        subscription.members = ok["members"].as_array().cloned().unwrap_or_default();
+        if let Some(members) = ok.get("members") {
+            subscription.members = read(members.clone())?;
+        }
         Ok(subscription)
     }
 
@@ -131,27 +134,26 @@ impl Client {
         timeout(self.inner.publish, confirmed).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Who is in a room.
+    /// Who is in a room: the first 256.
     ///
     /// # Errors
     /// If it is refused, or there is no connection now.
-    pub async fn members(&self, room: &str) -> Result<Vec<Value>, Error> {
-        self.list("members", json!({ "room": room })).await
+    pub async fn members(&self, room: &str) -> Result<Vec<Member>, Error> {
+        read(self.ask("members", json!({ "room": room })).await?["members"].take())
     }
 
-    /// Which of these users are online, since when, and where.
+    /// Which of these users, 1 to 256, are online.
     ///
     /// # Errors
     /// If it is refused, or there is no connection now.
-    pub async fn presence(&self, users: &[&str]) -> Result<Vec<Value>, Error> {
-        self.list("presence", json!({ "users": users })).await
+    pub async fn presence(&self, users: &[&str]) -> Result<Vec<Presence>, Error> {
+        read(self.ask("presence", json!({ "users": users })).await?["users"].take())
     }
 
-    async fn list(&self, verb: &'static str, body: Value) -> Result<Vec<Value>, Error> {
+    async fn ask(&self, verb: &'static str, body: Value) -> Result<Value, Error> {
         let (answer, answered) = oneshot::channel();
         self.send(Command::Ask(Question { verb, body, answer })).await?;
-        let mut ok = answered.await.map_err(|_| self.why())??;
-        serde_json::from_value(ok[verb].take()).map_err(|error| Error::new("protocol", error.to_string()))
+        answered.await.map_err(|_| self.why())?
     }
 
     /// Ends it, for all its clones and subscriptions; returns once the broker was told. What is not confirmed yet may be
@@ -179,4 +181,8 @@ impl Client {
             _ => Error::closed(),
         }
     }
+}
+
+fn read<T: DeserializeOwned>(answer: Value) -> Result<T, Error> {
+    serde_json::from_value(answer).map_err(|error| Error::new("protocol", format!("an answer can't be read: {error}")))
 }

@@ -20,7 +20,8 @@ impl Error {
         Self::new("unavailable", detail)
     }
 
-    /// What programs go by: the broker's kinds (docs/errors.md), and `closed`, `timeout`, `protocol`, `version`, `goaway`.
+    /// What programs go by: the broker's kinds (docs/errors.md), and `closed`, `timeout`, `protocol`,
+    /// `version`, `goaway`; of a durable subscription `taken` and `removed`.
     pub fn code(&self) -> &str {
         &self.code
     }

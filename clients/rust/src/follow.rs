@@ -84,6 +84,8 @@ pub(crate) struct Followed {
     wish: Wish,
     options: Follow,
     state: State,
+    /// The id of the frame that asked for it last.
+    pub asked: u64,
     /// After what was received last.
     last: Option<String>,
     acknowledged: Option<String>,
@@ -128,6 +130,7 @@ impl Followed {
             wish,
             options,
             state: State::Idle,
+            asked: 0,
             last: None,
             acknowledged: None,
             items,

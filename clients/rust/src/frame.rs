@@ -18,6 +18,7 @@ pub(crate) struct Frame {
     pub gap: Option<Of<Gap>>,
     pub caught_up: Option<Of<At>>,
     pub cursor: Option<Of<At>>,
+    pub ended: Option<Of<Why>>,
     pub goaway: Option<Goaway>,
 }
 
@@ -43,6 +44,12 @@ pub(crate) struct Of<T> {
 #[derive(Debug, Deserialize)]
 pub(crate) struct At {
     pub cursor: String,
+}
+
+/// A subscription is another connection's now (`taken`), or was removed (`removed`).
+#[derive(Debug, Deserialize)]
+pub(crate) struct Why {
+    pub reason: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -47,4 +47,4 @@ pub use client::{Client, State};
 pub use error::Error;
 pub use options::{Follow, Options, Outgoing};
 pub use subscription::Subscription;
-pub use told::{Event, EventTold, Gap, Receipt, Told};
+pub use told::{Event, EventTold, Gap, Member, Presence, Receipt, Told};

@@ -66,6 +66,8 @@ impl Session {
     pub(crate) fn command(&mut self, command: Command) -> bool {
         match command {
             Command::Follow(mut followed) => {
+                // Its name may be that of one that was just dropped.
+                self.sweep();
                 if self.follows.contains_key(&followed.name) {
                     followed.end(Error::new("conflict", format!("there is {} already", followed.name)));
                 } else {
@@ -80,7 +82,7 @@ impl Session {
                 let _ = answer.send(Err(Error::new("too-many", "too many questions wait for their answer")));
             }
             Command::Ask(Question { verb, body, answer }) => {
-                self.ask(verb, &body.to_string(), Some(Asked::Question(answer)))
+                self.ask(verb, &body.to_string(), Some(Asked::Question(answer)));
             }
             Command::Close => return true,
         }
@@ -117,6 +119,16 @@ impl Session {
 
     /// Says what has become due since; gives when to look again.
     pub(crate) fn look(&mut self, now: Instant) -> Option<Instant> {
+        self.sweep();
+        if self.stands && self.out.len() < MOST_FRAMES {
+            self.speak(now);
+        }
+        let rests = self.follows.values().filter_map(Followed::rests);
+        rests.chain(self.publishes.rests()).filter(|until| *until > now).min()
+    }
+
+    /// Ends what the program has dropped.
+    fn sweep(&mut self) {
         let over: Vec<String> =
             self.follows.values().filter(|followed| followed.is_over()).map(|followed| followed.name.clone()).collect();
         for name in over {
@@ -127,11 +139,6 @@ impl Session {
                 self.ask(verb, &body.to_string(), None);
             }
         }
-        if self.stands && self.out.len() < MOST_FRAMES {
-            self.speak(now);
-        }
-        let rests = self.follows.values().filter_map(Followed::rests);
-        rests.chain(self.publishes.rests()).filter(|until| *until > now).min()
     }
 
     fn speak(&mut self, now: Instant) {
@@ -141,11 +148,14 @@ impl Session {
                 self.out.push_back(format!(r#"{{"ack":{ack}}}"#));
             }
             if let Some((verb, body)) = followed.asks(now) {
-                asks.push((verb, body.to_string(), Asked::Follow(followed.name.clone())));
+                asks.push((verb, body.to_string(), followed.name.clone()));
             }
         }
-        for (verb, body, asked) in asks {
-            self.ask(verb, &body, Some(asked));
+        for (verb, body, name) in asks {
+            let id = self.ask(verb, &body, Some(Asked::Follow(name.clone())));
+            if let Some(followed) = self.follows.get_mut(&name) {
+                followed.asked = id;
+            }
         }
         while let Some((number, body)) = self.publishes.next(now) {
             self.ask("pub", &body, Some(Asked::Publish(number)));
@@ -165,6 +175,10 @@ impl Session {
         } else if let Some(at) = frame.cursor {
             let cursor = at.told.cursor;
             self.told(&at.sub, Item::Moved(cursor.clone()), None, &cursor, now);
+        } else if let Some(ended) = frame.ended {
+            if let Some(mut followed) = self.follows.remove(&ended.sub) {
+                followed.end(Error::new(ended.told.reason, "the server has ended it"));
+            }
         } else if let Some(ok) = frame.ok {
             self.answered(frame.id, Ok(ok), now);
         } else if let Some(refusal) = frame.error {
@@ -181,9 +195,11 @@ impl Session {
     }
 
     fn answered(&mut self, id: Option<u64>, answer: Result<Value, Error>, now: Instant) {
-        match id.and_then(|id| self.asked.remove(&id)) {
+        let Some(id) = id else { return };
+        match self.asked.remove(&id) {
             Some(Asked::Follow(name)) => {
-                let Some(followed) = self.follows.get_mut(&name) else { return };
+                // Not of a former one of that name.
+                let Some(followed) = self.follows.get_mut(&name).filter(|followed| followed.asked == id) else { return };
                 match answer {
                     Ok(ok) => followed.opened(ok),
                     Err(error) => {
@@ -200,11 +216,12 @@ impl Session {
         }
     }
 
-    fn ask(&mut self, verb: &str, body: &str, asked: Option<Asked>) {
+    fn ask(&mut self, verb: &str, body: &str, asked: Option<Asked>) -> u64 {
         self.last_id += 1;
         self.out.push_back(format!(r#"{{"id":{},"{verb}":{body}}}"#, self.last_id));
         if let Some(asked) = asked {
             self.asked.insert(self.last_id, asked);
         }
+        self.last_id
     }
 }

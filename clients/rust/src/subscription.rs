@@ -5,11 +5,10 @@ use std::{
 };
 
 use futures_util::Stream;
-use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::{
-    Client, Told,
+    Client, Member, Told,
     follow::{Item, Place},
 };
 
@@ -20,7 +19,7 @@ pub struct Subscription {
     items: mpsc::Receiver<Item>,
     place: Arc<Place>,
     /// Of a room, who was there at joining.
-    pub(crate) members: Vec<Value>,
+    pub(crate) members: Vec<Member>,
     /// The cursor of what was given last.
     given: Option<String>,
     /// Of what was taken, how much is said at once.
@@ -40,7 +39,7 @@ impl Subscription {
     }
 
     /// Of a room, who was there at joining; who comes and goes since is told as `JOINED` and `LEFT`.
-    pub fn members(&self) -> &[Value] {
+    pub fn members(&self) -> &[Member] {
         &self.members
     }
 

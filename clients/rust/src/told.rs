@@ -1,4 +1,4 @@
-//! What a subscription tells, and what a publish is answered.
+//! What a subscription tells, what a publish is answered, and who is there.
 
 use std::collections::BTreeMap;
 
@@ -65,6 +65,31 @@ pub struct Gap {
     /// `retention`, `lineage`, `reset`, `unreadable`.
     pub reason: String,
     pub queue: String,
+}
+
+/// Who is in a room.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Member {
+    pub user: String,
+    /// RFC 3339.
+    pub since: String,
+    /// 0 of one whose connection was lost, for a time of grace.
+    pub connections: usize,
+}
+
+/// Whether a user is online.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Presence {
+    pub user: String,
+    pub online: bool,
+    /// Since when, of one who is: RFC 3339.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// When its last connection ended, if that is known.
+    #[serde(default)]
+    pub last_seen: Option<String>,
+    /// 0 of one whose connection was lost, for a time of grace.
+    pub connections: usize,
 }
 
 /// That an event is confirmed, and how far.

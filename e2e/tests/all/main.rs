@@ -4,6 +4,7 @@ mod alone;
 mod analytics_cli;
 mod bus_cli;
 mod bus_python;
+mod clients;
 mod configuration;
 mod crash;
 mod dashboard;

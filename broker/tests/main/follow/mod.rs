@@ -12,3 +12,4 @@ mod scope;
 mod slow;
 mod socket;
 mod watch;
+mod wire;

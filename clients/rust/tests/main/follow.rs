@@ -107,6 +107,7 @@ async fn a_subscription_that_is_dropped_ends_at_the_broker() {
     let followed = || lab.bus.roster().here().iter().map(|connection| connection.subscriptions.len()).sum::<usize>();
     assert_eq!(followed(), 1);
     drop(notes);
+    drop(client.subscribe("DB/*", Follow::default().name("notes")).await.unwrap());
     eventually("it is followed no more", SOON, async || (followed() == 0).then_some(())).await;
     client.subscribe("DB/*", Follow::default().name("notes")).await.unwrap();
     drop(client);
