@@ -28,6 +28,9 @@ struct Later<'a> {
     again: bool,
 }
 
+/// Its entry in the log, and its position.
+type Lies<'a, 'b> = (&'b Later<'a>, usize, u64);
+
 pub(super) fn check(view: &View<'_>, found: &mut Found) {
     let laters = laters(view);
     let taken_back = taken_back(view, &laters, found);
@@ -156,7 +159,7 @@ fn order(
     if view.may_be_forgotten(0, u64::MAX) {
         return;
     }
-    let mut lines: BTreeMap<(&str, u32), Vec<(&Later<'_>, usize, u64)>> = BTreeMap::new();
+    let mut lines: BTreeMap<(&str, u32), Vec<Lies<'_, '_>>> = BTreeMap::new();
     for (key, later) in laters.iter().filter(|(_, later)| !later.again) {
         if let Some((entry, position)) = logged.get(key) {
             lines.entry((later.queue, later.partition)).or_default().push((later, *entry, *position));

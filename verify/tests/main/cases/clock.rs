@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bus::{Mode, Queue, Verb};
 use time::Duration as Step;
+use tokio_util::sync::CancellationToken;
 use verify::{
     Site as _,
     contract::Stage,
@@ -11,10 +12,11 @@ use verify::{
     load::{Habit, Plan, Team, Traffic},
 };
 
-use super::{SOON, plan, redis::amid};
+use super::{SOON, metric, plan, redis::amid};
 use crate::lab::Lab;
 
 const PAUSE: Duration = Duration::from_millis(300);
+const KEPT: &str = "turnpike_bus_queue_events";
 
 /// F13: an hour forwards, two back, one forwards.
 pub(super) async fn steps(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
@@ -80,8 +82,19 @@ pub(super) async fn trims(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
     }
     traffic.published().await?;
     // It comes, and everything is still there for it.
+    let held = metric::gauge(&witness, stage, KEPT, 0.0).await;
     acknowledge_all(&witness, &late.name).await?;
-    traffic.rest().await
+    traffic.rest().await?;
+    // What was settled is old by now, and goes; there is less than there was.
+    lab.clock().step(Step::seconds(120));
+    witness.harmed("clock", Harm::Clock { by_ms: 120_000 });
+    let kept = async || {
+        lab.housekeep().await.ok()?;
+        _ = tokio::time::timeout(PAUSE, witness.bus.report(CancellationToken::new())).await;
+        (metric::read(KEPT, stage) < held).then_some(())
+    };
+    testkit::eventually("the gauge says that less is kept", SOON, kept).await;
+    Ok(())
 }
 
 /// Acknowledges everything that is left for a group.

@@ -97,7 +97,7 @@ async fn load(stage: &Stage, bus: &Bus, round: usize) {
     for team in &mut plan.teams {
         team.habit = Habit { at_once: 8, ..Habit::default() };
     }
-    Traffic::start(&witness, &[bus.clone()], &plan, stage.seed).await.unwrap().rest().await.unwrap();
+    Traffic::start(&witness, std::slice::from_ref(bus), &plan, stage.seed).await.unwrap().rest().await.unwrap();
 }
 
 /// Descriptors and bytes of this process.

@@ -9,6 +9,7 @@ mod outbox;
 mod owner;
 mod poison;
 mod power;
+mod receipt;
 mod redis;
 
 use std::{env, path::PathBuf, time::Duration};
@@ -28,6 +29,7 @@ pub(crate) use member::{load, work};
 pub(crate) use metric::tell;
 use metric::{Metric, Watch};
 pub(crate) use outbox::relay;
+pub(crate) use receipt::give;
 
 /// A case that breaks something.
 pub(crate) struct Fault {
@@ -114,6 +116,15 @@ pub(crate) fn faults() -> Vec<Fault> {
             |lab, stage| Box::pin(member::killed(lab, stage)),
         )
         .moves(BOTH, EXPIRED),
+        fault(
+            "F1-receipt",
+            "whoever gives receipts dies at it; somebody else gives the others",
+            "a giver's process, kill -9",
+            REDIS,
+            |lab, stage| Box::pin(receipt::killed(lab, stage)),
+        )
+        .with(clock)
+        .moves(REDIS, "turnpike_bus_receipt_total outcome=completed"),
         fault("F2", "a consumer is told to end at work", "a consumer's process, SIGTERM", BOTH, |lab, stage| {
             Box::pin(member::terminated(lab, stage))
         })

@@ -50,7 +50,7 @@ pub(super) async fn killed(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
     }
     let bus = lab.node().await?;
     let witness = stage.witness(bus.clone());
-    let traffic = Traffic::start(&witness, &[bus.clone()], &consumed(stage)?, stage.seed).await?;
+    let traffic = Traffic::start(&witness, std::slice::from_ref(&bus), &consumed(stage)?, stage.seed).await?;
     let relay = Working::start(&service, bus, TAKES_OVER);
     service.append(stage, "last", ROWS).await?;
     service.all_sent().await;
@@ -65,7 +65,7 @@ pub(super) async fn paused(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
     // Past the network through which it sees the bus.
     let direct = bus::redis::open(&redis.direct().await).await?;
     let witness = stage.witness(direct.clone());
-    let traffic = Traffic::start(&witness, &[direct.clone()], &consumed(stage)?, stage.seed).await?;
+    let traffic = Traffic::start(&witness, std::slice::from_ref(&direct), &consumed(stage)?, stage.seed).await?;
     let service = Service::open(stage).await?;
     let role = Role::Relays { database: service.path(), dies: false };
     let mut child = Child::start(stage, (lab.backend(), lab.address().await), role, 1, None);

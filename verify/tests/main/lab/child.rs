@@ -40,6 +40,8 @@ pub(crate) enum Role {
     Loads { times: usize },
     /// Works by hand in two groups, under this name, until it is told to end.
     Works { member: String },
+    /// Gives receipts.
+    Gives,
     /// Publishes what an outbox holds; dies with the first of it, or ends when it is told to.
     Relays { database: PathBuf, dies: bool },
     /// Handles a group's events, and dies at a point of the `nth`; drains when it is told to end.
@@ -173,6 +175,7 @@ pub(crate) async fn act() -> bool {
         Role::Load { events } => cases::load(&stage, bus, events).await,
         Role::Loads { times } => cases::loads(&stage, bus, times).await,
         Role::Works { member } => cases::work(&stage, bus, &member).await,
+        Role::Gives => cases::give(bus, CancellationToken::new()).await,
         Role::Relays { database, .. } => cases::relay(bus, &database).await,
         Role::Handles { point, nth, slow } => handle(&stage, bus, point, nth, slow).await,
         Role::Fills => cases::fill(&stage, bus).await,
