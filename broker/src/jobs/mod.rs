@@ -49,6 +49,14 @@ pub(crate) fn router() -> Router<Shared> {
         .route("/jobs/{id}/resume", post(resume))
 }
 
+/// What is done to a job that is there.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Cancel,
+    Stop,
+    Resume,
+}
+
 type Id = Result<Path<String>, PathRejection>;
 
 impl Shared {
@@ -101,47 +109,48 @@ async fn cancel(
     State(shared): State<Shared>,
     caller: Caller,
     id: Id,
-    mut parameters: Parameters,
+    parameters: Parameters,
 ) -> Result<Json<Value>, Problem> {
-    let target = target(&caller, id, &mut parameters)?;
-    parameters.done("task")?;
-    let state = shared.jobs()?.cancel(target.clone()).await?;
-    Ok(changed(&caller, &target, state))
+    change(&shared, &caller, id, parameters, Change::Cancel).await
 }
 
 async fn stop(
     State(shared): State<Shared>,
     caller: Caller,
     id: Id,
-    mut parameters: Parameters,
+    parameters: Parameters,
 ) -> Result<Json<Value>, Problem> {
-    let target = target(&caller, id, &mut parameters)?;
-    parameters.done("task")?;
-    let state = shared.jobs()?.stop(target.clone()).await?;
-    Ok(changed(&caller, &target, state))
+    change(&shared, &caller, id, parameters, Change::Stop).await
 }
 
 async fn resume(
     State(shared): State<Shared>,
     caller: Caller,
     id: Id,
-    mut parameters: Parameters,
+    parameters: Parameters,
 ) -> Result<Json<Value>, Problem> {
-    let target = target(&caller, id, &mut parameters)?;
-    parameters.done("task")?;
-    let state = shared.jobs()?.resume(target.clone()).await?;
-    Ok(changed(&caller, &target, state))
+    change(&shared, &caller, id, parameters, Change::Resume).await
 }
 
-/// The job that the path names, or the task of it that `?task=` does.
-fn target(caller: &Caller, id: Id, parameters: &mut Parameters) -> Result<Target, Problem> {
+/// Changes the job that the path names, or the task of it that `?task=` does, and logs who did; its state then.
+async fn change(
+    shared: &Shared,
+    caller: &Caller,
+    id: Id,
+    mut parameters: Parameters,
+    change: Change,
+) -> Result<Json<Value>, Problem> {
     caller.may_write_jobs()?;
-    Ok(Target { job: job(id)?, task: parameters.text("task")? })
-}
-
-fn changed(caller: &Caller, target: &Target, state: jobs::State) -> Json<Value> {
-    tracing::info!(subject = caller.subject, job = %target.job, task = target.task, %state, "job changed");
-    Json(json!({ "id": target.job, "state": state }))
+    let target = Target { job: job(id)?, task: parameters.text("task")? };
+    parameters.done("task")?;
+    let (jobs, asked) = (shared.jobs()?, target.clone());
+    let state = match change {
+        Change::Cancel => jobs.cancel(asked).await,
+        Change::Stop => jobs.stop(asked).await,
+        Change::Resume => jobs.resume(asked).await,
+    }?;
+    tracing::info!(subject = caller.subject, job = %target.job, task = target.task, ?change, %state, "job changed");
+    Ok(Json(json!({ "id": target.job, "state": state })))
 }
 
 fn job(id: Id) -> Result<Uuid, Problem> {

@@ -37,9 +37,8 @@ use crate::{
     problem::{Kind, Problem},
 };
 
-/// How often it is looked, and between two departures.
-const LOOK: Duration = Duration::from_millis(250);
-const SHED: Duration = Duration::from_secs(1);
+/// How often it is looked, and somebody sent away.
+const LOOK: Duration = Duration::from_secs(1);
 /// When who was refused shall come back, in milliseconds.
 const RETRY: std::ops::RangeInclusive<u64> = 2_000..=15_000;
 /// How long a reader of the log rests between two pages of 64 events where replay is slower: about as long as a page takes.
@@ -71,7 +70,7 @@ impl Overload {
             }
         };
         let looking = async {
-            let (mut held, mut shed_at) = (Held::default(), Instant::now());
+            let mut held = Held::default();
             let mut timer = interval(LOOK);
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
@@ -81,9 +80,8 @@ impl Overload {
                     None => Signals::measured(bus, *delay.borrow(), clients),
                 };
                 self.take(&mut held, &signals, readiness);
-                if self.level() == Level::Shedding && shed_at <= Instant::now() {
-                    shed_at = Instant::now() + SHED;
-                    let (_, reason) = *self.level.borrow();
+                let (level, reason) = *self.level.borrow();
+                if level == Level::Shedding {
                     metrics::shed("goaway", reason, self.crowd.shed());
                 }
             }
