@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redis::{FromRedisValue as _, Value, aio::MultiplexedConnection};
 use tokio::{
@@ -86,19 +87,24 @@ pub(super) async fn reach(
 
 /// The task that waits for this level on the server that has the partition.
 fn task(shared: &Arc<Shared>, level: Confirm, place: &Place) -> mpsc::Sender<Wait> {
-    let key = (level, shared.server.node_of(&place.keys.meta));
+    let node = node_of(shared, place);
+    let key = (level, node.clone());
     let mut tasks = shared.waits.0.lock();
     if let Some(task) = tasks.get(&key).filter(|task| !task.is_closed()) {
         return task.clone();
     }
     tasks.retain(|_, task| !task.is_closed());
     let (sender, waits) = mpsc::channel(WAITING);
-    tokio::spawn(work(shared.clone(), level, waits));
+    tokio::spawn(work(shared.clone(), level, node, waits));
     tasks.insert(key, sender.clone());
     sender
 }
 
-async fn work(shared: Arc<Shared>, level: Confirm, mut waits: mpsc::Receiver<Wait>) {
+fn node_of(shared: &Shared, place: &Place) -> String {
+    shared.server.node_of(&place.keys.meta)
+}
+
+async fn work(shared: Arc<Shared>, level: Confirm, node: String, mut waits: mpsc::Receiver<Wait>) {
     let mut connection = None;
     let mut waiting: Vec<Wait> = Vec::new();
     loop {
@@ -124,9 +130,34 @@ async fn work(shared: Arc<Shared>, level: Confirm, mut waits: mpsc::Receiver<Wai
             tracing::debug!(%error, %level, "a level of confirmation can't be waited for at the moment");
             connection = None;
             shared.closed.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+            waiting = part(&shared, level, &node, waiting).await;
         }
         waiting = answer(waiting, level, told.ok());
     }
+}
+
+/// A partition that is another server's by now fails the round for all: whoever waits for it goes to that server's task.
+async fn part(shared: &Arc<Shared>, level: Confirm, node: &str, waiting: Vec<Wait>) -> Vec<Wait> {
+    if !shared.server.redis().is_cluster() {
+        return waiting;
+    }
+    let mut places: Vec<&Arc<Place>> = Vec::new();
+    for Wait { place, .. } in &waiting {
+        if !places.iter().any(|known| Arc::ptr_eq(known, place)) {
+            places.push(place);
+        }
+    }
+    // Looking finds where each is.
+    let looks = places.into_iter().map(|place| shared.look(&place.queue, place.partition));
+    let _ = tokio::time::timeout(GRACE, join_all(looks)).await;
+    let (own, moved): (Vec<Wait>, Vec<Wait>) =
+        waiting.into_iter().partition(|wait| node_of(shared, &wait.place) == node);
+    let unsent = moved.into_iter().filter_map(|wait| {
+        let sent = task(shared, level, &wait.place).try_send(wait);
+        sent.err().map(mpsc::error::TrySendError::into_inner)
+    });
+    let unsent: Vec<Wait> = unsent.collect();
+    own.into_iter().chain(unsent).collect()
 }
 
 /// Marks the partitions and waits for the marks, on one connection and in one round trip.

@@ -178,6 +178,58 @@ async fn slots_move_while_events_are_published_and_settled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_moves_keeps_no_other_partition_s_confirmation_back() {
+    let cluster = Arc::new(RedisCluster::start(1, RedisOptions::default()).await);
+    let bus = bus::redis::open(&cluster.url()).await.unwrap();
+    let many = Queue { partitions: 32, ..Queue::new(queue()) };
+    bus.declare_queue(many.clone()).await.unwrap();
+    // Two partitions of one server, and a key of each.
+    let owner = cluster.owner(slot_of(&cluster, 0));
+    let mut of_it = (0..many.partitions).filter(|partition| cluster.owner(slot_of(&cluster, *partition)) == owner);
+    let (moves, stays) = (of_it.next().unwrap(), of_it.next().unwrap());
+    let key = |partition| {
+        (0..).map(|n: u32| n.to_string()).find(|key| bus::Partition::of(key, 32).index == partition).unwrap()
+    };
+    let replicated =
+        PublishOptions { confirm: Confirm::Replicated(1), patience: seconds(60), ..PublishOptions::default() };
+    eventually("every primary has a replica", async || {
+        let first = bus.publish_with(vec![event("first", &key(stays))], replicated.clone()).await;
+        first.is_ok_and(|first| first[0].as_ref().is_ok_and(|first| first.confirmed == Confirm::Replicated(1)))
+    })
+    .await;
+    cluster.nodes[3 + owner].pause();
+    let waiting = [moves, stays].map(|partition| {
+        let (bus, options, event) = (bus.clone(), replicated.clone(), event("a", &key(partition)));
+        tokio::spawn(async move { bus.publish_with(vec![event], options).await.unwrap().remove(0).unwrap() })
+    });
+    for partition in [moves, stays] {
+        eventually("it is recorded", async || {
+            let page = bus.read(&queue(), partition, 1, 10).await;
+            page.is_ok_and(|page| page.events.iter().any(|logged| logged.envelope.id == "a"))
+        })
+        .await;
+    }
+    let moving = cluster.clone();
+    let to = (owner + 1) % 3;
+    tokio::task::spawn_blocking(move || moving.reshard(slot_of(&moving, moves), to)).await.unwrap();
+    let waits = || {
+        let stats = cluster.nodes[owner].command(&["INFO", "commandstats"]);
+        let calls = |line: &str| line.strip_prefix("cmdstat_wait:calls=")?.split(',').next()?.parse::<u32>().ok();
+        stats.lines().find_map(calls).unwrap_or(0)
+    };
+    let before = waits();
+    eventually("what was asked before the move is answered", async || waits() > before + 2).await;
+    cluster.nodes[3 + owner].resume();
+    let [moved, stayed] = waiting;
+    assert_eq!(stayed.await.unwrap().confirmed, Confirm::Replicated(1));
+    assert_eq!(moved.await.unwrap().confirmed, Confirm::Stored, "the server that recorded it hasn't got it any more");
+}
+
+fn slot_of(cluster: &RedisCluster, partition: u32) -> u16 {
+    cluster.slot(&format!("tp:{{DB:{partition}}}:m"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_dies_takes_nothing_along_that_its_replica_has() {
     let mut cluster = RedisCluster::start(1, RedisOptions::default()).await;
     let bus = bus::redis::open(&cluster.url()).await.unwrap();
