@@ -199,7 +199,9 @@ impl Session {
         match self.asked.remove(&id) {
             Some(Asked::Follow(name)) => {
                 // Not of a former one of that name.
-                let Some(followed) = self.follows.get_mut(&name).filter(|followed| followed.asked == id) else { return };
+                let Some(followed) = self.follows.get_mut(&name).filter(|followed| followed.asked == id) else {
+                    return;
+                };
                 match answer {
                     Ok(ok) => followed.opened(ok),
                     Err(error) => {

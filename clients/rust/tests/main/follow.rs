@@ -172,3 +172,45 @@ async fn it_begins_before_the_server_does() {
     lab.proxy.refuse(false).await;
     timeout(SOON, connecting).await.expect("it connects").unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_durable_subscription_goes_on_where_it_was_acknowledged() {
+    let lab = Lab::start().await;
+    let durable = || Follow::default().name("desk").durable().credit(4);
+    let client = lab.client().await;
+    let mut notes = client.subscribe("DB/*", durable()).await.unwrap();
+    lab.publish("DB/CREATE", 0..10).await;
+    assert_eq!(ids(&mut notes, 6).await, all(0..6));
+    // Asking for the next one says that these are done with.
+    assert_eq!(ids(&mut notes, 1).await, [6]);
+    client.close().await;
+    lab.kill().await;
+    let client = lab.client().await;
+    let mut notes = client.subscribe("DB/*", durable()).await.unwrap();
+    let first = ids(&mut notes, 1).await[0];
+    assert!((1..=6).contains(&first), "{first}: what was acknowledged is not told again, what wasn't is");
+    assert_eq!(ids(&mut notes, 9 - first as usize).await, all(first + 1..10));
+    // Whoever comes by the same name has it from then on.
+    let other = lab.client().await;
+    let _taken = other.subscribe("DB/*", durable()).await.unwrap();
+    loop {
+        match next(&mut notes).await {
+            Told::Ended(error) => break assert_eq!(error.code(), "taken"),
+            Told::CaughtUp { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_view_latest_tells_each_key_once() {
+    let lab = Lab::start().await;
+    let queue = bus::Queue { latest: true, ..bus::Queue::new(events::Name::new("DB").unwrap()) };
+    lab.bus.declare_queue(queue).await.unwrap();
+    lab.publish("DB/CREATE", 0..5).await;
+    let client = lab.client().await;
+    let mut view = client.subscribe("DB/*", Follow::default().latest_of_each_key()).await.unwrap();
+    assert_eq!(ids(&mut view, 1).await, [4]);
+    lab.publish("DB/CREATE", 5..6).await;
+    assert_eq!(ids(&mut view, 1).await, [5]);
+}

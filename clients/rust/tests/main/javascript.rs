@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use testkit::{Fault, Way};
 use tokio::net::TcpListener;
 
-use crate::lab::{ALL, Lab};
+use crate::lab::{ALL, GUEST, Lab};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../javascript");
 
@@ -25,6 +25,7 @@ async fn stage() -> (Arc<Lab>, String) {
         .route("/log/{queue}", get(log))
         .route("/token", get(async |State(lab): State<Arc<Lab>>| lab.token("alice", ALL)))
         .route("/token/bob", get(async |State(lab): State<Arc<Lab>>| lab.token("bob", &["events:read:DB/*"])))
+        .route("/token/{subject}/guest", get(guest))
         .route("/cut", post(async |State(lab): State<Arc<Lab>>| lab.proxy.cut()))
         .route("/cut/back/{bytes}", post(cut_back))
         .route("/kill", post(async |State(lab): State<Arc<Lab>>| lab.kill().await))
@@ -41,6 +42,11 @@ async fn stage() -> (Arc<Lab>, String) {
 
 async fn publish(State(lab): State<Arc<Lab>>, At((queue, event, from, to)): At<(String, String, u32, u32)>) {
     lab.publish(&format!("{queue}/{event}"), from..to).await;
+}
+
+/// Somebody who may be in rooms, and see who is online.
+async fn guest(State(lab): State<Arc<Lab>>, At(subject): At<String>) -> String {
+    lab.token(&subject, GUEST)
 }
 
 async fn log(State(lab): State<Arc<Lab>>, At(queue): At<String>) -> Json<Value> {
@@ -94,6 +100,11 @@ async fn it_publishes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_goes_the_way_that_is_open() {
     node("way.test.mjs", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_shares_rooms() {
+    node("rooms.test.mjs", "websocket").await;
 }
 
 #[test]

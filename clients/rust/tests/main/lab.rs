@@ -20,6 +20,9 @@ use tokio::{
 pub const SOON: Duration = Duration::from_secs(30);
 pub const ALL: &[&str] = &["events:read:*/*", "events:write:*/*"];
 
+/// May be in rooms, and see who is online.
+pub const GUEST: &[&str] = &["rooms:join:chat/*", "rooms:write:chat/*", "presence:read"];
+
 pub struct Lab {
     pub bus: Bus,
     /// Between the clients and whichever node it is.

@@ -6,3 +6,4 @@ mod javascript;
 
 mod lab;
 mod publish;
+mod rooms;
