@@ -81,7 +81,8 @@ impl Gateway {
         let body = json!({"email": email, "password": password}).to_string().into();
         let (status, headers, body) = self.exchange(Method::POST, "/session", Some("application/json"), body).await?;
         if !status.is_success() {
-            return Err(refusal(status, &body).context(format!("{} can't sign in at {}", email, self.url)));
+            let refused = anyhow!(Refused::new(status, &headers, &body));
+            return Err(refused.context(format!("{email} can't sign in at {}", self.url)));
         }
         let cookie = headers.get(header::SET_COOKIE).and_then(|value| value.to_str().ok());
         let cookie = cookie.and_then(|cookie| cookie.split(';').next());
@@ -116,7 +117,7 @@ impl Gateway {
         let exchange = self.exchange(method, path, None, Bytes::new()).await;
         let (status, headers, body) = exchange.map_err(|error| (None, error))?;
         if !status.is_success() {
-            return Err((Some(status), refusal(status, &body)));
+            return Err((Some(status), anyhow!(Refused::new(status, &headers, &body))));
         }
         let cursor = headers.get("turnpike-cursor").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let body = if body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&body) };
@@ -136,9 +137,10 @@ impl Gateway {
     }
 
     async fn ask(&self, method: Method, path: &str, media: Option<&str>, body: Bytes) -> anyhow::Result<Value> {
-        let (status, _, body) = self.exchange(method.clone(), path, media, body).await?;
+        let (status, headers, body) = self.exchange(method.clone(), path, media, body).await?;
         if !status.is_success() {
-            return Err(refusal(status, &body).context(format!("{method} {}{path}", self.url)));
+            let refused = anyhow!(Refused::new(status, &headers, &body));
+            return Err(refused.context(format!("{method} {}{path}", self.url)));
         }
         Ok(if body.is_empty() { Value::Null } else { serde_json::from_slice(&body)? })
     }
@@ -155,7 +157,10 @@ impl Gateway {
             let body = self.whole(body).await?;
             match parts.status.is_success() {
                 true => Ok(Streamed::Answered(serde_json::from_slice(&body)?)),
-                false => Err(refusal(parts.status, &body).context(format!("GET {}{path}", self.url))),
+                false => {
+                    let refused = anyhow!(Refused::new(parts.status, &parts.headers, &body));
+                    Err(refused.context(format!("GET {}{path}", self.url)))
+                }
             }
         };
         tokio::time::timeout(TIMEOUT, open).await.unwrap_or_else(|_| bail!("no answer in {TIMEOUT:?}"))
@@ -209,11 +214,23 @@ fn root(error: &dyn std::error::Error) -> String {
 }
 
 /// A refusal as its problem says it.
-fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
-    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
-    match (problem["title"].as_str(), problem["detail"].as_str()) {
-        (Some(title), Some(detail)) => anyhow!("{title} ({}): {detail}", status.as_u16()),
-        _ => anyhow!("answered {status}"),
+#[derive(Debug, thiserror::Error)]
+#[error("{said}")]
+pub struct Refused {
+    said: String,
+    /// There is too much now; after so long there may not be.
+    pub later: Option<Duration>,
+}
+
+impl Refused {
+    fn new(status: StatusCode, headers: &header::HeaderMap, body: &[u8]) -> Self {
+        let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+        let said = match (problem["title"].as_str(), problem["detail"].as_str()) {
+            (Some(title), Some(detail)) => format!("{title} ({}): {detail}", status.as_u16()),
+            _ => format!("answered {status}"),
+        };
+        let after = headers.get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
+        Self { said, later: after.filter(|_| status == StatusCode::TOO_MANY_REQUESTS).map(Duration::from_secs) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `turnpike bus publish`.
 
-use std::io::Read as _;
+use std::{io::Read as _, time::Duration};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -9,11 +9,15 @@ use serde_json::Value;
 use super::{
     args,
     client::{Client, Draft},
+    gateway::Refused,
     screen::{Screen, Tone, printable},
 };
 
 /// The most bytes that are read from the standard input.
 const MOST: u64 = 1 << 20;
+/// How often a line of a batch is waited for, and how long at most.
+const WAITS: usize = 10;
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 pub async fn run(client: &Client, options: args::Publish, screen: &Screen, json: bool) -> anyhow::Result<()> {
     if !options.batch {
@@ -26,11 +30,33 @@ pub async fn run(client: &Client, options: args::Publish, screen: &Screen, json:
     for (number, line) in (1..).zip(std::io::stdin().lines()) {
         let line = line?;
         if !line.trim().is_empty() {
-            let published = publish(client, &options, Some(line.into()), screen, json).await;
-            published.with_context(|| format!("line {number}"))?;
+            patiently(client, &options, line.into(), screen, json).await.with_context(|| format!("line {number}"))?;
         }
     }
     Ok(())
+}
+
+/// Waits where there is too much now, as a rate limit or a full queue says: what is refused is not recorded.
+async fn patiently(
+    client: &Client,
+    options: &args::Publish,
+    data: Bytes,
+    screen: &Screen,
+    json: bool,
+) -> anyhow::Result<()> {
+    for _ in 0..WAITS {
+        let published = publish(client, options, Some(data.clone()), screen, json).await;
+        let Some(later) = published.as_ref().err().and_then(later) else { return published };
+        eprintln!("turnpike: too many requests: going on in {later:?}");
+        tokio::time::sleep(later).await;
+    }
+    publish(client, options, Some(data), screen, json).await
+}
+
+/// When what was refused may be tried again, if it is soon.
+fn later(error: &anyhow::Error) -> Option<Duration> {
+    let refused = error.chain().find_map(|cause| cause.downcast_ref::<Refused>())?;
+    refused.later.filter(|later| *later <= LONGEST_WAIT)
 }
 
 async fn publish(
@@ -59,6 +85,9 @@ async fn publish(
     // The event is recorded, and what was asked for is not so.
     match receipt["reason"].as_str() {
         Some("scheduled") | None => Ok(()),
+        Some("timeout") if receipt["groups"].as_object().is_some_and(serde_json::Map::is_empty) => {
+            bail!("the event is {}, not {}: no group takes it yet", text(&receipt, "confirm"), options.confirm)
+        }
         Some(reason) => bail!("the event is {}, not {}: {reason}", text(&receipt, "confirm"), options.confirm),
     }
 }
