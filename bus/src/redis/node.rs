@@ -20,9 +20,16 @@ const FORGOTTEN: i64 = 3_600_000;
 const NODES: isize = 256;
 const CONNECTIONS: usize = 10_000;
 
-/// Tells of this node's connections until the bus is closed, then that it is gone.
+/// Tells of this node's connections, from the first one until the bus is closed, then that it is gone.
 pub(super) async fn tell(shared: Arc<Shared>) {
     let mut changed = shared.roster.changed();
+    // Who has no connections has nothing to tell: an operator's command comes and goes, and nobody misses it.
+    while shared.roster.here().is_empty() {
+        tokio::select! {
+            () = shared.closed.cancelled() => return,
+            _ = changed.changed() => {}
+        }
+    }
     let mut told = None;
     while !shared.closed.is_cancelled() {
         changed.borrow_and_update();
