@@ -17,7 +17,7 @@ use super::{
 const MOST: u64 = 1 << 20;
 /// How often a line of a batch is waited for, and how long at most.
 const WAITS: usize = 10;
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 pub async fn run(client: &Client, options: args::Publish, screen: &Screen, json: bool) -> anyhow::Result<()> {
     if !options.batch {
