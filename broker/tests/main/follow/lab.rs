@@ -218,15 +218,7 @@ impl Running {
     }
 
     async fn upgraded(&self, token: Option<&str>) -> Ws {
-        let mut request = format!("ws://{}/ws", self.address).into_client_request().unwrap();
-        if let Some(token) = token {
-            request.headers_mut().insert(METADATA, token.parse().unwrap());
-        }
-        request.headers_mut().insert("sec-websocket-protocol", "turnpike.v1".parse().unwrap());
-        request.headers_mut().insert("x-forwarded-for", "203.0.113.7".parse().unwrap());
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
-        Ws(socket)
+        Ws::upgraded(self.address, token).await
     }
 
     pub async fn sse(&self, token: &str, query: &str, last_event_id: Option<&str>) -> Sse {
@@ -259,10 +251,14 @@ impl Running {
     }
 
     pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response<Incoming> {
+        self.send("GET", path, headers).await
+    }
+
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response<Incoming> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
-        let mut request = Request::get(path).header("host", "broker");
+        let mut request = Request::builder().method(method).uri(path).header("host", "broker");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -297,6 +293,26 @@ impl Polled {
 pub struct Ws(WebSocketStream<TcpStream>);
 
 impl Ws {
+    /// A socket of whoever the token is of, which has said hello.
+    pub async fn open(address: SocketAddr, token: &str) -> Self {
+        let mut ws = Self::upgraded(address, Some(token)).await;
+        ws.send(json!({ "hello": { "v": 1, "client": "test" } })).await;
+        assert!(ws.next().await["welcome"]["conn"].is_string());
+        ws
+    }
+
+    async fn upgraded(address: SocketAddr, token: Option<&str>) -> Self {
+        let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
+        if let Some(token) = token {
+            request.headers_mut().insert(METADATA, token.parse().unwrap());
+        }
+        request.headers_mut().insert("sec-websocket-protocol", "turnpike.v1".parse().unwrap());
+        request.headers_mut().insert("x-forwarded-for", "203.0.113.7".parse().unwrap());
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+        Self(socket)
+    }
+
     pub async fn send(&mut self, frame: Value) {
         self.say(&frame.to_string()).await;
     }
