@@ -398,7 +398,7 @@ impl Names {
 
 /// The room that a term of a filter is about, where it is about one.
 fn room_of(term: &Pattern) -> Option<Room> {
-    if !term.queue.as_ref().is_some_and(|queue| *queue == presence::rooms()) {
+    if term.queue.as_ref().is_none_or(|queue| *queue != presence::rooms()) {
         return None;
     }
     term.conditions.iter().find_map(|condition| condition.text_of("subject")?.parse().ok())
