@@ -72,7 +72,7 @@ impl Inbound<'_> {
             mut events = &mut receiving => {
                 // What came is recorded, and acknowledged while the connection lives.
                 let polling = async {
-                    while !matches!(events.poll().await, Err(_)) {}
+                    while events.poll().await.is_ok() {}
                     std::future::pending::<()>().await;
                 };
                 let ended = tokio::select! {
@@ -148,7 +148,7 @@ impl Inbound<'_> {
                     }
                 }
                 Ok(Event::Incoming(Incoming::Publish(message))) => {
-                    if sender.try_send(Came::Message(message)).is_err() {
+                    if sender.try_send(Came::Message(Box::new(message))).is_err() {
                         // Of QoS 0: the others can't be more than there is room for.
                         metrics::taken(Taken::Dropped);
                     }

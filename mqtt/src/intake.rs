@@ -28,7 +28,7 @@ pub(crate) enum Came {
     Connected {
         session: bool,
     },
-    Message(Publish),
+    Message(Box<Publish>),
 }
 
 /// Who takes messages into the bus.
@@ -68,14 +68,14 @@ impl Intake<'_> {
                     }
                     continue;
                 }
-                Came::Message(message) => vec![message],
+                Came::Message(message) => vec![*message],
             };
             let mut bytes = messages[0].payload.len();
             while messages.len() < BATCH && bytes < BATCH_BYTES {
                 match came.try_recv() {
                     Ok(Came::Message(message)) => {
                         bytes += message.payload.len();
-                        messages.push(message);
+                        messages.push(*message);
                     }
                     Ok(other) => {
                         next = Some(other);
@@ -93,9 +93,8 @@ impl Intake<'_> {
         let mut events = Vec::with_capacity(messages.len());
         for message in &messages {
             let event = self.plan.event(message, self.source, &mut self.known);
-            let event = event.or_else(|why| {
+            let event = event.inspect_err(|why| {
                 tracing::warn!(topic = %String::from_utf8_lossy(&message.topic), reason = why.0, "a message is rejected");
-                Err(why)
             });
             rejected.push(event.is_err());
             events.push(event.unwrap_or_else(|why| self.plan.rejection(message, &why, self.source)));

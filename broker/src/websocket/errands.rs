@@ -50,7 +50,7 @@ pub(super) struct Errands {
 
 /// What became of one.
 pub(super) enum Done {
-    Opened(Opened),
+    Opened(Box<Opened>),
     /// A frame.
     Answered(String),
     /// A durable subscription is over; None: its client had ended it.
@@ -108,7 +108,7 @@ impl Errands {
         self.waiting.push(Box::pin(async move {
             let name = sub.name.clone();
             let outcome = follow(&shared, &caller, sub).await;
-            Done::Opened(Opened { id, turn, name, outcome })
+            Done::Opened(Box::new(Opened { id, turn, name, outcome }))
         }));
     }
 
@@ -130,7 +130,7 @@ impl Errands {
                 Ok(Opening { subscriber: joined.subscriber, kept: None, ok })
             };
             let outcome = joined.await;
-            Done::Opened(Opened { id, turn, name, outcome })
+            Done::Opened(Box::new(Opened { id, turn, name, outcome }))
         }));
     }
 

@@ -309,7 +309,7 @@ impl Session {
             let problem = Problem::invalid("ack.cursor: nothing unacknowledged has this cursor");
             return vec![error(id.as_ref(), &problem)];
         }
-        let keep = subscription.durable.then(|| Effect::Keep { name: sub, cursor });
+        let keep = subscription.durable.then_some(Effect::Keep { name: sub, cursor });
         let answer = id.map(|id| Effect::Send(answer(Some(&id), json!({}))));
         keep.into_iter().chain(answer).collect()
     }

@@ -125,7 +125,7 @@ impl Socket {
                 },
                 Happened::Came(None) | Happened::Broken => return,
                 Happened::Told(name, told) => self.told(&name, &told),
-                Happened::Done(Done::Opened(opened)) => self.opened(opened),
+                Happened::Done(Done::Opened(opened)) => self.opened(*opened),
                 Happened::Done(Done::Answered(frame)) => self.send(frame),
                 Happened::Done(Done::Over(turn, name, over)) => self.over(turn, &name, over),
                 Happened::Ping if self.session.ping() => self.push(Message::Ping(Default::default())),

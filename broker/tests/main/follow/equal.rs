@@ -214,7 +214,7 @@ async fn every_transport_sees_the_same_whatever_dies() {
     for (transport, seen, _) in &clients {
         let seen = seen.lock();
         assert_eq!(seen.ids, expected, "{transport:?}: each once, in their order");
-        assert_eq!(seen.gaps, [json!(0); 0], "{transport:?}: nothing was lost");
+        assert_eq!(seen.gaps, Vec::<Value>::new(), "{transport:?}: nothing was lost");
     }
 
     redis.command(&["FLUSHALL"]);
