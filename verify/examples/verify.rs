@@ -9,6 +9,7 @@ mod lab;
 use std::{
     fs,
     path::PathBuf,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -42,6 +43,10 @@ struct Arguments {
     /// Where the table goes besides the standard output.
     #[arg(long)]
     report: Option<PathBuf>,
+    /// A round of several: where its report goes. Each is a process of its own, so that what a process keeps of all cases
+    /// (series of metrics, above all) is no more than a round's.
+    #[arg(long, hide = true)]
+    round: Option<PathBuf>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -68,10 +73,17 @@ fn main() {
     let mut report = Report::default();
     for round in 0.. {
         let over = end.map_or(round >= arguments.repeat, |end| Instant::now() >= end);
-        if over {
+        if over || (arguments.round.is_some() && round > 0) {
             break;
         }
         let seed = arguments.seed + round;
+        if arguments.round.is_none() && (end.is_some() || arguments.repeat > 1) {
+            report.join(apart(&arguments, seed, end));
+            if let Some(path) = &arguments.report {
+                fs::write(path, report.to_string()).unwrap();
+            }
+            continue;
+        }
         // Those that run at once are different ones: metrics tell cases apart by their queues, not by what they run on.
         let jobs: Vec<_> =
             backends.iter().flat_map(|backend| names.iter().map(move |name| (*name, *backend))).collect();
@@ -100,10 +112,36 @@ fn main() {
                 }
             }
         }
-        if let Some(path) = &arguments.report {
-            fs::write(path, report.to_string()).unwrap();
-        }
+    }
+    if let Some(path) = &arguments.round {
+        fs::write(path, serde_json::to_vec(&report).unwrap()).unwrap();
+        return;
+    }
+    if let Some(path) = &arguments.report {
+        fs::write(path, report.to_string()).unwrap();
     }
     println!("{report}");
     std::process::exit(i32::from(!report.is_good()));
+}
+
+/// One round, as a process of its own.
+fn apart(arguments: &Arguments, seed: u64, end: Option<Instant>) -> Report {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("round.json");
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env_remove("TURNPIKE_SOAK").arg("--round").arg(&path).args(["--seed", &seed.to_string()]);
+    command.args(["--scale", &arguments.scale.to_string(), "--at-once", &arguments.at_once.to_string()]);
+    command.args(arguments.backend.iter().flat_map(|backend| ["--backend", backend]));
+    if !arguments.only.is_empty() {
+        command.args(["--only", &arguments.only.join(",")]);
+    }
+    if let Some(end) = end {
+        let left = end.saturating_duration_since(Instant::now()).as_secs().max(1);
+        command.args(["--for", &format!("{left}s")]);
+    }
+    let status = command.status().unwrap();
+    match fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).unwrap(),
+        Err(_) => Report { rows: Vec::new(), faults: vec![format!("the round with seed {seed} ended with {status}")] },
+    }
 }

@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     contract::Ran,
@@ -13,14 +13,14 @@ use crate::{
 };
 
 /// A row for each case and backend, in the order in which they first ran.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     pub rows: Vec<Row>,
     /// What was wrong, a line each.
     pub faults: Vec<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     pub case: String,
     pub does: String,
@@ -40,27 +40,41 @@ pub struct Row {
 
 impl Report {
     pub fn add(&mut self, ran: &Ran) {
-        let known = self.rows.iter().position(|row| row.case == ran.case.name && row.backend == ran.backend);
-        let at = known.unwrap_or_else(|| {
-            self.rows.push(Row {
-                case: ran.case.name.to_owned(),
-                does: ran.case.does.to_owned(),
-                backend: ran.backend.to_owned(),
-                kills: ran.case.kills.to_owned(),
-                ..Row::default()
-            });
-            self.rows.len() - 1
+        self.count(Row {
+            case: ran.case.name.to_owned(),
+            does: ran.case.does.to_owned(),
+            backend: ran.backend.to_owned(),
+            kills: ran.case.kills.to_owned(),
+            runs: 1,
+            published: confirmed(&ran.history).len() as u64,
+            delivered: delivered(&ran.history),
+            lost: lost(&ran.history),
+            again: again(&ran.history),
+            violations: ran.violations.len() as u64 + u64::from(ran.failed.is_some()),
         });
-        let row = &mut self.rows[at];
-        row.runs += 1;
-        row.published += confirmed(&ran.history).len() as u64;
-        row.delivered += delivered(&ran.history);
-        row.lost += lost(&ran.history);
-        row.again += again(&ran.history);
-        row.violations += ran.violations.len() as u64 + u64::from(ran.failed.is_some());
         let of = format!("{} on {}, seed {}", ran.case.name, ran.backend, ran.seed);
         self.faults.extend(ran.failed.iter().map(|failed| format!("{of}: {failed}")));
         self.faults.extend(ran.violations.iter().map(|violation| format!("{of}: {violation}")));
+    }
+
+    /// Takes in what came of other runs.
+    pub fn join(&mut self, other: Self) {
+        other.rows.into_iter().for_each(|row| self.count(row));
+        self.faults.extend(other.faults);
+    }
+
+    fn count(&mut self, row: Row) {
+        match self.rows.iter_mut().find(|known| known.case == row.case && known.backend == row.backend) {
+            Some(known) => {
+                known.runs += row.runs;
+                known.published += row.published;
+                known.delivered += row.delivered;
+                known.lost += row.lost;
+                known.again += row.again;
+                known.violations += row.violations;
+            }
+            None => self.rows.push(row),
+        }
     }
 
     pub fn is_good(&self) -> bool {

@@ -11,7 +11,7 @@ use crate::{
     rooms::Room,
 };
 
-const VERBS: &str = "hello, sub, unsub, pub, ack, join, leave, members, presence or bye";
+const VERBS: &str = "hello, sub, unsub, pub, ack, join, leave, members, presence, ping or bye";
 const MAX_ID_BYTES: usize = 128;
 const MAX_NAME_BYTES: usize = 64;
 /// Users that are asked about at once.
@@ -39,6 +39,8 @@ pub(super) enum Verb {
     Members(InRoom),
     /// Who is online.
     Presence(Presence),
+    /// Whether the broker lives: a page isn't told of the pings that it gets.
+    Ping,
     /// The client goes.
     Bye,
 }
@@ -231,6 +233,7 @@ fn verb(members: Map<String, Value>) -> Result<Verb, Problem> {
         "leave" => body_of(&name, body).map(Verb::Leave),
         "members" => body_of(&name, body).map(Verb::Members),
         "presence" => body_of(&name, body).map(Verb::Presence),
+        "ping" => Ok(Verb::Ping),
         "bye" => Ok(Verb::Bye),
         unknown => Err(Problem::invalid(format!("{unknown:.64}: no such verb; there are {VERBS}"))),
     }

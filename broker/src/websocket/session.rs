@@ -141,6 +141,7 @@ impl Session {
             (State::Open, Verb::Leave(InRoom { room })) => vec![self.leave(id, room)],
             (State::Open, Verb::Members(InRoom { room })) => vec![Effect::Members { id, room }],
             (State::Open, Verb::Presence(presence)) => vec![ask(id, presence)],
+            (State::Open, Verb::Ping) => vec![Effect::Send(answer(id.as_ref(), json!({})))],
             (State::Open, Verb::Bye) => self.close(CloseCode::Normal, "bye"),
         }
     }
@@ -516,6 +517,12 @@ mod tests {
         assert_eq!(session.over(turn, "d", Over::Taken).unwrap(), r#"{"ended":{"reason":"taken","sub":"d"}}"#);
         assert_eq!(session.over(turn, "d", Over::Taken), None);
         assert!(!session.has_credit("d"));
+    }
+
+    #[test]
+    fn a_ping_of_the_client_is_answered() {
+        let answered = open().text(r#"{"id":7,"ping":{}}"#);
+        assert_eq!(answered, [Effect::Send(r#"{"id":7,"ok":{}}"#.to_owned())]);
     }
 
     #[test]
