@@ -18,8 +18,8 @@ pub(crate) const SIGNED: u8 = 2;
 pub(crate) const TAG: usize = 16;
 /// Partition, lineage, position.
 const PLACE: usize = 20;
-/// The longest text that is looked at: some hundred queues of some partitions, or few queues of many.
-const MOST_CHARACTERS: usize = 16 * 1024;
+/// The longest text that is looked at: some thousand queues, or some of very many partitions.
+const MOST_CHARACTERS: usize = 512 * 1024;
 
 /// Where a client is, a queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

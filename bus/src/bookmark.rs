@@ -17,7 +17,8 @@ pub(crate) const MOST: usize = 64;
 const MAX_USER_BYTES: usize = 512;
 const MAX_NAME_BYTES: usize = 64;
 const MAX_FILTER_BYTES: usize = 4096;
-const MAX_CURSOR_BYTES: usize = 16 * 1024;
+/// Some thousand queues, or some of very many partitions.
+const MAX_CURSOR_BYTES: usize = 512 * 1024;
 
 /// A user's place, by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use tokio::sync::watch;
 
 use crate::{Bus, Cursor, Error, Lineages, Logged, Page, Start, cursor::Place, metrics};
 
-const PAGE: usize = 1000;
+/// Of a partition, read ahead: each reader has its own, and may rest with it.
+const PAGE: usize = 128;
 /// A log that was reset says nothing by itself: its lineage is looked at this often.
 const LOOK: Duration = Duration::from_secs(1);
 

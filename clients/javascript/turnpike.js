@@ -201,6 +201,9 @@ const SUBPROTOCOL = "turnpike.v1";
 const TOLD = ["ev", "gap", "caught_up", "cursor"];
 const FINAL = { 4501: "unauthenticated", 4502: "too-large", 4503: "version" };
 
+const refused = ({ code, detail, retry_after: wait }) =>
+  new TurnpikeError(code, detail, { after: wait > 0 ? later(wait * 1_000) : null });
+
 class SocketLink {
   transport = "websocket";
   #client; #socket; #asked = new Map(); #lastId = 0; #pingEvery = 25_000; #timer; #goaway = null; #welcomed; #end; #over = false;
@@ -261,7 +264,7 @@ class SocketLink {
       this.#welcomed(this);
     } else if (kind === "goaway") this.#goaway = body;
     else if (kind === "ok") this.#answered(id, null, body);
-    else if (kind === "error") this.#answered(id, new TurnpikeError(body.code, body.detail), null);
+    else if (kind === "error") this.#answered(id, refused(body), null);
     else if (kind === "ended") this.#client.subscription(body.sub)?.ended(this, body.reason);
     else if (TOLD.includes(kind)) this.#client.subscription(body.sub)?.take(this, kind, body);
   }
@@ -313,7 +316,8 @@ class SocketLink {
     this.#over = true;
     clearTimeout(this.#timer);
     try {
-      this.#socket?.close(1000, "bye");
+      // Not in order: who is taken for gone comes back.
+      this.#socket?.close(3000, "lost");
     } catch { /* it never stood */ }
     for (const settle of this.#asked.values()) settle(Lost.of(error), null);
     this.#asked.clear();
@@ -378,7 +382,7 @@ class HttpLink {
       return subscription.space();
     };
     const retry = await readStream(request, { signal, block });
-    throw new Lost("the stream has ended", { after: later(retry ?? 200) });
+    throw new Lost("the stream has ended", { after: retry === null ? null : later(retry) });
   }
 
   async #poll(subscription, signal) {
@@ -501,6 +505,8 @@ class Subscription {
     this.#error = null;
     if (error) return Promise.reject(error);
     if (this.#state === "over") return Promise.resolve({ value: undefined, done: true });
+    // The one in hand may have held it up.
+    this.resume();
     return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
   }
 
@@ -512,7 +518,8 @@ class Subscription {
   /** Ends it. What waits is not given any more; its cursor stays where the program was. */
   close() {
     if (this.#state === "over") return;
-    this.#done();
+    // Whether the one in hand is done with nobody has said.
+    this.#given = null;
     this.acknowledge();
     this.#queue = [];
     const link = this.#link;
@@ -553,9 +560,13 @@ class Subscription {
     return query;
   }
 
-  /** Follows on the client's link once what came by the last one is used up: so what waits here has an end. */
+  /**
+   * Follows on the client's link once what came by the last one is used up: so what waits here has an end. A durable one has its
+   * place kept from then on, so what is in hand must be done with, too.
+   */
   resume() {
     const { link } = this.client;
+    if (this.durable && this.#given) return;
     if (this.#state !== "idle" || !link || this.#queue.length > 0 || this.#rest !== null) return;
     this.#state = "opening";
     this.#link = link;

@@ -1,9 +1,15 @@
 //! Taking messages: subscribed as long as this dispatcher may, by one connection that is made again when it breaks.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bus::{Bus, Fence};
-use rumqttc::{AsyncClient, Event, EventLoop, Incoming, RetainForwardRule, SubscribeFilterInput};
+use rumqttc::{AsyncClient, Event, EventLoop, Incoming, QoS, RetainForwardRule, SubscribeFilterInput};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +24,8 @@ use crate::{
 
 /// What waits for the bus: what the broker may have on the way, and as much again of what it doesn't wait for (QoS 0).
 const WAITING: usize = 2 * IN_FLIGHT as usize + 16;
+/// Of that, what is kept free for what the broker waits for, and for what is told of connections.
+const KEPT_FREE: usize = IN_FLIGHT as usize + 16;
 /// How far back in each partition a message that comes again is looked for: what may have been on the way, and as much
 /// again.
 const RECALLED: usize = 2 * IN_FLIGHT as usize;
@@ -56,12 +64,20 @@ impl Inbound<'_> {
         let id = self.client_id();
         let (client, events) = link::client(self.settings, &id, &Session::Kept)?;
         let (sender, came) = mpsc::channel(WAITING);
+        let connection = Arc::new(AtomicU64::new(0));
         let known = self.recall(&id, stop).await;
         let Some(known) = known else { return Ok(Ended::Stopped) };
-        let intake =
-            Intake { bus: self.bus, plan: self.plan, source: self.source, known, fence, client: client.clone() };
+        let intake = Intake {
+            bus: self.bus,
+            plan: self.plan,
+            source: self.source,
+            known,
+            fence,
+            client: client.clone(),
+            connection: connection.clone(),
+        };
         let mut intake = std::pin::pin!(intake.run(came));
-        let receiving = self.receive(&client, events, sender, stop);
+        let receiving = self.receive(&client, events, sender, &connection, stop);
         let mut receiving = std::pin::pin!(receiving);
         let ended = tokio::select! {
             // Nobody else writes any more in its name: its connection goes without a word, as if it had died.
@@ -73,6 +89,7 @@ impl Inbound<'_> {
                 // What came is recorded, and acknowledged while the connection lives.
                 let polling = async {
                     while events.poll().await.is_ok() {}
+                    connection.fetch_add(1, Relaxed);
                     std::future::pending::<()>().await;
                 };
                 let ended = tokio::select! {
@@ -106,10 +123,14 @@ impl Inbound<'_> {
                 continue;
             }
             for (number, partition) in (0..).zip(&status.partitions) {
-                let from = partition.next.saturating_sub(RECALLED as u64).max(partition.floor);
-                let page = self.bus.read(name, number, from, RECALLED).await?;
-                let own = page.events.iter().filter(|event| event.envelope.source == self.source);
-                own.for_each(|event| known.recall(&event.envelope));
+                let mut from = partition.next.saturating_sub(RECALLED as u64).max(partition.floor);
+                while from < partition.next {
+                    let page = self.bus.read(name, number, from, RECALLED).await?;
+                    let Some(last) = page.events.last() else { break };
+                    from = last.position + 1;
+                    let own = page.events.iter().filter(|event| event.envelope.source == self.source);
+                    own.for_each(|event| known.recall(&event.envelope));
+                }
             }
         }
         Ok(known)
@@ -121,6 +142,7 @@ impl Inbound<'_> {
         client: &AsyncClient,
         mut events: EventLoop,
         sender: mpsc::Sender<Came>,
+        connection: &AtomicU64,
         stop: &CancellationToken,
     ) -> EventLoop {
         loop {
@@ -148,13 +170,28 @@ impl Inbound<'_> {
                     }
                 }
                 Ok(Event::Incoming(Incoming::Publish(message))) => {
-                    if sender.try_send(Came::Message(Box::new(message))).is_err() {
-                        // Of QoS 0: the others can't be more than there is room for.
+                    let may_be_dropped = message.qos == QoS::AtMostOnce;
+                    let came = Came::Message { message: Box::new(message), connection: connection.load(Relaxed) };
+                    if may_be_dropped && sender.capacity() <= KEPT_FREE {
                         metrics::taken(Taken::Dropped);
+                    } else if sender.try_send(came).is_err() && !may_be_dropped {
+                        // What was sent again after connections that broke: it comes once more, in its order, on the next one.
+                        events.clean();
+                        connection.fetch_add(1, Relaxed);
+                        metrics::connected("in", false);
+                        let room = async {
+                            while sender.capacity() < WAITING {
+                                tokio::time::sleep(PAUSE).await;
+                            }
+                        };
+                        if stop.run_until_cancelled(room).await.is_none() {
+                            return events;
+                        }
                     }
                 }
                 Ok(_) => {}
                 Err(error) => {
+                    connection.fetch_add(1, Relaxed);
                     metrics::connected("in", false);
                     tracing::warn!(%error, "the connection to the MQTT broker broke");
                     let pause = PAUSE.mul_f64(rand::random_range(0.1..1.0));

@@ -1,6 +1,12 @@
 //! What comes in goes into the bus, in its order, and is acknowledged once it is recorded.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bus::{Bus, Error, Fence, Outcome, PublishOptions, Refused};
 use events::Envelope;
@@ -25,10 +31,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) enum Came {
     /// A connection begins; whether the broker has kept the session.
-    Connected {
-        session: bool,
+    Connected { session: bool },
+    Message {
+        message: Box<Publish>,
+        /// The how manieth.
+        connection: u64,
     },
-    Message(Box<Publish>),
 }
 
 /// Who takes messages into the bus.
@@ -40,6 +48,8 @@ pub(crate) struct Intake<'a> {
     /// The lease that this is done under, where there is one.
     pub fence: Option<Fence>,
     pub client: AsyncClient,
+    /// The how manieth it is now.
+    pub connection: Arc<AtomicU64>,
 }
 
 /// The lease is somebody else's.
@@ -68,14 +78,14 @@ impl Intake<'_> {
                     }
                     continue;
                 }
-                Came::Message(message) => vec![*message],
+                Came::Message { message, connection } => vec![(*message, connection)],
             };
-            let mut bytes = messages[0].payload.len();
+            let mut bytes = messages[0].0.payload.len();
             while messages.len() < BATCH && bytes < BATCH_BYTES {
                 match came.try_recv() {
-                    Ok(Came::Message(message)) => {
+                    Ok(Came::Message { message, connection }) => {
                         bytes += message.payload.len();
-                        messages.push(*message);
+                        messages.push((*message, connection));
                     }
                     Ok(other) => {
                         next = Some(other);
@@ -88,10 +98,10 @@ impl Intake<'_> {
         }
     }
 
-    async fn take(&mut self, messages: Vec<Publish>) -> Result<(), Outlived> {
+    async fn take(&mut self, messages: Vec<(Publish, u64)>) -> Result<(), Outlived> {
         let mut rejected = Vec::with_capacity(messages.len());
         let mut events = Vec::with_capacity(messages.len());
-        for message in &messages {
+        for (message, _) in &messages {
             let event = self.plan.event(message, self.source, &mut self.known);
             let event = event.inspect_err(|why| {
                 tracing::warn!(topic = %String::from_utf8_lossy(&message.topic), reason = why.0, "a message is rejected");
@@ -100,7 +110,7 @@ impl Intake<'_> {
             events.push(event.unwrap_or_else(|why| self.plan.rejection(message, &why, self.source)));
         }
         let outcomes = self.record(events).await?;
-        for ((message, rejected), outcome) in messages.iter().zip(rejected).zip(outcomes) {
+        for (((message, connection), rejected), outcome) in messages.iter().zip(rejected).zip(outcomes) {
             let taken = match outcome {
                 Ok(_) if rejected => Taken::Rejected,
                 Ok(true) => Taken::Duplicate,
@@ -113,21 +123,21 @@ impl Intake<'_> {
                 }
             };
             metrics::taken(taken);
-            self.acknowledge(message, taken).await;
+            self.acknowledge(message, *connection, taken);
         }
         Ok(())
     }
 
-    async fn acknowledge(&self, message: &Publish, taken: Taken) {
-        if message.qos == QoS::AtMostOnce {
+    fn acknowledge(&self, message: &Publish, connection: u64, taken: Taken) {
+        // The identifiers of a connection that is gone may mean others by now: the broker sends the message again.
+        if message.qos == QoS::AtMostOnce || self.connection.load(Relaxed) != connection {
             return;
         }
         let Some(mut ack) = self.client.prepare_ack(message) else { return };
         if let (ManualAck::PubAck(ack), Taken::Rejected) = (&mut ack, taken) {
             ack.reason = PubAckReason::PayloadFormatInvalid;
         }
-        // One of a connection that is gone is none any more: the broker sends the message again.
-        if let Err(error) = self.client.manual_ack(ack).await {
+        if let Err(error) = self.client.try_manual_ack(ack) {
             tracing::debug!(%error, "an acknowledgement could not be sent");
         }
     }
@@ -135,9 +145,10 @@ impl Intake<'_> {
     /// Records events, however long the bus is away; of each, whether it had been recorded before, or why it can't be.
     async fn record(&self, events: Vec<Envelope>) -> Result<Vec<Result<bool, String>>, Outlived> {
         let mut outcomes: Vec<Option<Result<bool, String>>> = events.iter().map(|_| None).collect();
-        let mut pause = PAUSE;
+        let (mut pause, mut most) = (PAUSE, usize::MAX);
         loop {
-            let open: Vec<usize> = (0..events.len()).filter(|at| outcomes[*at].is_none()).collect();
+            let open = (0..events.len()).filter(|at| outcomes[*at].is_none());
+            let open: Vec<usize> = open.take(most).collect();
             if open.is_empty() {
                 return Ok(outcomes.into_iter().flatten().collect());
             }
@@ -150,6 +161,11 @@ impl Intake<'_> {
                         pause = PAUSE;
                         continue;
                     }
+                }
+                // Too much together is not too much each.
+                Err(Error::Invalid(_)) if open.len() > 1 => {
+                    most = open.len().div_ceil(2);
+                    continue;
                 }
                 Err(Error::Invalid(reason)) => {
                     open.iter().for_each(|at| outcomes[*at] = Some(Err(reason.clone())));

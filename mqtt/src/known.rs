@@ -11,7 +11,7 @@ use events::Envelope;
 use rumqttc::{Publish, QoS};
 use uuid::Uuid;
 
-use crate::settings::Same;
+use crate::{link::IN_FLIGHT, settings::Same};
 
 /// What equal messages have their id from.
 const EQUAL: Uuid = Uuid::from_u128(0x2f7c_5a10_8d3e_4b6f_9a51_c07e_64d2_b813);
@@ -22,12 +22,25 @@ const EVENT_ID: &str = "event-id";
 pub(crate) struct Known {
     /// The client's, in an id.
     client: String,
-    taken: HashMap<u16, (String, String)>,
+    taken: HashMap<u16, Taken>,
+    /// How many there were.
+    count: u64,
 }
+
+struct Taken {
+    /// The how manieth.
+    at: u64,
+    content: String,
+    id: String,
+}
+
+/// Further back nothing comes again: the broker sends no more than so many before it has heard of the first. An identifier that
+/// is used anew may then mean an equal message.
+const REACH: u64 = 2 * IN_FLIGHT as u64;
 
 impl Known {
     pub(crate) fn new(client_id: &str) -> Self {
-        Self { client: hex(client_id.as_bytes(), 4), taken: HashMap::new() }
+        Self { client: hex(client_id.as_bytes(), 4), taken: HashMap::new(), count: 0 }
     }
 
     /// The broker knows nothing of the session: identifiers begin anew.
@@ -44,7 +57,8 @@ impl Known {
         if let (Some(packet), Some(content)) = (parts.next(), parts.next())
             && let Ok(packet) = u16::from_str_radix(packet, 16)
         {
-            self.taken.insert(packet, (content.to_owned(), event.id.clone()));
+            let taken = Taken { at: self.count, content: content.to_owned(), id: event.id.clone() };
+            self.taken.insert(packet, taken);
         }
     }
 
@@ -61,13 +75,15 @@ impl Known {
             return Uuid::now_v7().to_string();
         }
         if message.dup
-            && let Some((known, id)) = self.taken.get(&message.pkid)
-            && *known == content
+            && let Some(taken) = self.taken.get(&message.pkid)
+            && taken.content == content
+            && self.count - taken.at <= REACH
         {
-            return id.clone();
+            return taken.id.clone();
         }
         let id = format!("{}-{:04x}-{content}-{}", self.client, message.pkid, Uuid::now_v7().simple());
-        self.taken.insert(message.pkid, (content, id.clone()));
+        self.count += 1;
+        self.taken.insert(message.pkid, Taken { at: self.count, content, id: id.clone() });
         id
     }
 }
@@ -127,6 +143,16 @@ mod tests {
         let equal = known.id(&message(9, "x", false), Same::Equal);
         assert_eq!(known.id(&message(10, "x", false), Same::Equal), equal);
         assert_ne!(known.id(&message(10, "y", false), Same::Equal), equal);
+    }
+
+    #[test]
+    fn an_identifier_that_was_used_long_ago_means_another_message() {
+        let mut known = Known::new("turnpike");
+        let first = known.id(&message(7, "on", false), Same::Redelivered);
+        for packet in 1_000..1_000 + u16::try_from(REACH).unwrap() + 1 {
+            known.id(&message(packet, "on", false), Same::Redelivered);
+        }
+        assert_ne!(known.id(&message(7, "on", true), Same::Redelivered), first);
     }
 
     #[test]

@@ -40,8 +40,9 @@ async fn term(
     until: Instant,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    for mapping in &inbound.plan.inbound {
-        match inbound.bus.shut_out(&mapping.queue, &fence).await {
+    let written = inbound.plan.inbound.iter().map(|mapping| &mapping.queue).chain([&inbound.plan.rejected.queue]);
+    for queue in written {
+        match inbound.bus.shut_out(queue, &fence).await {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(error) => {

@@ -1,9 +1,12 @@
 //! How the MQTT broker is reached.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use rumqttc::{AckMode, AsyncClient, BrokerSessionResumePolicy, EventLoop, MqttOptions, TlsConfiguration, Transport};
+use rumqttc::{
+    AckMode, AsyncClient, EventLoop, MqttOptions, PersistedAckMode, PersistedSession, SessionStore, SessionStoreError,
+    SessionStoreKey, TlsConfiguration, Transport,
+};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
@@ -59,6 +62,39 @@ pub(crate) enum Session {
     Passing,
 }
 
+/// What a process has of a session that an earlier one began: nothing, since nothing is published by it, and what was on its way
+/// here is known from the log (`known.rs`). The library wants to be told so; else it takes no subscription.
+#[derive(Debug)]
+struct Nothing;
+
+type Asked<'a, T> = Pin<Box<dyn Future<Output = Result<T, SessionStoreError>> + Send + 'a>>;
+
+impl SessionStore for Nothing {
+    fn load<'a>(&'a self, key: &'a SessionStoreKey) -> Asked<'a, Option<PersistedSession>> {
+        let session = PersistedSession {
+            format_version: 1,
+            client_id: key.client_id().to_owned(),
+            clean_start: false,
+            session_expiry_interval: Some(KEPT),
+            outgoing_inflight_upper_limit: None,
+            ack_mode: PersistedAckMode::Manual,
+            last_pkid: 0,
+            last_puback: 0,
+            replay: Vec::new(),
+            incoming_qos2: Vec::new(),
+        };
+        Box::pin(async { Ok(Some(session)) })
+    }
+
+    fn save<'a>(&'a self, _: &'a SessionStoreKey, _: &'a PersistedSession) -> Asked<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn clear<'a>(&'a self, _: &'a SessionStoreKey) -> Asked<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
 /// A client that isn't connected yet.
 ///
 /// # Errors
@@ -74,8 +110,9 @@ pub(crate) fn client(settings: &Settings, id: &str, session: &Session) -> anyhow
     let kept = matches!(session, Session::Kept);
     options.set_clean_start(!kept);
     options.set_session_expiry_interval(Some(if kept { KEPT } else { 0 }));
-    // What was on its way to a process that died is known from the log (`known.rs`).
-    options.set_broker_session_resume_policy(BrokerSessionResumePolicy::AllowBrokerOnly);
+    if kept {
+        options.set_session_store(Nothing);
+    }
     if let Some(username) = &settings.username {
         let password = settings.password.as_ref().map(|password| password.expose_secret().to_owned());
         options.set_credentials(username.clone(), password.unwrap_or_default());
@@ -83,7 +120,7 @@ pub(crate) fn client(settings: &Settings, id: &str, session: &Session) -> anyhow
     if tls {
         options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(trust(settings)?))));
     }
-    Ok(AsyncClient::builder(options).capacity(usize::from(IN_FLIGHT)).build())
+    Ok(AsyncClient::builder(options).capacity(2 * usize::from(IN_FLIGHT)).build())
 }
 
 fn trust(settings: &Settings) -> anyhow::Result<ClientConfig> {

@@ -13,6 +13,7 @@ use crate::{
     known::{Known, property},
     plan::{Inbound, Plan},
     settings::Form,
+    topic::MAX_BYTES,
 };
 
 /// What is kept of a payload that is rejected.
@@ -39,7 +40,7 @@ impl Plan {
         let kept = &message.payload[..message.payload.len().min(KEPT)];
         let mut rejection = Envelope::new(source, queue, event);
         rejection.data = Some(Data::Json(json!({
-            "topic": String::from_utf8_lossy(&message.topic),
+            "topic": String::from_utf8_lossy(&message.topic).chars().take(MAX_BYTES).collect::<String>(),
             "reason": why.0,
             "bytes": message.payload.len(),
             "payload_base64": BASE64_STANDARD.encode(kept),

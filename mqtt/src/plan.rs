@@ -88,10 +88,16 @@ impl Plan {
                 faults.add(format!("outbound[{at}].name"), "another mapping has it");
             }
         }
-        let mut topics = BTreeSet::new();
-        for (at, one) in settings.inbound.iter().enumerate() {
-            if !topics.insert(&one.topic) {
-                faults.add(format!("inbound[{at}].topic"), "another mapping has it");
+        // A broker may send a message once for each subscription that takes it.
+        let topics: Vec<Option<Filter>> = settings.inbound.iter().map(|one| one.topic.parse().ok()).collect();
+        for (at, topic) in topics.iter().enumerate() {
+            let overlaps =
+                |other: &&Option<Filter>| other.as_ref().zip(topic.as_ref()).is_some_and(|(a, b)| a.overlaps(b));
+            if let Some(Some(other)) = topics[..at].iter().find(overlaps) {
+                faults.add(
+                    format!("inbound[{at}].topic"),
+                    format!("overlaps with {other}: a message would be two events"),
+                );
             }
         }
         match faults.read("rejected", settings.rejected.parse()) {

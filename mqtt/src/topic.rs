@@ -53,8 +53,22 @@ impl Filter {
         rest.is_none().then_some(captured)
     }
 
+    /// Whether a topic may be meant by both.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        overlap(&self.levels, &other.levels)
+    }
+
     pub(crate) fn wildcards(&self) -> usize {
         self.levels.iter().filter(|level| !matches!(level, Level::Named(_))).count()
+    }
+}
+
+fn overlap(some: &[Level], others: &[Level]) -> bool {
+    match (some.split_first(), others.split_first()) {
+        (None, None) | (Some((Level::Rest, _)), _) | (_, Some((Level::Rest, _))) => true,
+        (Some((Level::Named(one), _)), Some((Level::Named(other), _))) if one != other => false,
+        (Some((_, some)), Some((_, others))) => overlap(some, others),
+        _ => false,
     }
 }
 
@@ -167,6 +181,19 @@ mod tests {
             ("shop/orders", "Shop/orders"),
         ] {
             assert_eq!(captures(filter, topic), None, "{filter} {topic}");
+        }
+    }
+
+    #[test]
+    fn filters_overlap_where_a_topic_may_be_meant_by_both() {
+        let overlaps = |one: &str, other: &str| one.parse::<Filter>().unwrap().overlaps(&other.parse().unwrap());
+        for (one, other) in
+            [("a/b", "a/b"), ("a/+", "a/b"), ("a/#", "a"), ("#", "x/y"), ("+/b", "a/+"), ("a/+/c", "a/b/#")]
+        {
+            assert!(overlaps(one, other) && overlaps(other, one), "{one} {other}");
+        }
+        for (one, other) in [("a/b", "a/c"), ("a/+", "a"), ("a/+", "b/#"), ("a/b/c", "a/b")] {
+            assert!(!overlaps(one, other) && !overlaps(other, one), "{one} {other}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use aws_lc_rs::{constant_time, digest, hmac};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use events::Envelope;
+use bus::Delivery;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -28,7 +28,8 @@ pub(crate) struct Ack {
     pub until: i64,
 }
 
-/// What an event is known by: a digest of its queue, source and id.
+/// What an event is known by: a digest of its queue, place, source and id. What is published again, later than the bus knows
+/// that it was, is another event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Known([u8; KNOWN_BY]);
 
@@ -53,8 +54,10 @@ pub enum AckError {
 }
 
 impl Known {
-    pub fn of(envelope: &Envelope) -> Self {
-        let text = [envelope.queue.as_str(), &envelope.source, &envelope.id].join("\n");
+    pub fn of(delivery: &Delivery) -> Self {
+        let envelope = &delivery.envelope;
+        let (partition, position) = (delivery.partition.to_string(), delivery.position.to_string());
+        let text = [envelope.queue.as_str(), &partition, &position, &envelope.source, &envelope.id].join("\n");
         let digest = digest::digest(&digest::SHA256, text.as_bytes());
         let mut known = [0; KNOWN_BY];
         known.copy_from_slice(&digest.as_ref()[..KNOWN_BY]);

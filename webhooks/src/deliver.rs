@@ -70,7 +70,7 @@ impl Deliverer {
 
     /// What comes of a delivery that may be sent now.
     async fn attempt(&self, delivery: &Delivery) -> Result<(), Failure> {
-        let known = Known::of(&delivery.envelope);
+        let known = Known::of(delivery);
         let now = self.inner.now();
         let ack_url = self.endpoint.ack_within.map(|within| {
             let until = now + within;
@@ -98,7 +98,7 @@ impl Deliverer {
             }
             Verdict { class: Class::Accepted, .. } => {
                 self.breaker.lock().succeeded();
-                let until = now + self.endpoint.ack_within.unwrap_or_default();
+                let until = self.inner.now() + self.endpoint.ack_within.unwrap_or_default();
                 self.inner.store.accepted(&self.endpoint.id, known, &delivery.group, until).await.map_err(away)?;
                 // It may have been acknowledged before it was answered.
                 self.waiting(delivery, known).await?.unwrap_or(Err(Failure::Defer { delay: AWAY }))
@@ -109,10 +109,10 @@ impl Deliverer {
             }
             Verdict { error, retry_after, .. } => {
                 if self.breaker.lock().failed(self.inner.now()) && !self.rest.lock().is_cancelled() {
-                    let Endpoint { id, url, .. } = &self.endpoint;
+                    let id = &self.endpoint.id;
                     tracing::warn!(
                         webhook = id,
-                        url,
+                        host = self.endpoint.host(),
                         error,
                         "an endpoint fails again and again: it is spared for a while"
                     );
@@ -160,7 +160,7 @@ impl Deliverer {
             Ok(Some(reason)) => {
                 tracing::error!(
                     webhook = id,
-                    url = self.endpoint.url,
+                    host = self.endpoint.host(),
                     reason = reason.as_str(),
                     "an endpoint is disabled"
                 );
@@ -183,7 +183,7 @@ impl Handler for Deliverer {
         if is_about(&delivery.envelope, &self.endpoint.id) {
             return Ok(());
         }
-        if let Some(settled) = self.waiting(delivery, Known::of(&delivery.envelope)).await? {
+        if let Some(settled) = self.waiting(delivery, Known::of(delivery)).await? {
             return settled;
         }
         let Ok(_place) = self.places.acquire().await else { return Err(Failure::Defer { delay: GIVEN_BACK }) };

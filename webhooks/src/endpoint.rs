@@ -163,6 +163,11 @@ impl Reason {
 }
 
 impl Endpoint {
+    /// Where it is, for logs: the rest of its address may be a secret.
+    pub fn host(&self) -> Option<String> {
+        self.url.parse::<http::Uri>().ok()?.host().map(str::to_owned)
+    }
+
     pub fn is_enabled(&self) -> bool {
         self.state == State::Enabled
     }

@@ -71,10 +71,9 @@ impl Inner {
             let State::Disabled(disabled) = &endpoint.state else { continue };
             let event = Name::new("WEBHOOK_DISABLED").map_err(|error| Error::Stored(error.to_string()))?;
             let id = format!("{}-{}", endpoint.id, disabled.at.unix_timestamp());
-            let host = endpoint.url.parse::<http::Uri>().ok().and_then(|url| url.host().map(str::to_owned));
             let data = json!({
                 "webhook": endpoint.id,
-                "host": host,
+                "host": endpoint.host(),
                 "owner": endpoint.owner,
                 "description": endpoint.description,
                 "reason": disabled.reason.as_str(),

@@ -58,6 +58,11 @@ impl Bridge {
 
     /// Until the lease is lost.
     async fn lead(&self, bus: &Bus, holder: &str, fence: Fence) {
+        for rule in &self.rules {
+            if !matches!(bus.shut_out(&rule.queue, &fence).await, Ok(true)) {
+                return;
+            }
+        }
         tracing::info!(number = fence.number, "this node bridges the channels of Redis");
         let (line, held) = waiting();
         tokio::select! {

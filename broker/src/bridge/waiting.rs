@@ -6,6 +6,7 @@ use events::Envelope;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::weight;
+use crate::metrics;
 
 /// The most messages, and the most of their bytes in KiB.
 const MESSAGES: usize = 10_000;
@@ -69,6 +70,14 @@ impl Held {
             batch.push(next);
         }
         batch
+    }
+}
+
+/// What still waits when the turn is over is left out, and counted.
+impl Drop for Held {
+    fn drop(&mut self) {
+        let left = self.over.take().into_iter().chain(std::iter::from_fn(|| self.receiver.try_recv().ok()));
+        left.for_each(|(event, _)| metrics::bridged(event.queue.as_str(), "dropped", 1));
     }
 }
 

@@ -22,6 +22,8 @@ use crate::{access::Sight, metrics};
 const BATCH: usize = 64;
 /// After so many events of the log, and this often, it is tried whether the ring has them.
 const TRY_EVENTS: usize = 64;
+/// It has read none, and tries before the first.
+const AT_ONCE: usize = usize::MAX;
 const TRY: Duration = Duration::from_secs(1);
 
 pub(super) enum Item {
@@ -96,7 +98,7 @@ impl Source {
                 }
             }
         }
-        let reading = Reading::Log { tail: Some(Box::new(tail)), since_try: TRY_EVENTS, _lagging: None };
+        let reading = Reading::Log { tail: Some(Box::new(tail)), since_try: AT_ONCE, _lagging: None };
         let changed = ring.changed();
         let source = Self { hub: hub.clone(), queue, sight, ring, changed, seen, reading, ends, caught_up: false };
         Ok((source, ahead))
@@ -189,10 +191,12 @@ impl Source {
                 }
                 Reading::Log { tail: Some(tail), since_try, .. } => {
                     if *since_try >= TRY_EVENTS {
+                        // Who has just come gets something before it rests.
+                        let is_new = *since_try == AT_ONCE;
                         *since_try = 0;
                         self.changed.borrow_and_update();
                         self.join();
-                        if matches!(self.reading, Reading::Log { .. }) {
+                        if !is_new && matches!(self.reading, Reading::Log { .. }) {
                             self.hub.replay().await;
                         }
                         continue;

@@ -86,7 +86,7 @@ impl Handler for Maker {
     async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
         let event = &*delivery.envelope;
         let payload = serde_json::to_value(event).map_err(|error| Failure::Dead { reason: error.to_string() })?;
-        let id = Uuid::new_v5(&NAMESPACE, format!("{}/{}/{}", self.kind, event.source, event.id).as_bytes());
+        let id = Uuid::new_v5(&NAMESPACE, format!("{}\n{}\n{}", self.kind, event.source, event.id).as_bytes());
         let mut job =
             NewJob::new(&self.kind).task(&self.kind, Task::untyped(&self.kind, payload)).priority(self.priority).id(id);
         if let Some(owner) = &event.owner {

@@ -91,6 +91,11 @@ impl Registered {
 }
 
 impl Changed {
+    /// Whether what it gets goes elsewhere, as it is otherwise.
+    pub(super) fn moves(&self) -> bool {
+        self.url.is_some() && self.filter.is_none()
+    }
+
     pub fn change(self, caller: &Caller) -> Result<Change, Problem> {
         Ok(Change {
             url: self.url,

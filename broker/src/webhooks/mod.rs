@@ -15,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use events::Pattern;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -25,6 +26,7 @@ use self::{
 use crate::{
     access::Caller,
     body,
+    filter::Filter,
     page::Page,
     problem::{Kind, Problem},
     query::{Parameters, refuse},
@@ -99,7 +101,7 @@ async fn create(
     let asked: Registered = body::command(&headers, body).await?;
     let new = asked.endpoint(&caller)?;
     let (endpoint, secret) = of(&shared)?.create(new).await?;
-    tracing::info!(subject = caller.subject, webhook = endpoint.id, url = endpoint.url, "webhook registered");
+    tracing::info!(subject = caller.subject, webhook = endpoint.id, host = endpoint.host(), "webhook registered");
     let location = HeaderValue::try_from(format!("/webhooks/{}", endpoint.id));
     let mut view = json!(WebhookView::of(endpoint, &Default::default()));
     view[key_name(&secret)] = json!(secret);
@@ -134,8 +136,13 @@ async fn change(
     caller.may_change_webhooks()?;
     let id = named(id)?;
     parameters.done("nothing is")?;
-    own(&shared, &caller, &id).await?;
+    let endpoint = own(&shared, &caller, &id).await?;
     let asked: Changed = body::command(&headers, body).await?;
+    if asked.moves() && !caller.operates() {
+        // Who has it sent elsewhere reads it there.
+        let terms = Pattern::list(&endpoint.filter).map_err(|error| refuse("filter", error))?;
+        caller.may_read(&Filter { terms })?;
+    }
     let endpoint = of(&shared)?.change(&id, asked.change(&caller)?).await?;
     tracing::info!(subject = caller.subject, webhook = id, "webhook changed");
     view(&shared, endpoint).await

@@ -5,7 +5,7 @@
 //! What can't be told is told by the next round; nobody is forgotten meanwhile.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map, hash_map::Entry},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
     time::Duration,
@@ -69,8 +69,10 @@ struct Seat {
 struct News {
     what: Move,
     /// Who waits until it is told.
-    waits: Option<oneshot::Sender<Result<(), NotJoined>>>,
+    waits: Vec<Waits>,
 }
+
+type Waits = oneshot::Sender<Result<(), NotJoined>>;
 
 /// A connection that attends the bus; dropped, it is cut.
 #[must_use]
@@ -229,22 +231,24 @@ struct Joining<'a> {
 
 impl Drop for Joining<'_> {
     fn drop(&mut self) {
-        self.shared.go_out(self.connection, self.room, None);
+        // Others by the same connection may be in the room: it goes out of it when the last of them goes.
+        let is_shared = self.shared.roll.lock().connections.get(self.connection).is_some_and(|known| known.holders > 1);
+        if !is_shared {
+            self.shared.go_out(self.connection, self.room, None);
+        }
     }
 }
 
 impl Roll {
-    fn tell(
-        &mut self,
-        connection: &str,
-        scope: Scope,
-        user: &str,
-        what: Move,
-        waits: Option<oneshot::Sender<Result<(), NotJoined>>>,
-    ) {
+    fn tell(&mut self, connection: &str, scope: Scope, user: &str, what: Move, waits: Option<Waits>) {
         let seat = Seat { connection: connection.to_owned(), scope, user: user.to_owned() };
-        // What it was to be told before, it needn't be told any more; who waited for that is told that it is gone.
-        self.news.insert(seat, News { what, waits });
+        match self.news.entry(seat) {
+            // Several may come by one connection, at once.
+            btree_map::Entry::Occupied(news) if news.get().what == what => news.into_mut().waits.extend(waits),
+            // What it was to be told before, it needn't be told any more; who waited for that is told that it is gone.
+            btree_map::Entry::Occupied(mut news) => _ = news.insert(News { what, waits: waits.into_iter().collect() }),
+            btree_map::Entry::Vacant(place) => _ = place.insert(News { what, waits: waits.into_iter().collect() }),
+        }
     }
 
     /// All that is so, of which the caller wants to tell.
@@ -322,7 +326,7 @@ impl Shared {
                     .seats(|connection, scope, user| is_due(connection) || (is_wanted && again(&place(scope, user))));
                 for seat in so {
                     let at = place(&seat.scope, &seat.user);
-                    work.entry(at).or_default().insert(seat, News { what: Move::Enter, waits: None });
+                    work.entry(at).or_default().insert(seat, News { what: Move::Enter, waits: Vec::new() });
                 }
             }
             for (seat, news) in std::mem::take(&mut roll.news) {
@@ -404,7 +408,7 @@ impl Shared {
             if let Err(crowded) = outcome {
                 tracing::debug!(connection = seat.connection, scope = seat.scope.as_str(), %crowded, "it doesn't count");
             }
-            if let Some(waits) = news.waits {
+            for waits in news.waits {
                 // Whoever asked may have gone meanwhile.
                 let _ = waits.send(outcome.map_err(NotJoined::Crowded));
             }
@@ -414,10 +418,13 @@ impl Shared {
     fn not_told(&self, news: impl Iterator<Item = (Seat, News)>, error: &Error) {
         let mut roll = self.roll.lock();
         for (seat, News { what, waits }) in news {
-            let was_awaited = waits.map(|waits| waits.send(Err(NotJoined::Away(error.clone())))).is_some();
+            let was_awaited = !waits.is_empty();
+            for waits in waits {
+                let _ = waits.send(Err(NotJoined::Away(error.clone())));
+            }
             // Who waited to come in goes out by itself. What is so is told again anyway.
             if what != Move::Enter || !was_awaited {
-                roll.news.entry(seat).or_insert(News { what, waits: None });
+                roll.news.entry(seat).or_insert(News { what, waits: Vec::new() });
             }
         }
     }

@@ -129,7 +129,8 @@ macro_rules! suite {
             one_that_was_lost_counts_though_another_one_left, what_is_told_again_changes_nothing,
             a_node_that_falls_silent_takes_its_own_along, time_in_which_nobody_tells_counts_for_nobody,
             who_is_present_is_known_after_a_restart, a_room_tells_who_comes_and_goes, a_full_room_is_listed_page_by_page,
-            a_user_has_so_many_connections, a_process_tells_who_is_connected_to_it;
+            a_user_has_so_many_connections, a_process_tells_who_is_connected_to_it,
+            several_come_into_a_room_by_one_connection;
         reopen: what_was_confirmed_is_kept, a_lineage_begins_with_its_parent, groups_go_on_where_they_were,
             leases_end_and_come_again;
         consumer: it_handles_and_acks, a_failing_handler_is_retried, a_panic_is_a_failure,

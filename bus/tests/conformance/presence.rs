@@ -299,3 +299,29 @@ pub(crate) async fn a_process_tells_who_is_connected_to_it(lab: impl Lab) {
     let expected = [("JOINED", "alice"), ("JOINED", "bob"), ("LEFT", "bob"), ("LEFT", "alice")];
     assert!(all.iter().map(|(event, user, _)| (event.as_str(), user.as_str())).eq(expected), "{all:?}");
 }
+
+/// As two polls of one user are, which one event wakes.
+pub(crate) async fn several_come_into_a_room_by_one_connection(lab: impl Lab) {
+    let bus = lab.bus();
+    let (attendance, stop) = (Attendance::new(bus.clone()), CancellationToken::new());
+    let lobby: Room = "chat/lobby".parse().unwrap();
+    let (one, other) = (attendance.come("alice", "c_1"), attendance.come("alice", "c_1"));
+    let running = tokio::spawn(attendance.clone().run(stop.clone()));
+    let gives_up = tokio::time::timeout(std::time::Duration::ZERO, attendance.join("c_1", &lobby));
+    let (_, first, second) = tokio::join!(gives_up, attendance.join("c_1", &lobby), attendance.join("c_1", &lobby));
+    first.unwrap();
+    second.unwrap();
+    assert_eq!(bus.members(&lobby, None, 10).await.unwrap().count, 1, "who gave up puts nobody else out");
+    attendance.join("c_1", &lobby).await.unwrap();
+    drop(one);
+    assert_eq!(bus.members(&lobby, None, 10).await.unwrap().count, 1);
+    other.bye();
+    eventually("the last one takes it along", async || bus.members(&lobby, None, 10).await.unwrap().count == 0).await;
+    stop.cancel();
+    running.await.unwrap();
+    let all = told(&bus, &presence::rooms()).await;
+    assert!(
+        all.iter().map(|(event, user, _)| (event.as_str(), user.as_str())).eq([("JOINED", "alice"), ("LEFT", "alice")]),
+        "{all:?}"
+    );
+}

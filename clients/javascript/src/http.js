@@ -52,7 +52,7 @@ export class HttpLink {
       return subscription.space();
     };
     const retry = await readStream(request, { signal, block });
-    throw new Lost("the stream has ended", { after: later(retry ?? 200) });
+    throw new Lost("the stream has ended", { after: retry === null ? null : later(retry) });
   }
 
   async #poll(subscription, signal) {

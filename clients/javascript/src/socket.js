@@ -1,12 +1,15 @@
 // A link over a WebSocket, subprotocol turnpike.v1: frames out, frames in, and whether the other side still lives.
 
-import { Lost, TurnpikeError } from "./failure.js";
+import { Lost, TurnpikeError, later } from "./failure.js";
 import { OPENING } from "./stream.js";
 
 const SUBPROTOCOL = "turnpike.v1";
 /** What subscriptions are told; other frames are of a later protocol. */
 const TOLD = ["ev", "gap", "caught_up", "cursor"];
 const FINAL = { 4501: "unauthenticated", 4502: "too-large", 4503: "version" };
+
+const refused = ({ code, detail, retry_after: wait }) =>
+  new TurnpikeError(code, detail, { after: wait > 0 ? later(wait * 1_000) : null });
 
 export class SocketLink {
   transport = "websocket";
@@ -68,7 +71,7 @@ export class SocketLink {
       this.#welcomed(this);
     } else if (kind === "goaway") this.#goaway = body;
     else if (kind === "ok") this.#answered(id, null, body);
-    else if (kind === "error") this.#answered(id, new TurnpikeError(body.code, body.detail), null);
+    else if (kind === "error") this.#answered(id, refused(body), null);
     else if (kind === "ended") this.#client.subscription(body.sub)?.ended(this, body.reason);
     else if (TOLD.includes(kind)) this.#client.subscription(body.sub)?.take(this, kind, body);
   }
@@ -120,7 +123,8 @@ export class SocketLink {
     this.#over = true;
     clearTimeout(this.#timer);
     try {
-      this.#socket?.close(1000, "bye");
+      // Not in order: who is taken for gone comes back.
+      this.#socket?.close(3000, "lost");
     } catch { /* it never stood */ }
     for (const settle of this.#asked.values()) settle(Lost.of(error), null);
     this.#asked.clear();

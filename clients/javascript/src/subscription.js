@@ -43,6 +43,8 @@ export class Subscription {
     this.#error = null;
     if (error) return Promise.reject(error);
     if (this.#state === "over") return Promise.resolve({ value: undefined, done: true });
+    // The one in hand may have held it up.
+    this.resume();
     return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
   }
 
@@ -54,7 +56,8 @@ export class Subscription {
   /** Ends it. What waits is not given any more; its cursor stays where the program was. */
   close() {
     if (this.#state === "over") return;
-    this.#done();
+    // Whether the one in hand is done with nobody has said.
+    this.#given = null;
     this.acknowledge();
     this.#queue = [];
     const link = this.#link;
@@ -95,9 +98,13 @@ export class Subscription {
     return query;
   }
 
-  /** Follows on the client's link once what came by the last one is used up: so what waits here has an end. */
+  /**
+   * Follows on the client's link once what came by the last one is used up: so what waits here has an end. A durable one has its
+   * place kept from then on, so what is in hand must be done with, too.
+   */
   resume() {
     const { link } = this.client;
+    if (this.durable && this.#given) return;
     if (this.#state !== "idle" || !link || this.#queue.length > 0 || this.#rest !== null) return;
     this.#state = "opening";
     this.#link = link;

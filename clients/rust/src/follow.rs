@@ -152,7 +152,9 @@ impl Followed {
         self.rests = None;
         let Follow { credit, latest, durable, .. } = &self.options;
         let mut body = json!({ "credit": credit });
-        if let Some(cursor) = self.last.as_ref().or(self.options.from.as_ref()) {
+        // A durable one's place is kept from then on: what is in hand may not be done with.
+        let done = if *durable { self.place.inner.lock().cursor.clone() } else { None };
+        if let Some(cursor) = done.as_ref().or(self.last.as_ref()).or(self.options.from.as_ref()) {
             body["cursor"] = json!(cursor);
         }
         Some(match &self.wish {

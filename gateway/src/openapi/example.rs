@@ -80,7 +80,15 @@ impl Maker<'_> {
             within.pop();
             return made;
         }
-        for choice in ["anyOf", "oneOf", "allOf"] {
+        if let Some(parts) = schema.get("allOf") {
+            let mut made = parts.items().iter().filter_map(|part| self.make(part, name, direction, within));
+            let mut whole = made.next()?;
+            for part in made.collect::<Vec<_>>() {
+                part.members().iter().for_each(|(name, value)| whole.set(name, value.clone()));
+            }
+            return Some(whole);
+        }
+        for choice in ["anyOf", "oneOf"] {
             if let Some(choices) = schema.get(choice) {
                 return choices.items().iter().find_map(|schema| self.make(schema, name, direction, within));
             }
@@ -186,6 +194,13 @@ mod tests {
     #[test]
     fn an_example_ends_where_a_schema_holds_itself() {
         assert_eq!(made(r##"{"$ref":"#/components/schemas/Tree"}"##), r#"{"name":"name","children":[]}"#);
+    }
+
+    #[test]
+    fn what_is_made_of_parts_has_them_all() {
+        let schema = r##"{"allOf":[{"type":"object","properties":{"a":{"type":"integer"}}},
+            {"type":"object","required":["b"],"properties":{"b":{"type":"boolean"}}}]}"##;
+        assert_eq!(made(schema), r#"{"a":1,"b":true}"#);
     }
 
     #[test]

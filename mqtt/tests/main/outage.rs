@@ -66,6 +66,24 @@ async fn a_dispatcher_that_is_killed_again_and_again_records_each_message_once()
 }
 
 #[tokio::test]
+async fn a_mapping_that_is_added_later_is_subscribed_to() {
+    let (folder, broker) = (tempfile::tempdir().unwrap(), mosquitto().await);
+    let bus = sqlite(folder.path()).await;
+    let device = Device::connect(&broker, "device").await;
+    let running = Running::start(&bus, &settings(&broker.url(), MAPPINGS));
+    subscribed(&device, &bus).await;
+    running.drain().await;
+    let more = r#"{"inbound": [{"topic": "n", "to": "NUMBERS/CAME"}, {"topic": "m", "to": "MORE/CAME"}]}"#;
+    let running = Running::start(&bus, &settings(&broker.url(), more));
+    eventually("a message of the new topic comes through", SOON, async || {
+        device.publish("m", "1").await;
+        (!recorded(&bus, "MORE").await.is_empty()).then_some(())
+    })
+    .await;
+    running.drain().await;
+}
+
+#[tokio::test]
 async fn what_came_while_no_dispatcher_was_there_is_taken_later() {
     let (folder, mut broker) = (tempfile::tempdir().unwrap(), mosquitto().await);
     let bus = sqlite(folder.path()).await;

@@ -22,14 +22,14 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Writes what may be changed of it.
+    /// Writes what may be changed of it, unless it isn't any more what was changed.
     pub async fn update(&self, endpoint: &Endpoint, now: OffsetDateTime) -> Result<(), Error> {
         let mut tx = self.database.begin().await?;
         let changed = tx
             .execute(
                 "UPDATE webhook SET url = $2, filter = $3, description = $4, ordered = $5, ack_within = $6,
                      remove_after = $7, updated_at = $8, revision = revision + 1
-                 WHERE id = $1 AND state IN ('enabled', 'disabled')",
+                 WHERE id = $1 AND state IN ('enabled', 'disabled') AND revision = $9",
                 params![
                     &endpoint.id,
                     &endpoint.url,
@@ -38,12 +38,15 @@ impl Store {
                     endpoint.ordered,
                     endpoint.ack_within.map(millis),
                     endpoint.remove_after,
-                    now
+                    now,
+                    endpoint.revision
                 ],
             )
             .await?;
         if changed == 0 {
-            return Err(Error::NoEndpoint(endpoint.id.clone()));
+            drop(tx);
+            self.get(&endpoint.id).await?;
+            return Err(Error::Unavailable("the endpoint was changed at the same time".to_owned()));
         }
         Ok(tx.commit().await?)
     }

@@ -49,10 +49,12 @@ impl Store {
         Ok(removed)
     }
 
-    /// Forgets acknowledgements that nobody came for.
+    /// Forgets acknowledgements that nobody came for. While an endpoint is disabled nobody can.
     pub async fn trim_waits(&self, before: OffsetDateTime) -> Result<u64, Error> {
+        let sql = "DELETE FROM webhook_wait
+             WHERE until < $1 AND webhook NOT IN (SELECT id FROM webhook WHERE state = 'disabled')";
         let mut tx = self.database.begin().await?;
-        let removed = tx.execute("DELETE FROM webhook_wait WHERE until < $1", params![before]).await?;
+        let removed = tx.execute(sql, params![before]).await?;
         tx.commit().await?;
         Ok(removed)
     }

@@ -36,7 +36,7 @@ async fn what_is_wrong_is_refused_and_said() {
     for (event, code) in [
         (Outgoing::new("notes", "WRITTEN"), "invalid"),
         (Outgoing::new("ORDERS", "PLACED"), "forbidden"),
-        (Outgoing::new("NOTES", "WRITTEN").data("x".repeat(300 * 1024)), "invalid"),
+        (Outgoing::new("NOTES", "WRITTEN").data("x".repeat(300 * 1024)), "too-large"),
         (Outgoing::new("NOTES", "WRITTEN").data("x".repeat(2 << 20)), "too-large"),
         (Outgoing::new("NOTES", "WRITTEN").confirm("perhaps"), "invalid"),
     ] {

@@ -33,6 +33,11 @@ pub(super) async fn killed(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
 /// F24: a copy of the files is put back: what came since is gone, and that is told.
 pub(super) async fn restored(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
     works_and_dies(lab, stage, 0).await;
+    // The next owner may be there before the leases of this one would have ended.
+    for harm in [Harm::Restart, Harm::Outage] {
+        stage.history.write(What::Harmed { by: "kill".into(), harm });
+    }
+    stage.history.write(What::Healed { by: "kill".into() });
     let copy = tempfile::tempdir()?;
     copy_files(lab.sqlite().folder.path(), copy.path());
     let since = stage.history.now();
