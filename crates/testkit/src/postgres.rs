@@ -7,10 +7,13 @@ use std::{
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use nix::unistd::{User, geteuid};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, User, geteuid},
+};
 use tempfile::TempDir;
 
 use crate::eventually;
@@ -52,8 +55,19 @@ impl Postgres {
     }
 }
 
+/// In a hurry, but so that the kernel gets its shared memory back, which a killed server leaves behind.
 impl Drop for Postgres {
     fn drop(&mut self) {
+        let pid = i32::try_from(self.server.id()).map(Pid::from_raw);
+        if pid.is_ok_and(|pid| kill(pid, Signal::SIGQUIT).is_ok()) {
+            let end = Instant::now() + Duration::from_secs(3);
+            while Instant::now() < end {
+                if self.server.try_wait().is_ok_and(|status| status.is_some()) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
         self.kill();
     }
 }
