@@ -211,14 +211,17 @@ impl Lab {
 
     /// Waits until nobody delivers to an endpoint any more.
     pub async fn nobody_is_at(&self, endpoint: &Endpoint) {
-        eventually("nobody is at it", SOON, || async {
-            let group = Some(endpoint.group());
-            let connections = self.bus.connections().await.unwrap();
-            let members =
-                connections.iter().flat_map(|one| &one.subscriptions).filter(|one| one.group == group).count();
-            (members == 0).then_some(())
-        })
-        .await;
+        eventually("nobody is at it", SOON, || async { (self.members(endpoint).await == 0).then_some(()) }).await;
+    }
+
+    pub async fn somebody_is_at(&self, endpoint: &Endpoint) {
+        eventually("somebody is at it", SOON, || async { (self.members(endpoint).await > 0).then_some(()) }).await;
+    }
+
+    async fn members(&self, endpoint: &Endpoint) -> usize {
+        let group = Some(endpoint.group());
+        let connections = self.bus.connections().await.unwrap();
+        connections.iter().flat_map(|one| &one.subscriptions).filter(|one| one.group == group).count()
     }
 
     /// What the bus tells of itself.

@@ -37,18 +37,14 @@ async fn what_one_changes_another_follows() {
     let (first, second) = (Receiver::that_takes_all().await, Receiver::that_takes_all().await);
     let other = lab.another();
     let (endpoint, _) = lab.endpoint(&first, "ORDERS/*").await;
+    lab.somebody_is_at(&endpoint).await;
     other.disable(&endpoint.id).await.unwrap();
     lab.nobody_is_at(&endpoint).await;
     lab.publish("ORDERS", &[("a", "k")]).await;
     let change = webhooks::Change { url: Some(second.url()), ..webhooks::Change::default() };
     other.change(&endpoint.id, change).await.unwrap();
     other.enable(&endpoint.id, webhooks::Begin::Then, false).await.unwrap();
-    // Whoever had it when the endpoint was disabled gives it back for a moment.
-    eventually("it comes", SOON, || async {
-        lab.let_pass(std::time::Duration::from_secs(1));
-        (!second.requests().is_empty()).then_some(())
-    })
-    .await;
+    lab.come(&second, 1).await;
     assert!(first.requests().is_empty());
 }
 
