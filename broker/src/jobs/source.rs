@@ -60,7 +60,6 @@ impl JobSource {
 
     fn group(&self) -> anyhow::Result<Group> {
         anyhow::ensure!(jobs::is_group(&jobs::group_of(&self.kind, self.priority)), "kind: {:?} is none", self.kind);
-        anyhow::ensure!(jobs::is_group(&jobs::group_of(&self.kind, self.priority)), "kind: {:?} is none", self.kind);
         let filter: Filter = self.filter.parse().map_err(|error| anyhow::anyhow!("filter: {error}"))?;
         let mut group = Group::new(&format!("job-source.{}", self.kind), filter, Mode::Parallel);
         group.start = self.start;
