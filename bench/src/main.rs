@@ -22,6 +22,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+// Some contestants are children of this program, with what is shipped in them: so is its allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]

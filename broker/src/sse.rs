@@ -121,5 +121,5 @@ fn text(told: &Told) -> String {
         What::Cursor => "cursor",
     };
     // JSON text has no line breaks: one data line.
-    format!("id: {}\nevent: {event}\ndata: {{{}}}\n\n", told.cursor, told.members())
+    told.text(&format!("id: {}\nevent: {event}\ndata: {{", told.cursor), "}\n\n")
 }

@@ -3,12 +3,12 @@
 //! Each carries the cursor after it and the one before (`prev`), which is that of what was told last: so a client can
 //! prove that it missed nothing, also through a filter.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bus::{Gap, GapReason};
 use events::Name;
 use serde_json::json;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::{
     cursor::Cursor,
@@ -25,7 +25,9 @@ pub(crate) struct Subscriber {
     replay: bool,
     /// How long it may hear nothing.
     quiet: Duration,
-    quiet_until: Instant,
+    told_at: Instant,
+    /// Goes off after it was told nothing for that long, or earlier: it isn't set anew for each event.
+    alarm: Pin<Box<Sleep>>,
 }
 
 pub(crate) struct Told {
@@ -47,7 +49,7 @@ pub(crate) enum What {
 impl Subscriber {
     pub(crate) fn new(follower: Follower, seal: Seal, quiet: Duration) -> Self {
         let last = seal.text(&follower.cursor());
-        Self { follower, seal, last, replay: true, quiet, quiet_until: Instant::now() + quiet }
+        Self { follower, seal, last, replay: true, quiet, told_at: Instant::now(), alarm: Box::pin(sleep(quiet)) }
     }
 
     /// How many events lie between its beginning and the end of the log, before the filter; None: that can't be known.
@@ -76,19 +78,31 @@ impl Subscriber {
 
     /// What comes next; waits for it. May be cancelled and called again.
     pub(crate) async fn next(&mut self) -> Told {
-        let what = match timeout_at(self.quiet_until, self.follower.next()).await {
-            Ok(Followed::Event(event)) => What::Event(event),
-            Ok(Followed::Gap(queue, gap)) => {
-                metrics::gap(reason(gap.reason));
-                What::Gap(queue, gap)
+        let what = loop {
+            tokio::select! {
+                biased;
+                followed = self.follower.next() => break match followed {
+                    Followed::Event(event) => What::Event(event),
+                    Followed::Gap(queue, gap) => {
+                        metrics::gap(reason(gap.reason));
+                        What::Gap(queue, gap)
+                    }
+                    Followed::CaughtUp => What::CaughtUp,
+                },
+                () = &mut self.alarm => {
+                    let until = self.told_at + self.quiet;
+                    let now = Instant::now();
+                    self.alarm.as_mut().reset(if until > now { until } else { now + self.quiet });
+                    if until <= now {
+                        break What::Cursor;
+                    }
+                }
             }
-            Ok(Followed::CaughtUp) => What::CaughtUp,
-            Err(_) => What::Cursor,
         };
         if matches!(what, What::CaughtUp) {
             self.replay = false;
         }
-        self.quiet_until = Instant::now() + self.quiet;
+        self.told_at = Instant::now();
         let cursor = self.cursor();
         let prev = std::mem::replace(&mut self.last, cursor.clone());
         Told { what, cursor, prev, replay: self.replay }
@@ -96,19 +110,32 @@ impl Subscriber {
 }
 
 impl Told {
-    /// The members of its JSON object, without the braces.
-    pub(crate) fn members(&self) -> String {
+    /// The members of its JSON object, without the braces, between what comes before and after them.
+    pub(crate) fn text(&self, before: &str, after: &str) -> String {
         let Self { cursor, prev, replay, .. } = self;
         match &self.what {
             What::Event(event) => {
+                let replay = if *replay { "true" } else { "false" };
                 let event = String::from_utf8_lossy(&event.json);
-                format!(r#""cursor":"{cursor}","prev":"{prev}","replay":{replay},"event":{event}"#)
+                let parts = [
+                    before,
+                    r#""cursor":""#,
+                    cursor,
+                    r#"","prev":""#,
+                    prev,
+                    r#"","replay":"#,
+                    replay,
+                    r#","event":"#,
+                    &event,
+                    after,
+                ];
+                parts.concat()
             }
             What::Gap(queue, gap) => {
                 let members = gap_object(queue, gap, prev, cursor).to_string();
-                members[1..members.len() - 1].to_owned()
+                [before, &members[1..members.len() - 1], after].concat()
             }
-            What::CaughtUp | What::Cursor => format!(r#""cursor":"{cursor}""#),
+            What::CaughtUp | What::Cursor => [before, r#""cursor":""#, cursor, "\"", after].concat(),
         }
     }
 }

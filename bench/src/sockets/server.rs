@@ -39,7 +39,8 @@ pub struct Bare {
 pub fn broker(arguments: &Broker) -> anyhow::Result<()> {
     raise_open_files()?;
     let secret = std::env::var(SECRET).context("the secret is missing")?;
-    let signer = Signer::new(ISSUER, &RootSecret::decode(&secret)?);
+    let root = RootSecret::decode(&secret)?;
+    let signer = Signer::new(ISSUER, &root);
     let issuer = Issuer { name: ISSUER.to_owned(), keys: Keys::Inline(signer.jwks()) };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
@@ -47,7 +48,7 @@ pub fn broker(arguments: &Broker) -> anyhow::Result<()> {
             listen: address(arguments.port),
             bus: bus::redis::open(&arguments.redis).await?,
             issuers: vec![issuer],
-            root: None,
+            root: Some(root),
             database: None,
             settings: broker::Settings::default(),
         };

@@ -60,7 +60,7 @@ pub(crate) enum Followed {
 pub(crate) struct Follower {
     hub: Hub,
     sight: Arc<Sight>,
-    sources: BTreeMap<Name, Source>,
+    sources: BTreeMap<Name, Box<Source>>,
     /// For a filter with `*` as a queue.
     every: Option<Every>,
     /// Whose turn it is: no queue holds up the others.
@@ -111,7 +111,7 @@ impl Follower {
                 View::Latest => (Source::view(hub, name.clone(), sight.clone(), from).await?, None),
             };
             replaying = replaying.zip(ahead).map(|(before, ahead)| before + ahead);
-            sources.insert(name, source);
+            sources.insert(name, Box::new(source));
         }
         Ok(Self { hub: hub.clone(), sight, sources, every, turn: 0, replaying, caught_up: false })
     }
@@ -143,17 +143,21 @@ impl Follower {
                 continue;
             }
             {
-                let waiting = self.sources.iter_mut().map(|(name, source)| {
+                let mut waiting = self.sources.iter_mut().map(|(name, source)| {
                     Box::pin(async move {
                         let item = source.next().await;
                         (name.clone(), item)
                     })
                 });
-                let waiting: Vec<_> = waiting.collect();
                 let first = async {
-                    match waiting.is_empty() {
-                        true => std::future::pending().await,
-                        false => select_all(waiting).await.0,
+                    match waiting.len() {
+                        0 => std::future::pending().await,
+                        // Most follow one, which takes no list.
+                        1 => match waiting.next() {
+                            Some(only) => only.await,
+                            None => std::future::pending().await,
+                        },
+                        _ => select_all(waiting).await.0,
                     }
                 };
                 tokio::select! {
@@ -210,7 +214,7 @@ impl Follower {
         match Source::open(&self.hub, name.clone(), self.sight.clone(), TailFrom::Earliest).await {
             Ok((mut source, _)) => {
                 source.caught_up |= self.caught_up;
-                self.sources.insert(name, source);
+                self.sources.insert(name, Box::new(source));
             }
             Err(error) => {
                 tracing::debug!(queue = %name, %error, "a new queue can't be followed now");

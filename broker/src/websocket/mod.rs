@@ -18,13 +18,14 @@ use axum::{
     routing::get,
 };
 
+use self::socket::Socket;
 use crate::{access::Caller, follow::Connected, metrics::Transport, problem::Problem, shared::Shared};
 
 const SUBPROTOCOL: &str = "turnpike.v1";
 /// The most bytes of a frame that comes in.
 const MAX_BYTES: usize = 1 << 20;
 /// An idle connection shall cost little; what is larger is read in pieces.
-const READ_BUFFER: usize = 4 * 1024;
+const READ_BUFFER: usize = 1024;
 const WRITE_BUFFER: usize = 16 * 1024;
 
 pub(crate) fn router() -> Router<Shared> {
@@ -51,6 +52,6 @@ async fn upgrade(
     let token = shared.tasks.token();
     Ok(upgrade.on_upgrade(async move |socket| {
         let _token = token;
-        socket::run(socket, shared, caller, connected).await;
+        Box::new(Socket::new(socket, shared, caller, connected)).run().await;
     }))
 }

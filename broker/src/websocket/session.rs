@@ -221,7 +221,7 @@ impl Session {
             What::Cursor => ("cursor", false),
         };
         subscription.credit.told(&told.cursor, event);
-        Some(format!(r#"{{"{kind}":{{"sub":{},{}}}}}"#, json!(name), told.members()))
+        Some(told.text(&format!(r#"{{"{kind}":{{"sub":{},"#, json!(name)), "}}"))
     }
 
     fn hello(&mut self, hello: Hello) -> Vec<Effect> {

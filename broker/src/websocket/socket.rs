@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     ops::ControlFlow,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
 };
@@ -29,6 +29,7 @@ use crate::{
     follow::Connected,
     metrics::{self, SendQueue, Transport},
     problem::{Kind, Problem},
+    settings::Settings,
     shared::Shared,
     told::{Told, What},
 };
@@ -40,7 +41,7 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// When a client shall come back that was sent away, in milliseconds.
 const AFTER_MS: [u64; 2] = [200, 8_000];
 
-struct Socket {
+pub(super) struct Socket {
     inner: WebSocket,
     outbox: Outbox,
     session: Session,
@@ -74,56 +75,71 @@ enum Happened {
 
 type Flow = ControlFlow<(CloseCode, String)>;
 
-/// Until one side ends it.
-pub(super) async fn run(inner: WebSocket, shared: Shared, caller: Caller, connected: Connected) {
-    let socket = Socket {
-        inner,
-        outbox: Outbox::default(),
-        session: Session::new(),
-        subscriptions: Subscriptions::default(),
-        errands: Errands::default(),
-        shared,
-        caller,
-        connected,
-    };
-    socket.run().await;
+/// What is to happen at a time.
+struct Agenda {
+    /// It must have said hello by then.
+    hello: Option<Instant>,
+    ping: Instant,
+    rotation: Instant,
+    /// When it is this client's turn to leave.
+    leaves: Option<Instant>,
+}
+
+/// How this side ends it.
+struct Farewell {
+    code: CloseCode,
+    reason: String,
+    /// What else the client sends can't be read.
+    garbled: bool,
 }
 
 impl Socket {
-    async fn run(mut self) {
+    pub(super) fn new(inner: WebSocket, shared: Shared, caller: Caller, connected: Connected) -> Self {
+        let (outbox, errands, subscriptions) = Default::default();
+        Self { inner, outbox, session: Session::new(), subscriptions, errands, shared, caller, connected }
+    }
+
+    /// Until one side ends it. There are many, so its future is small: what it works on is behind a pointer.
+    pub(super) async fn run(mut self: Box<Self>) {
+        if let Some(farewell) = self.serve().await {
+            self.close(farewell).await;
+        }
+    }
+
+    /// Until this side ends it; None: the other side did.
+    async fn serve(&mut self) -> Option<Farewell> {
         let settings = self.shared.settings.clone();
         let shutdown = self.shared.shutdown.clone();
-        let hello = Instant::now() + settings.hello;
-        let mut ping = tokio::time::interval_at(Instant::now() + settings.ping, settings.ping);
-        let end = Instant::now() + settings.rotation.mul_f64(rand::random_range(0.9..1.1));
         let seat = self.shared.overload.sit(self.caller.subject.is_some());
-        // When it is this client's turn to leave.
-        let mut leaves: Option<Instant> = None;
-        let mut garbled = false;
-        let (code, reason) = loop {
-            let turn = leaves;
+        let mut agenda = Agenda::new(&settings);
+        // Each waits in its place for as long as the connection lasts: what happens for an event is that event alone.
+        let mut due = pin!(sleep_until(agenda.next()));
+        let mut dropping = pin!(shutdown.dropping().cancelled());
+        let mut draining = pin!(shutdown.draining().cancelled());
+        let mut sent_away = pin!(seat.sent_away());
+        loop {
             seat.holds_back(self.outbox.bytes);
             let happened = tokio::select! {
                 biased;
-                () = shutdown.dropping().cancelled() => Happened::Drop,
-                () = async { sleep_until(turn.unwrap_or(hello)).await }, if turn.is_some() => Happened::Drop,
-                () = shutdown.draining().cancelled(), if leaves.is_none() => Happened::Drain,
-                () = sleep_until(end), if leaves.is_none() => Happened::Rotate,
-                () = seat.sent_away() => Happened::Shed,
-                () = sleep_until(hello), if self.session.is_greeting() => Happened::Late,
-                _ = ping.tick() => Happened::Ping,
+                () = &mut dropping => Happened::Drop,
+                () = &mut draining, if agenda.leaves.is_none() => Happened::Drain,
+                () = &mut sent_away => Happened::Shed,
+                () = &mut due => {
+                    let happened = agenda.due(Instant::now(), &settings, self.session.is_greeting());
+                    due.as_mut().reset(agenda.next());
+                    match happened {
+                        Some(happened) => happened,
+                        None => continue,
+                    }
+                }
                 happened = poll_fn(|cx| self.poll(cx)) => happened,
             };
             let flow = match happened {
                 Happened::Came(Some(Ok(message))) => self.came(message).await,
-                Happened::Came(Some(Err(error))) => match CloseCode::of(&error) {
-                    Some(why) => {
-                        garbled = true;
-                        Flow::Break(why)
-                    }
-                    None => return,
-                },
-                Happened::Came(None) | Happened::Broken => return,
+                Happened::Came(Some(Err(error))) => {
+                    return CloseCode::of(&error).map(|(code, reason)| Farewell { code, reason, garbled: true });
+                }
+                Happened::Came(None) | Happened::Broken => return None,
                 Happened::Told(name, told) => self.told(&name, &told),
                 Happened::Done(Done::Opened(opened)) => self.opened(*opened),
                 Happened::Done(Done::Answered(frame)) => self.send(frame),
@@ -132,18 +148,18 @@ impl Socket {
                 Happened::Ping => Flow::Break((CloseCode::Dead, "no answer to two pings".to_owned())),
                 Happened::Late => Flow::Break((CloseCode::Late, "hello did not come in time".to_owned())),
                 Happened::Drain => {
-                    leaves = Some(Instant::now() + settings.drain.mul_f64(rand::random_range(0.0..1.0)));
+                    agenda.leaves = Some(Instant::now() + settings.drain.mul_f64(rand::random_range(0.0..1.0)));
+                    due.as_mut().reset(agenda.next());
                     continue;
                 }
                 Happened::Drop => self.go_away("drain", CloseCode::Drain, "this node shuts down"),
                 Happened::Shed => self.go_away("overload", CloseCode::Overload, "this node has too much to bear"),
                 Happened::Rotate => self.go_away("auth", CloseCode::Rotated, "come back and show who calls"),
             };
-            if let Flow::Break(ended) = flow {
-                break ended;
+            if let Flow::Break((code, reason)) = flow {
+                return Some(Farewell { code, reason, garbled: false });
             }
-        };
-        self.close(code, reason, garbled).await;
+        }
     }
 
     /// Writes what waits, and finds what happens next.
@@ -225,7 +241,7 @@ impl Socket {
 
     async fn welcome(&mut self, token: Option<String>, client: Option<String>) -> Flow {
         if let Some(token) = token {
-            match Caller::verified(&token, &self.shared).await {
+            match Box::pin(Caller::verified(&token, &self.shared)).await {
                 Ok(caller) => {
                     self.caller = caller.at(self.caller.address.take());
                     self.connected.pass_to(&self.shared, &self.caller);
@@ -324,8 +340,8 @@ impl Socket {
         Flow::Continue(())
     }
 
-    /// Says why, and waits a moment for the client to take that in. `garbled`: what else it sends can't be read.
-    async fn close(mut self, code: CloseCode, reason: String, garbled: bool) {
+    /// Says why, and waits a moment for the client to take that in.
+    async fn close(&mut self, Farewell { code, reason, garbled }: Farewell) {
         metrics::closed(code as u16);
         tracing::debug!(conn = self.connected.id(), code = code as u16, reason, "a socket is closed");
         self.outbox.push(Message::Close(Some(CloseFrame { code: code as u16, reason: reason.into() })));
@@ -347,16 +363,53 @@ impl Socket {
     }
 }
 
+impl Agenda {
+    fn new(settings: &Settings) -> Self {
+        let now = Instant::now();
+        let rotation = now + settings.rotation.mul_f64(rand::random_range(0.9..1.1));
+        Self { hello: Some(now + settings.hello), ping: now + settings.ping, rotation, leaves: None }
+    }
+
+    /// When something is due next.
+    fn next(&self) -> Instant {
+        let always = if self.leaves.is_some() { self.ping } else { self.ping.min(self.rotation) };
+        [self.hello, self.leaves].into_iter().flatten().fold(always, Instant::min)
+    }
+
+    /// What is due now.
+    fn due(&mut self, now: Instant, settings: &Settings, is_greeting: bool) -> Option<Happened> {
+        if self.leaves.is_some_and(|leaves| leaves <= now) {
+            return Some(Happened::Drop);
+        }
+        if self.leaves.is_none() && self.rotation <= now {
+            return Some(Happened::Rotate);
+        }
+        if self.hello.take_if(|hello| *hello <= now).is_some() && is_greeting {
+            return Some(Happened::Late);
+        }
+        if self.ping <= now {
+            self.ping = now + settings.ping;
+            return Some(Happened::Ping);
+        }
+        None
+    }
+}
+
 impl Outbox {
     fn push(&mut self, message: Message) {
         self.bytes += length(&message);
         self.messages.push_back(message);
         self.flushed = false;
-        self.gauge.set(self.bytes);
     }
 
-    /// Writes what the socket takes; whether that was all.
+    /// Writes what the socket takes; whether that was all. What it doesn't take is what the gauge counts.
     fn poll_write(&mut self, socket: &mut WebSocket, cx: &mut Context<'_>) -> Result<bool, axum::Error> {
+        let written = self.poll_send(socket, cx);
+        self.gauge.set(self.bytes);
+        written
+    }
+
+    fn poll_send(&mut self, socket: &mut WebSocket, cx: &mut Context<'_>) -> Result<bool, axum::Error> {
         while !self.messages.is_empty() {
             match Pin::new(&mut *socket).poll_ready(cx)? {
                 Poll::Pending => return Ok(false),
@@ -367,7 +420,6 @@ impl Outbox {
                 Pin::new(&mut *socket).start_send(message)?;
             }
         }
-        self.gauge.set(self.bytes);
         if !self.flushed {
             self.flushed = Pin::new(socket).poll_flush(cx)?.is_ready();
         }
