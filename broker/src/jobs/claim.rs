@@ -6,15 +6,10 @@ use http::HeaderMap;
 use jobs::{Ask, Handed, Outcome, Outlet, Priority};
 use serde::{Deserialize, Serialize};
 
+use super::beside::beside;
 use crate::{
-    access::Caller,
-    body,
-    follow::Connected,
-    metrics::Transport,
-    problem::Problem,
-    query::Parameters,
-    shared::Shared,
-    work::{beside, wait},
+    access::Caller, body, follow::Connected, metrics::Transport, problem::Problem, query::Parameters, shared::Shared,
+    work::wait,
 };
 
 #[derive(Deserialize)]

@@ -2,6 +2,7 @@
 //! `POST /jobs/claim` for workers in any language, which settle at `/deliveries/{token}`. They are kept in the broker's database
 //! by the crate `jobs`, which says what they promise; here they are read, allowed and answered.
 
+mod beside;
 mod claim;
 mod form;
 mod listing;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bus::{Bus, Claim, Claimed, Settlement, Token, Verb};
+use tokio::time::timeout;
 
-use super::{beside, beside::Over};
 use crate::{access::Caller, follow::Connected, metrics::Transport, problem::Problem, query::refuse, shared::Shared};
 
 /// The most events and bytes of a claim, and those unless it says.
@@ -14,7 +14,8 @@ const LONGEST_MEMBER: usize = 64;
 /// Claims again after this long without a wake-up: a bus that was reset tells nobody.
 pub(crate) const IDLE: Duration = Duration::from_secs(5);
 
-/// Leases what there is; with a wait the first that comes. Who waits takes a place among the node's clients.
+/// Leases what there is; with a wait the first that comes. Who waits takes a place among the node's clients, and who hangs up
+/// has leased nothing: [`Bus::claim`] gives it back.
 pub(crate) async fn lease(
     shared: &Shared,
     caller: &Caller,
@@ -24,24 +25,13 @@ pub(crate) async fn lease(
 ) -> Result<Claimed, Problem> {
     of_jobs(&claim.group)?;
     let connected = (!wait.is_zero()).then(|| Connected::join(shared, caller, transport, None)).transpose()?;
-    let (bus, group) = (shared.bus.clone(), claim.group.clone());
-    let claiming = {
-        let bus = bus.clone();
-        |over: Over| async move {
-            let claimed = until_some(&bus, claim, over).await;
-            // Off the roster before the caller knows.
-            drop(connected);
-            claimed
-        }
+    let over = async {
+        // Whoever waits when the node drains is answered, and asks another one.
+        _ = timeout(wait, shared.shutdown.draining().cancelled()).await;
     };
-    let give_back = |claimed: Claimed| async move {
-        if !claimed.leased.is_empty() {
-            let settlements = claimed.leased.into_iter().map(|leased| released(leased.token)).collect();
-            // What can't be given back comes again when its lease ends.
-            _ = bus.settle(&group, settlements).await;
-        }
-    };
-    let claimed = beside(shared, wait, claiming, give_back).await?;
+    let claimed = until_some(&shared.bus, claim, over).await?;
+    // Off the roster before the caller knows.
+    drop(connected);
     transport.delivered(claimed.leased.len());
     Ok(claimed)
 }
@@ -59,9 +49,10 @@ pub(crate) fn of_jobs(group: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Between two claims it may be over; within one it isn't, since what was leased would be forgotten.
-async fn until_some(bus: &Bus, claim: Claim, mut over: Over) -> Result<Claimed, bus::Error> {
+/// Claims until there is something, or it is over.
+async fn until_some(bus: &Bus, claim: Claim, over: impl Future<Output = ()>) -> Result<Claimed, bus::Error> {
     let mut claimable = bus.claimable(&claim.group);
+    let mut over = std::pin::pin!(over);
     loop {
         claimable.borrow_and_update();
         let claimed = bus.claim(claim.clone()).await?;
@@ -69,7 +60,7 @@ async fn until_some(bus: &Bus, claim: Claim, mut over: Over) -> Result<Claimed, 
             return Ok(claimed);
         }
         tokio::select! {
-            () = &mut over => return Ok(claimed),
+            () = over.as_mut() => return Ok(claimed),
             Ok(()) = claimable.changed(), if !claimed.more => {}
             () = tokio::time::sleep(if claimed.more { Duration::ZERO } else { IDLE }) => {}
         }

@@ -2,7 +2,6 @@
 //! `POST /groups/{group}/settle` and `POST /deliveries/{token}/{ack,nack,release,defer,extend,dead}` settle. Call by call what
 //! `turnpike.bus.v1` has as Claim and Settle, by the same rules.
 
-mod beside;
 mod claim;
 mod declaration;
 mod deliveries;
@@ -15,7 +14,6 @@ use axum::{
     routing::{post, put},
 };
 
-pub(crate) use beside::beside;
 pub(crate) use claim::wait;
 pub(crate) use lease::{BYTES, EVENTS, IDLE, bounded, lease, member, of_jobs, released};
 

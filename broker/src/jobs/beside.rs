@@ -1,9 +1,10 @@
-//! A claim goes on beside the call that asked for it: whoever hangs up just when something was leased has it given back,
-//! instead of leaving it to the lease's end.
+//! A claim of tasks goes on beside the call that asked for it: one that is cut off in between leaves tasks begun until their
+//! leases end. Whoever hangs up just when it got some has them given back.
 
 use std::{future::Future, time::Duration};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
+use jobs::{Error, Handed};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -13,20 +14,17 @@ use crate::{problem::Problem, shared::Shared};
 const ELSEWHERE: Duration = Duration::from_secs(1);
 
 /// Ends when nobody waits any more: the wait is over, the caller has hung up, or the node drains.
-pub(crate) type Over = BoxFuture<'static, ()>;
+pub(super) type Over = BoxFuture<'static, ()>;
 
 /// What the claim got, unless the caller has gone: then that is given back.
-pub(crate) async fn beside<T, E, C, G>(
+pub(super) async fn beside<C, G>(
     shared: &Shared,
     wait: Duration,
     claim: impl FnOnce(Over) -> C,
-    give_back: impl FnOnce(T) -> G + Send + 'static,
-) -> Result<T, Problem>
+    give_back: impl FnOnce(Vec<Handed>) -> G + Send + 'static,
+) -> Result<Vec<Handed>, Problem>
 where
-    T: Send + 'static,
-    E: Send + 'static,
-    Problem: From<E>,
-    C: Future<Output = Result<T, E>> + Send + 'static,
+    C: Future<Output = Result<Vec<Handed>, Error>> + Send + 'static,
     G: Future<Output = ()> + Send,
 {
     let gone = CancellationToken::new();
