@@ -3,6 +3,7 @@
 
 mod admin;
 mod asyncapi;
+mod awaited;
 mod bridge;
 mod confirm;
 mod follow;

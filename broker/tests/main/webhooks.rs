@@ -194,22 +194,6 @@ async fn a_receiver_acknowledges_later_without_being_anybody() {
 }
 
 #[tokio::test]
-async fn a_publish_that_waits_is_answered_once_a_webhook_comes_and_takes_it() {
-    let (site, receiver) = (site().await, Receiver::start(200).await);
-    let ann = partner(&site, "partners/ann");
-    let mut publishing = {
-        let ann = ann.clone();
-        tokio::spawn(async move { ann.post("/events/ORDERS/PLACED?id=held&confirm=delivered&timeout=60s", "{}").await })
-    };
-    eventually("it is recorded", SOON, || async { site.log("ORDERS").await.pop() }).await;
-    let early = tokio::time::timeout(Duration::from_millis(300), &mut publishing).await;
-    assert!(early.is_err(), "nobody is there");
-    register(&ann, json!({ "url": receiver.url(), "filter": "ORDERS/*" })).await;
-    let receipt = publishing.await.unwrap().json(201);
-    assert_eq!((&receipt["id"], &receipt["confirm"]), (&json!("held"), &json!("delivered")));
-}
-
-#[tokio::test]
 async fn receipts_come_to_a_webhook_of_ones_own_in_order() {
     let (site, receiver) = (site().await, Receiver::start(204).await);
     let teller = Receiver::start(204).await;

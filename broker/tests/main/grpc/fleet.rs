@@ -62,7 +62,7 @@ async fn connect(address: SocketAddr) -> Channel {
     Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 
-async fn grpc(address: SocketAddr, token: &str) -> Client {
+pub async fn grpc(address: SocketAddr, token: &str) -> Client {
     let token = (!token.is_empty()).then(|| token.parse().unwrap());
     BusClient::with_interceptor(connect(address).await, Token(token))
 }

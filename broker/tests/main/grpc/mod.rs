@@ -5,6 +5,6 @@ mod admin;
 mod claim;
 mod consume;
 mod drain;
-mod fleet;
+pub mod fleet;
 mod publish;
 mod subscribe;
