@@ -2,8 +2,8 @@
 //!
 //! `events:read:DB/*` reads, `events:read:own:DB/*` reads what is the principal's own (attribute `owner`),
 //! `events:write:ORDERS/CREATE` publishes, `events:consume:billing` works for the group of that name (`billing*`: for all
-//! whose name begins so), `jobs:read` sees all jobs, `jobs:write` creates and changes them, `webhooks:read` sees its own
-//! webhooks and `webhooks:write` changes them, `bus:read` looks at queues and groups, `bus:admin` operates, works for any group,
+//! whose name begins so), `jobs:write` creates jobs and changes its own, `jobs:read` sees all of them and so may change them with
+//! `jobs:write`, `webhooks:read` sees its own webhooks and `webhooks:write` changes them, `bus:read` looks at queues and groups, `bus:admin` operates, works for any group,
 //! and does with jobs and webhooks what it likes. The patterns of reading and writing are filters; a filter may be read only if
 //! for each event it names one scope covers it.
 //!
@@ -232,6 +232,19 @@ impl Caller {
         RESERVED.contains(&queue.as_str())
     }
 
+    /// Whether only jobs write the queue: their tasks.
+    pub(crate) fn is_of_jobs(queue: &Name) -> bool {
+        OF_JOBS.contains(&queue.as_str())
+    }
+
+    /// Whose the queue is alone, where it is nobody's to write who comes from outside.
+    pub(crate) fn whose_alone(queue: &Name) -> Option<&'static str> {
+        if Self::is_reserved(queue) {
+            return Some("the bus's own");
+        }
+        Self::is_of_jobs(queue).then_some("for the tasks of jobs")
+    }
+
     /// Whether it may publish the event.
     pub(crate) fn may_publish(&self, event: &Envelope) -> Result<(), Problem> {
         if event.queue != presence::rooms() {
@@ -256,11 +269,8 @@ impl Caller {
 
     /// Whether it may publish such events to this queue; into rooms see [`Caller::may_publish`].
     pub(crate) fn may_write(&self, queue: &Name, event: &Name) -> Result<(), Problem> {
-        if Self::is_reserved(queue) {
-            return Err(Problem::forbidden(format!("the queue {queue} is the bus's own")));
-        }
-        if OF_JOBS.contains(&queue.as_str()) {
-            return Err(Problem::forbidden(format!("the queue {queue} is for the tasks of jobs")));
+        if let Some(whose) = Self::whose_alone(queue) {
+            return Err(Problem::forbidden(format!("the queue {queue} is {whose}")));
         }
         // What an event says isn't looked at here: a scope with conditions allows nothing.
         if self.scopes.write.iter().any(|term| term.conditions.is_empty() && term.takes(queue, event)) {
@@ -269,7 +279,7 @@ impl Caller {
         Err(self.refused(format!("publishing {queue}/{event} needs the scope {WRITE}{queue}/{event}")))
     }
 
-    /// Whether it may see this job: its own, or any. `None`: all of them.
+    /// Whether it may see the job or schedule of this owner: its own, or any. `None`: all of them.
     pub(crate) fn may_read_jobs(&self, owner: Option<&str>) -> Result<(), Problem> {
         let owns = self.subject.is_some() && self.subject.as_deref() == owner;
         if owns || self.scopes.read_jobs || self.scopes.operate {
@@ -278,12 +288,18 @@ impl Caller {
         Err(self.refused(format!("this needs the scope {READ_JOBS}")))
     }
 
-    /// Whether it may create, stop, resume and cancel jobs, and set schedules.
+    /// Whether it may create jobs and schedules.
     pub(crate) fn may_write_jobs(&self) -> Result<(), Problem> {
         if self.scopes.write_jobs || self.scopes.operate {
             return Ok(());
         }
         Err(self.refused(format!("this needs the scope {WRITE_JOBS}")))
+    }
+
+    /// Whether it may change the job or schedule of this owner: what it may see.
+    pub(crate) fn may_change_jobs(&self, owner: Option<&str>) -> Result<(), Problem> {
+        self.may_write_jobs()?;
+        self.may_read_jobs(owner)
     }
 
     /// Whether it may see how queues and groups are.

@@ -110,6 +110,14 @@ impl Jobs {
         self.0.store.get(id).await
     }
 
+    /// Whose job it is.
+    ///
+    /// # Errors
+    /// [`Error::NoJob`], [`Error::Unavailable`].
+    pub async fn owner(&self, id: Uuid) -> Result<Option<String>, Error> {
+        self.0.store.owner(id).await
+    }
+
     /// A page of jobs, newest first; `limit`: 1 to 500.
     ///
     /// # Errors

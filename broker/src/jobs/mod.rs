@@ -100,7 +100,7 @@ async fn one(
     let id = job(id)?;
     parameters.done("nothing is")?;
     let found = shared.jobs()?.get(id).await;
-    // Who may not read them all isn't told which there are.
+    // Who may not see them all isn't told which there are.
     let owner = found.as_ref().ok().and_then(|detail| detail.job.owner.as_deref());
     caller.may_read_jobs(owner)?;
     Ok(Json(found?))
@@ -141,10 +141,13 @@ async fn change(
     mut parameters: Parameters,
     change: Change,
 ) -> Result<Json<Value>, Problem> {
-    caller.may_write_jobs()?;
     let target = Target { job: job(id)?, task: parameters.text("task")? };
     parameters.done("task")?;
     let (jobs, asked) = (shared.jobs()?, target.clone());
+    let owner = jobs.owner(target.job).await;
+    // Who may not see them all isn't told which there are.
+    caller.may_change_jobs(owner.as_ref().ok().and_then(Option::as_deref))?;
+    owner?;
     let state = match change {
         Change::Cancel => jobs.cancel(asked).await,
         Change::Stop => jobs.stop(asked).await,

@@ -14,6 +14,8 @@ use serde::Deserialize;
 use telemetry::TraceContext;
 use uuid::Uuid;
 
+use crate::access::Caller;
+
 /// The most of them.
 const MOST: usize = 64;
 /// What the ids of such jobs are made in.
@@ -61,6 +63,12 @@ impl JobSource {
     fn group(&self) -> anyhow::Result<Group> {
         anyhow::ensure!(jobs::is_group(&jobs::group_of(&self.kind, self.priority)), "kind: {:?} is none", self.kind);
         let filter: Filter = self.filter.parse().map_err(|error| anyhow::anyhow!("filter: {error}"))?;
+        // Each job would make another.
+        anyhow::ensure!(
+            !Caller::is_of_jobs(&filter.queue),
+            "filter: the queue {} is for the tasks of jobs",
+            filter.queue
+        );
         let mut group = Group::new(&format!("job-source.{}", self.kind), filter, Mode::Parallel);
         group.start = self.start;
         group.validate().map_err(|error| anyhow::anyhow!("kind: {error}"))?;
@@ -124,8 +132,9 @@ mod tests {
             source("DEVICES/A", "read"),
             source("devices", "x"),
             source("A/*", "two words"),
+            source("JOBS/*", "all"),
         ];
-        assert_eq!(faults(&wrong), ["[1].kind", "[2]", "[3]"]);
+        assert_eq!(faults(&wrong), ["[1].kind", "[2]", "[3]", "[4]"]);
         assert_eq!(faults(&vec![source("A/*", "read"); 65]).len(), 65);
     }
 }

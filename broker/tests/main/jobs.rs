@@ -254,6 +254,22 @@ async fn schedules_are_set_switched_and_removed() {
     assert_eq!(maker.send(Method::DELETE, "/jobs/schedules/nightly", "").await.status, 204);
     maker.get("/jobs/schedules/nightly").await.problem(404);
     let wrong = json!({"kind": "count", "cron": "every day"}).to_string();
+    // Somebody else's is out of reach; one's own is not.
+    let yearly = json!({"kind": "count", "cron": "0 0 1 1 *"}).to_string();
+    maker.send(Method::PUT, "/jobs/schedules/yearly", yearly.clone()).await.json(201);
+    let mallory = site.client("mallory", &["jobs:write"]);
+    for (method, path, body) in [
+        (Method::PUT, "/jobs/schedules/yearly", &*yearly),
+        (Method::DELETE, "/jobs/schedules/yearly", ""),
+        (Method::POST, "/jobs/schedules/yearly/disable", ""),
+        (Method::GET, "/jobs/schedules/yearly", ""),
+        (Method::DELETE, "/jobs/schedules/none", ""),
+    ] {
+        mallory.send(method, path, body.to_owned()).await.problem(403);
+    }
+    mallory.send(Method::PUT, "/jobs/schedules/mine", yearly).await.json(201);
+    assert_eq!(mallory.get("/jobs/schedules/mine").await.json(200)["owner"], "mallory");
+    assert_eq!(mallory.send(Method::DELETE, "/jobs/schedules/mine", "").await.status, 204);
     assert!(maker.send(Method::PUT, "/jobs/schedules/x", wrong).await.problem(400).starts_with("expression: "));
 }
 
@@ -316,6 +332,17 @@ async fn who_may_not_is_refused() {
     site.client("alice", &[]).get(&format!("/jobs/{id}")).await.json(200);
     maker(&site).get("/jobs/0193c7a1-0000-7000-8000-000000000001").await.problem(404);
     maker(&site).get("/jobs/x").await.problem(400);
+    // Who makes jobs changes none that it may not see: nor is it told which there are.
+    let mallory = site.client("mallory", &["jobs:write"]);
+    for job in [&*id, "0193c7a1-0000-7000-8000-000000000001"] {
+        mallory.send(Method::DELETE, &format!("/jobs/{job}"), "").await.problem(403);
+        mallory.post(&format!("/jobs/{job}/stop"), "").await.problem(403);
+        mallory.post(&format!("/jobs/{job}/resume?task=count"), "").await.problem(403);
+    }
+    let own = mallory.post("/jobs", json!({"kind": "count", "delay": "1h"}).to_string()).await.json(201);
+    mallory.send(Method::DELETE, &format!("/jobs/{}", own["id"].as_str().unwrap()), "").await.json(200);
+    site.operator().post(&format!("/jobs/{id}/stop"), "").await.json(200);
+    site.operator().post(&format!("/jobs/{id}/resume"), "").await.json(200);
 
     // Tasks are claimed as tasks alone, and a task of another kind isn't settled by a token that was made up.
     let worker = worker(&site);

@@ -44,6 +44,11 @@ impl Store {
         Ok(JobDetail { job, tasks })
     }
 
+    pub async fn owner(&self, id: Uuid) -> Result<Option<String>, Error> {
+        let rows = self.0.query("SELECT owner FROM job WHERE id = $1", params![id.to_string()]).await?;
+        Ok(rows.first().ok_or(Error::NoJob(id))?.get("owner")?)
+    }
+
     pub async fn list(&self, listing: &Listing, limit: usize) -> Result<Listed, Error> {
         let limit = limit.clamp(1, PAGE);
         let rows = self
