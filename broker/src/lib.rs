@@ -230,7 +230,10 @@ impl Role for Broker {
         let relay = database.as_ref().map(|database| {
             tokio::spawn(Relay::new(database.clone(), bus.clone(), SOURCE).run(shutdown.draining().clone()))
         });
-        let bridging = bridge.map(|bridge| tokio::spawn(bridge.run(bus.clone(), shutdown.draining().clone())));
+        let bridging = bridge.map(|bridge| {
+            let (drain, drop) = (shutdown.draining().clone(), shutdown.dropping().clone());
+            tokio::spawn(bridge.run(bus.clone(), drain, drop))
+        });
         let (overload, watched) = (Overload::default(), bus.clone());
         let (attendance, absent) = (Attendance::new(bus.clone()), CancellationToken::new());
         let attending = tokio::spawn(attendance.clone().run(absent.clone()));

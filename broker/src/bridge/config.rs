@@ -1,9 +1,12 @@
 //! `bridge: { redis: redis://cache:6379, channels: [{ pattern: "orders.*", queue: ORDERS, event: CHANGED }] }`
 
+use std::time::Duration;
+
 use events::Name;
 use redial::{Patience, Redis, Settings};
 use serde::Deserialize;
-use std::time::Duration;
+
+use crate::access::Caller;
 
 /// The most patterns.
 const MOST: usize = 64;
@@ -55,8 +58,8 @@ impl Config {
             if self.channels[..at].iter().any(|other| other.pattern == rule.pattern) {
                 faults.push((place("pattern"), "stands there twice".to_owned()));
             }
-            if crate::access::Caller::is_reserved(&rule.queue) {
-                faults.push((place("queue"), format!("the queue {} is the bus's own", rule.queue)));
+            if let Some(whose) = Caller::whose_alone(&rule.queue) {
+                faults.push((place("queue"), format!("the queue {} is {whose}", rule.queue)));
             }
         }
         faults
@@ -86,8 +89,9 @@ mod tests {
         let good = "{redis: 'redis://localhost', channels: [{pattern: 'orders.*', queue: ORDERS, event: CHANGED}]}";
         assert!(faults(good).is_empty());
         assert_eq!(faults("{redis: 'http://localhost', channels: []}"), ["redis", "channels"]);
-        let twice = "{redis: 'redis://localhost', channels: [{pattern: a, queue: A, event: B}, {pattern: a, queue: SYS, event: B}, {pattern: '', queue: A, event: B}]}";
-        assert_eq!(faults(twice), ["channels[1].pattern", "channels[1].queue", "channels[2].pattern"]);
+        let twice = "{redis: 'redis://localhost', channels: [{pattern: a, queue: A, event: B}, {pattern: a, queue: SYS, event: B}, {pattern: '', queue: JOBS, event: B}]}";
+        let places = ["channels[1].pattern", "channels[1].queue", "channels[2].pattern", "channels[2].queue"];
+        assert_eq!(faults(twice), places);
         assert!(
             serde_saphyr::from_str::<Config>(
                 "{redis: 'redis://localhost', channels: [{pattern: a, queue: a, event: B}]}"

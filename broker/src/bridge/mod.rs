@@ -3,7 +3,7 @@
 //! At most once, since Redis keeps nothing of it: what is published while no node listens (between two leaders, while the
 //! connection is made again) is lost, and nobody can know. One node at a time listens, by a lease of the bus; one that stood still
 //! past its end is not heard any more. What the bus can't take at once waits in memory, so much and no more; what is left out then
-//! is counted.
+//! is counted. A node that drains listens no more, and publishes what waits.
 //!
 //! The event's subject and key are the channel, so that the messages of a channel keep their order. JSON becomes JSON data, other text
 //! `text/plain`, and what is no text bytes.
@@ -17,7 +17,7 @@ use bus::{Bus, Fence, PublishOptions, Refused};
 use events::{Data, Envelope};
 use futures_util::StreamExt as _;
 use redis::{Cmd, Msg};
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Bridge, Config, Rule};
@@ -33,31 +33,33 @@ const RENEW: Duration = Duration::from_secs(3);
 const REST: Duration = Duration::from_millis(500);
 /// How often the listener says something that it must hear itself; three that it didn't, and the connection is made again.
 const BEAT: Duration = Duration::from_secs(10);
+/// What the channels of that begin with, each node's; a pattern may match them.
+const BEATS: &str = "turnpike:bridge:";
 /// What the bus's own channels end with: bridged, each event would make another.
 const OWN: &str = ":hint";
 const SOURCE: &str = "/bridge/redis";
 
 impl Bridge {
-    /// Bridges until `drain`, whenever it is this node's turn.
-    pub(crate) async fn run(self, bus: Bus, drain: CancellationToken) {
+    /// Bridges until `drain`, whenever it is this node's turn; until `drop` it publishes what it has heard.
+    pub(crate) async fn run(self, bus: Bus, drain: CancellationToken, drop: CancellationToken) {
         let holder = uuid::Uuid::new_v4().to_string();
         let turns = async {
-            loop {
-                match bus.lead(LEASE, &holder, TERM).await {
-                    Ok(Some(fence)) => self.lead(&bus, &holder, fence).await,
+            while let Some(lease) = drain.run_until_cancelled(bus.lead(LEASE, &holder, TERM)).await {
+                match lease {
+                    Ok(Some(fence)) => self.lead(&bus, &holder, fence, &drain).await,
                     Ok(None) => {}
                     Err(error) => tracing::debug!(%error, "the bridge's lease can't be asked for now"),
                 }
-                sleep(RENEW).await;
+                drain.run_until_cancelled(sleep(RENEW)).await;
             }
         };
-        drain.run_until_cancelled(turns).await;
+        drop.run_until_cancelled(turns).await;
         // Another node goes on at once; else when the lease ends.
         _ = bus.resign(LEASE, &holder).await;
     }
 
-    /// Until the lease is lost.
-    async fn lead(&self, bus: &Bus, holder: &str, fence: Fence) {
+    /// Until the lease is lost, or all is published after the drain began.
+    async fn lead(&self, bus: &Bus, holder: &str, fence: Fence, drain: &CancellationToken) {
         for rule in &self.rules {
             if !matches!(bus.shut_out(&rule.queue, &fence).await, Ok(true)) {
                 return;
@@ -65,12 +67,18 @@ impl Bridge {
         }
         tracing::info!(number = fence.number, "this node bridges the channels of Redis");
         let (line, held) = waiting();
+        let listen = async {
+            drain.run_until_cancelled(self.listen(holder, &line)).await;
+            // Nothing comes any more: publishing ends with what waits.
+            std::mem::drop(line);
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             () = keep(bus, holder, &fence) => {}
-            () = self.listen(holder, &line) => {}
+            () = listen => {}
             () = publish(bus, fence.clone(), held) => {}
         }
-        tracing::info!(number = fence.number, "another node bridges the channels of Redis");
+        tracing::info!(number = fence.number, "this node bridges the channels of Redis no more");
     }
 
     /// Hears for ever what is published.
@@ -85,43 +93,47 @@ impl Bridge {
 
     /// Until the connection breaks.
     async fn hear(&self, holder: &str, line: &Line) -> Result<(), redis::RedisError> {
-        let own = format!("turnpike:bridge:{holder}");
+        let own = format!("{BEATS}{holder}");
         let mut listener = self.redis.listen(&own).await?;
         for rule in &self.rules {
             listener.psubscribe(&rule.pattern).await?;
         }
         let mut messages = listener.into_on_message();
-        let (mut beat, mut heard) = (interval(BEAT), Instant::now());
-        loop {
-            tokio::select! {
-                message = messages.next() => match message {
-                    None => return Ok(()),
-                    Some(message) if message.get_channel_name() == own => heard = Instant::now(),
-                    Some(message) => self.take(&message, line),
-                },
-                _ = beat.tick() => {
-                    if heard.elapsed() > 3 * BEAT {
-                        return Ok(());
-                    }
-                    // Where it can't be said it isn't heard.
-                    _ = self.redis.ask(Cmd::new().arg("PUBLISH").arg(&own).arg("")).await;
-                }
+        // Beside the hearing: what comes while it is said would pile up.
+        let beating = async {
+            let mut beat = interval(BEAT);
+            loop {
+                beat.tick().await;
+                // Where it can't be said it isn't heard.
+                _ = self.redis.ask(Cmd::new().arg("PUBLISH").arg(&own).arg("")).await;
             }
+        };
+        let hearing = async {
+            while let Ok(Some(message)) = timeout(3 * BEAT, messages.next()).await {
+                self.take(&message, line);
+            }
+        };
+        tokio::select! {
+            () = beating => {}
+            () = hearing => {}
         }
+        Ok(())
     }
 
     fn take(&self, message: &Msg, line: &Line) {
-        let (channel, pattern) = (message.get_channel_name(), message.get_pattern::<String>());
-        let rule = self.rules.iter().find(|rule| pattern.as_ref().is_ok_and(|pattern| *pattern == rule.pattern));
-        let Some(rule) = rule.filter(|_| !channel.ends_with(OWN)) else { return };
-        let event = event(rule, channel, message.get_payload_bytes());
-        let result = match event.check() {
-            Err(error) => {
-                tracing::debug!(channel, %error, "what was published can't be an event");
+        let Ok(pattern) = message.get_pattern::<String>() else { return };
+        let Some(rule) = self.rules.iter().find(|rule| rule.pattern == pattern) else { return };
+        let channel = message.get_channel::<String>();
+        if channel.as_ref().is_ok_and(|channel| channel.ends_with(OWN) || channel.starts_with(BEATS)) {
+            return;
+        }
+        let result = match event(rule, channel.ok(), message.get_payload_bytes()).map(|event| line.put(event)) {
+            Ok(true) => return,
+            Ok(false) => "dropped",
+            Err(reason) => {
+                tracing::debug!(pattern, reason, "what was published can't be an event");
                 "invalid"
             }
-            Ok(()) if line.put(event) => return,
-            Ok(()) => "dropped",
         };
         metrics::bridged(rule.queue.as_str(), result, 1);
     }
@@ -141,10 +153,9 @@ async fn keep(bus: &Bus, holder: &str, fence: &Fence) {
     }
 }
 
-/// Publishes what waits, until a later leader is heard in its stead.
+/// Publishes what waits, until a later leader is heard in its stead, or nothing can come any more.
 async fn publish(bus: &Bus, fence: Fence, mut held: Held) {
-    loop {
-        let batch = held.next().await;
+    while let Some(mut batch) = held.next().await {
         let options = || PublishOptions { fence: Some(fence.clone()), ..PublishOptions::default() };
         let outcomes = loop {
             // Again with the same ids: what was recorded the first time isn't again.
@@ -158,24 +169,32 @@ async fn publish(bus: &Bus, fence: Fence, mut held: Held) {
             }
         };
         let mut outcomes = outcomes.into_iter();
-        for event in batch.events() {
-            let result = match outcomes.next() {
-                Some(Ok(_)) => "published",
+        for _ in 0..batch.events().len() {
+            match outcomes.next() {
+                Some(Ok(_)) => batch.next_is("published"),
                 Some(Err(Refused::Fenced { .. })) => return,
-                Some(Err(_)) | None => "refused",
-            };
-            metrics::bridged(event.queue.as_str(), result, 1);
+                Some(Err(_)) | None => batch.next_is("refused"),
+            }
         }
     }
 }
 
-fn event(rule: &Rule, channel: &str, payload: &[u8]) -> Envelope {
-    let envelope = Envelope::new(SOURCE, rule.queue.clone(), rule.event.clone()).subject(channel).partitionkey(channel);
-    match (serde_json::from_slice(payload), std::str::from_utf8(payload)) {
+/// None for the channel: its name is no text.
+fn event(rule: &Rule, channel: Option<String>, payload: &[u8]) -> Result<Envelope, String> {
+    let channel = channel.ok_or("its channel's name is no text")?;
+    // A message may have half a gigabyte: it isn't read to find that out.
+    if payload.len() > Envelope::MAX_DATA_BYTES {
+        return Err(format!("{} bytes, {} allowed", payload.len(), Envelope::MAX_DATA_BYTES));
+    }
+    let envelope =
+        Envelope::new(SOURCE, rule.queue.clone(), rule.event.clone()).subject(&channel).partitionkey(&channel);
+    let event = match (serde_json::from_slice(payload), std::str::from_utf8(payload)) {
         (Ok(json), _) => envelope.data(json),
         (Err(_), Ok(_)) => envelope.binary("text/plain; charset=utf-8", payload.to_vec()),
         (Err(_), Err(_)) => envelope.binary("application/octet-stream", payload.to_vec()),
-    }
+    };
+    event.check().map_err(|error| error.to_string())?;
+    Ok(event)
 }
 
 /// About how many bytes it is in a batch.
@@ -192,16 +211,53 @@ fn weight(event: &Envelope) -> usize {
 mod tests {
     use super::*;
 
+    fn rule() -> Rule {
+        serde_saphyr::from_str("{pattern: 'orders.*', queue: ORDERS, event: CHANGED}").unwrap()
+    }
+
+    fn of(payload: &[u8]) -> Envelope {
+        event(&rule(), Some("orders.7".to_owned()), payload).unwrap()
+    }
+
     #[test]
     fn a_message_becomes_an_event_of_what_it_holds() {
-        let rule: Rule = serde_saphyr::from_str("{pattern: 'orders.*', queue: ORDERS, event: CHANGED}").unwrap();
-        let of = |payload: &[u8]| event(&rule, "orders.7", payload);
         let json = of(br#"{"total": 5}"#);
         assert_eq!((json.json(), json.key()), (Some(&serde_json::json!({"total": 5})), "orders.7"));
         assert_eq!(json.subject.as_deref(), Some("orders.7"));
-        let text = of(b"hello, world");
-        assert_eq!(text.datacontenttype.as_deref(), Some("text/plain; charset=utf-8"));
-        assert_eq!(of(&[0xff, 0]).datacontenttype.as_deref(), Some("application/octet-stream"));
-        assert!(of(&vec![b'x'; 300 * 1024]).check().is_err());
+        for (payload, datacontenttype) in [
+            (&b"hello, world"[..], "text/plain; charset=utf-8"),
+            (&b""[..], "text/plain; charset=utf-8"),
+            // Deeper than anybody reads.
+            (&[b'['; 100_000][..], "text/plain; charset=utf-8"),
+            (&[0xff, 0][..], "application/octet-stream"),
+        ] {
+            assert_eq!(of(payload).datacontenttype.as_deref(), Some(datacontenttype));
+        }
+    }
+
+    #[test]
+    fn what_can_t_be_an_event_is_none() {
+        let refused =
+            |channel: Option<&str>, payload: &[u8]| event(&rule(), channel.map(str::to_owned), payload).is_err();
+        assert!(!refused(Some("orders.7"), &[b'x'; 256 * 1024]));
+        assert!(refused(Some("orders.7"), &[b' '; 256 * 1024 + 1]));
+        let long = "x".repeat(70_000);
+        for channel in [None, Some(""), Some("orders.\n7"), Some(long.as_str())] {
+            assert!(refused(channel, b"1"), "{channel:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_at_the_drain_is_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let bus = bus::sqlite::open(&folder.path().join("bus.db")).await.unwrap();
+        let fence = bus.lead(LEASE, "n1", TERM).await.unwrap().unwrap();
+        let (line, held) = waiting();
+        (0..600).for_each(|n| assert!(line.put(of(n.to_string().as_bytes()))));
+        drop(line);
+        publish(&bus, fence, held).await;
+        let log = bus.read(&rule().queue, 0, 1, 1000).await.unwrap().events;
+        let numbers: Vec<_> = log.iter().map(|logged| logged.envelope.json().unwrap().as_u64().unwrap()).collect();
+        assert_eq!(numbers, (0..600).collect::<Vec<_>>());
     }
 }

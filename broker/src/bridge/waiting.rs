@@ -13,7 +13,7 @@ const MESSAGES: usize = 10_000;
 const KIB: usize = 64 * 1024;
 /// What one publish takes.
 const BATCH: usize = 256;
-const BATCH_BYTES: usize = 768 * 1024;
+const BATCH_KIB: usize = 768;
 
 /// Where messages are put.
 pub(super) struct Line {
@@ -32,6 +32,8 @@ pub(super) struct Held {
 #[derive(Default)]
 pub(super) struct Batch {
     events: Vec<Envelope>,
+    /// Of how many it is known what became of them.
+    known: usize,
     _room: Vec<OwnedSemaphorePermit>,
 }
 
@@ -50,26 +52,25 @@ impl Line {
 }
 
 impl Held {
-    /// What there is, as much as one publish takes; waits for the first.
-    pub async fn next(&mut self) -> Batch {
+    /// What there is, as much as one publish takes; waits for the first. None: nothing can come any more.
+    pub async fn next(&mut self) -> Option<Batch> {
         let first = match self.over.take() {
-            Some(first) => Some(first),
-            None => self.receiver.recv().await,
+            Some(first) => first,
+            None => self.receiver.recv().await?,
         };
-        let Some(first) = first else { return std::future::pending().await };
-        let (mut batch, mut bytes) = (Batch::default(), weight(&first.0));
+        let (mut batch, mut kib) = (Batch::default(), first.1.num_permits());
         batch.push(first);
         while batch.events.len() < BATCH
             && let Ok(next) = self.receiver.try_recv()
         {
-            bytes += weight(&next.0);
-            if bytes > BATCH_BYTES {
+            kib += next.1.num_permits();
+            if kib > BATCH_KIB {
                 self.over = Some(next);
                 break;
             }
             batch.push(next);
         }
-        batch
+        Some(batch)
     }
 }
 
@@ -81,9 +82,26 @@ impl Drop for Held {
     }
 }
 
+/// So is what was being published then: whether it was recorded nobody has said.
+impl Drop for Batch {
+    fn drop(&mut self) {
+        while self.known < self.events.len() {
+            self.next_is("dropped");
+        }
+    }
+}
+
 impl Batch {
     pub fn events(&self) -> &[Envelope] {
         &self.events
+    }
+
+    /// What became of the first of which that wasn't known.
+    pub fn next_is(&mut self, result: &'static str) {
+        if let Some(event) = self.events.get(self.known) {
+            metrics::bridged(event.queue.as_str(), result, 1);
+            self.known += 1;
+        }
     }
 
     fn push(&mut self, (event, room): (Envelope, OwnedSemaphorePermit)) {
@@ -106,7 +124,7 @@ mod tests {
         let (line, mut held) = waiting();
         let put = (0..2 * MESSAGES).filter(|id| line.put(event(*id, 10))).count();
         assert_eq!(put, MESSAGES);
-        assert_eq!(held.next().await.events().len(), BATCH);
+        assert_eq!(held.next().await.unwrap().events().len(), BATCH);
         assert!(line.put(event(0, 10)), "there is room again");
         let (line, _held) = waiting();
         let large = (0..MESSAGES).filter(|id| line.put(event(*id, 200 * 1024))).count();
@@ -119,7 +137,7 @@ mod tests {
         (0..10).for_each(|id| assert!(line.put(event(id, 200 * 1024))));
         let mut ids = Vec::new();
         while ids.len() < 10 {
-            let batch = held.next().await;
+            let batch = held.next().await.unwrap();
             assert!((1..=3).contains(&batch.events().len()));
             ids.extend(batch.events().iter().map(|event| event.id.parse::<usize>().unwrap()));
         }

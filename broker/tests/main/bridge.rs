@@ -79,6 +79,31 @@ async fn what_is_published_becomes_events_in_order() {
 }
 
 #[tokio::test]
+async fn what_is_no_event_is_left_out_and_a_cut_is_mended() {
+    let site = Site::begin().await;
+    let _node = site.node().await;
+    site.is_heard().await;
+    let publish = |channel: &str, size: usize| {
+        let script = format!("return redis.call('PUBLISH', '{channel}', string.rep('x', {size}))");
+        site.redis.command(&["EVAL", &script, "0"]);
+    };
+    publish("orders.7", 256 * 1024 + 1);
+    publish("orders.\\255\\254", 1);
+    publish("orders.\\n", 1);
+    publish("turnpike:bridge:orders.", 1);
+    publish("orders.7", 256 * 1024);
+    assert_eq!(site.log(1).await.len(), 1);
+    site.redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    // What is published before it is mended is lost.
+    let log = eventually("it hears again", SOON, || async {
+        site.redis.command(&["PUBLISH", "orders.8", "\"again\""]);
+        Some(site.log(1).await).filter(|log| log.len() > 1)
+    })
+    .await;
+    assert!(log[1..].iter().all(|logged| logged.envelope.key() == "orders.8"));
+}
+
+#[tokio::test]
 async fn one_node_listens_and_another_goes_on_after_it() {
     let site = Site::begin().await;
     let nodes = [site.node().await, site.node().await];
