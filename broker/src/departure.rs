@@ -7,7 +7,7 @@ use std::time::Duration;
 use lifecycle::Shutdown;
 use tokio::time::{Instant, sleep_until};
 
-use crate::{access::Caller, overload::Seat, settings::Settings, shared::Shared};
+use crate::{access::Caller, overload::Seat, settings::Settings, shared::Shared, told::What};
 
 /// How long a client shall wait that was sent away, in milliseconds: not all at once.
 const RETRY: std::ops::RangeInclusive<u64> = 200..=8_000;
@@ -61,6 +61,13 @@ impl Departure {
             }
         }
         if self.shutdown.draining().is_cancelled() { Why::Drain } else { Why::Rotated }
+    }
+
+    /// Its client was told something: of an event, that counts where somebody has to go.
+    pub(crate) fn told(&self, what: &What) {
+        if let (What::Event(event), Some(seat)) = (what, &self.seat) {
+            seat.told(event.envelope.priority);
+        }
     }
 
     /// How long a client that is sent away shall wait.

@@ -97,7 +97,10 @@ impl Stream {
         };
         self.silent_until = Instant::now() + self.heartbeat;
         match next {
-            Next::Told(told) => text(&told),
+            Next::Told(told) => {
+                self.departure.told(&told.what);
+                text(&told)
+            }
             Next::Silent => ": alive\n\n".to_owned(),
             Next::End(why) => {
                 self.state = State::Over;

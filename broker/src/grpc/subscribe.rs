@@ -61,6 +61,7 @@ async fn tell(
             () = outward.gone() => return Err(Gone),
             told = subscriber.next() => told,
         };
+        departure.told(&told.what);
         outward.say(response(message(told))).await?;
     }
 }

@@ -37,8 +37,10 @@ use crate::{
     problem::{Kind, Problem},
 };
 
-/// How often it is looked, and somebody sent away.
+/// How often it is looked.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often somebody is sent away, where that has to be.
+const SHED: Duration = Duration::from_millis(100);
 /// When who was refused shall come back, in milliseconds.
 const RETRY: std::ops::RangeInclusive<u64> = 2_000..=15_000;
 /// How long a reader of the log rests between two pages of 64 events where replay is slower: about as long as a page takes.
@@ -80,13 +82,20 @@ impl Overload {
                     None => Signals::measured(bus, *delay.borrow(), clients),
                 };
                 self.take(&mut held, &signals, readiness);
-                let (level, reason) = *self.level.borrow();
-                if level == Level::Shedding {
-                    metrics::shed("goaway", reason, self.crowd.shed());
-                }
             }
         };
-        tokio::join!(measuring, looking);
+        let shedding = async {
+            let mut level = self.level.subscribe();
+            // The sender lives as long as this does.
+            while let Ok((_, reason)) = level.wait_for(|(level, _)| *level == Level::Shedding).await.map(|now| *now) {
+                match self.crowd.shed(SHED) {
+                    0 => {}
+                    away => metrics::shed("goaway", reason, away),
+                }
+                tokio::time::sleep(SHED).await;
+            }
+        };
+        tokio::join!(measuring, looking, shedding);
     }
 
     fn take(&self, held: &mut Held, signals: &Signals, readiness: &Readiness) {

@@ -53,13 +53,30 @@ impl Burdened {
         let polled = self.broker.poll(token, &format!("filter=DB/*&wait=1ms&{query}")).await;
         (polled.status, polled.retry_after)
     }
+
+    /// How it is answered that somebody asks whether it is let in.
+    async fn asks(&self, headers: &[(&str, &str)]) -> u16 {
+        self.broker.get("/events", headers).await.status().as_u16()
+    }
+}
+
+/// Whether a metric of this name has a line with all of that.
+fn is_told(name: &str, parts: &[&str]) -> bool {
+    let has = |line: &str| line.starts_with(name) && parts.iter().all(|part| line.contains(part));
+    telemetry::render().lines().any(has)
 }
 
 #[tokio::test]
 async fn each_level_takes_fewer_and_is_left_late() {
     let site = Burdened::begin().await;
     let alice = site.lab.alice();
+    let by_name = [(principal::METADATA, &*alice)];
     site.bears(0, 0).await;
+    assert_eq!(
+        (site.asks(&by_name).await, site.asks(&[]).await),
+        (400, 400),
+        "both are let in, and have named no filter"
+    );
     let mut follower = site.broker.ws(&alice).await;
     let cursor = follower.subscribe("s", "DB/*", "latest", 4096).await["cursor"].as_str().unwrap().to_owned();
     let goes_on = format!("cursor={cursor}");
@@ -67,6 +84,7 @@ async fn each_level_takes_fewer_and_is_left_late() {
     // Busy: known clients come in, what may be dropped is refused.
     site.bears(75, 1).await;
     assert_eq!(site.poll(&alice, "from=latest").await.0, 204);
+    assert_eq!((site.asks(&by_name).await, site.asks(&[]).await), (400, 503), "nobody in particular isn't");
     assert!(site.readiness.is_ready());
 
     // Strained: only who comes back.
@@ -84,6 +102,12 @@ async fn each_level_takes_fewer_and_is_left_late() {
     // Shedding: nobody; what is critical is recorded, and told to those who are there.
     site.bears(96, 9).await;
     assert_eq!(site.poll(&alice, &goes_on).await.0, 503);
+    assert_eq!(site.asks(&by_name).await, 503);
+    assert!(is_told("turnpike_broker_shed_level", &[" 3"]));
+    for action in ["connection", "publish"] {
+        let parts = [&*format!("action=\"{action}\""), "reason=\"memory\""];
+        assert!(is_told("turnpike_broker_shed_total", &parts), "{action}");
+    }
     let last = site.lab.bus.read(&events::Name::new("DB").unwrap(), 0, 1, 1000).await.unwrap();
     let last = last.events.last().unwrap().envelope.id.clone();
     while id(&follower.event().await) != last {}
@@ -112,4 +136,5 @@ async fn some_are_sent_away_and_told_to_come_back() {
     let closes: Vec<_> = sockets.iter_mut().map(|socket: &mut Ws| Box::pin(socket.closed())).collect();
     let (code, _) = tokio::time::timeout(LATER, select_all(closes)).await.expect("and closed").0;
     assert_eq!(code, 4005);
+    assert!(is_told("turnpike_broker_shed_total", &["action=\"goaway\"", "reason=\"memory\""]));
 }
