@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Path, State, rejection::PathRejection},
+    extract::State,
     routing::{get, post},
 };
 use bus::{Connection, DeadLetter, GroupStatus, Sought, Start, Which};
@@ -19,6 +19,7 @@ use crate::{
     access::Caller,
     body,
     page::Page,
+    path::Named,
     problem::Problem,
     query::{Parameters, refuse},
     shared::Shared,
@@ -37,8 +38,6 @@ pub(crate) fn router() -> Router<Shared> {
         .route("/groups/{group}/discard", post(discard))
         .route("/groups/{group}/seek", post(seek))
 }
-
-type Name = Result<Path<String>, PathRejection>;
 
 /// Which dead letters: all, or these.
 #[derive(Deserialize)]
@@ -83,10 +82,9 @@ async fn list(
 async fn one(
     State(shared): State<Shared>,
     caller: Caller,
-    name: Name,
+    Named(name): Named<String>,
     parameters: Parameters,
 ) -> Result<Json<GroupView>, Problem> {
-    let name = group(name)?;
     parameters.done("nothing is")?;
     find(&shared, &caller, &name).await.map(Json)
 }
@@ -94,10 +92,9 @@ async fn one(
 async fn dead_letters(
     State(shared): State<Shared>,
     caller: Caller,
-    name: Name,
+    Named(name): Named<String>,
     mut parameters: Parameters,
 ) -> Result<Json<Page<LetterView>>, Problem> {
-    let name = group(name)?;
     let after = match parameters.text("after")? {
         Some(text) => letter_place(&text).ok_or_else(|| refuse("after", "must be what a page gave as next"))?,
         None => (0, 0),
@@ -112,13 +109,13 @@ async fn dead_letters(
 async fn redrive(
     State(shared): State<Shared>,
     caller: Caller,
-    name: Name,
+    Named(name): Named<String>,
     parameters: Parameters,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     caller.may_operate()?;
-    let (name, which) = (group(name)?, chosen(body::command(&headers, body).await?)?);
+    let which = chosen(body::command(&headers, body).await?)?;
     parameters.done("nothing is")?;
     let redriven = give_again(&shared, &caller, &name, which).await?;
     Ok(Json(json!({ "redriven": redriven })))
@@ -127,13 +124,13 @@ async fn redrive(
 async fn discard(
     State(shared): State<Shared>,
     caller: Caller,
-    name: Name,
+    Named(name): Named<String>,
     parameters: Parameters,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     caller.may_operate()?;
-    let (name, which) = (group(name)?, chosen(body::command(&headers, body).await?)?);
+    let which = chosen(body::command(&headers, body).await?)?;
     parameters.done("nothing is")?;
     let discarded = forget(&shared, &caller, &name, which).await?;
     Ok(Json(json!({ "discarded": discarded })))
@@ -142,13 +139,12 @@ async fn discard(
 async fn seek(
     State(shared): State<Shared>,
     caller: Caller,
-    name: Name,
+    Named(name): Named<String>,
     parameters: Parameters,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     caller.may_operate()?;
-    let name = group(name)?;
     parameters.done("nothing is")?;
     let target: Target = body::command(&headers, body).await?;
     let (start, dry_run) = (start(&target)?, target.dry_run);
@@ -224,10 +220,6 @@ pub(crate) async fn place(
     let Sought { again, skipped, leases } = sought;
     tracing::info!(subject = caller.subject, group = name, ?start, dry_run, again, skipped, leases, "group moved");
     Ok(sought)
-}
-
-fn group(name: Name) -> Result<String, Problem> {
-    name.map(|Path(name)| name).map_err(|rejection| Problem::invalid(rejection.body_text()))
 }
 
 /// How many members each group has among these connections.

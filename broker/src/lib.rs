@@ -29,6 +29,7 @@ mod long_poll;
 mod metrics;
 mod overload;
 mod page;
+mod path;
 mod presence;
 mod problem;
 mod publish;

@@ -2,7 +2,7 @@
 
 use axum::{
     Json, Router,
-    extract::{Path, State, rejection::PathRejection},
+    extract::State,
     routing::{delete, get},
 };
 use http::StatusCode;
@@ -13,6 +13,7 @@ use crate::{
     access::Caller,
     cursor::Cursor,
     page::Page,
+    path::Named,
     problem::{Kind, Problem},
     query::Parameters,
     shared::Shared,
@@ -58,10 +59,9 @@ async fn list(
 async fn remove(
     State(shared): State<Shared>,
     caller: Caller,
-    name: Result<Path<String>, PathRejection>,
+    Named(name): Named<String>,
     mut parameters: Parameters,
 ) -> Result<StatusCode, Problem> {
-    let Path(name) = name.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
     let user = whose(&caller, &mut parameters)?;
     parameters.done("user")?;
     if !shared.bus.remove_bookmark(&user, &name).await? {

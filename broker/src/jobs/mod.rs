@@ -12,7 +12,7 @@ mod source;
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Path, State, rejection::PathRejection},
+    extract::State,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -27,6 +27,7 @@ use self::form::{Asked, Form};
 use crate::{
     access::Caller,
     body,
+    path::Named,
     problem::{Kind, Problem},
     query::{Parameters, refuse},
     shared::Shared,
@@ -57,8 +58,6 @@ enum Change {
     Stop,
     Resume,
 }
-
-type Id = Result<Path<String>, PathRejection>;
 
 impl Shared {
     /// Where jobs are kept.
@@ -94,10 +93,10 @@ async fn create(
 async fn one(
     State(shared): State<Shared>,
     caller: Caller,
-    id: Id,
+    Named(id): Named<String>,
     parameters: Parameters,
 ) -> Result<Json<JobDetail>, Problem> {
-    let id = job(id)?;
+    let id = job(&id)?;
     parameters.done("nothing is")?;
     let found = shared.jobs()?.get(id).await;
     // Who may not see them all isn't told which there are.
@@ -109,35 +108,35 @@ async fn one(
 async fn cancel(
     State(shared): State<Shared>,
     caller: Caller,
-    id: Id,
+    Named(id): Named<String>,
     parameters: Parameters,
 ) -> Result<Json<Value>, Problem> {
-    change(&shared, &caller, id, parameters, Change::Cancel).await
+    change(&shared, &caller, &id, parameters, Change::Cancel).await
 }
 
 async fn stop(
     State(shared): State<Shared>,
     caller: Caller,
-    id: Id,
+    Named(id): Named<String>,
     parameters: Parameters,
 ) -> Result<Json<Value>, Problem> {
-    change(&shared, &caller, id, parameters, Change::Stop).await
+    change(&shared, &caller, &id, parameters, Change::Stop).await
 }
 
 async fn resume(
     State(shared): State<Shared>,
     caller: Caller,
-    id: Id,
+    Named(id): Named<String>,
     parameters: Parameters,
 ) -> Result<Json<Value>, Problem> {
-    change(&shared, &caller, id, parameters, Change::Resume).await
+    change(&shared, &caller, &id, parameters, Change::Resume).await
 }
 
 /// Changes the job that the path names, or the task of it that `?task=` does, and logs who did; its state then.
 async fn change(
     shared: &Shared,
     caller: &Caller,
-    id: Id,
+    id: &str,
     mut parameters: Parameters,
     change: Change,
 ) -> Result<Json<Value>, Problem> {
@@ -157,8 +156,7 @@ async fn change(
     Ok(Json(json!({ "id": target.job, "state": state })))
 }
 
-fn job(id: Id) -> Result<Uuid, Problem> {
-    let Path(id) = id.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
+fn job(id: &str) -> Result<Uuid, Problem> {
     id.parse().map_err(|_| refuse("id", "is not a job's"))
 }
 

@@ -4,7 +4,7 @@
 use axum::{
     Json,
     body::Body,
-    extract::{Path, State, rejection::PathRejection},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, StatusCode, header};
@@ -14,9 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::BYTES;
-use crate::{access::Caller, body, page::Page, problem::Problem, query::Parameters, shared::Shared};
-
-type Name = Result<Path<String>, PathRejection>;
+use crate::{access::Caller, body, page::Page, path::Named, problem::Problem, query::Parameters, shared::Shared};
 
 /// A schedule as it is put: what is left out is the default.
 #[derive(Deserialize)]
@@ -47,10 +45,9 @@ pub(super) async fn list(
 pub(super) async fn one(
     State(shared): State<Shared>,
     caller: Caller,
-    name: Name,
+    Named(name): Named<String>,
     parameters: Parameters,
 ) -> Result<Json<ScheduleStatus>, Problem> {
-    let name = self::name(name)?;
     parameters.done("nothing is")?;
     let found = shared.jobs()?.schedule_of(&name).await;
     // Who may not see them all isn't told which there are.
@@ -61,13 +58,12 @@ pub(super) async fn one(
 pub(super) async fn put(
     State(shared): State<Shared>,
     caller: Caller,
-    name: Name,
+    Named(name): Named<String>,
     parameters: Parameters,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     caller.may_write_jobs()?;
-    let name = self::name(name)?;
     parameters.done("nothing is")?;
     let Form { cron, kind, payload, priority, missed } = body::command_within(&headers, body, BYTES).await?;
     let mut schedule = Schedule::untyped(&name, &cron, &kind, payload).priority(priority).missed(missed);
@@ -102,10 +98,9 @@ pub(super) async fn set(
 pub(super) async fn remove(
     State(shared): State<Shared>,
     caller: Caller,
-    name: Name,
+    Named(name): Named<String>,
     parameters: Parameters,
 ) -> Result<StatusCode, Problem> {
-    let name = self::name(name)?;
     parameters.done("nothing is")?;
     let jobs = changed(&shared, &caller, &name).await?;
     jobs.unschedule(&name).await?;
@@ -116,29 +111,28 @@ pub(super) async fn remove(
 pub(super) async fn enable(
     State(shared): State<Shared>,
     caller: Caller,
-    name: Name,
+    Named(name): Named<String>,
     parameters: Parameters,
 ) -> Result<Json<ScheduleStatus>, Problem> {
     parameters.done("nothing is")?;
-    switch(&shared, &caller, name, true).await
+    switch(&shared, &caller, &name, true).await
 }
 
 pub(super) async fn disable(
     State(shared): State<Shared>,
     caller: Caller,
-    name: Name,
+    Named(name): Named<String>,
     parameters: Parameters,
 ) -> Result<Json<ScheduleStatus>, Problem> {
     parameters.done("nothing is")?;
-    switch(&shared, &caller, name, false).await
+    switch(&shared, &caller, &name, false).await
 }
 
-async fn switch(shared: &Shared, caller: &Caller, name: Name, on: bool) -> Result<Json<ScheduleStatus>, Problem> {
-    let name = self::name(name)?;
-    let jobs = changed(shared, caller, &name).await?;
-    jobs.enable(&name, on).await?;
+async fn switch(shared: &Shared, caller: &Caller, name: &str, on: bool) -> Result<Json<ScheduleStatus>, Problem> {
+    let jobs = changed(shared, caller, name).await?;
+    jobs.enable(name, on).await?;
     tracing::info!(subject = caller.subject, schedule = name, on, "schedule switched");
-    Ok(Json(jobs.schedule_of(&name).await?))
+    Ok(Json(jobs.schedule_of(name).await?))
 }
 
 /// Where the schedule is kept, if the caller may change it.
@@ -152,8 +146,4 @@ async fn changed<'a>(shared: &'a Shared, caller: &Caller, name: &str) -> Result<
 
 fn owner(found: &Result<ScheduleStatus, Error>) -> Option<&str> {
     found.as_ref().ok()?.owner.as_deref()
-}
-
-fn name(name: Name) -> Result<String, Problem> {
-    name.map(|Path(name)| name).map_err(|rejection| Problem::invalid(rejection.body_text()))
 }

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Path, State, rejection::PathRejection},
+    extract::State,
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -31,6 +31,7 @@ use crate::{
     access::Caller,
     body::{self, MediaType},
     confirm::Wanted,
+    path::Named,
     problem::Problem,
     query::{Parameters, refuse},
     shared::Shared,
@@ -89,12 +90,11 @@ async fn events(
 async fn data(
     State(shared): State<Shared>,
     caller: Caller,
-    path: Result<Path<(String, String)>, PathRejection>,
+    Named((queue, event)): Named<(String, String)>,
     mut parameters: Parameters,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let Path((queue, event)) = path.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
     let name = |field: &str, name: &str| Name::new(name).map_err(|error| refuse(field, error));
     let (queue, event) = (name("queue", &queue)?, name("event", &event)?);
     let wanted = Wanted::read(&mut parameters, &headers)?;

@@ -2,11 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Json,
-    body::Body,
-    extract::{Path, State, rejection::PathRejection},
-};
+use axum::{Json, body::Body, extract::State};
 use bus::{Claim, Leased};
 use events::Envelope;
 use http::HeaderMap;
@@ -18,6 +14,7 @@ use crate::{
     access::Caller,
     body, duration,
     metrics::Transport,
+    path::Named,
     problem::Problem,
     query::{Parameters, refuse},
     shared::Shared,
@@ -58,12 +55,11 @@ struct Delivery {
 pub(super) async fn claim(
     State(shared): State<Shared>,
     caller: Caller,
-    group: Result<Path<String>, PathRejection>,
+    Named(group): Named<String>,
     parameters: Parameters,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Deliveries>, Problem> {
-    let Path(group) = group.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
     caller.may_consume(&group)?;
     parameters.done("nothing is")?;
     let asked: Asked = body::optional(&headers, body).await?;

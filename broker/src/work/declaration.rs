@@ -3,11 +3,7 @@
 
 use std::time::Duration;
 
-use axum::{
-    Json,
-    body::Body,
-    extract::{Path, State, rejection::PathRejection},
-};
+use axum::{Json, body::Body, extract::State};
 use bus::{Group, Mode, OnDead, Start};
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
@@ -16,6 +12,7 @@ use super::of_jobs;
 use crate::{
     access::Caller,
     body, duration,
+    path::Named,
     problem::Problem,
     query::{Parameters, refuse},
     shared::Shared,
@@ -103,12 +100,11 @@ impl Declaration {
 pub(super) async fn declare(
     State(shared): State<Shared>,
     caller: Caller,
-    name: Result<Path<String>, PathRejection>,
+    Named(name): Named<String>,
     parameters: Parameters,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Declaration>, Problem> {
-    let Path(name) = name.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
     caller.may_consume(&name)?;
     of_jobs(&name)?;
     parameters.done("nothing is")?;

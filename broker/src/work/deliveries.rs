@@ -6,7 +6,7 @@
 use axum::{
     Json,
     body::Body,
-    extract::{Path, State, rejection::PathRejection},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use bus::Settlement;
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     access::Caller,
     body,
+    path::Named,
     problem::Problem,
     query::{Parameters, refuse},
     shared::Shared,
@@ -34,12 +35,11 @@ const VERBS: [&str; 6] = ["ack", "nack", "release", "defer", "extend", "dead"];
 pub(super) async fn settle(
     State(shared): State<Shared>,
     caller: Caller,
-    path: Result<Path<(String, String)>, PathRejection>,
+    Named((token, verb)): Named<(String, String)>,
     parameters: Parameters,
     headers: HeaderMap,
     body: Body,
 ) -> Settled {
-    let Path((token, verb)) = path.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
     if !VERBS.contains(&verb.as_str()) {
         return Err(Problem::not_found(format!("a delivery is settled by one of {}", VERBS.join(", "))));
     }

@@ -1,11 +1,7 @@
 //! What a member says of a delivery, as JSON: the body of `POST /deliveries/{token}/{verb}`, and an item of `POST
 //! /groups/{group}/settle`.
 
-use axum::{
-    Json,
-    body::Body,
-    extract::{Path, State, rejection::PathRejection},
-};
+use axum::{Json, body::Body, extract::State};
 use bus::{Settlement, Verb};
 use http::HeaderMap;
 use serde::Deserialize;
@@ -15,6 +11,7 @@ use super::{LONGEST_DELAY, MOST_SETTLEMENTS, of_jobs, token::Held};
 use crate::{
     access::Caller,
     body, duration,
+    path::Named,
     problem::{Kind, Problem},
     query::{Parameters, refuse},
     shared::Shared,
@@ -113,12 +110,11 @@ pub(super) fn lease_lost() -> Problem {
 pub(super) async fn settle(
     State(shared): State<Shared>,
     caller: Caller,
-    group: Result<Path<String>, PathRejection>,
+    Named(group): Named<String>,
     parameters: Parameters,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    let Path(group) = group.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
     caller.may_consume(&group)?;
     of_jobs(&group)?;
     parameters.done("nothing is")?;
