@@ -59,9 +59,16 @@ impl Outlet {
         while handed.len() < ask.max
             && let Some(at) = draw(hungry, self.jobs.jitter())
         {
-            match self.claim_one(ask, Priority::ALL[at]).await {
-                Ok(None) => hungry[at] = false,
-                Ok(Some((group, leased))) => handed.extend(self.begin(ask, group, leased).await),
+            let begun = match self.claim_one(ask, Priority::ALL[at]).await {
+                Ok(None) => {
+                    hungry[at] = false;
+                    Ok(None)
+                }
+                Ok(Some((group, leased))) => self.begin(ask, group, leased).await,
+                Err(error) => Err(error),
+            };
+            match begun {
+                Ok(begun) => handed.extend(begun),
                 // What it has it is to get.
                 Err(_) if !handed.is_empty() => break,
                 Err(error) => return Err(error),
@@ -95,31 +102,36 @@ impl Outlet {
     }
 
     /// None: there is nothing to do for the delivery, or it can't begin now and comes again.
-    async fn begin(&self, ask: &Ask, group: String, leased: Leased) -> Option<Handed> {
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: no other one would begin now either.
+    async fn begin(&self, ask: &Ask, group: String, leased: Leased) -> Result<Option<Handed>, Error> {
         let jobs = &self.jobs;
+        let mut away = None;
         let verb = match Run::of(&leased.envelope) {
             None => Verb::Dead { reason: "it is no task".to_owned() },
             Some(run) => match jobs.store().begin(run, Retry::SCHEDULE, &ask.worker, jobs.now()).await {
                 Ok(Some(started)) => {
                     let ticket = Ticket { group, token: leased.token, run, start: started.start };
                     match self.handed(&ticket, started, &leased) {
-                        Ok(handed) => return Some(handed),
+                        Ok(handed) => return Ok(Some(handed)),
                         Err(error) => {
                             let reason = error.to_string();
                             _ = self.end(&ticket, Outcome::Failed { reason }).await;
-                            return None;
+                            return Ok(None);
                         }
                     }
                 }
                 Ok(None) => Verb::Ack,
                 Err(error) => {
                     tracing::warn!(%error, "a task can't begin");
+                    away = Some(error).filter(|error| matches!(error, Error::Unavailable(_)));
                     Verb::Defer { delay: DEFER }
                 }
             },
         };
         self.settle(&group, leased.token, verb).await;
-        None
+        away.map_or(Ok(None), Err)
     }
 
     fn handed(&self, ticket: &Ticket, started: Started, leased: &Leased) -> Result<Handed, Error> {

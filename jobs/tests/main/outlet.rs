@@ -112,6 +112,21 @@ async fn an_attempt_that_takes_too_long_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_task_that_can_t_begin_is_nobodys_and_the_worker_is_told() {
+    for site in Site::every().await {
+        let (jobs, away) = (site.jobs().await, site.jobs().await);
+        away.close().await;
+        let id = create(&jobs, Retry::NEVER).await;
+        // One is enough to know: the others stay where they are.
+        let other = create(&jobs, Retry::NEVER).await;
+        let claimed = Outlet::new(&away).claim(&Ask { max: 16, ..ask("w1") }, ready(())).await;
+        assert!(matches!(claimed, Err(Error::Unavailable(_))), "{claimed:?}");
+        let begun = [next(&jobs, "w1").await, next(&jobs, "w1").await];
+        assert!(begun.iter().all(|task| task.attempt == 1 && [id, other].contains(&task.job)), "{begun:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_worker_is_told_of_a_stop_and_of_a_cancellation() {
     let site = Site::sqlite().await;
     let jobs = site.jobs().await;
