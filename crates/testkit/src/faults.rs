@@ -62,7 +62,7 @@ pub struct FaultProxy {
 }
 
 struct Shared {
-    target: SocketAddr,
+    target: watch::Sender<SocketAddr>,
     seed: u64,
     faults: [watch::Sender<Fault>; 2],
     /// Whether nobody listens.
@@ -79,7 +79,7 @@ impl FaultProxy {
     pub async fn start(target: SocketAddr, seed: u64) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let shared = Arc::new(Shared {
-            target,
+            target: watch::Sender::new(target),
             seed,
             faults: Default::default(),
             refuses: Default::default(),
@@ -96,6 +96,11 @@ impl FaultProxy {
     /// Where to connect instead of to the service.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Connections to come go to another service. Those that are open stay where they are.
+    pub fn aim(&self, target: SocketAddr) {
+        self.shared.target.send_replace(target);
     }
 
     /// Connections that were made so far.
@@ -171,7 +176,8 @@ async fn accept(address: SocketAddr, shared: Arc<Shared>) {
 
 async fn carry(mut client: TcpStream, shared: Arc<Shared>, number: u64) {
     let mut cuts = shared.cuts.subscribe();
-    let Ok(mut service) = TcpStream::connect(shared.target).await else {
+    let target = *shared.target.borrow();
+    let Ok(mut service) = TcpStream::connect(target).await else {
         _ = client.set_zero_linger();
         return;
     };
@@ -397,6 +403,18 @@ mod tests {
         let hit = seen[0].iter().filter(|byte| **byte != 0).count();
         assert!((50..200).contains(&hit), "{hit} of 10,000");
         assert_eq!(seen[0], seen[1]);
+    }
+
+    #[tokio::test]
+    async fn it_is_aimed_at_another_service() {
+        let ((proxy, mut stream), (other, _)) = (echo().await, echo().await);
+        proxy.aim(SocketAddr::from(([127, 0, 0, 1], free_port())));
+        assert_eq!(said_back(&mut stream, b"hello").await.unwrap(), b"hello", "what is open stays");
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        assert!(said_back(&mut stream, b"hello").await.is_err(), "nobody is there");
+        proxy.aim(other.address());
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(said_back(&mut stream, b"hello").await.unwrap(), b"hello");
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ mod port;
 mod postgres;
 mod random;
 mod redis;
+pub mod wire;
 
 pub use browser::{Browser, browser};
 pub use eventually::eventually;
