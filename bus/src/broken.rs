@@ -12,6 +12,8 @@ pub(crate) enum Promise {
     GroupsHoldTheLog,
     /// `key-order-dropped`: a key's next event waits while the former is tried again.
     KeysKeepTheirOrder,
+    /// `cursor-skips`: a reader goes on with what lies behind its cursor.
+    CursorsAreExact,
 }
 
 #[cfg(debug_assertions)]
@@ -23,6 +25,7 @@ pub(crate) fn is_broken(promise: Promise) -> bool {
         "token-unchecked" => Some(Promise::TokensAreChecked),
         "trim-ignores-groups" => Some(Promise::GroupsHoldTheLog),
         "key-order-dropped" => Some(Promise::KeysKeepTheirOrder),
+        "cursor-skips" => Some(Promise::CursorsAreExact),
         _ => None,
     });
     *BROKEN == Some(promise)

@@ -7,7 +7,12 @@ use events::{Envelope, Filter};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use crate::{Bus, Cursor, Error, Lineages, Logged, Page, Start, cursor::Place, metrics};
+use crate::{
+    Bus, Cursor, Error, Lineages, Logged, Page, Start,
+    broken::{Promise, is_broken},
+    cursor::Place,
+    metrics,
+};
 
 /// Of a partition, read ahead: each reader has its own, and may rest with it.
 const PAGE: usize = 128;
@@ -161,7 +166,7 @@ impl Tail {
                 TailFrom::Time(time) => Start::Time(*time),
                 TailFrom::Cursor(cursor) => match cursor.0.get(&partition) {
                     Some(seen) => {
-                        let next = seen.position + 1;
+                        let next = seen.position + 1 + u64::from(is_broken(Promise::CursorsAreExact));
                         self.partitions.push(Reader { seen: *seen, next, lineage: seen.lineage });
                         continue;
                     }

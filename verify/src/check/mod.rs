@@ -12,6 +12,7 @@ mod level;
 mod metric;
 mod order;
 mod position;
+mod presence;
 mod reader;
 mod receipt;
 mod repeat;
@@ -51,6 +52,8 @@ pub enum Invariant {
     I10,
     /// What breaks moves the metric that names it.
     I11,
+    /// Who comes and who goes is told once each, and truly.
+    I12,
 }
 
 impl fmt::Display for Invariant {
@@ -91,6 +94,7 @@ pub fn check(entries: &[Entry]) -> Vec<Violation> {
     later::check(&view, &mut found);
     version::check(&view, &mut found);
     metric::check(&view, &mut found);
+    presence::check(&view, &mut found);
     found.0.sort_by(|one, other| (one.invariant, &one.proof).cmp(&(other.invariant, &other.proof)));
     found.0
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::{
     Found,
     Invariant::I2,
+    presence::PRESENCE,
     view::{Recorded, View},
 };
 use crate::history::{Answer, Frame, Level, Place, Seen, What};
@@ -102,7 +103,7 @@ fn nothing_invented(view: &View<'_>, found: &mut Found) {
             }
         }
     }
-    for (entry, Seen { id, key, place, .. }) in view.log.values() {
+    for (entry, Seen { id, key, place, .. }) in view.log.values().filter(|(_, event)| event.place.queue != PRESENCE) {
         let is = (place.queue.as_str(), id.as_str(), key.as_str());
         if !sent.contains(&is) {
             found.add(I2, format!("{place:?} holds {id} of the key {key}, which nobody sent"), &[*entry]);

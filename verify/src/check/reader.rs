@@ -1,10 +1,10 @@
 //! I7: a reader sees every event of its filter, in order, or is told of a gap: exactly which positions, where they were
-//! trimmed.
+//! trimmed. What a client is told says after what it comes, and that is what it was told last, on whichever link.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Found, Invariant::I7, view::View};
-use crate::history::{Action, Begins, Entry, Filter, Frame, Harm, Place, What};
+use crate::history::{Action, Begins, Entry, Filter, Frame, Harm, Link, Place, What};
 
 struct Reader<'a> {
     queue: &'a str,
@@ -13,6 +13,8 @@ struct Reader<'a> {
     caught_up: Option<usize>,
     /// The last position that it accounts for, and where it was told, a partition.
     seen: BTreeMap<u32, (u64, usize)>,
+    /// Where it said last that it is, and when.
+    cursor: Option<(&'a str, usize)>,
 }
 
 pub(super) fn check(view: &View<'_>, found: &mut Found) {
@@ -20,11 +22,12 @@ pub(super) fn check(view: &View<'_>, found: &mut Found) {
     for (index, Entry { what, .. }) in view.entries.iter().enumerate() {
         match what {
             What::Follows { reader, queue, filter, begins } => {
-                let begins = *begins;
-                readers.insert(reader, Reader { queue, filter, begins, caught_up: None, seen: BTreeMap::new() });
+                let (begins, seen) = (*begins, BTreeMap::new());
+                readers.insert(reader, Reader { queue, filter, begins, caught_up: None, seen, cursor: None });
             }
-            What::Frame { reader, partition, frame } => {
+            What::Frame { reader, partition, frame, link } => {
                 if let Some(reader) = readers.get_mut(reader.as_str()) {
+                    reader.follow(index, link.as_ref(), found);
                     reader.take(view, index, *partition, frame, found);
                 }
             }
@@ -37,10 +40,23 @@ pub(super) fn check(view: &View<'_>, found: &mut Found) {
 }
 
 impl<'a> Reader<'a> {
+    fn follow(&mut self, entry: usize, link: Option<&'a Link>, found: &mut Found) {
+        let Some(Link { prev, cursor }) = link else { return };
+        if let (Some(prev), Some((last, told))) = (prev, self.cursor)
+            && prev != last
+        {
+            found.add(I7, "a client is told something after another place than where it is", &[told, entry]);
+        }
+        self.cursor = Some((cursor, entry));
+    }
+
     fn take(&mut self, view: &View<'_>, entry: usize, partition: u32, frame: &'a Frame, found: &mut Found) {
         match frame {
             Frame::CaughtUp => {
-                if let Some(before) = self.caught_up.replace(entry) {
+                // A client catches up again on each link.
+                if let Some(before) = self.caught_up.replace(entry)
+                    && self.cursor.is_none()
+                {
                     found.add(I7, "a reader was told twice that it had caught up", &[before, entry]);
                 }
             }
@@ -48,6 +64,7 @@ impl<'a> Reader<'a> {
                 self.gap(view, entry, partition, (*from, *to, *lost, reason), found);
                 self.seen.insert(partition, (to.saturating_sub(1), entry));
             }
+            Frame::Idle => {}
             Frame::Event(event) => {
                 let position = event.place.position;
                 if !self.filter.takes(&event.event) {
@@ -88,6 +105,15 @@ impl<'a> Reader<'a> {
         }
         if lost != Some(to.saturating_sub(from)) {
             found.add(I7, format!("a gap from {from} to {to} says that {lost:?} are lost"), &[entry]);
+        }
+        // What is trimmed may lie there for some time.
+        let floor = view.heads.get(&(self.queue, partition)).map_or(u64::MAX, |(floor, _)| *floor);
+        let there = (from.max(floor)..to).find_map(|position| {
+            let place = Place { queue: self.queue.to_owned(), partition, position };
+            view.log.get(&place).map(|(there, _)| (position, *there))
+        });
+        if let Some((position, there)) = there.filter(|_| !broken) {
+            found.add(I7, format!("a gap from {from} to {to}, and {position} is there"), &[entry, there]);
         }
         if let Some((last, told)) = self.seen.get(&partition)
             && !(self.filter.0.is_some() || from == last + 1)

@@ -1,5 +1,7 @@
 //! Histories written by hand: a good one that passes, and for every promise a bad one that doesn't.
 
+mod client;
+
 use super::{Invariant, check};
 use crate::history::{
     Action, Answer, Begins, Did, Entry, Filter, Frame, Harm, Level, Mode, Op, Place, Seen, Sent, Settled, Verb, What,
@@ -111,7 +113,7 @@ impl Story {
     }
 
     fn frame(self, frame: Frame) -> Self {
-        self.then(What::Frame { reader: "r".into(), partition: 0, frame })
+        self.then(What::Frame { reader: "r".into(), partition: 0, frame, link: None })
     }
 
     fn harm(self, harm: Harm) -> Self {

@@ -42,7 +42,7 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use crate::history::{Answer, Did, Frame, Harm, History, Place, Seen, Verb, What};
+    use crate::history::{Answer, Did, Frame, Harm, History, Link, Place, Seen, Verb, What};
 
     use super::*;
 
@@ -74,7 +74,14 @@ mod tests {
                 attempt: 1,
                 did: Did::Repeated,
             },
-            What::Frame { reader: "r".into(), partition: 0, frame: Frame::Event(event) },
+            What::Frame { reader: "r".into(), partition: 0, frame: Frame::Event(event), link: None },
+            What::Frame {
+                reader: "r".into(),
+                partition: 0,
+                frame: Frame::Idle,
+                link: Some(Link { prev: None, cursor: "c".into() }),
+            },
+            What::Goes { user: "u".into(), connection: "c".into(), bye: true },
             What::Harmed { by: "power".into(), harm: Harm::PowerLoss { since: 9 } },
             What::Rest,
         ]);

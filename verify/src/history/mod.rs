@@ -122,6 +122,21 @@ pub enum What {
         reader: String,
         partition: u32,
         frame: Frame,
+        /// Of a client's: where it says that it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link: Option<Link>,
+    },
+
+    /// A connection of a user is there. It is written once the broker has said so.
+    Comes {
+        user: String,
+        connection: String,
+    },
+    /// It goes: cut, or with a word. It is written before that happens.
+    Goes {
+        user: String,
+        connection: String,
+        bye: bool,
     },
 
     /// An operator's hand: it has happened when this is written.
@@ -304,8 +319,25 @@ pub enum Did {
 #[serde(rename_all = "snake_case")]
 pub enum Frame {
     Event(Seen),
-    Gap { from: u64, to: u64, lost: Option<u64>, reason: String },
+    Gap {
+        from: u64,
+        to: u64,
+        lost: Option<u64>,
+        reason: String,
+    },
     CaughtUp,
+    /// Only where it is: nothing happened that its filter takes.
+    Idle,
+}
+
+/// What chains the frames of a client: cursors, which it can't read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// After what it was told; None where its transport doesn't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prev: Option<String>,
+    /// Where it goes on.
+    pub cursor: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

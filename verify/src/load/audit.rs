@@ -61,6 +61,14 @@ pub async fn audit_log(witness: &Witness) -> anyhow::Result<()> {
     look(witness, &queues).await.map(drop)
 }
 
+/// Writes down what a queue holds in which the bus itself records.
+///
+/// # Errors
+/// If the bus stays away.
+pub async fn audit_queue(witness: &Witness, queue: &Name) -> anyhow::Result<()> {
+    read(witness, queue, &mut BTreeMap::new()).await
+}
+
 /// Where it was confirmed that an event lies, and where it lies.
 async fn look(witness: &Witness, queues: &BTreeSet<String>) -> anyhow::Result<BTreeMap<(String, String), Seen>> {
     let mut places = confirmed(witness);

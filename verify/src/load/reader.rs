@@ -55,5 +55,5 @@ fn write(witness: &Witness, reader: &str, tailed: Tailed) {
         }
         Tailed::CaughtUp => (0, Frame::CaughtUp),
     };
-    witness.history.write(What::Frame { reader: reader.to_owned(), partition, frame });
+    witness.history.write(What::Frame { reader: reader.to_owned(), partition, frame, link: None });
 }

@@ -38,3 +38,8 @@ fn who_trims_what_groups_need_is_found() {
 fn who_drops_a_key_s_order_is_found() {
     is_found("key-order-dropped", "c2", "I5");
 }
+
+#[test]
+fn a_cursor_that_skips_is_found() {
+    is_found("cursor-skips", "c14", "I7");
+}

@@ -3,7 +3,6 @@
 mod cursor;
 mod drain;
 mod durable;
-mod equal;
 mod gap;
 mod hostile;
 pub mod lab;

@@ -1,16 +1,21 @@
 //! The faults, and the list of them.
 
 mod clock;
+mod equal;
+mod hostile;
 mod later;
 mod level;
+mod link;
 mod member;
 mod metric;
 mod outbox;
 mod owner;
 mod poison;
 mod power;
+mod presence;
 mod receipt;
 mod redis;
+mod storm;
 
 use std::{env, path::PathBuf, time::Duration};
 
@@ -53,6 +58,10 @@ const FAILED: &str = "turnpike_bus_publish_total result=failed";
 const DUPLICATES: &str = "turnpike_bus_duplicate_total";
 const DEAD: &str = "turnpike_bus_delivery_total outcome=dead";
 const DUE: &str = "turnpike_bus_publish_total result=due";
+
+const CLOSED: &str = "turnpike_broker_close_total code=4500";
+const SILENT: &str = "turnpike_broker_close_total code=4002";
+const OFFLINE: &str = "turnpike_bus_presence_transitions_total event=offline";
 
 const BOTH: &[&str] = &["redis", "sqlite"];
 const REDIS: &[&str] = &["redis"];
@@ -108,6 +117,42 @@ pub(crate) fn faults() -> Vec<Fault> {
     let proxied = || Setup { proxied: true, ..Setup::default() };
     let clock = || Setup { clock: true, ..Setup::default() };
     vec![
+        fault(
+            "C13",
+            "presence: several devices of a user at two nodes come, are cut, and say goodbye",
+            "nothing",
+            BOTH,
+            |lab, stage| Box::pin(presence::devices(lab, stage)),
+        )
+        .with(clock),
+        fault(
+            "C14",
+            "readers by WebSocket, SSE and long-poll see the same, whatever dies",
+            "nodes, connections, the log",
+            BOTH,
+            |lab, stage| Box::pin(equal::equal(lab, stage)),
+        )
+        .begins_a_lineage(),
+        fault(
+            "C14-gap",
+            "readers are away while the queue forgets, and are told exactly what they can't have",
+            "every node; what is old",
+            BOTH,
+            |lab, stage| Box::pin(equal::trimmed(lab, stage)),
+        )
+        .moves(BOTH, "turnpike_broker_gap_total reason=retention"),
+        fault(
+            "C14-flush",
+            "everything is deleted while readers follow, on each transport",
+            "all keys, FLUSHALL",
+            REDIS,
+            |lab, stage| Box::pin(equal::flushed(lab, stage)),
+        )
+        .moves(REDIS, "turnpike_broker_gap_total reason=reset"),
+        fault("C19", "hostile frames and cursors, beside honest readers", "nothing", BOTH, |lab, stage| {
+            Box::pin(hostile::clients(lab, stage))
+        })
+        .moves(BOTH, CLOSED),
         fault(
             "F1",
             "a consumer dies before it begins, at work, and after the effect",
@@ -229,6 +274,14 @@ pub(crate) fn faults() -> Vec<Fault> {
         })
         .with(proxied)
         .moves(REDIS, FAILED),
+        fault(
+            "F9-client",
+            "clients are behind a network that delays, trickles, is half open, resets; others aren't",
+            "the network to a node",
+            BOTH,
+            |lab, stage| Box::pin(link::network(lab, stage)),
+        )
+        .moves(BOTH, SILENT),
         fault("F10", "answers are lost after the write", "the way back", REDIS, |lab, stage| {
             Box::pin(redis::network(lab, stage, ANSWERS))
         })
@@ -238,6 +291,13 @@ pub(crate) fn faults() -> Vec<Fault> {
             Box::pin(redis::slow(lab, stage))
         })
         .with(proxied),
+        fault(
+            "F11-socket",
+            "a client takes nothing of what it is sent, and reads it later",
+            "nothing",
+            BOTH,
+            |lab, stage| Box::pin(link::slow(lab, stage)),
+        ),
         fault("F12", "handlers fail, panic and never end", "handlers", BOTH, |lab, stage| {
             Box::pin(poison::handlers(lab, stage))
         })
@@ -264,6 +324,28 @@ pub(crate) fn faults() -> Vec<Fault> {
         })
         .with(|| Setup { aof: Aof::EverySecond, ..Setup::default() })
         .moves(BOTH, FAILED),
+        fault("F15", "a node dies, and all who followed by it come again at once", "a node", BOTH, |lab, stage| {
+            Box::pin(storm::reconnecting(lab, stage, 150))
+        }),
+        fault("F15-all", "the same, with 10,000 who follow", "a node", BOTH, |lab, stage| {
+            Box::pin(storm::reconnecting(lab, stage, 10_000))
+        })
+        .long(),
+        fault(
+            "F16",
+            "a node dies with many present, some of whom go over to another one in time",
+            "a node",
+            BOTH,
+            |lab, stage| Box::pin(presence::killed(lab, stage, 60)),
+        )
+        .with(clock)
+        .moves(BOTH, OFFLINE),
+        fault("F16-all", "the same, with 1,000 present", "a node", BOTH, |lab, stage| {
+            Box::pin(presence::killed(lab, stage, 1_000))
+        })
+        .with(clock)
+        .moves(BOTH, OFFLINE)
+        .long(),
         fault(
             "F19-killed",
             "a relay dies between publishing and remembering it, again and again",

@@ -1,7 +1,11 @@
-//! Where faults are tried: a Redis of one's own that is killed, paused and cut off, a SQLite file whose owner is.
+//! Where faults are tried: a Redis of one's own that is killed, paused and cut off, a SQLite file whose owner is; brokers on
+//! either that die, and readers on the other side of the wire.
 
 mod child;
 mod clock;
+mod fleet;
+mod node;
+mod reader;
 mod redis;
 mod sqlite;
 
@@ -12,6 +16,9 @@ use verify::Site;
 
 pub(crate) use child::{Child, Point, Role, act};
 pub(crate) use clock::Stepping;
+pub(crate) use fleet::Fleet;
+pub(crate) use node::{Brokers, Caller, Door, Node};
+pub(crate) use reader::{Following, Notes, Reader, TRANSPORTS, Transport};
 pub(crate) use redis::RedisLab;
 pub(crate) use sqlite::SqliteLab;
 
@@ -62,6 +69,14 @@ impl Lab {
                 lab.close();
                 lab.path().display().to_string()
             }
+        }
+    }
+
+    /// How a node of its own gets to the bus.
+    pub(crate) async fn door(&self) -> anyhow::Result<Door> {
+        match self {
+            Self::Redis(lab) => Ok(lab.door()),
+            Self::Sqlite(lab) => Ok(Door::Here(lab.node().await?)),
         }
     }
 

@@ -9,7 +9,7 @@ use bus::{
 use testkit::{FaultProxy, RedisOptions};
 use tokio::sync::{Mutex, OnceCell};
 
-use super::{Setup, Stepping};
+use super::{Door, Setup, Stepping};
 
 pub(crate) struct RedisLab {
     pub(crate) server: Mutex<testkit::Redis>,
@@ -57,6 +57,10 @@ impl RedisLab {
 
     pub(super) async fn node(&self) -> anyhow::Result<Bus> {
         Ok(Bus::new(Redis::open(&self.url, self.options()).await?))
+    }
+
+    pub(super) fn door(&self) -> Door {
+        Door::Redis(self.url.clone(), self.options())
     }
 
     pub(super) async fn housekeep(&self) -> anyhow::Result<()> {
