@@ -20,12 +20,15 @@ mod rest;
 mod version;
 mod view;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::history::Entry;
 use view::View;
+
+/// How long after its end a fault still excuses what is done.
+pub(crate) const EXCUSED: Duration = Duration::from_micros(view::UNDER_WAY + view::SLACK);
 
 /// What must hold of every history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

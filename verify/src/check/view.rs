@@ -10,7 +10,7 @@ use crate::history::{
 pub(super) const SLACK: u64 = 100_000;
 
 /// What was done before a fault may be told after it.
-const UNDER_WAY: u64 = 1_000_000;
+pub(super) const UNDER_WAY: u64 = 1_000_000;
 
 pub(super) struct View<'a> {
     pub(super) entries: &'a [Entry],

@@ -148,6 +148,17 @@ impl Traffic {
         });
     }
 
+    /// Whether there is still something to publish.
+    ///
+    /// # Errors
+    /// If a publisher gave up.
+    pub fn is_publishing(&mut self) -> anyhow::Result<bool> {
+        while let Some(published) = self.publishing.try_join_next() {
+            published??;
+        }
+        Ok(!self.publishing.is_empty())
+    }
+
     /// Waits until everything is published.
     ///
     /// # Errors

@@ -6,8 +6,9 @@ use bus::{
 };
 use events::{Envelope, Name};
 
-use crate::history::{
-    self, Action, Answer, Begins, Filter, Harm, History, Level, Op, Place, Seen, Sent, Settled, What,
+use crate::{
+    check::EXCUSED,
+    history::{self, Action, Answer, Begins, Filter, Harm, History, Level, Op, Place, Seen, Sent, Settled, What},
 };
 
 /// Clones witness for the same history.
@@ -196,6 +197,11 @@ impl Witness {
 
     pub fn healed(&self, by: &str) {
         self.history.write(What::Healed { by: by.to_owned() });
+    }
+
+    /// Returns when what has healed by now excuses nothing any more.
+    pub async fn excused_no_more(&self) {
+        tokio::time::sleep(EXCUSED).await;
     }
 }
 

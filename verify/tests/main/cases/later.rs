@@ -17,8 +17,6 @@ use crate::lab::Lab;
 
 /// How far ahead what is deleted was.
 const AHEAD: Duration = Duration::from_secs(3);
-/// What is published so long after a fault isn't excused by it.
-const AFTERWARDS: Duration = Duration::from_millis(1_200);
 const FEW: usize = 10;
 /// So many may take so long until all of them are recorded, from the moment at which they are due.
 const AT_MOST: Duration = Duration::from_secs(60);
@@ -60,7 +58,7 @@ pub(super) async fn deleted(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
     redis.command(&["FLUSHALL"]).await;
     told(&witness, stage, "LOG_RESET", 1).await;
     witness.healed("flush");
-    tokio::time::sleep(AFTERWARDS).await;
+    witness.excused_no_more().await;
     schedule(&witness, stage, "after").await?;
     nothing_waits(&witness, stage).await;
     traffic.rest().await

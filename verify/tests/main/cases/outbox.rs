@@ -28,8 +28,6 @@ const ROWS: usize = 20;
 /// How far a relay's clock is ahead that takes over: the other one's lease is over by it, and its own isn't too far ahead.
 const TAKES_OVER: time::Duration = time::Duration::seconds(10);
 const DAYS: time::Duration = time::Duration::days(3);
-/// What is published so long after a fault isn't excused by it.
-const AFTERWARDS: Duration = Duration::from_millis(1_200);
 
 /// F19: it dies when it has published something and before it knows; whoever comes next publishes that again.
 pub(super) async fn killed(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
@@ -127,7 +125,7 @@ pub(super) async fn flushed(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
         (held(&nodes[0], stage).await? >= 4 * ROWS).then_some(())
     })
     .await;
-    tokio::time::sleep(AFTERWARDS).await;
+    witness.excused_no_more().await;
     service.append(stage, "after", ROWS).await?;
     service.all_sent().await;
     relay.drain().await?;
