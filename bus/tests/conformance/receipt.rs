@@ -31,22 +31,27 @@ async fn publish(bus: &Bus, events: Vec<Envelope>) {
     }
 }
 
-async fn given(bus: &Bus) -> Vec<Arc<Envelope>> {
-    let page = bus.read(&replies(), 0, 1, 1000).await.unwrap();
+async fn given(bus: &Bus, queue: &Name) -> Vec<Arc<Envelope>> {
+    let page = bus.read(queue, 0, 1, 1000).await.unwrap();
     page.events.into_iter().map(|logged| logged.envelope).collect()
 }
 
-/// Lets time pass until there are so many receipts.
 async fn receipts(lab: &impl Lab, count: usize) -> Vec<Arc<Envelope>> {
+    receipts_in(&replies(), lab, count).await
+}
+
+/// Lets time pass until there are so many receipts.
+async fn receipts_in(queue: &Name, lab: &impl Lab, count: usize) -> Vec<Arc<Envelope>> {
     let bus = lab.bus();
     let give_up = tokio::time::Instant::now() + seconds(30);
     loop {
-        let given = given(&bus).await;
+        let given = given(&bus, queue).await;
         if given.len() >= count {
             return given;
         }
         assert!(tokio::time::Instant::now() < give_up, "{} of {count} receipts in time", given.len());
         lab.advance(seconds(1)).await;
+        // Who gives them looks at the clock now and then.
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
@@ -57,16 +62,7 @@ pub(crate) async fn a_receipt_for_a_webhook_names_it(lab: impl Lab) {
     let _giving = give(&lab);
     publish(&bus, vec![Envelope { replyto: Some("webhook:wh_1".to_owned()), ..event("a", "key") }]).await;
     ack(&bus, "logger", &claim(&bus, "logger", 1).await).await;
-    let queue = Name::new("RECEIPT").unwrap();
-    let give_up = tokio::time::Instant::now() + seconds(30);
-    let receipt = loop {
-        if let Some(logged) = bus.read(&queue, 0, 1, 10).await.unwrap().events.pop() {
-            break logged.envelope;
-        }
-        assert!(tokio::time::Instant::now() < give_up, "no receipt in time");
-        lab.advance(seconds(1)).await;
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    };
+    let receipt = receipts_in(&Name::new("RECEIPT").unwrap(), &lab, 1).await.remove(0);
     let data = receipt.json().unwrap();
     assert_eq!((receipt.event.as_str(), &data["webhook"], &data["id"]), ("COMPLETED", &json!("wh_1"), &json!("a")));
     assert_eq!(receipt.key(), "key", "in the order of its key");
@@ -95,7 +91,7 @@ pub(crate) async fn a_receipt_says_that_every_group_has_acknowledged(lab: impl L
         (&data["id"], &data["source"], &data["position"]),
         (&json!("a"), &json!("/services/product"), &json!(1))
     );
-    assert_eq!(given(&bus).await.len(), 1, "who wants none gets none");
+    assert_eq!(given(&bus, &replies()).await.len(), 1, "who wants none gets none");
     let told = telemetry::render();
     let counted =
         |line: &str| line.starts_with("turnpike_bus_receipt_total{") && line.contains("outcome=\"completed\"");
@@ -164,7 +160,7 @@ pub(crate) async fn what_nobody_takes_is_held_until_somebody_comes(lab: impl Lab
         .await;
         lab.advance(seconds(60)).await;
     }
-    assert!(given(&bus).await.is_empty());
+    assert!(given(&bus, &replies()).await.is_empty());
     declare(&bus, "late", Mode::Parallel).await;
     let leased = claim(&bus, "late", 1).await;
     ack(&bus, "late", &leased).await;
