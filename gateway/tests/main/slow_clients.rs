@@ -17,7 +17,8 @@ use tokio::{
 use crate::running::{Running, passing_on, upstream};
 
 const CLIENTS: usize = 500;
-const DROPPED_WITHIN: Duration = Duration::from_secs(15);
+/// A client has ten seconds; a machine that is busy with something else needs longer to get to five hundred of them.
+const DROPPED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A gateway before an upstream that reads what it is sent and answers with as much as the path says, in KiB.
 async fn gateway() -> Running {
@@ -116,7 +117,7 @@ async fn drops_them(slow: Slow) {
     let honest = async {
         let mut answers = 0;
         loop {
-            let answer = tokio::time::timeout(Duration::from_secs(5), gateway.get("/1")).await.unwrap();
+            let answer = tokio::time::timeout(DROPPED_WITHIN, gateway.get("/1")).await.unwrap();
             assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 1024));
             answers += 1;
             tokio::time::sleep(Duration::from_millis(50)).await;
