@@ -232,6 +232,17 @@ async fn what_is_large_arrives_whole_both_ways() {
     }
 }
 
+/// Sockets of this machine that are connected to the port, and of which the other side has closed none.
+fn connected_to(port: u16) -> usize {
+    let remote = format!(":{port:04X}");
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| std::fs::read_to_string(table).unwrap_or_default());
+    let is_connected = |line: &&str| {
+        let mut fields = line.split_whitespace().skip(2);
+        fields.next().is_some_and(|address| address.ends_with(&remote)) && fields.next() == Some("01")
+    };
+    tables.iter().flat_map(|table| table.lines()).filter(is_connected).count()
+}
+
 #[tokio::test]
 async fn a_connection_that_ended_while_it_was_idle_costs_not_even_a_post() {
     let authority = Authority::new("authority");
@@ -242,8 +253,8 @@ async fn a_connection_that_ended_while_it_was_idle_costs_not_even_a_post() {
     let client = Upstream::new(config).unwrap().client();
     assert_eq!(text(client.send(post("/", ""), UNSAFE).await.unwrap()).await, "hello");
     service.kill().await;
+    until("the connection has ended", || connected_to(service.address.port()) == 0).await;
     // Nobody is there any more: what was sent on the old connection would have broken, not been unreachable.
-    tokio::time::sleep(Duration::from_millis(20)).await;
     let error = client.send(post("/", ""), UNSAFE).await.unwrap_err();
     assert_eq!(error.kind, upstream::ErrorKind::Unreachable, "{error}");
 }
