@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use events::{Envelope, Name};
+use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::{
@@ -75,6 +76,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Removes a bookmark; whether there was one.
     async fn remove_bookmark(&self, user: &str, name: &str) -> Result<bool, Error>;
 
+    /// See [`crate::Bus::bookmark_holders`].
+    async fn bookmark_holders(&self, which: Vec<(String, String)>) -> Result<Vec<Option<u64>>, Error>;
+
+    /// See [`crate::Bus::now`].
+    fn now(&self) -> OffsetDateTime;
     /// Who is connected in this process.
     fn roster(&self) -> &Roster;
     /// Who is connected, in every process that tells.

@@ -213,6 +213,16 @@ impl Bus {
         self.0.remove_bookmark(user, name).await
     }
 
+    /// Who holds each of these bookmarks, (user, name), in their order, as [`Opened`] said it; None: there is none.
+    pub async fn bookmark_holders(&self, which: Vec<(String, String)>) -> Result<Vec<Option<u64>>, Error> {
+        if which.is_empty() { Ok(Vec::new()) } else { self.0.bookmark_holders(which).await }
+    }
+
+    /// What time it is, about, by the clock that events expire by.
+    pub fn now(&self) -> OffsetDateTime {
+        self.0.now()
+    }
+
     /// Who is connected in this process, and where whoever connects is put down.
     pub fn roster(&self) -> &Roster {
         self.0.roster()

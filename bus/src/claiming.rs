@@ -7,7 +7,7 @@ use events::{Envelope, Filter};
 use rand::Rng;
 
 use crate::{
-    Claimed, Leased, Token,
+    Claimed, Leased, Logged, Token,
     clock::{millis, moment},
     ledger::{Ledger, Lessee, Room},
     publish,
@@ -25,6 +25,12 @@ pub(crate) struct Entry {
     pub(crate) bytes: usize,
     /// Milliseconds since 1970.
     pub(crate) recorded: i64,
+}
+
+impl From<Entry> for Logged {
+    fn from(Entry { position, envelope, bytes, .. }: Entry) -> Self {
+        Self { position, envelope, bytes }
+    }
 }
 
 /// Where a partition's events are found.

@@ -71,4 +71,4 @@ pub use schedule::{Scheduled, Turn};
 pub use status::{
     DeadLetter, Failed, GroupStatus, Logged, LostRange, Page, PartitionStatus, QueueStatus, Sought, Standing, Which,
 };
-pub use tail::{Gap, GapReason, Tail, TailFrom, Tailed};
+pub use tail::{Ahead, Gap, GapReason, Tail, TailFrom, Tailed};

@@ -190,6 +190,8 @@ pub struct Page {
 pub struct Logged {
     pub position: u64,
     pub envelope: Arc<Envelope>,
+    /// Of its JSON text.
+    pub bytes: usize,
 }
 
 /// An event that a group has given up on.

@@ -14,8 +14,8 @@ use crate::{
     metrics,
 };
 
-/// Of a partition, read ahead: each reader has its own, and may rest with it.
-const PAGE: usize = 128;
+/// What a partition's first page is read as if each event had.
+const WEIGHT: usize = 64 * 1024;
 /// A log that was reset says nothing by itself: its lineage is looked at this often.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -28,6 +28,15 @@ pub enum TailFrom {
     Time(OffsetDateTime),
     /// After what this cursor's reader had seen.
     Cursor(Cursor),
+}
+
+/// How much a tail reads ahead of whoever asks it, of all partitions together: each reader has its own, and may rest with it.
+/// One event at least, however large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    pub events: usize,
+    /// Of their JSON text.
+    pub bytes: usize,
 }
 
 /// What a tail yields.
@@ -75,6 +84,11 @@ pub struct Tail {
     begin: TailFrom,
     partitions: Vec<Reader>,
     buffer: VecDeque<(u32, Yield)>,
+    ahead: Ahead,
+    /// The bytes of an event, as the last page had them.
+    weight: usize,
+    /// The partition that is read next: none holds up the others.
+    turn: usize,
     appended: watch::Receiver<u64>,
     caught_up: bool,
 }
@@ -98,8 +112,18 @@ enum Yield {
 impl Tail {
     pub(crate) async fn new(bus: Bus, filter: Filter, begin: TailFrom) -> Result<Self, Error> {
         let appended = bus.backend().appended(&filter.queue);
-        let mut tail =
-            Self { bus, filter, begin, partitions: Vec::new(), buffer: VecDeque::new(), appended, caught_up: false };
+        let mut tail = Self {
+            bus,
+            filter,
+            begin,
+            partitions: Vec::new(),
+            buffer: VecDeque::new(),
+            ahead: Ahead::default(),
+            weight: WEIGHT,
+            turn: 0,
+            appended,
+            caught_up: false,
+        };
         // `Latest` is the latest of now, not of the first read.
         tail.find_partitions().await?;
         // A queue that comes into being later has nothing that the tail shouldn't see.
@@ -118,7 +142,7 @@ impl Tail {
             while let Some((partition, next)) = self.buffer.pop_front() {
                 let reader = &mut self.partitions[partition as usize];
                 match next {
-                    Yield::Event(Logged { position, envelope }) => {
+                    Yield::Event(Logged { position, envelope, .. }) => {
                         reader.seen.position = position;
                         return Ok(Tailed::Event { envelope, partition, position });
                     }
@@ -132,11 +156,7 @@ impl Tail {
             }
             self.appended.borrow_and_update();
             self.find_partitions().await?;
-            for partition in 0..u32::try_from(self.partitions.len()).unwrap_or(u32::MAX) {
-                let from = self.partitions[partition as usize].next;
-                let page = self.bus.backend().read(&self.filter.queue, partition, from, PAGE).await?;
-                self.take(partition, page);
-            }
+            self.fill().await?;
             if !self.buffer.is_empty() {
                 continue;
             }
@@ -149,9 +169,52 @@ impl Tail {
         }
     }
 
+    /// Reads so much ahead from now on; what it has read already it keeps.
+    pub fn read_ahead(&mut self, ahead: Ahead) {
+        self.ahead = ahead;
+    }
+
+    /// How much it has read ahead.
+    pub fn held(&self) -> Ahead {
+        let bytes = |(_, next): &(u32, Yield)| if let Yield::Event(logged) = next { logged.bytes } else { 0 };
+        Ahead { events: self.buffer.len(), bytes: self.buffer.iter().map(bytes).sum() }
+    }
+
     /// Where the reader is, after what [`Tail::next`] yielded last.
     pub fn cursor(&self) -> Cursor {
         Cursor((0..).zip(&self.partitions).map(|(partition, reader)| (partition, reader.seen)).collect())
+    }
+
+    /// Reads a page of each partition, until that is as much as may be.
+    async fn fill(&mut self) -> Result<(), Error> {
+        let (mut events, mut bytes) = (0, 0);
+        for _ in 0..self.partitions.len() {
+            if events > 0 && (events >= self.ahead.events || bytes >= self.ahead.bytes) {
+                return Ok(());
+            }
+            let at = self.turn % self.partitions.len();
+            let partition = u32::try_from(at).unwrap_or(u32::MAX);
+            let fit = self.ahead.bytes.saturating_sub(bytes) / self.weight;
+            let most = fit.min(self.ahead.events.saturating_sub(events)).max(1);
+            let mut page =
+                self.bus.backend().read(&self.filter.queue, partition, self.partitions[at].next, most).await?;
+            self.turn = at + 1;
+            let weight: usize = page.events.iter().map(|logged| logged.bytes).sum();
+            if !page.events.is_empty() {
+                self.weight = (weight / page.events.len()).max(1);
+            }
+            let mut fitting = 0;
+            for logged in &page.events {
+                if events > 0 && bytes + logged.bytes > self.ahead.bytes {
+                    break;
+                }
+                (events, bytes, fitting) = (events + 1, bytes + logged.bytes, fitting + 1);
+            }
+            // They were larger than those before: what is too much is read again.
+            page.events.truncate(fitting);
+            self.take(partition, page);
+        }
+        Ok(())
     }
 
     /// Finds the partitions that are there by now, and where to begin in them.
@@ -206,6 +269,12 @@ impl Tail {
             let next = if matches { Yield::Event(logged) } else { Yield::Passed(logged.position) };
             self.buffer.push_back((partition, next));
         }
+    }
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self { events: 128, bytes: 1 << 20 }
     }
 }
 

@@ -56,6 +56,18 @@ pub(super) async fn shift(shared: &Shared, moves: &[Move]) -> Result<Vec<Moved>,
     try_join_all(each).await
 }
 
+/// See [`crate::Bus::bookmark_holders`]. One after the other on the wire, without waiting in between.
+pub(super) async fn holders(shared: &Shared, which: &[(String, String)]) -> Result<Vec<Option<u64>>, Error> {
+    let oldest = shared.now() - life();
+    let each = which.iter().map(|(user, name)| async move {
+        let mut ask = redis::cmd("HMGET");
+        ask.arg(shared.keys().bookmarks(user)).arg(format!("h{name}")).arg(format!("u{name}"));
+        let (holder, used): (Option<u64>, Option<i64>) = shared.server.ask(&ask).await?;
+        Ok(holder.filter(|_| used.is_some_and(|used| used >= oldest)))
+    });
+    try_join_all(each).await
+}
+
 /// A user's, by name.
 pub(super) async fn list(shared: &Shared, user: &str) -> Result<Vec<Bookmark>, Error> {
     let fields: HashMap<String, String> =

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use events::{Envelope, Name};
 use redial::Address;
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -16,7 +17,9 @@ use super::{
 use crate::{
     Attended, Backend, Bookmark, Claim, Claimed, Connection, DeadLetter, Error, Fence, Group, GroupStatus, LeaseLost,
     Lineages, Logged, Move, Moved, Opened, Outcome, Page, Partition, PublishOptions, Queue, QueueStatus, Recorded,
-    Roster, Scheduled, Settlement, Sought, Standing, Start, Turn, Which, metrics,
+    Roster, Scheduled, Settlement, Sought, Standing, Start, Turn, Which,
+    clock::moment,
+    metrics,
     presence::{Attendee, Members, Room, Scope, Told},
 };
 
@@ -189,6 +192,14 @@ impl Backend for Redis {
 
     async fn remove_bookmark(&self, user: &str, name: &str) -> Result<bool, Error> {
         bookmark::remove(&self.shared, user, name).await
+    }
+
+    async fn bookmark_holders(&self, which: Vec<(String, String)>) -> Result<Vec<Option<u64>>, Error> {
+        bookmark::holders(&self.shared, &which).await
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        moment(self.shared.now())
     }
 
     fn roster(&self) -> &Roster {

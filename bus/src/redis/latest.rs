@@ -42,7 +42,7 @@ pub(super) async fn one(shared: &Shared, queue: &Name, key: &str) -> Result<Opti
         let found = log::read(shared, &place, position, 1).await?.entries.into_iter().next();
         // Otherwise it was trimmed meanwhile.
         if let Some(entry) = found.filter(|entry| entry.position == position) {
-            return Ok(Some(Logged { position, envelope: entry.envelope }));
+            return Ok(Some(entry.into()));
         }
     }
     Ok(None)
@@ -62,7 +62,7 @@ pub(super) async fn page(
     let place = shared.place(queue, partition);
     let (ran, positions) = ask(shared, &place, b"", after, limit.min(PAGE)).await?;
     let entries = log::these(shared, &place, &positions).await?;
-    let events = entries.into_iter().map(|entry| Logged { position: entry.position, envelope: entry.envelope });
+    let events = entries.into_iter().map(Logged::from);
     Ok(Page { events: events.collect(), floor: ran.view.floor, next: ran.view.next, lineages: ran.view.lineages })
 }
 

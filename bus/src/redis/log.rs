@@ -56,7 +56,7 @@ pub(super) async fn page(
         return Ok(Page { events: Vec::new(), floor: 1, next: 1, lineages: Arc::default() });
     }
     let Part { view, entries } = read(shared, &shared.place(queue, partition), from, limit).await?;
-    let events = entries.into_iter().map(|entry| Logged { position: entry.position, envelope: entry.envelope });
+    let events = entries.into_iter().map(Logged::from);
     Ok(Page { events: events.collect(), floor: view.floor, next: view.next, lineages: view.lineages })
 }
 

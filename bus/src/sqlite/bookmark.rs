@@ -59,6 +59,15 @@ pub(super) fn shift(conn: &Connection, moves: &[Move], now: i64) -> rusqlite::Re
     each.collect()
 }
 
+/// Who holds each of them.
+pub(super) fn holders(conn: &Connection, which: &[(String, String)], now: i64) -> rusqlite::Result<Vec<Option<u64>>> {
+    let mut holder = conn.prepare_cached("SELECT holder FROM bookmark WHERE user = ?1 AND name = ?2 AND used >= ?3")?;
+    let each = which.iter().map(|(user, name)| {
+        holder.query_row(params![user, name, oldest(now)], |row| row.get(0).map(unsigned)).optional()
+    });
+    each.collect()
+}
+
 /// A user's, by name.
 pub(super) fn list(conn: &Connection, user: &str, now: i64) -> rusqlite::Result<Vec<Bookmark>> {
     let mut statement = conn.prepare_cached(

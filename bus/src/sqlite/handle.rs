@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use events::{Envelope, Name};
 use parking_lot::Mutex;
 use rusqlite::OpenFlags;
+use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
@@ -174,8 +175,7 @@ impl Backend for Sqlite {
                     .map_err(unavailable)?
             }
         };
-        let events =
-            entries.into_iter().map(|entry| Logged { position: entry.position, envelope: entry.envelope }).collect();
+        let events = entries.into_iter().map(Logged::from).collect();
         Ok(Page { events, floor, next, lineages })
     }
 
@@ -204,7 +204,7 @@ impl Backend for Sqlite {
                 None => Ok(Ok(None)),
             }
         });
-        Ok(found.await?.map(|entry| Logged { position: entry.position, envelope: entry.envelope }))
+        Ok(found.await?.map(Logged::from))
     }
 
     async fn latest_page(&self, queue: &Name, partition: u32, after: u64, limit: usize) -> Result<Page, Error> {
@@ -216,8 +216,7 @@ impl Backend for Sqlite {
         let (reader, limit) = (self.reader.clone(), limit.min(PAGE));
         let page = move || latest::page(&reader.lock(), partition.id, after, floor, limit);
         let entries = tokio::task::spawn_blocking(page).await.map_err(unavailable)?.map_err(unavailable)?;
-        let events =
-            entries.into_iter().map(|entry| Logged { position: entry.position, envelope: entry.envelope }).collect();
+        let events = entries.into_iter().map(Logged::from).collect();
         Ok(Page { events, floor, next, lineages })
     }
 
@@ -263,6 +262,14 @@ impl Backend for Sqlite {
     async fn remove_bookmark(&self, user: &str, name: &str) -> Result<bool, Error> {
         let (user, name) = (user.to_owned(), name.to_owned());
         self.write(false, move |core, _| bookmark::remove(&core.conn, &user, &name).map(Ok)).await
+    }
+
+    async fn bookmark_holders(&self, which: Vec<(String, String)>) -> Result<Vec<Option<u64>>, Error> {
+        self.write(false, move |core, now| bookmark::holders(&core.conn, &which, now).map(Ok)).await
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        self.clock.now()
     }
 
     fn roster(&self) -> &Roster {

@@ -62,6 +62,20 @@ pub(crate) async fn one_that_is_removed_is_gone(lab: impl Lab) {
     assert_eq!(shift(&bus, "alice", "s", opened.holder, "c2").await, Moved::Taken, "who held the old one");
 }
 
+pub(crate) async fn who_holds_one_is_told(lab: impl Lab) {
+    let bus = lab.bus();
+    let (first, other) = (open(&bus, "alice", "s").await, open(&bus, "bob", "s").await);
+    let which = [("alice", "s"), ("alice", "t"), ("bob", "s")].map(|(user, name)| (user.to_owned(), name.to_owned()));
+    let told = async || bus.bookmark_holders(which.to_vec()).await.unwrap();
+    assert_eq!(told().await, [Some(first.holder), None, Some(other.holder)], "in their order");
+    let second = open(&bus, "alice", "s").await;
+    bus.remove_bookmark("bob", "s").await.unwrap();
+    assert_eq!(told().await, [Some(second.holder), None, None]);
+    lab.advance(seconds(8 * DAY)).await;
+    assert_eq!(told().await, [None, None, None], "too old is gone");
+    assert_eq!(bus.bookmark_holders(Vec::new()).await.unwrap(), []);
+}
+
 pub(crate) async fn one_that_nobody_uses_is_forgotten_after_a_week(lab: impl Lab) {
     let bus = lab.bus();
     let (used, unused) = (open(&bus, "alice", "used").await, open(&bus, "alice", "unused").await);

@@ -111,7 +111,7 @@ macro_rules! suite {
             what_a_group_never_had_is_not_applicable,
             nobody_knows_of_what_was_trimmed, a_settlement_wakes_whoever_waits;
         tail: it_replays_then_follows, a_cursor_goes_on_where_it_was, a_filter_is_kept_and_the_cursor_moves, a_condition_is_kept,
-            trimmed_events_are_told_as_a_gap, several_partitions_are_all_followed, latest_begins_now;
+            trimmed_events_are_told_as_a_gap, several_partitions_are_all_followed, no_more_is_read_ahead_than_may_be, latest_begins_now;
         retention: old_events_are_trimmed, what_a_group_needs_is_kept, a_trimmed_letter_can_be_redriven;
         overflow: a_full_queue_refuses_and_takes_again, what_no_group_needs_makes_room,
             the_oldest_make_room_and_are_lost, a_batch_larger_than_its_queue_is_kept_until_the_next,
@@ -121,7 +121,7 @@ macro_rules! suite {
         abandoned: a_group_that_nobody_claims_for_loses_its_hold, an_absence_is_told_once_whatever_the_partitions,
             a_group_that_claims_keeps_its_hold,
             time_in_which_nobody_kept_the_bus_is_nobodys_fault;
-        bookmark: a_place_is_kept_for_who_comes_again, only_who_opened_it_last_moves_it, one_that_is_removed_is_gone,
+        bookmark: a_place_is_kept_for_who_comes_again, only_who_opened_it_last_moves_it, one_that_is_removed_is_gone, who_holds_one_is_told,
             one_that_nobody_uses_is_forgotten_after_a_week, a_user_keeps_so_many_and_no_more;
         sys: dead_letters_are_told_every_ten_minutes, a_full_queue_is_told,
             a_group_is_told_of_once_whatever_its_partitions;

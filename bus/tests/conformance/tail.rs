@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Cursor, Gap, GapReason, Mode, Queue, Tail, TailFrom, Tailed};
+use bus::{Ahead, Cursor, Gap, GapReason, Mode, Queue, Tail, TailFrom, Tailed};
 use events::{Envelope, Filter, Name};
 
 use super::{Lab, ack, claim, declare, event, publish, publish_many, queue, seconds};
@@ -130,6 +130,31 @@ pub(crate) async fn several_partitions_are_all_followed(lab: impl Lab) {
     }
     assert_eq!(seen.len(), 4);
     assert_eq!(tail.cursor().position(3), seen.get(&3).copied());
+}
+
+pub(crate) async fn no_more_is_read_ahead_than_may_be(lab: impl Lab) {
+    let bus = lab.bus();
+    bus.declare_queue(Queue { partitions: 4, ..Queue::new(queue()) }).await.unwrap();
+    let padding = "x".repeat(1_000);
+    let events = (0..80).map(|id| event(&id.to_string(), &id.to_string()).data(serde_json::json!(padding)));
+    bus.publish(events.collect()).await.unwrap();
+    for ahead in
+        [Ahead { events: 3, bytes: 1 << 20 }, Ahead { events: 128, bytes: 4_000 }, Ahead { events: 1, bytes: 1 }]
+    {
+        let mut tail = bus.tail(all(), TailFrom::Earliest).await.unwrap();
+        tail.read_ahead(ahead);
+        let (mut seen, mut most) = ([0; 4], Ahead { events: 0, bytes: 0 });
+        for _ in 0..80 {
+            let Tailed::Event { partition, position, .. } = next(&mut tail).await else { panic!("no event") };
+            assert_eq!(position, seen[partition as usize] + 1, "each in its order");
+            seen[partition as usize] = position;
+            let held = tail.held();
+            most = Ahead { events: most.events.max(held.events), bytes: most.bytes.max(held.bytes) };
+        }
+        caught_up(&mut tail).await;
+        assert!(most.events < ahead.events && most.bytes < ahead.bytes, "{most:?} of {ahead:?}");
+        assert!(seen.iter().all(|seen| *seen > 0), "{seen:?}");
+    }
 }
 
 pub(crate) async fn latest_begins_now(lab: impl Lab) {

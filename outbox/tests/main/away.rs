@@ -18,6 +18,7 @@ use bus::{
 use events::{Envelope, Name};
 use outbox::Relay;
 use testkit::eventually;
+use time::OffsetDateTime;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{SOON, SOURCE, Shop, Working, all_sent, logged, update, versions};
@@ -145,6 +146,12 @@ impl Backend for Network {
     }
     async fn remove_bookmark(&self, _: &str, _: &str) -> Result<bool, Error> {
         unreachable!("a relay only publishes")
+    }
+    async fn bookmark_holders(&self, _: Vec<(String, String)>) -> Result<Vec<Option<u64>>, Error> {
+        unreachable!("a relay only publishes")
+    }
+    fn now(&self) -> OffsetDateTime {
+        self.bus.now()
     }
     async fn standing(&self, _: &Name, _: u32, _: u64) -> Result<BTreeMap<String, Standing>, Error> {
         unreachable!("a relay only publishes")
