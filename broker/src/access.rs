@@ -8,7 +8,8 @@
 //! for each event it names one scope covers it.
 //!
 //! `rooms:join:chat/*` lets into the rooms of a namespace and shows what happens there, `rooms:write:chat/*` publishes there
-//! (`chat/team-*`, `*/*`: a star at the end of either part is for whatever follows); `presence:read` sees who is online.
+//! (`chat/team-*`, `*/*`: a star at the end of either part is for whatever follows); `presence:read` sees who is online. In the
+//! queues that tell the same, `ROOMS` and `PRESENCE`, no `events:read` counts: who may read everything else is no spy for that.
 
 use axum::extract::FromRequestParts;
 use bus::{Room, presence};
@@ -37,8 +38,11 @@ const JOIN: &str = "rooms:join:";
 const WRITE_ROOM: &str = "rooms:write:";
 const SEE: &str = "presence:read";
 
+/// The queues that are read by scopes of their own.
+const PRESENCE: &str = "PRESENCE";
+const ROOMS: &str = "ROOMS";
 /// The queues that only the bus itself writes.
-const RESERVED: [&str; 4] = ["SYS", "PRESENCE", "RECEIPT", "ROOMS"];
+const RESERVED: [&str; 4] = ["SYS", PRESENCE, "RECEIPT", ROOMS];
 /// The queues of jobs: their tasks come from the database that keeps the jobs, and a client's event would be none.
 const OF_JOBS: [&str; 3] = ["JOBS_HIGH", "JOBS", "JOBS_LOW"];
 
@@ -88,6 +92,8 @@ struct Names {
 #[derive(Clone, Debug)]
 pub(crate) struct Sight {
     terms: Vec<(Pattern, Reach)>,
+    /// Of which rooms a term shows something that names no queue.
+    rooms: Vec<Rooms>,
 }
 
 #[derive(Clone, Debug)]
@@ -136,10 +142,23 @@ impl Caller {
         for term in filter.terms.iter().flat_map(each_event) {
             let reach = self
                 .reach(&term)
-                .ok_or_else(|| self.refused(format!("reading {term} needs the scope {READ}{term}")))?;
+                .ok_or_else(|| self.refused(format!("reading {term} needs the scope {}", needed(&term))))?;
             terms.push((term, reach));
         }
-        Ok(Sight { terms })
+        Ok(Sight { terms, rooms: self.scopes.join.clone() })
+    }
+
+    /// Whether it may read this event, which somebody else owns.
+    pub(crate) fn may_read_event(&self, envelope: &Envelope) -> Result<(), Problem> {
+        let elses = || Problem::forbidden("the event is somebody else's");
+        match envelope.queue.as_str() {
+            PRESENCE => self.may_see(),
+            ROOMS => self.may_join(&room_in(envelope).ok_or_else(elses)?),
+            _ => {
+                let filter = events::Filter::one(envelope.queue.clone(), envelope.event.clone());
+                if self.may_read(&filter.into())?.sees(envelope) { Ok(()) } else { Err(elses()) }
+            }
+        }
     }
 
     /// Whether it may read all that the filter takes, whoever owns it: a group's members get it all.
@@ -316,12 +335,25 @@ impl Caller {
     }
 
     fn reach(&self, term: &Pattern) -> Option<Reach> {
+        match term.queue.as_ref().map(Name::as_str) {
+            Some(PRESENCE) => return self.may_see().is_ok().then_some(Reach::All),
+            Some(ROOMS) => return self.may_hear(term).then_some(Reach::All),
+            _ => {}
+        }
         let covered = |by: &[Pattern]| by.iter().any(|wide| wide.covers(term));
-        if covered(&self.scopes.read) || room_of(term).is_some_and(|room| self.may_join(&room).is_ok()) {
+        if covered(&self.scopes.read) {
             return Some(Reach::All);
         }
         let subject = self.subject.clone()?;
         covered(&self.scopes.read_own).then_some(Reach::Own(subject))
+    }
+
+    /// Whether it may go into the room that a term on `ROOMS` is about, or into all.
+    fn may_hear(&self, term: &Pattern) -> bool {
+        match room_of(term) {
+            Some(room) => self.may_join(&room).is_ok(),
+            None => self.scopes.join.iter().any(Rooms::are_all),
+        }
     }
 
     /// An anonymous caller might be allowed to if it said who it is.
@@ -338,11 +370,34 @@ impl Sight {
     pub(crate) fn sees(&self, envelope: &Envelope) -> bool {
         self.terms.iter().any(|(term, reach)| {
             term.matches(envelope)
+                && (term.queue.is_some() || self.shows(envelope))
                 && match reach {
                     Reach::All => true,
                     Reach::Own(subject) => envelope.owner.as_ref() == Some(subject),
                 }
         })
+    }
+
+    /// Whether it may show anything of the queue.
+    pub(crate) fn looks_at(&self, queue: &Name) -> bool {
+        self.terms.iter().any(|(term, _)| match &term.queue {
+            Some(own) => own == queue,
+            None => match queue.as_str() {
+                PRESENCE => false,
+                ROOMS => !self.rooms.is_empty(),
+                _ => true,
+            },
+        })
+    }
+
+    /// Whether a term may show it that doesn't name its queue: of the rooms those that its caller may go into, and of who is
+    /// online nothing.
+    fn shows(&self, envelope: &Envelope) -> bool {
+        match envelope.queue.as_str() {
+            PRESENCE => false,
+            ROOMS => room_in(envelope).is_some_and(|room| self.rooms.iter().any(|rooms| rooms.have(&room))),
+            _ => true,
+        }
     }
 }
 
@@ -377,8 +432,6 @@ impl From<Principal> for Caller {
                 scopes.write_rooms.extend(Rooms::parse(rooms));
             } else if scope == SEE {
                 scopes.see = true;
-                // Transitions say the same.
-                scopes.read.extend(terms("PRESENCE/*"));
             } else if scope == LOOK {
                 scopes.look = true;
             } else if scope == OPERATE {
@@ -398,6 +451,10 @@ impl Rooms {
     fn have(&self, room: &Room) -> bool {
         self.namespace.have(room.namespace()) && self.room.have(room.name())
     }
+
+    fn are_all(&self) -> bool {
+        [&self.namespace, &self.room].iter().all(|names| names.open && names.begins.is_empty())
+    }
 }
 
 impl Names {
@@ -414,10 +471,24 @@ impl Names {
 
 /// The room that a term of a filter is about, where it is about one.
 fn room_of(term: &Pattern) -> Option<Room> {
-    if term.queue.as_ref().is_none_or(|queue| *queue != presence::rooms()) {
+    if term.queue.as_ref().is_none_or(|queue| queue.as_str() != ROOMS) {
         return None;
     }
     term.conditions.iter().find_map(|condition| condition.text_of("subject")?.parse().ok())
+}
+
+/// The room that an event of `ROOMS` is in.
+fn room_in(envelope: &Envelope) -> Option<Room> {
+    envelope.subject.as_deref()?.parse().ok()
+}
+
+/// The scope by which a term is read.
+fn needed(term: &Pattern) -> String {
+    match term.queue.as_ref().map(Name::as_str) {
+        Some(PRESENCE) => SEE.to_owned(),
+        Some(ROOMS) => room_of(term).map_or_else(|| format!("{JOIN}*/*"), |room| format!("{JOIN}{room}")),
+        _ => format!("{READ}{term}"),
+    }
 }
 
 impl FromRequestParts<Shared> for Caller {
@@ -577,6 +648,31 @@ mod tests {
             "ROOMS/*[subject=chat/lobby],ROOMS/A[subject=chat/lobby],ROOMS/*[subject=game/1],DB/*".parse().unwrap();
         assert_eq!(member.rooms_of(&filter), ["chat/lobby".parse().unwrap()]);
         assert!(caller(&["events:read:*/*"]).rooms_of(&filter).is_empty(), "who only reads is in no room");
+        assert!(read(&caller(&["rooms:join:*/*"]), "ROOMS/*,ROOMS/MESSAGE[data.n=1]").is_ok(), "all of them");
+    }
+
+    #[test]
+    fn who_reads_everything_is_shown_no_rooms_and_nobody_online() {
+        let reader = ["events:read:*/*", "events:read:ROOMS/*", "events:read:own:PRESENCE/*"];
+        for filter in ["ROOMS/*", "ROOMS/*[subject=chat/lobby]", "PRESENCE/*", "PRESENCE/ONLINE", "*/*,PRESENCE/*"] {
+            assert_eq!(read(&caller(&reader), filter).unwrap_err(), Kind::Forbidden, "{filter}");
+        }
+        let (online, [lobby, team]) =
+            (event("PRESENCE", "ONLINE"), ["chat/lobby", "game/team"].map(|room| event("ROOMS", "A").subject(room)));
+        let name = |queue: &str| Name::new(queue).unwrap();
+        let sight = read(&caller(&reader), "*/*,*/ONLINE").unwrap();
+        assert!(sight.sees(&event("DB", "A")) && sight.looks_at(&name("DB")));
+        for hidden in [&online, &lobby, &team] {
+            assert!(!sight.sees(hidden) && !sight.looks_at(&hidden.queue), "{}", hidden.queue);
+            assert_eq!(caller(&reader).may_read_event(hidden).unwrap_err().kind, Kind::Forbidden);
+        }
+        let member = caller(&["events:read:*/*", "rooms:join:chat/*", "presence:read"]);
+        let sight = read(&member, "*/*").unwrap();
+        assert!(sight.sees(&lobby) && !sight.sees(&team) && sight.looks_at(&name("ROOMS")));
+        assert!(!sight.sees(&online), "who is online is told where that is named");
+        assert!(read(&member, "*/*,PRESENCE/*").unwrap().sees(&online));
+        assert!(member.may_read_event(&lobby).is_ok() && member.may_read_event(&online).is_ok());
+        assert_eq!(member.may_read_event(&team).unwrap_err().kind, Kind::Forbidden);
     }
 
     #[test]

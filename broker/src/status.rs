@@ -311,10 +311,7 @@ pub(crate) async fn find(shared: &Shared, caller: &Caller, place: &Place) -> Res
     let found = page.events.into_iter().find(|logged| logged.position == place.position);
     let envelope = found.ok_or_else(|| Problem::new(Kind::Gone, "the event can't be read any more"))?.envelope;
     if envelope.owner != caller.subject {
-        let filter = events::Filter::one(envelope.queue.clone(), envelope.event.clone());
-        if !caller.may_read(&filter.into())?.sees(&envelope) {
-            return Err(Problem::forbidden("the event is somebody else's"));
-        }
+        caller.may_read_event(&envelope)?;
     }
     Ok(envelope)
 }

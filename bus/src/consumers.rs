@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// The most queues that are joined.
 const MOST: usize = 1000;
 /// What `*` doesn't take.
-const SET_APART: [&str; 3] = ["SYS", "PRESENCE", "RECEIPT"];
+const SET_APART: [&str; 4] = ["SYS", "PRESENCE", "RECEIPT", "ROOMS"];
 
 /// Members of one group a queue, with one handler.
 pub struct Consumers {
@@ -244,7 +244,9 @@ mod tests {
     #[test]
     fn what_the_bus_writes_is_taken_where_it_is_named() {
         let patterns = |text: &str| Pattern::list(text).unwrap();
-        assert_eq!(filter(&patterns("*/*"), &queue("SYS")), None);
+        for apart in SET_APART {
+            assert_eq!(filter(&patterns("*/*"), &queue(apart)), None, "{apart}");
+        }
         let named = filter(&patterns("*/*,SYS/DEAD_LETTER"), &queue("SYS")).unwrap();
         assert_eq!(named.to_string(), "SYS/DEAD_LETTER");
         let both = filter(&patterns("*/A,DB/B"), &queue("DB")).unwrap();
