@@ -34,7 +34,7 @@ const BELIEVED: Duration = Duration::from_secs(60);
 const ANY: &str = "any";
 
 #[expect(clippy::expect_used, reason = "a test reads it")]
-static PROTOCOL: LazyLock<Value> =
+pub(crate) static PROTOCOL: LazyLock<Value> =
     LazyLock::new(|| serde_saphyr::from_str(include_str!("../asyncapi.yaml")).expect("the document is YAML"));
 
 /// The events that were seen in queues.
@@ -230,6 +230,11 @@ mod tests {
             };
             known += 1;
             assert!(PROTOCOL["components"]["messages"][verb].is_object(), "{verb}");
+            let message = json!({ "$ref": format!("#/components/messages/{verb}") });
+            let in_channel = PROTOCOL["channels"]["socket"]["messages"].as_object().unwrap();
+            let (name, _) = in_channel.iter().find(|(_, one)| **one == message).unwrap_or_else(|| panic!("{verb}"));
+            let heard = json!({ "$ref": format!("#/channels/socket/messages/{name}") });
+            assert!(PROTOCOL["operations"]["hear"]["messages"].as_array().unwrap().contains(&heard), "{verb}");
         }
         assert!(known >= 6, "{known}");
     }

@@ -1,4 +1,5 @@
-//! What a client sends: one JSON object a frame, with one verb, and an `id` that the answer repeats.
+//! What a client sends: one JSON object a frame, with one verb, and an `id` that the answer repeats. And what the frames are
+//! called that it is told ([`Said`]).
 
 use events::Envelope;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -43,6 +44,21 @@ pub(super) enum Verb {
     Ping,
     /// The client goes.
     Bye,
+}
+
+/// What a client is told: the member that a frame has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Welcome,
+    Ok,
+    Error,
+    Ev,
+    Gap,
+    CaughtUp,
+    Cursor,
+    /// A durable subscription is somebody else's now, or nobody's.
+    Ended,
+    GoAway,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -164,6 +180,35 @@ impl Frame {
     }
 }
 
+impl Said {
+    #[cfg(test)]
+    const ALL: [Self; 9] = [
+        Self::Welcome,
+        Self::Ok,
+        Self::Error,
+        Self::Ev,
+        Self::Gap,
+        Self::CaughtUp,
+        Self::Cursor,
+        Self::Ended,
+        Self::GoAway,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Welcome => "welcome",
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Ev => "ev",
+            Self::Gap => "gap",
+            Self::CaughtUp => "caught_up",
+            Self::Cursor => "cursor",
+            Self::Ended => "ended",
+            Self::GoAway => "goaway",
+        }
+    }
+}
+
 impl Sub {
     /// What can be refused without looking any further.
     pub(super) fn check(&self) -> Result<(), Problem> {
@@ -248,6 +293,7 @@ mod tests {
     use super::*;
     use crate::problem::Kind;
     use proptest::prelude::*;
+    use serde_json::json;
 
     fn refused(text: &str) -> (Option<Value>, Kind, String) {
         let Malformed { id, problem } = Frame::parse(text).unwrap_err();
@@ -315,6 +361,26 @@ mod tests {
         for (users, fits) in [(&["alice", "customers/1"][..], true), (&[], false), (&[""], false), (&many, false)] {
             let presence = Presence { users: users.iter().map(|&user| user.to_owned()).collect() };
             assert_eq!(presence.check().is_ok(), fits, "{users:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_told_is_described() {
+        let document = &*crate::asyncapi::PROTOCOL;
+        let (channel, operations) = (&document["channels"]["socket"]["messages"], &document["operations"]);
+        for said in Said::ALL {
+            let names_it = |(_, message): &(&String, &Value)| {
+                let required = message["payload"]["allOf"][1]["required"].as_array();
+                let required = required.or_else(|| message["payload"]["required"].as_array());
+                required.is_some_and(|members| members.contains(&said.name().into()))
+            };
+            let mut messages = document["components"]["messages"].as_object().unwrap().iter();
+            let (message, _) = messages.find(names_it).unwrap_or_else(|| panic!("{} is not described", said.name()));
+            let at = json!({ "$ref": format!("#/components/messages/{message}") });
+            assert!(channel.as_object().unwrap().values().any(|one| *one == at), "{message} is not in the channel");
+            let at = json!({ "$ref": format!("#/channels/socket/messages/{message}") });
+            let told = [&operations["tell"]["messages"], &operations["hear"]["reply"]["messages"]];
+            assert!(told.iter().any(|told| told.as_array().unwrap().contains(&at)), "{message} is not told");
         }
     }
 

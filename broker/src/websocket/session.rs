@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     close::CloseCode,
     credit::Credit,
-    frame::{Ack, Frame, Hello, InRoom, Join, Malformed, Presence, Pub, ROOM, Sub, Unsub, Verb},
+    frame::{Ack, Frame, Hello, InRoom, Join, Malformed, Presence, Pub, ROOM, Said, Sub, Unsub, Verb},
 };
 use crate::{
     durable::Over,
@@ -81,7 +81,8 @@ pub(super) enum Effect {
 
 pub(super) struct Session {
     state: State,
-    subscriptions: BTreeMap<String, Subscription>,
+    /// Each in a box, since a map keeps room for some more.
+    subscriptions: BTreeMap<String, Box<Subscription>>,
     turns: u64,
     /// How many are being opened, those included that were unsubscribed meanwhile.
     opening: usize,
@@ -203,7 +204,7 @@ impl Session {
             Over::Taken => "taken",
             Over::Removed => "removed",
         };
-        Some(json!({ "ended": { "sub": name, "reason": reason } }).to_string())
+        Some(framed(None, Said::Ended, json!({ "sub": name, "reason": reason })))
     }
 
     /// Whether a subscription may be told more.
@@ -214,14 +215,14 @@ impl Session {
     /// What a subscription is told, as a frame.
     pub(super) fn told(&mut self, name: &str, told: &Told) -> Option<String> {
         let subscription = self.subscriptions.get_mut(name)?;
-        let (kind, event) = match told.what {
-            What::Event(_) => ("ev", true),
-            What::Gap(..) => ("gap", false),
-            What::CaughtUp => ("caught_up", false),
-            What::Cursor => ("cursor", false),
+        let said = match told.what {
+            What::Event(_) => Said::Ev,
+            What::Gap(..) => Said::Gap,
+            What::CaughtUp => Said::CaughtUp,
+            What::Cursor => Said::Cursor,
         };
-        subscription.credit.told(&told.cursor, event);
-        Some(told.text(&format!(r#"{{"{kind}":{{"sub":{},"#, json!(name)), "}}"))
+        subscription.credit.told(&told.cursor, said == Said::Ev);
+        Some(told.text(&format!(r#"{{"{}":{{"sub":{},"#, said.name(), json!(name)), "}}"))
     }
 
     fn hello(&mut self, hello: Hello) -> Vec<Effect> {
@@ -286,7 +287,7 @@ impl Session {
         self.opening += 1;
         let (turn, credit) = (self.turns, Credit::new(credit, ""));
         let subscription = Subscription { turn, credit, filter, durable, open: false };
-        self.subscriptions.insert(name.to_owned(), subscription);
+        self.subscriptions.insert(name.to_owned(), Box::new(subscription));
         Ok(self.turns)
     }
 
@@ -318,7 +319,7 @@ impl Session {
 
 /// `{"id":…,"ok":…}`.
 pub(super) fn answer(id: Option<&Value>, ok: Value) -> String {
-    framed(id, "ok", ok)
+    framed(id, Said::Ok, ok)
 }
 
 /// `{"id":…,"error":{"code","detail"}}`; `current` and `retry_after` (whole seconds) where a problem document or its header
@@ -331,13 +332,13 @@ pub(super) fn refusal(id: Option<&Value>, problem: &Problem) -> String {
     if let Some(wait) = problem.retry_after {
         error["retry_after"] = problem::whole_seconds(wait).into();
     }
-    framed(id, "error", error)
+    framed(id, Said::Error, error)
 }
 
-fn framed(id: Option<&Value>, member: &str, body: Value) -> String {
+pub(super) fn framed(id: Option<&Value>, said: Said, body: Value) -> String {
     match id {
-        Some(id) => json!({ "id": id, member: body }).to_string(),
-        None => json!({ member: body }).to_string(),
+        Some(id) => json!({ "id": id, (said.name()): body }).to_string(),
+        None => json!({ (said.name()): body }).to_string(),
     }
 }
 
