@@ -112,6 +112,16 @@ impl Connected {
         filter: Option<&Filter>,
     ) -> Result<Self, Problem> {
         shared.overload.admit(caller.subject.is_some())?;
+        Self::sit(shared, caller, transport, filter)
+    }
+
+    /// The same, of one that is judged elsewhere.
+    pub(crate) fn sit(
+        shared: &Shared,
+        caller: &Caller,
+        transport: Transport,
+        filter: Option<&Filter>,
+    ) -> Result<Self, Problem> {
         let place = place(shared)?;
         let follows = filter.map(|filter| bus::Subscription {
             name: "events".to_owned(),

@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -34,7 +34,7 @@ struct Seats {
 
 #[derive(Debug)]
 struct Place {
-    known: bool,
+    known: AtomicBool,
     told: Mutex<Told>,
     /// Bytes that its client has not taken.
     held_back: AtomicUsize,
@@ -64,7 +64,7 @@ pub(crate) struct Seat {
 impl Crowd {
     pub fn sit(self: &Arc<Self>, known: bool) -> Seat {
         let place = Arc::new(Place {
-            known,
+            known: AtomicBool::new(known),
             told: Mutex::new(Told { last: Instant::now(), most: None }),
             held_back: AtomicUsize::new(0),
             sent_away: CancellationToken::new(),
@@ -97,7 +97,7 @@ impl Crowd {
 impl Place {
     fn turn(&self, now: Instant) -> Turn {
         let told = *self.told.lock();
-        let who = match (self.known, now.duration_since(told.last) >= IDLE) {
+        let who = match (self.known.load(Relaxed), now.duration_since(told.last) >= IDLE) {
             (false, true) => 0,
             (false, false) => 1,
             (true, _) => 2,
@@ -110,6 +110,11 @@ impl Seat {
     /// Ends when its client is to be sent away.
     pub async fn sent_away(&self) {
         self.place.sent_away.cancelled().await;
+    }
+
+    /// Whether it is known who its client is: a socket may say so after it came.
+    pub fn is_known(&self, known: bool) {
+        self.place.known.store(known, Relaxed);
     }
 
     /// It was told of an event of this priority.

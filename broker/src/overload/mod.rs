@@ -4,15 +4,19 @@
 //! | level | new connections | replay | publish | those that are there |
 //! |---|---|---|---|---|
 //! | 0 below 70 % | all | full | all | |
-//! | 1 below 85 % | not of nobody in particular | slower | priority 1 and above | |
+//! | 1 below 85 % | not of nobody in particular | slower | priority 1 and above | views are told once a second |
 //! | 2 below 95 % | only with a cursor; not ready | waits | priority 5 and above | |
 //! | 3 | none | waits | priority 9 | at most 2 % a second are sent away |
 //!
 //! Who is refused is told when to come back, each another time. What was recorded is never shed: who is sent away goes on from its
 //! cursor, elsewhere.
+//!
+//! A socket may say who calls in its first frame, and says where it goes on in a later one: it is heard first ([`Probation`]), and
+//! then judged.
 
 mod crowd;
 mod level;
+mod probation;
 mod signals;
 
 use std::{sync::Arc, time::Duration};
@@ -26,11 +30,13 @@ use tokio::{
 };
 
 pub(crate) use crowd::Seat;
+pub(crate) use probation::{HEARING, Probation};
 pub use signals::Signals;
 
 use self::{
     crowd::Crowd,
     level::{Held, Level},
+    probation::Hearing,
 };
 use crate::{
     metrics,
@@ -57,6 +63,7 @@ pub(crate) struct Overload {
     /// The level, and the signal that took it.
     level: watch::Sender<(Level, &'static str)>,
     crowd: Arc<Crowd>,
+    hearing: Hearing,
 }
 
 impl Overload {
@@ -131,6 +138,36 @@ impl Overload {
             Level::Busy | Level::Strained => Err(self.refused("this node takes nobody in particular now")),
             Level::Shedding => Err(self.refused("this node takes nobody now")),
         }
+    }
+
+    /// Whether a socket gets in, and what it has to show then: it may say later who calls.
+    pub(crate) fn hear(&self, known: bool) -> Result<Option<Probation>, Problem> {
+        match self.level() {
+            Level::Calm => Ok(None),
+            Level::Busy if known => Ok(None),
+            Level::Strained if known => Ok(Some(Probation::heard())),
+            Level::Busy | Level::Strained => match self.hearing.begin() {
+                Some(probation) => Ok(Some(probation)),
+                None => Err(self.refused("this node listens to as many as it can whom it doesn't know yet")),
+            },
+            Level::Shedding => self.admit(known).map(|()| None),
+        }
+    }
+
+    /// Judges a socket that has said who calls. What it still has to show: at the second level that it comes back.
+    pub(crate) fn heard(&self, known: bool, probation: Option<Probation>) -> Result<Option<Probation>, Problem> {
+        self.admit(known)?;
+        Ok(probation.filter(|_| self.level() >= Level::Strained).map(|_| Probation::heard()))
+    }
+
+    /// Whether views of each key's last event are told once a second at most.
+    pub(crate) fn slows_views(&self) -> bool {
+        self.level() >= Level::Busy
+    }
+
+    /// When who is sent away before it got in shall come back, in milliseconds.
+    pub(crate) fn after_ms() -> [u64; 2] {
+        [*RETRY.start(), *RETRY.end()]
     }
 
     /// Whether somebody may begin to follow who has no cursor: not one that comes back.
@@ -213,6 +250,33 @@ mod tests {
         let wait = refused.retry_after.unwrap();
         assert!(refused.kind == Kind::Unavailable && wait >= Duration::from_secs(2) && wait <= Duration::from_secs(15));
         assert_eq!(at(0.95).publish(4).unwrap_err().kind, Kind::TooMany);
+    }
+
+    #[test]
+    fn who_says_later_who_it_is_is_heard_first() {
+        for (share, unknown, known) in [(0.5, false, false), (0.7, true, false), (0.9, true, true)] {
+            let overload = at(share);
+            assert_eq!(overload.hear(false).unwrap().is_some(), unknown, "{share}");
+            assert_eq!(overload.hear(true).unwrap().is_some(), known, "{share}");
+            let probation = overload.hear(false).unwrap();
+            assert_eq!(overload.heard(true, probation).unwrap().is_some(), share >= 0.85, "it has to come back, too");
+            let probation = overload.hear(false).unwrap();
+            assert_eq!(overload.heard(false, probation).is_ok(), share < 0.7, "{share}");
+        }
+        assert!(at(0.95).hear(true).is_err() && at(0.95).hear(false).is_err());
+        assert!(at(0.95).heard(true, None).is_err(), "it got worse meanwhile");
+    }
+
+    #[test]
+    fn so_many_are_heard_at_once_and_no_more() {
+        let overload = at(0.8);
+        let mut heard: Vec<_> = std::iter::from_fn(|| overload.hear(false).ok()).take(10_000).collect();
+        assert_eq!(heard.len(), probation::MOST);
+        assert!(overload.hear(true).is_ok(), "who is known waits for nobody");
+        let first = heard.pop().unwrap();
+        // At once, not only when it has shown all that it has to.
+        let _stays = overload.heard(true, first).unwrap();
+        assert!(overload.hear(false).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,9 @@ use std::{
     hash::BuildHasher,
 };
 
+/// So many that were told are remembered without asking for room again.
+const FEW: usize = 16;
+
 /// A subscription's credit. An acknowledgement names a cursor and counts for all before it.
 pub(super) struct Credit {
     most: usize,
@@ -56,6 +59,9 @@ impl Credit {
         };
         self.unacknowledged -= self.told.drain(..=at).filter(|(_, event)| *event).count();
         self.acknowledged = cursor;
+        if self.told.is_empty() {
+            self.told.shrink_to(FEW);
+        }
         Ok(())
     }
 }

@@ -26,7 +26,7 @@ const SUBPROTOCOL: &str = "turnpike.v1";
 const MAX_BYTES: usize = 1 << 20;
 /// An idle connection shall cost little; what is larger is read in pieces.
 const READ_BUFFER: usize = 1024;
-const WRITE_BUFFER: usize = 16 * 1024;
+const WRITE_BUFFER: usize = 4 * 1024;
 
 pub(crate) fn router() -> Router<Shared> {
     Router::new().route("/ws", get(upgrade))
@@ -41,7 +41,8 @@ async fn upgrade(
     if !upgrade.requested_protocols().any(|protocol| protocol == SUBPROTOCOL) {
         return Err(Problem::invalid(format!("sec-websocket-protocol: must be {SUBPROTOCOL}")));
     }
-    let connected = Connected::join(&shared, &caller, Transport::WebSocket, None)?;
+    let probation = shared.overload.hear(caller.subject.is_some())?;
+    let connected = Connected::sit(&shared, &caller, Transport::WebSocket, None)?;
     let upgrade = upgrade
         .protocols([SUBPROTOCOL])
         .max_message_size(MAX_BYTES)
@@ -52,6 +53,6 @@ async fn upgrade(
     let token = shared.tasks.token();
     Ok(upgrade.on_upgrade(async move |socket| {
         let _token = token;
-        Box::new(Socket::new(socket, shared, caller, connected)).run().await;
+        Box::new(Socket::new(socket, shared, caller, connected, probation)).run().await;
     }))
 }

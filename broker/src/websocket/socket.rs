@@ -20,7 +20,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::{
     close::CloseCode,
     errands::{Asker, Done, Errands, Opened, Opening, TooMany},
-    session::{Effect, Session, refusal},
+    frame::Said,
+    session::{Effect, Session, framed, refusal},
     subscriptions::Subscriptions,
 };
 use crate::{
@@ -28,6 +29,7 @@ use crate::{
     durable::Over,
     follow::Connected,
     metrics::{self, SendQueue, Transport},
+    overload::{HEARING, Overload, Probation},
     problem::{Kind, Problem},
     settings::Settings,
     shared::Shared,
@@ -36,6 +38,8 @@ use crate::{
 
 /// Answers that wait beside the events; then nothing is read any more.
 const MOST_ANSWERS: usize = 256 * 1024;
+/// So many messages wait without asking for room again.
+const FEW: usize = 16;
 /// How long a client has to answer a close.
 const CLOSE: Duration = Duration::from_secs(2);
 /// When a client shall come back that was sent away, in milliseconds.
@@ -50,6 +54,10 @@ pub(super) struct Socket {
     shared: Shared,
     caller: Caller,
     connected: Connected,
+    /// What it has to show yet because there is too much.
+    probation: Option<Probation>,
+    /// Nobody could know who calls before it said so.
+    is_judged: bool,
 }
 
 #[derive(Default)]
@@ -71,6 +79,7 @@ enum Happened {
     Drop,
     Rotate,
     Shed,
+    Unproven,
 }
 
 type Flow = ControlFlow<(CloseCode, String)>;
@@ -79,6 +88,8 @@ type Flow = ControlFlow<(CloseCode, String)>;
 struct Agenda {
     /// It must have said hello by then.
     hello: Option<Instant>,
+    /// And have shown by then that it comes back, where that matters.
+    proof: Option<Instant>,
     ping: Instant,
     rotation: Instant,
     /// When it is this client's turn to leave.
@@ -94,9 +105,16 @@ struct Farewell {
 }
 
 impl Socket {
-    pub(super) fn new(inner: WebSocket, shared: Shared, caller: Caller, connected: Connected) -> Self {
+    pub(super) fn new(
+        inner: WebSocket,
+        shared: Shared,
+        caller: Caller,
+        connected: Connected,
+        probation: Option<Probation>,
+    ) -> Self {
         let (outbox, errands, subscriptions) = Default::default();
-        Self { inner, outbox, session: Session::new(), subscriptions, errands, shared, caller, connected }
+        let (session, is_judged) = (Session::new(), caller.subject.is_none());
+        Self { inner, outbox, session, subscriptions, errands, shared, caller, connected, probation, is_judged }
     }
 
     /// Until one side ends it. There are many, so its future is small: what it works on is behind a pointer.
@@ -111,7 +129,8 @@ impl Socket {
         let settings = self.shared.settings.clone();
         let shutdown = self.shared.shutdown.clone();
         let seat = self.shared.overload.sit(self.caller.subject.is_some());
-        let mut agenda = Agenda::new(&settings);
+        let is_heard = self.is_judged && self.probation.is_some();
+        let mut agenda = Agenda::new(&settings, if is_heard { HEARING } else { settings.hello });
         // Each waits in its place for as long as the connection lasts: what happens for an event is that event alone.
         let mut due = pin!(sleep_until(agenda.next()));
         let mut dropping = pin!(shutdown.dropping().cancelled());
@@ -119,13 +138,14 @@ impl Socket {
         let mut sent_away = pin!(seat.sent_away());
         loop {
             seat.holds_back(self.outbox.bytes);
+            seat.is_known(self.caller.subject.is_some());
             let happened = tokio::select! {
                 biased;
                 () = &mut dropping => Happened::Drop,
                 () = &mut draining, if agenda.leaves.is_none() => Happened::Drain,
                 () = &mut sent_away => Happened::Shed,
                 () = &mut due => {
-                    let happened = agenda.due(Instant::now(), &settings, self.session.is_greeting());
+                    let happened = agenda.due(Instant::now(), &settings, self);
                     due.as_mut().reset(agenda.next());
                     match happened {
                         Some(happened) => happened,
@@ -140,7 +160,12 @@ impl Socket {
                     return CloseCode::of(&error).map(|(code, reason)| Farewell { code, reason, garbled: true });
                 }
                 Happened::Came(None) | Happened::Broken => return None,
-                Happened::Told(name, told) => self.told(&name, &told),
+                Happened::Told(name, told) => {
+                    if let What::Event(event) = &told.what {
+                        seat.told(event.envelope.priority);
+                    }
+                    self.told(&name, &told)
+                }
                 Happened::Done(Done::Opened(opened)) => self.opened(*opened),
                 Happened::Done(Done::Answered(frame)) => self.send(frame),
                 Happened::Done(Done::Over(turn, name, over)) => self.over(turn, &name, over),
@@ -152,9 +177,12 @@ impl Socket {
                     due.as_mut().reset(agenda.next());
                     continue;
                 }
-                Happened::Drop => self.go_away("drain", CloseCode::Drain, "this node shuts down"),
-                Happened::Shed => self.go_away("overload", CloseCode::Overload, "this node has too much to bear"),
-                Happened::Rotate => self.go_away("auth", CloseCode::Rotated, "come back and show who calls"),
+                Happened::Drop => self.go_away("drain", AFTER_MS, CloseCode::Drain, "this node shuts down"),
+                Happened::Shed => {
+                    self.go_away("overload", AFTER_MS, CloseCode::Overload, "this node has too much to bear")
+                }
+                Happened::Unproven => self.turn_away("this node takes only who goes on from a cursor now"),
+                Happened::Rotate => self.go_away("auth", AFTER_MS, CloseCode::Rotated, "come back and show who calls"),
             };
             if let Flow::Break((code, reason)) = flow {
                 return Some(Farewell { code, reason, garbled: false });
@@ -252,11 +280,18 @@ impl Socket {
                 Err(problem) => return Flow::Break((CloseCode::Unavailable, problem.detail.into_owned())),
             }
         }
+        if self.is_judged || self.probation.is_some() {
+            match self.shared.overload.heard(self.caller.subject.is_some(), self.probation.take()) {
+                Ok(probation) => self.probation = probation,
+                Err(refused) => return self.turn_away(&refused.detail),
+            }
+        }
         self.connected.be_online(&self.shared, &self.caller);
         let conn = self.connected.id();
         tracing::debug!(conn, client = client.as_deref().unwrap_or_default(), "a client said hello");
         let ping = u64::try_from(self.shared.settings.ping.as_millis()).unwrap_or(u64::MAX);
-        self.send(json!({ "welcome": { "conn": conn, "ping_ms": ping, "max_bytes": super::MAX_BYTES } }).to_string())
+        let welcome = json!({ "conn": conn, "ping_ms": ping, "max_bytes": super::MAX_BYTES });
+        self.send(framed(None, Said::Welcome, welcome))
     }
 
     fn asker(&self) -> Asker {
@@ -278,6 +313,8 @@ impl Socket {
     fn opened(&mut self, Opened { id, turn, name, outcome }: Opened) -> Flow {
         match outcome {
             Ok(Opening { subscriber, kept, ok }) => {
+                // Where that matters, it was begun from a cursor.
+                self.probation = None;
                 if let Some(frame) = self.session.subscribed(id.as_ref(), turn, &name, subscriber.last(), ok) {
                     self.send(frame)?;
                     let kept = kept.map(|(kept, over)| {
@@ -330,9 +367,15 @@ impl Socket {
         self.push(Message::Text(frame.into()))
     }
 
-    fn go_away(&mut self, reason: &str, code: CloseCode, detail: &str) -> Flow {
-        self.send(json!({ "goaway": { "reason": reason, "retry": true, "after_ms": AFTER_MS } }).to_string())?;
+    fn go_away(&mut self, reason: &str, after_ms: [u64; 2], code: CloseCode, detail: &str) -> Flow {
+        let told = json!({ "reason": reason, "retry": true, "after_ms": after_ms });
+        self.send(framed(None, Said::GoAway, told))?;
         Flow::Break((code, detail.to_owned()))
+    }
+
+    /// One that was let in only to be heard comes back as late as one that was refused.
+    fn turn_away(&mut self, detail: &str) -> Flow {
+        self.go_away("overload", Overload::after_ms(), CloseCode::Overload, detail)
     }
 
     fn push(&mut self, message: Message) -> Flow {
@@ -364,28 +407,34 @@ impl Socket {
 }
 
 impl Agenda {
-    fn new(settings: &Settings) -> Self {
+    /// `hello`: how long the client has for its first frame.
+    fn new(settings: &Settings, hello: Duration) -> Self {
         let now = Instant::now();
+        let hello = now + hello.min(settings.hello);
         let rotation = now + settings.rotation.mul_f64(rand::random_range(0.9..1.1));
-        Self { hello: Some(now + settings.hello), ping: now + settings.ping, rotation, leaves: None }
+        let proof = Some(now + settings.hello);
+        Self { hello: Some(hello), proof, ping: now + settings.ping, rotation, leaves: None }
     }
 
     /// When something is due next.
     fn next(&self) -> Instant {
         let always = if self.leaves.is_some() { self.ping } else { self.ping.min(self.rotation) };
-        [self.hello, self.leaves].into_iter().flatten().fold(always, Instant::min)
+        [self.hello, self.proof, self.leaves].into_iter().flatten().fold(always, Instant::min)
     }
 
     /// What is due now.
-    fn due(&mut self, now: Instant, settings: &Settings, is_greeting: bool) -> Option<Happened> {
+    fn due(&mut self, now: Instant, settings: &Settings, socket: &Socket) -> Option<Happened> {
         if self.leaves.is_some_and(|leaves| leaves <= now) {
             return Some(Happened::Drop);
         }
         if self.leaves.is_none() && self.rotation <= now {
             return Some(Happened::Rotate);
         }
-        if self.hello.take_if(|hello| *hello <= now).is_some() && is_greeting {
+        if self.hello.take_if(|hello| *hello <= now).is_some() && socket.session.is_greeting() {
             return Some(Happened::Late);
+        }
+        if self.proof.take_if(|proof| *proof <= now).is_some() && socket.probation.is_some() {
+            return Some(Happened::Unproven);
         }
         if self.ping <= now {
             self.ping = now + settings.ping;
@@ -420,6 +469,7 @@ impl Outbox {
                 Pin::new(&mut *socket).start_send(message)?;
             }
         }
+        self.messages.shrink_to(FEW);
         if !self.flushed {
             self.flushed = Pin::new(socket).poll_flush(cx)?.is_ready();
         }
@@ -432,5 +482,21 @@ fn length(message: &Message) -> usize {
         Message::Text(text) => text.len(),
         Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
         Message::Close(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// There are ten thousands of them, and most of them wait.
+    #[test]
+    fn a_socket_that_waits_is_small() {
+        let (state, waiting) = (size_of::<Socket>(), size(|socket: Box<Socket>| socket.run()));
+        assert!(state + waiting <= 4 * 1024, "{state} and {waiting} bytes");
     }
 }
