@@ -12,13 +12,13 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::{
     cursor::Cursor,
-    hub::{Event, Followed, Follower},
+    hub::{Event, Followed, Follower, Paced},
     metrics,
     seal::Seal,
 };
 
 pub(crate) struct Subscriber {
-    follower: Follower,
+    follower: Paced,
     seal: Seal,
     /// The cursor that was told last.
     last: String,
@@ -48,6 +48,7 @@ pub(crate) enum What {
 
 impl Subscriber {
     pub(crate) fn new(follower: Follower, seal: Seal, quiet: Duration) -> Self {
+        let follower = Paced::new(follower);
         let last = seal.text(&follower.cursor());
         Self { follower, seal, last, replay: true, quiet, told_at: Instant::now(), alarm: Box::pin(sleep(quiet)) }
     }

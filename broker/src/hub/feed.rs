@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use bus::{Tail, TailFrom, Tailed};
+use bus::{Ahead, Tail, TailFrom, Tailed};
 use events::{Filter, Name};
 use tokio::time::{Instant, interval, sleep, timeout};
 
@@ -14,6 +14,8 @@ use super::{
 /// How long a queue is read on that nobody follows: clients come back.
 const GRACE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(5);
+/// What it reads ahead: it never rests with that.
+const AHEAD: Ahead = Ahead { events: 512, bytes: 4 << 20 };
 /// How long it rests after the bus was away.
 pub(super) const REST: Duration = Duration::from_millis(500);
 
@@ -62,6 +64,7 @@ async fn fill(hub: &Hub, queue: &Name, ring: &Ring) -> Infallible {
             }
         }
     };
+    tail.read_ahead(AHEAD);
     ring.begin(places(&tail));
     loop {
         let Ok(next) = timeout(LOOK, tail.next()).await else {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -10,15 +11,22 @@ use bus::{Gap, TailFrom};
 use events::Name;
 use futures_util::future::select_all;
 use time::OffsetDateTime;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
 
 use super::{
     Event, Hub,
-    feed::{REST, all},
+    feed::all,
     queues::{self, Queues},
     source::{Item, Source},
 };
 use crate::{access::Sight, cursor::Cursor, filter::Filter};
+
+/// How long it may take to begin with a queue that came into being, and when that is tried again which failed.
+const JOIN: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Where to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,9 +68,11 @@ pub(crate) enum Followed {
 pub(crate) struct Follower {
     hub: Hub,
     sight: Arc<Sight>,
+    /// Each in a box, since a map keeps room for some more.
     sources: BTreeMap<Name, Box<Source>>,
     /// For a filter with `*` as a queue.
-    every: Option<Every>,
+    every: Option<Box<Every>>,
+    is_view: bool,
     /// Whose turn it is: no queue holds up the others.
     turn: usize,
     /// None: that can't be known, of a view.
@@ -70,8 +80,14 @@ pub(crate) struct Follower {
     caught_up: bool,
 }
 
+type Joining = Pin<Box<dyn Future<Output = (Name, Result<Source, bus::Error>)> + Send>>;
+
 struct Every {
     changed: watch::Receiver<BTreeSet<Name>>,
+    /// A queue that came into being is being joined, beside those that are followed.
+    joining: Option<Joining>,
+    /// Those that could not be joined, and when that is tried again.
+    failed: BTreeMap<Name, Instant>,
     /// Kept up to date while it is held.
     _queues: Arc<Queues>,
 }
@@ -89,12 +105,13 @@ impl Follower {
         let every = if every {
             let queues = hub.queues();
             let changed = queues.subscribe();
-            names.extend(queues::list(hub.bus()).await?);
+            let mut listed = queues::list(hub.bus()).await?;
             // Also one that isn't there any more: should it come again, its reader must be told that it began anew.
             if let Begin::Cursor(cursor) = &begin {
-                names.extend(cursor.0.keys().cloned());
+                listed.extend(cursor.0.keys().cloned());
             }
-            Some(Every { changed, _queues: queues })
+            names.extend(listed.into_iter().filter(|name| sight.looks_at(name)));
+            Some(Box::new(Every { changed, joining: None, failed: BTreeMap::new(), _queues: queues }))
         } else {
             None
         };
@@ -113,12 +130,23 @@ impl Follower {
             replaying = replaying.zip(ahead).map(|(before, ahead)| before + ahead);
             sources.insert(name, Box::new(source));
         }
-        Ok(Self { hub: hub.clone(), sight, sources, every, turn: 0, replaying, caught_up: false })
+        let is_view = manner.view == View::Latest;
+        Ok(Self { hub: hub.clone(), sight, sources, every, is_view, turn: 0, replaying, caught_up: false })
     }
 
     /// How many events lay between the beginning and the end of the log, before the filter.
     pub(crate) fn replaying(&self) -> Option<u64> {
         self.replaying
+    }
+
+    /// Whether it began with each key's last event.
+    pub(super) fn is_view(&self) -> bool {
+        self.is_view
+    }
+
+    /// Whether views are told slower now.
+    pub(super) fn is_slowed(&self) -> bool {
+        self.hub.is_slow()
     }
 
     /// Where the client is, after what [`Follower::next`] gave last.
@@ -138,11 +166,10 @@ impl Follower {
             if self.has_caught_up() {
                 return Followed::CaughtUp;
             }
-            if let Some(name) = self.unfollowed() {
-                self.join(name).await;
-                continue;
+            if let Some(every) = &mut self.every {
+                every.begin(&self.hub, &self.sight, &self.sources);
             }
-            {
+            let joined = {
                 let mut waiting = self.sources.iter_mut().map(|(name, source)| {
                     Box::pin(async move {
                         let item = source.next().await;
@@ -163,10 +190,14 @@ impl Follower {
                 tokio::select! {
                     (name, item) = first => match followed(name, item) {
                         Some(followed) => return followed,
-                        None => continue,
+                        None => None,
                     },
-                    () = changed(&mut self.every) => {}
+                    joined = joined(self.every.as_deref_mut()) => joined,
                 }
+            };
+            if let Some((name, mut source)) = joined {
+                source.caught_up |= self.caught_up;
+                self.sources.insert(name, Box::new(source));
             }
         }
     }
@@ -202,23 +233,53 @@ impl Follower {
         self.caught_up |= has;
         has
     }
+}
 
-    /// A queue that came into being.
-    fn unfollowed(&self) -> Option<Name> {
-        let queues = self.every.as_ref()?.changed.borrow();
-        queues.iter().find(|name| !self.sources.contains_key(*name)).cloned()
+impl Every {
+    /// Begins to join a queue that came into being, from its beginning.
+    fn begin(&mut self, hub: &Hub, sight: &Arc<Sight>, sources: &BTreeMap<Name, Box<Source>>) {
+        if self.joining.is_some() {
+            return;
+        }
+        let name = {
+            let queues = self.changed.borrow();
+            self.failed.retain(|name, _| queues.contains(name));
+            let now = Instant::now();
+            let may = |name: &Name| self.failed.get(name).is_none_or(|again| *again <= now);
+            queues.iter().find(|name| !sources.contains_key(*name) && sight.looks_at(name) && may(name)).cloned()
+        };
+        let Some(name) = name else { return };
+        let (hub, sight) = (hub.clone(), sight.clone());
+        self.joining = Some(Box::pin(async move {
+            let opening = Source::open(&hub, name.clone(), sight, TailFrom::Earliest);
+            let late = || Err(bus::Error::Unavailable("the bus took too long".to_owned()));
+            let opened = timeout(JOIN, opening).await.unwrap_or_else(|_| late());
+            (name, opened.map(|(source, _)| source))
+        }));
     }
 
-    /// Follows a queue that came into being, from its beginning.
-    async fn join(&mut self, name: Name) {
-        match Source::open(&self.hub, name.clone(), self.sight.clone(), TailFrom::Earliest).await {
-            Ok((mut source, _)) => {
-                source.caught_up |= self.caught_up;
-                self.sources.insert(name, Box::new(source));
+    /// Waits for a queue to be joined, or for when to look which there are.
+    async fn joined(&mut self) -> Option<(Name, Source)> {
+        let Some(joining) = &mut self.joining else {
+            let again = self.failed.values().min().copied();
+            tokio::select! {
+                changed = self.changed.changed() => if changed.is_err() { std::future::pending().await },
+                () = until(again) => {}
+            }
+            return None;
+        };
+        let (name, opened) = joining.await;
+        self.joining = None;
+        match opened {
+            Ok(source) => {
+                self.failed.remove(&name);
+                Some((name, source))
             }
             Err(error) => {
+                // The others go on meanwhile.
                 tracing::debug!(queue = %name, %error, "a new queue can't be followed now");
-                tokio::time::sleep(REST).await;
+                self.failed.insert(name, Instant::now() + AGAIN);
+                None
             }
         }
     }
@@ -260,10 +321,17 @@ async fn passing_over(hub: &Hub, queue: &Name, from: TailFrom, recent: Duration)
     Ok(TailFrom::Cursor(later.collect()))
 }
 
-/// Waits until there are other queues; for ever, where that doesn't matter.
-async fn changed(every: &mut Option<Every>) {
-    let Some(every) = every else { return std::future::pending().await };
-    if every.changed.changed().await.is_err() {
-        std::future::pending().await
+/// A queue that came into being and is followed from now on; waits for ever where that doesn't matter.
+async fn joined(every: Option<&mut Every>) -> Option<(Name, Source)> {
+    match every {
+        Some(every) => every.joined().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }

@@ -5,12 +5,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use bus::{Bus, Gap, GapReason};
+use bus::{Ahead, Bus, Gap, GapReason};
 use events::{Envelope, Name};
 
 use super::ring::{Place, Places};
-
-const PAGE: usize = 500;
 
 pub(super) struct Latest {
     queue: Name,
@@ -52,8 +50,9 @@ impl Latest {
         Ok(Self { queue, count, partition: 0, reading: None, page: VecDeque::new() })
     }
 
-    /// What comes next, of a reader that has seen so much; None: that was all. May be cancelled and called again.
-    pub(super) async fn next(&mut self, bus: &Bus, seen: &Places) -> Result<Option<Viewed>, bus::Error> {
+    /// What comes next, of a reader that has seen so much and may read so much ahead; None: that was all. May be cancelled and
+    /// called again.
+    pub(super) async fn next(&mut self, bus: &Bus, seen: &Places, ahead: Ahead) -> Result<Option<Viewed>, bus::Error> {
         while self.partition < self.count {
             let partition = self.partition;
             if let (Some((position, envelope)), Some(reading)) = (self.page.pop_front(), &mut self.reading) {
@@ -64,7 +63,7 @@ impl Latest {
                 (Some(reading), _) => reading.after,
                 (None, seen) => seen.map_or(0, |seen| seen.1),
             };
-            let page = bus.latest_page(&self.queue, partition, after, PAGE).await?;
+            let page = bus.latest_page(&self.queue, partition, after, ahead.events).await?;
             let Some(current) = page.lineages.current() else { return Ok(None) };
             let Some(reading) = self.reading else {
                 let gap =
@@ -78,11 +77,11 @@ impl Latest {
                 self.reading = Some(Reading { lineage: current.id, after, end: page.next });
                 match gap {
                     Some(gap) => return Ok(Some(Viewed::Gap(gap, (current.id, after)))),
-                    None => self.take(page),
+                    None => self.take(page, ahead.bytes),
                 }
                 continue;
             };
-            self.take(page);
+            self.take(page, ahead.bytes);
             if self.page.is_empty() {
                 (self.partition, self.reading) = (partition + 1, None);
                 let seen = reading.end.saturating_sub(1).max(reading.after);
@@ -92,9 +91,16 @@ impl Latest {
         Ok(None)
     }
 
-    fn take(&mut self, page: bus::Page) {
+    /// As many bytes of a page, and an event at least; the rest is read again.
+    fn take(&mut self, page: bus::Page, most: usize) {
         let end = self.reading.map_or(0, |reading| reading.end);
-        let before_end = page.events.into_iter().take_while(|logged| logged.position < end);
-        self.page.extend(before_end.map(|logged| (logged.position, logged.envelope)));
+        let mut bytes = 0;
+        for logged in page.events.into_iter().take_while(|logged| logged.position < end) {
+            bytes += logged.bytes;
+            if bytes > most && !self.page.is_empty() {
+                return;
+            }
+            self.page.push_back((logged.position, logged.envelope));
+        }
     }
 }

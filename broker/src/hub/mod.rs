@@ -3,9 +3,11 @@
 //!
 //! A queue is read from its first follower on, and until some time after the last one left.
 
+mod ahead;
 mod feed;
 mod follower;
 mod latest;
+mod paced;
 mod queues;
 mod ring;
 mod source;
@@ -24,9 +26,14 @@ use tokio_util::{
 };
 
 pub(crate) use follower::{Begin, Followed, Follower, Manner, View};
+pub(crate) use paced::Paced;
 pub(crate) use ring::Event;
 
-use self::{queues::Queues, ring::Ring};
+use self::{
+    ahead::{Reader, Readers},
+    queues::Queues,
+    ring::Ring,
+};
 use crate::overload::Overload;
 
 /// The readers of this node. Clones share them.
@@ -39,6 +46,7 @@ struct Inner {
     /// At most so many rings.
     most: usize,
     queues: Mutex<Weak<Queues>>,
+    readers: Readers,
     overload: Overload,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -47,8 +55,8 @@ struct Inner {
 impl Hub {
     pub(crate) fn new(bus: Bus, most: usize, overload: Overload) -> Self {
         let (rings, queues) = (Mutex::default(), Mutex::default());
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        Self(Arc::new(Inner { bus, rings, most, queues, overload, tasks, stop }))
+        let (readers, tasks, stop) = (Readers::default(), TaskTracker::new(), CancellationToken::new());
+        Self(Arc::new(Inner { bus, rings, most, queues, readers, overload, tasks, stop }))
     }
 
     /// Ends every reader when it is dropped, should nobody stop them in order.
@@ -65,6 +73,16 @@ impl Hub {
 
     fn bus(&self) -> &Bus {
         &self.0.bus
+    }
+
+    /// One more reads the log itself, while this is held.
+    fn reader(&self) -> Reader {
+        self.0.readers.begin()
+    }
+
+    /// Whether there is so much that views are told once a second at most.
+    fn is_slow(&self) -> bool {
+        self.0.overload.slows_views()
     }
 
     /// Ends when a client may read on in the log: later where there is too much.

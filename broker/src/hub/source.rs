@@ -7,11 +7,14 @@ use std::{
 };
 
 use bus::{Gap, GapReason, Tail, TailFrom, Tailed};
-use events::Name;
-use tokio::{sync::watch, time::sleep};
+use events::{Envelope, Name};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{
-    Hub,
+    Hub, Reader,
     feed::{REST, all, places},
     latest::{Latest, Viewed},
     ring::{Entry, Event, FellOut, Place, Places, Ring},
@@ -19,7 +22,7 @@ use super::{
 use crate::{access::Sight, metrics};
 
 /// Entries taken from the ring at once.
-const BATCH: usize = 64;
+const BATCH: usize = 16;
 /// After so many events of the log, and this often, it is tried whether the ring has them.
 const TRY_EVENTS: usize = 64;
 /// It has read none, and tries before the first.
@@ -44,6 +47,8 @@ pub(super) struct Source {
     reading: Reading,
     /// What was the end of each partition when it began, where that lies ahead.
     ends: BTreeMap<u32, End>,
+    /// The bus was away: it is asked again then.
+    rests_until: Option<Instant>,
     pub(super) caught_up: bool,
 }
 
@@ -56,7 +61,7 @@ enum End {
 
 enum Reading {
     /// Each key's last event, before the log.
-    View(Box<Latest>),
+    View(Box<Latest>, Reader),
     Ring {
         next: u64,
         batch: VecDeque<Entry>,
@@ -65,6 +70,7 @@ enum Reading {
     Log {
         tail: Option<Box<Tail>>,
         since_try: usize,
+        reader: Reader,
         /// Counted as lagging, if it had been in the ring before.
         _lagging: Option<metrics::Lagging>,
     },
@@ -98,10 +104,8 @@ impl Source {
                 }
             }
         }
-        let reading = Reading::Log { tail: Some(Box::new(tail)), since_try: AT_ONCE, _lagging: None };
-        let changed = ring.changed();
-        let source = Self { hub: hub.clone(), queue, sight, ring, changed, seen, reading, ends, caught_up: false };
-        Ok((source, ahead))
+        let reading = Reading::log(hub, Some(tail), AT_ONCE);
+        Ok((Self::begin(hub, queue, sight, ring, seen, ends, reading), ahead))
     }
 
     /// Begins with each key's last event, of those after this place.
@@ -112,10 +116,21 @@ impl Source {
             TailFrom::Cursor(cursor) => of_cursor(&cursor),
             _ => Places::new(),
         };
-        let changed = ring.changed();
-        let reading = Reading::View(Box::new(latest));
-        let ends = BTreeMap::new();
-        Ok(Self { hub: hub.clone(), queue, sight, ring, changed, seen, reading, ends, caught_up: false })
+        let reading = Reading::View(Box::new(latest), hub.reader());
+        Ok(Self::begin(hub, queue, sight, ring, seen, BTreeMap::new(), reading))
+    }
+
+    fn begin(
+        hub: &Hub,
+        queue: Name,
+        sight: Arc<Sight>,
+        ring: Arc<Ring>,
+        seen: Places,
+        ends: BTreeMap<u32, End>,
+        reading: Reading,
+    ) -> Self {
+        let (hub, changed) = (hub.clone(), ring.changed());
+        Self { hub, queue, sight, ring, changed, seen, reading, ends, rests_until: None, caught_up: false }
     }
 
     pub(super) fn cursor(&self) -> bus::Cursor {
@@ -125,7 +140,7 @@ impl Source {
     /// What comes next, if it is in memory.
     pub(super) fn ready(&mut self) -> Option<Item> {
         loop {
-            if matches!(self.reading, Reading::View(_)) {
+            if matches!(self.reading, Reading::View(..)) {
                 return None;
             }
             if !self.caught_up && self.ends.is_empty() {
@@ -136,14 +151,18 @@ impl Source {
             let Some(entry) = batch.pop_front() else {
                 self.changed.borrow_and_update();
                 match self.ring.read(*next, BATCH) {
-                    Ok(entries) if entries.is_empty() => return None,
+                    Ok(entries) if entries.is_empty() => {
+                        // Who waits needs no room for what it has read.
+                        *batch = VecDeque::new();
+                        return None;
+                    }
                     Ok(entries) => {
                         *next += entries.len() as u64;
                         batch.extend(entries);
                     }
                     Err(FellOut) => {
-                        let lagging = Some(metrics::Lagging::begin());
-                        self.reading = Reading::Log { tail: None, since_try: 0, _lagging: lagging };
+                        let (reader, _lagging) = (self.hub.reader(), Some(metrics::Lagging::begin()));
+                        self.reading = Reading::Log { tail: None, since_try: 0, reader, _lagging };
                     }
                 }
                 continue;
@@ -152,7 +171,7 @@ impl Source {
                 continue;
             }
             self.saw(entry.partition, entry.place);
-            if self.sight.sees(&entry.event.envelope) {
+            if self.shows(&entry.event.envelope) {
                 return Some(Item::Event(entry.event));
             }
         }
@@ -164,66 +183,76 @@ impl Source {
             if let Some(item) = self.ready() {
                 return item;
             }
-            let item = match &mut self.reading {
-                Reading::View(latest) => match latest.next(self.hub.bus(), &self.seen).await {
-                    Ok(viewed) => {
-                        if let Some(item) = self.viewed(viewed) {
-                            return item;
-                        }
-                        continue;
-                    }
-                    Err(error) => Err(error),
-                },
-                Reading::Ring { .. } => {
-                    // Never closed: the ring is held.
-                    let _ = self.changed.changed().await;
-                    continue;
-                }
-                Reading::Log { tail: slot @ None, .. } => {
-                    let cursor = cursor(&self.seen);
-                    match self.hub.bus().tail(all(&self.queue), TailFrom::Cursor(cursor)).await {
-                        Ok(tail) => {
-                            *slot = Some(Box::new(tail));
-                            continue;
-                        }
-                        Err(error) => Err(error),
-                    }
-                }
-                Reading::Log { tail: Some(tail), since_try, .. } => {
-                    if *since_try >= TRY_EVENTS {
-                        // Who has just come gets something before it rests.
-                        let is_new = *since_try == AT_ONCE;
-                        *since_try = 0;
-                        self.changed.borrow_and_update();
-                        self.join();
-                        if !is_new && matches!(self.reading, Reading::Log { .. }) {
-                            self.hub.replay().await;
-                        }
-                        continue;
-                    }
-                    tokio::select! {
-                        biased;
-                        item = tail.next() => {
-                            *since_try += 1;
-                            item.map(|item| (item, places(tail)))
-                        }
-                        _ = self.changed.changed() => { *since_try = TRY_EVENTS; continue }
-                        () = sleep(TRY) => { *since_try = TRY_EVENTS; continue }
-                    }
-                }
-            };
-            match item {
-                Ok((item, places)) => {
-                    if let Some(item) = self.logged(item, places) {
-                        return item;
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(queue = %self.queue, %error, "a client can't read on now");
-                    sleep(REST).await;
-                }
+            if matches!(self.reading, Reading::Ring { .. }) {
+                // Never closed: the ring is held.
+                let _ = self.changed.changed().await;
+            } else if let Some(item) = Box::pin(self.read_on()).await {
+                // In a box: whoever waits for the ring needs no room for this.
+                return item;
             }
         }
+    }
+
+    /// A step of reading the view or the log: what came of it, if anything did. May be cancelled and called again.
+    async fn read_on(&mut self) -> Option<Item> {
+        if let Some(until) = self.rests_until {
+            sleep_until(until).await;
+            self.rests_until = None;
+        }
+        let item = match &mut self.reading {
+            Reading::Ring { .. } => return None,
+            Reading::View(latest, reader) => match latest.next(self.hub.bus(), &self.seen, reader.ahead()).await {
+                Ok(viewed) => return self.viewed(viewed),
+                Err(error) => Err(error),
+            },
+            Reading::Log { tail: slot @ None, .. } => {
+                let cursor = cursor(&self.seen);
+                match self.hub.bus().tail(all(&self.queue), TailFrom::Cursor(cursor)).await {
+                    Ok(tail) => {
+                        *slot = Some(Box::new(tail));
+                        return None;
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            Reading::Log { tail: Some(tail), since_try, reader, .. } => {
+                if *since_try >= TRY_EVENTS {
+                    // Who has just come gets something before it rests.
+                    let is_new = *since_try == AT_ONCE;
+                    *since_try = 0;
+                    self.changed.borrow_and_update();
+                    self.join();
+                    if !is_new && matches!(self.reading, Reading::Log { .. }) {
+                        self.hub.replay().await;
+                    }
+                    return None;
+                }
+                tail.read_ahead(reader.ahead());
+                tokio::select! {
+                    biased;
+                    item = tail.next() => {
+                        *since_try += 1;
+                        item.map(|item| (item, places(tail)))
+                    }
+                    _ = self.changed.changed() => { *since_try = TRY_EVENTS; return None }
+                    () = sleep(TRY) => { *since_try = TRY_EVENTS; return None }
+                }
+            }
+        };
+        match item {
+            Ok((item, places)) => self.logged(item, places),
+            Err(error) => {
+                tracing::debug!(queue = %self.queue, %error, "a client can't read on now");
+                // Kept, since whoever is told of another queue meanwhile asks again at once.
+                self.rests_until = Some(Instant::now() + REST);
+                None
+            }
+        }
+    }
+
+    /// Whether the client is told of it: what has expired is over.
+    fn shows(&self, envelope: &Envelope) -> bool {
+        self.sight.sees(envelope) && envelope.expirytime.is_none_or(|expiry| expiry > self.hub.bus().now())
     }
 
     /// Takes in what the view gave.
@@ -231,7 +260,7 @@ impl Source {
         match viewed {
             Some(Viewed::Event(partition, place, envelope)) => {
                 self.seen.insert(partition, place);
-                self.sight.sees(&envelope).then(|| Item::Event(Arc::new(Event::new(envelope))))
+                self.shows(&envelope).then(|| Item::Event(Arc::new(Event::new(envelope))))
             }
             Some(Viewed::Gap(gap, place)) => {
                 self.seen.insert(gap.partition, place);
@@ -242,7 +271,7 @@ impl Source {
                 None
             }
             None => {
-                self.reading = Reading::Log { tail: None, since_try: TRY_EVENTS, _lagging: None };
+                self.reading = Reading::log(&self.hub, None, TRY_EVENTS);
                 None
             }
         }
@@ -255,7 +284,7 @@ impl Source {
                 if let Some(&place) = places.get(&partition) {
                     self.saw(partition, place);
                 }
-                self.sight.sees(&envelope).then(|| Item::Event(Arc::new(Event::new(envelope))))
+                self.shows(&envelope).then(|| Item::Event(Arc::new(Event::new(envelope))))
             }
             Tailed::Gap(gap) => {
                 self.seen.extend(places);
@@ -304,6 +333,12 @@ impl Source {
         if matches!(self.ends.get(&partition), Some(End::At(end)) if place.1 >= *end) {
             self.ends.remove(&partition);
         }
+    }
+}
+
+impl Reading {
+    fn log(hub: &Hub, tail: Option<Tail>, since_try: usize) -> Self {
+        Self::Log { tail: tail.map(Box::new), since_try, reader: hub.reader(), _lagging: None }
     }
 }
 

@@ -8,12 +8,14 @@ use std::{
     time::Duration,
 };
 
+use broker::Settings;
+use bus::Queue;
 use futures_util::future::select_all;
 use lifecycle::Readiness;
 use serde_json::json;
 use testkit::eventually;
 
-use crate::follow::lab::{Lab, Running, Ws, id};
+use crate::follow::lab::{Lab, Running, Ws, event, id};
 
 /// A level is left after ten seconds.
 const LATER: Duration = Duration::from_secs(60);
@@ -27,8 +29,12 @@ struct Burdened {
 
 impl Burdened {
     async fn begin() -> Self {
+        Self::begin_with(Settings::default()).await
+    }
+
+    async fn begin_with(settings: Settings) -> Self {
         let (lab, used) = (Lab::open().await, Arc::new(AtomicU32::new(0)));
-        let (broker, readiness) = lab.broker_with_memory(used.clone()).await;
+        let (broker, readiness) = lab.broker_with_memory(used.clone(), settings).await;
         Self { lab, broker, readiness, used }
     }
 
@@ -137,4 +143,92 @@ async fn some_are_sent_away_and_told_to_come_back() {
     let (code, _) = tokio::time::timeout(LATER, select_all(closes)).await.expect("and closed").0;
     assert_eq!(code, 4005);
     assert!(is_told("turnpike_broker_shed_total", &["action=\"goaway\"", "reason=\"memory\""]));
+}
+
+/// It was let in only to be heard, and is told when to come back.
+async fn is_turned_away(socket: &mut Ws) {
+    let told = socket.next().await;
+    let goaway = json!({ "reason": "overload", "retry": true, "after_ms": [2_000, 15_000] });
+    assert_eq!(told["goaway"], goaway, "{told}");
+    assert_eq!(socket.closed().await.0, 4005);
+}
+
+#[tokio::test]
+async fn who_says_later_who_it_is_is_heard_and_then_judged() {
+    let site = Burdened::begin().await;
+    site.bears(75, 1).await;
+    let says = async |hello: serde_json::Value| {
+        let mut socket = site.broker.ws_anonymous_silent().await;
+        socket.send(json!({ "hello": hello })).await;
+        socket
+    };
+    let mut silent = site.broker.ws_anonymous_silent().await;
+    let mut alice = says(json!({ "v": 1, "token": site.lab.alice() })).await;
+    assert!(alice.next().await["welcome"]["conn"].is_string(), "a token in the first frame is as good as a header");
+    alice.subscribe("s", "DB/*", "latest", 16).await;
+    is_turned_away(&mut says(json!({ "v": 1 })).await).await;
+    assert_eq!(says(json!({ "v": 1, "token": "none" })).await.closed().await.0, 4501);
+    // Whoever says nothing has three seconds, not ten.
+    assert_eq!(silent.closed().await.0, 4001);
+}
+
+#[tokio::test]
+async fn a_socket_that_does_not_come_back_is_sent_away_while_there_is_too_much() {
+    let site = Burdened::begin_with(Settings { hello: Duration::from_secs(4), ..Settings::default() }).await;
+    let alice = site.lab.alice();
+    let cursor = site.broker.ws(&alice).await.subscribe("s", "DB/*", "latest", 16).await["cursor"].clone();
+    let cursor = cursor.as_str().unwrap();
+    site.bears(90, 5).await;
+    let mut back = site.broker.ws(&alice).await;
+    back.subscribe("s", "DB/*", cursor, 4096).await;
+    let mut new = site.broker.ws(&alice).await;
+    new.send(json!({ "id": 1, "sub": { "name": "s", "filter": "DB/*" } })).await;
+    assert_eq!(new.next().await["error"]["code"], "unavailable");
+    let mut late = site.broker.ws_anonymous_silent().await;
+    late.send(json!({ "hello": { "v": 1, "token": alice } })).await;
+    assert!(late.next().await["welcome"].is_object());
+    tokio::join!(is_turned_away(&mut new), is_turned_away(&mut late));
+    site.lab.publish("DB/CREATE", 0..1).await;
+    while id(&back.event().await) != "0" {}
+}
+
+#[tokio::test]
+async fn a_view_is_told_each_key_once_a_second_while_there_is_too_much() {
+    let site = Burdened::begin().await;
+    let (lab, alice) = (&site.lab, site.lab.alice());
+    let name = events::Name::new("STATES").unwrap();
+    lab.bus.declare_queue(Queue { latest: true, ..Queue::new(name) }).await.unwrap();
+    let publish = async |ids: std::ops::Range<u32>| {
+        let states = ids.map(|id| event("STATES/SET", &id.to_string()).partitionkey(["a", "b"][id as usize % 2]));
+        lab.bus.publish(states.collect()).await.unwrap();
+    };
+    site.bears(75, 1).await;
+    let mut ws = site.broker.ws(&alice).await;
+    ws.send(json!({ "id": 1, "sub": { "name": "s", "filter": "STATES/*", "view": "latest", "credit": 4096 } })).await;
+    assert!(ws.next().await["ok"].is_object());
+    let mut prev = ws.next().await["caught_up"]["cursor"].take();
+    publish(0..200).await;
+    let (mut ids, mut cursors) = (Vec::new(), Vec::new());
+    while !(ids.contains(&"198".to_owned()) && ids.contains(&"199".to_owned())) {
+        let told = ws.event().await;
+        assert_eq!(told["prev"], prev, "nothing is missing in between");
+        prev = told["cursor"].clone();
+        ids.push(id(&told).to_owned());
+        cursors.push(told["cursor"].as_str().unwrap().to_owned());
+    }
+    // The newest of each; a machine that is slow may need a second more.
+    assert!(ids.len() <= 20, "{ids:?}");
+    assert!(ids.is_sorted_by_key(|id| id.parse::<u32>().unwrap()), "in the order of the log: {ids:?}");
+    // Who was cut off in the middle is told what it had not heard.
+    let from = format!("filter=STATES/*&view=latest&cursor={}", cursors[0]);
+    let first: u32 = ids[0].parse().unwrap();
+    let rest = [198, 199].into_iter().filter(|id| *id > first).map(|id| id.to_string());
+    assert!(site.broker.poll(&alice, &from).await.ids().into_iter().eq(rest));
+    // What is no view leaves nothing out.
+    let mut stream = site.broker.ws(&alice).await;
+    stream.subscribe("s", "STATES/*", "latest", 4096).await;
+    publish(200..300).await;
+    for expected in 200..300 {
+        assert_eq!(id(&stream.event().await), expected.to_string());
+    }
 }

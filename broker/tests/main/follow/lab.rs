@@ -102,8 +102,8 @@ impl Lab {
     }
 
     /// One whose memory is used so far, in percent, and whether it is ready.
-    pub async fn broker_with_memory(&self, used: Arc<AtomicU32>) -> (Running, Readiness) {
-        let broker = self.built(self.bus.clone(), Settings::default()).await;
+    pub async fn broker_with_memory(&self, used: Arc<AtomicU32>, settings: Settings) -> (Running, Readiness) {
+        let broker = self.built(self.bus.clone(), settings).await;
         let memory = move || f64::from(used.load(Ordering::Relaxed)) / 100.0;
         let broker = broker.measured_by(move || Signals { memory: memory(), ..Signals::default() });
         let readiness = broker.readiness();

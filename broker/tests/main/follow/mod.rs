@@ -3,6 +3,8 @@
 mod cursor;
 mod drain;
 mod durable;
+mod every;
+mod expiry;
 mod gap;
 mod hostile;
 pub mod lab;
