@@ -2,7 +2,8 @@
 //! node.
 //!
 //! Acknowledgements gather for half a second and are written in batches: what a node that dies had not written comes again
-//! to its clients. Of several that use one name the last to come has it; the others are told.
+//! to its clients. Of several that use one name the last to come has it; the others are told once it is looked who has
+//! their place: at once where that is known to change at this node, else every three seconds, a thousand of them a second.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -24,6 +25,9 @@ const BATCH: usize = 256;
 const REST: Duration = Duration::from_secs(1);
 /// How often the place of a client that stays is written though it doesn't move: it is in use.
 const TOUCH: Duration = Duration::from_secs(3600);
+/// How often it is looked whether a place is still its client's, and how many are looked at in a second.
+const LOOK: Duration = Duration::from_secs(3);
+const LOOKS: usize = 1024;
 /// How long the last words of those who leave may take at the end.
 const LAST: Duration = Duration::from_secs(2);
 
@@ -37,6 +41,8 @@ struct Inner {
     kept: Mutex<HashMap<u64, Entry>>,
     /// There is something to write.
     dirty: Notify,
+    /// Some place may be somebody else's now.
+    doubt: Notify,
 }
 
 struct Entry {
@@ -47,6 +53,8 @@ struct Entry {
     /// Its client has gone.
     left: bool,
     written: Instant,
+    /// When it was seen last that nobody else has it; None: that is in doubt.
+    looked: Option<Instant>,
     /// Tells the client why it is over.
     over: Option<oneshot::Sender<Over>>,
 }
@@ -68,7 +76,7 @@ pub(crate) struct Kept {
 
 impl Durable {
     pub(crate) fn new(bus: Bus) -> Self {
-        Self(Arc::new(Inner { bus, kept: Mutex::default(), dirty: Notify::new() }))
+        Self(Arc::new(Inner { bus, kept: Mutex::default(), dirty: Notify::new(), doubt: Notify::new() }))
     }
 
     /// Keeps the place of a bookmark that was opened, from this one on. The second tells when it is over.
@@ -80,15 +88,70 @@ impl Durable {
         cursor: Cursor,
     ) -> (Kept, oneshot::Receiver<Over>) {
         let (over, told) = oneshot::channel();
-        let written = Instant::now();
-        let entry = Entry { user, name, cursor, dirty: true, left: false, written, over: Some(over) };
+        let now = Instant::now();
+        self.doubt(&user, &name);
+        let looked = Some(now);
+        let entry = Entry { user, name, cursor, dirty: true, left: false, written: now, looked, over: Some(over) };
         self.0.kept.lock().insert(holder, entry);
         self.0.dirty.notify_one();
         (Kept { holder, durable: self.clone() }, told)
     }
 
-    /// Writes until it is stopped, and then what is left.
+    /// This place was opened again, or removed: it is looked at once whether those at this node who had it still do.
+    pub(crate) fn doubt(&self, user: &str, name: &str) {
+        for entry in self.0.kept.lock().values_mut().filter(|entry| entry.user == user && entry.name == name) {
+            entry.looked = None;
+        }
+        self.0.doubt.notify_one();
+    }
+
+    /// Writes until it is stopped, and then what is left. Looks meanwhile whether places are still their clients'.
     pub(crate) async fn run(self, stop: CancellationToken) {
+        let looking = stop.run_until_cancelled(self.look_after());
+        let writing = self.write_until(&stop);
+        tokio::join!(looking, writing);
+    }
+
+    async fn look_after(&self) {
+        loop {
+            _ = timeout(Duration::from_secs(1), self.0.doubt.notified()).await;
+            if let Err(error) = self.look().await {
+                tracing::debug!(%error, "who has the places of durable subscriptions can't be asked now");
+            }
+        }
+    }
+
+    /// Looks at some that weren't looked at for a while.
+    async fn look(&self) -> Result<(), bus::Error> {
+        for _ in 0..LOOKS / BATCH {
+            let due: Vec<(u64, (String, String))> = {
+                let kept = self.0.kept.lock();
+                let due = kept.iter().filter(|(_, entry)| !entry.left && entry.is_looked_at());
+                due.take(BATCH).map(|(&holder, entry)| (holder, (entry.user.clone(), entry.name.clone()))).collect()
+            };
+            if due.is_empty() {
+                return Ok(());
+            }
+            let (own, which): (Vec<u64>, Vec<_>) = due.into_iter().unzip();
+            let holders = self.0.bus.bookmark_holders(which).await?;
+            let mut kept = self.0.kept.lock();
+            for (own, holder) in own.iter().zip(holders) {
+                let Some(entry) = kept.get_mut(own) else { continue };
+                entry.looked = Some(Instant::now());
+                let (over, label) = match holder {
+                    Some(holder) if holder == *own => continue,
+                    Some(_) => (Over::Taken, "taken"),
+                    None => (Over::Removed, "removed"),
+                };
+                metrics::place(label, 1);
+                entry.tell(over);
+                kept.remove(own);
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_until(&self, stop: &CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -148,11 +211,9 @@ impl Durable {
             metrics::place(label, 1);
             let Some(entry) = kept.get_mut(&moved.holder) else { continue };
             let is_over = over.is_some();
-            if let Some(over) = over
-                && let Some(told) = entry.over.take()
-            {
-                // Whoever was to hear it may have gone.
-                let _ = told.send(over);
+            entry.looked = Some(Instant::now());
+            if let Some(over) = over {
+                entry.tell(over);
             }
             if is_over || (entry.left && !entry.dirty) {
                 kept.remove(&moved.holder);
@@ -167,6 +228,20 @@ impl Durable {
             if let Some(entry) = kept.get_mut(&moved.holder) {
                 entry.dirty = true;
             }
+        }
+    }
+}
+
+impl Entry {
+    /// Whether it is time to look who has it.
+    fn is_looked_at(&self) -> bool {
+        self.looked.is_none_or(|looked| looked.elapsed() >= LOOK)
+    }
+
+    fn tell(&mut self, over: Over) {
+        if let Some(told) = self.over.take() {
+            // Whoever was to hear it may have gone.
+            let _ = told.send(over);
         }
     }
 }

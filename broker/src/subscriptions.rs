@@ -67,6 +67,7 @@ async fn remove(
     if !shared.bus.remove_bookmark(&user, &name).await? {
         return Err(Problem::not_found(format!("there is no durable subscription {name:?}")));
     }
+    shared.durable.doubt(&user, &name);
     tracing::info!(subject = caller.subject, user, name, "a durable subscription was removed");
     Ok(StatusCode::NO_CONTENT)
 }

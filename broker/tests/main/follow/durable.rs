@@ -31,6 +31,16 @@ async fn listed(broker: &Running, token: &str) -> Vec<Value> {
     listed["subscriptions"].take().as_array().unwrap().clone()
 }
 
+/// What it is told at the end of a durable subscription.
+async fn ended(ws: &mut Ws) -> Value {
+    loop {
+        let mut frame = ws.next().await;
+        if frame["ended"].is_object() {
+            return frame["ended"].take();
+        }
+    }
+}
+
 /// Until the place has been written.
 async fn written(lab: &Lab, name: &str, moved: impl Fn(&str) -> bool) {
     testkit::eventually("the place is written", SOON, || async {
@@ -84,16 +94,9 @@ async fn the_last_to_come_has_it_and_the_other_is_told() {
     durable(&mut second, "d", json!({})).await;
     let bob = lab.token("bob", super::lab::ALL);
     durable(&mut one.ws(&bob).await, "d", json!({})).await;
+    // Though it acknowledges nothing.
+    assert_eq!(ended(&mut first).await, json!({ "sub": "d", "reason": "taken" }));
     lab.publish("DB/CREATE", 0..1).await;
-    let told = first.event().await;
-    first.ack("d", &told["cursor"]).await;
-    loop {
-        let frame = first.next().await;
-        if frame["ended"].is_object() {
-            assert_eq!(frame["ended"], json!({ "sub": "d", "reason": "taken" }));
-            break;
-        }
-    }
     assert_eq!(id(&second.event().await), "0", "whoever has it goes on");
     first.send(json!({ "id": 1, "unsub": { "sub": "d" } })).await;
     assert_eq!(first.next().await["error"]["code"], "not-found", "it is no subscription any more");
@@ -121,17 +124,35 @@ async fn it_is_listed_and_removed_by_whom_it_belongs_to() {
     assert_eq!(status("GET", "/subscriptions?user=alice", &lab.operator_who_reads()).await, 200);
     assert_eq!(status("DELETE", "/subscriptions/d", &alice).await, 204);
     assert_eq!(status("DELETE", "/subscriptions/d", &alice).await, 404);
-    // Its client learns it when it acknowledges.
-    lab.publish("DB/CREATE", 0..1).await;
-    let told = ws.event().await;
-    ws.ack("d", &told["cursor"]).await;
-    loop {
-        let frame = ws.next().await;
-        if frame["ended"].is_object() {
-            assert_eq!(frame["ended"]["reason"], "removed");
-            break;
-        }
+    assert_eq!(ended(&mut ws).await, json!({ "sub": "d", "reason": "removed" }), "at this node");
+    // At another one, too.
+    let other = lab.broker().await;
+    let mut ws = other.ws(&alice).await;
+    durable(&mut ws, "d", json!({})).await;
+    assert_eq!(status("DELETE", "/subscriptions/d", &alice).await, 204);
+    assert_eq!(ended(&mut ws).await, json!({ "sub": "d", "reason": "removed" }));
+}
+
+#[tokio::test]
+async fn of_two_at_one_node_one_has_it() {
+    let lab = Lab::open().await;
+    let (broker, alice) = (lab.broker().await, lab.alice());
+    let (mut first, mut second) = (broker.ws(&alice).await, broker.ws(&alice).await);
+    // Both at once: whichever of them was the last has it.
+    for ws in [&mut first, &mut second] {
+        ws.send(json!({ "id": "d", "sub": { "name": "d", "filter": "DB/*", "durable": true } })).await;
     }
+    let (loser, mut winner) = tokio::select! {
+        told = ended(&mut first) => (told, second),
+        told = ended(&mut second) => (told, first),
+    };
+    assert_eq!(loser, json!({ "sub": "d", "reason": "taken" }));
+    written(&lab, "d", |_| true).await;
+    let began = place(&lab, "d").await;
+    lab.publish("DB/CREATE", 0..1).await;
+    let told = winner.event().await;
+    winner.ack("d", &told["cursor"]).await;
+    written(&lab, "d", |cursor| Some(cursor) != began.as_deref()).await;
 }
 
 #[tokio::test]
