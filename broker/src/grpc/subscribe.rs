@@ -30,7 +30,7 @@ pub(super) async fn subscribe(
     request: wire::SubscribeRequest,
 ) -> Result<impl Stream<Item = Result<wire::SubscribeResponse, Status>> + Send + 'static, Problem> {
     let filter: Filter = request.filter.parse().map_err(|error| refuse("filter", error))?;
-    let asked = Asked::new(filter, begin(shared, request.begin)?, View::Stream, caller)?;
+    let asked = Asked::new(filter, begin(shared, request.begin)?, view(request.view)?, caller)?;
     let mut connected = Connected::join(shared, caller, Transport::Grpc, Some(&asked.filter))?;
     let filter = asked.filter.clone();
     let subscriber = asked.follow(shared).await?;
@@ -87,6 +87,14 @@ fn message(told: told::Told) -> Message {
 
 fn response(message: Message) -> wire::SubscribeResponse {
     wire::SubscribeResponse { message: Some(message) }
+}
+
+fn view(view: i32) -> Result<View, Problem> {
+    match wire::View::try_from(view) {
+        Ok(wire::View::Unspecified) => Ok(View::Stream),
+        Ok(wire::View::Latest) => Ok(View::Latest),
+        Err(_) => Err(refuse("view", "must be VIEW_LATEST, or nothing")),
+    }
 }
 
 fn begin(shared: &Shared, begin: Option<wire::Begin>) -> Result<Begin, Problem> {

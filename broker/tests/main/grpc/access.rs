@@ -27,7 +27,7 @@ async fn nobody_in_particular_may_do_nothing() {
     let unauthenticated = Code::Unauthenticated;
     assert_eq!(reason(nobody.publish(publish("DB/CREATE")).await, unauthenticated), "UNAUTHENTICATED");
     assert_eq!(reason(nobody.claim(claim("billing")).await, unauthenticated), "UNAUTHENTICATED");
-    let filter = wire::SubscribeRequest { filter: "DB/*".to_owned(), begin: None };
+    let filter = wire::SubscribeRequest { filter: "DB/*".to_owned(), ..wire::SubscribeRequest::default() };
     assert_eq!(reason(nobody.subscribe(filter).await, unauthenticated), "UNAUTHENTICATED");
     assert_eq!(
         reason(nobody.list_queues(wire::ListQueuesRequest::default()).await, unauthenticated),
@@ -53,7 +53,7 @@ async fn each_verb_takes_its_scope() {
     let letters = wire::ListDeadLettersRequest { group: "billing".into(), ..wire::ListDeadLettersRequest::default() };
     assert_eq!(reason(bob.list_dead_letters(letters).await, denied), "FORBIDDEN");
     assert_eq!(reason(bob.list_connections(wire::ListConnectionsRequest::default()).await, denied), "FORBIDDEN");
-    let filter = wire::SubscribeRequest { filter: "ORDERS/*".to_owned(), begin: None };
+    let filter = wire::SubscribeRequest { filter: "ORDERS/*".to_owned(), ..wire::SubscribeRequest::default() };
     assert_eq!(reason(bob.subscribe(filter).await, denied), "FORBIDDEN");
     let declare = |group| wire::DeclareGroupRequest { group: Some(group) };
     bob.declare_group(declare(parallel("billing"))).await.unwrap();

@@ -20,7 +20,7 @@ async fn a_member_finishes_what_it_has_begun_and_is_sent_on() {
     // One is in its hands; the others are leased to it and wait.
     let mut member = Member::join(&mut alice, exclusive.clone(), 8).await;
     let begun = member.deliveries(1).await;
-    let request = wire::SubscribeRequest { filter: "DB/*".to_owned(), begin: None };
+    let request = wire::SubscribeRequest { filter: "DB/*".to_owned(), ..wire::SubscribeRequest::default() };
     let mut stream = alice.subscribe(request).await.unwrap().into_inner();
     broker.shutdown.begin(Duration::from_secs(300));
     eventually("what it has not begun is released", SOON, || async {

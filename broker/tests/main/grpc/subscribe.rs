@@ -20,7 +20,7 @@ struct Stream(Streaming<wire::SubscribeResponse>);
 impl Stream {
     async fn open(client: &mut Client, filter: &str, at: At) -> (Self, u64) {
         let begin = Some(wire::Begin { at: Some(at) });
-        let request = wire::SubscribeRequest { filter: filter.to_owned(), begin };
+        let request = wire::SubscribeRequest { filter: filter.to_owned(), begin, ..wire::SubscribeRequest::default() };
         let mut stream = Self(client.subscribe(request).await.unwrap().into_inner());
         match stream.next().await.unwrap() {
             Message::Opened(opened) => (stream, opened.replaying),
@@ -75,6 +75,40 @@ async fn a_subscriber_reads_the_log_and_then_what_comes() {
     let mut alice = other.grpc(&lab.alice()).await;
     let (mut stream, _) = Stream::open(&mut alice, "DB/CREATE", At::Cursor(second)).await;
     assert_eq!((id(&stream.event().await), id(&stream.event().await)), ("2", "4"));
+}
+
+#[tokio::test]
+async fn a_view_begins_with_each_key_s_last_event() {
+    let lab = Lab::open().await;
+    let name = events::Name::new("DB").unwrap();
+    lab.bus.declare_queue(bus::Queue { latest: true, ..bus::Queue::new(name) }).await.unwrap();
+    let publish = async |id: &str, key: &str| {
+        let event = crate::follow::lab::event("DB/CREATE", id).partitionkey(key);
+        lab.bus.publish(vec![event]).await.unwrap()[0].as_ref().unwrap();
+    };
+    for (id, key) in [("1", "a"), ("2", "b"), ("3", "a")] {
+        publish(id, key).await;
+    }
+    let broker = lab.broker().await;
+    let mut alice = broker.grpc(&lab.alice()).await;
+    let asked = |filter: &str, view: i32| wire::SubscribeRequest {
+        filter: filter.to_owned(),
+        view,
+        ..wire::SubscribeRequest::default()
+    };
+    let latest = wire::View::Latest.into();
+    let mut stream = Stream(alice.subscribe(asked("DB/*", latest)).await.unwrap().into_inner());
+    assert!(matches!(stream.next().await.unwrap(), Message::Opened(_)));
+    for expected in ["2", "3"] {
+        let told = stream.event().await;
+        assert_eq!((id(&told), told.replay), (expected, true));
+    }
+    assert!(matches!(stream.next().await.unwrap(), Message::CaughtUp(_)));
+    publish("4", "a").await;
+    assert_eq!(id(&stream.event().await), "4");
+    for refused in [asked("*/*", latest), asked("ORDERS/*,DB/*", 7)] {
+        assert_eq!(reason(alice.subscribe(refused).await, Code::InvalidArgument), "INVALID");
+    }
 }
 
 #[tokio::test]
@@ -157,9 +191,9 @@ async fn what_is_no_place_is_refused() {
     let mut alice = broker.grpc(&lab.alice()).await;
     for at in [At::Cursor("x".to_owned()), At::Edge(7)] {
         let begin = Some(wire::Begin { at: Some(at) });
-        let request = wire::SubscribeRequest { filter: "DB/*".to_owned(), begin };
+        let request = wire::SubscribeRequest { filter: "DB/*".to_owned(), begin, ..wire::SubscribeRequest::default() };
         assert_eq!(reason(alice.subscribe(request).await, Code::InvalidArgument), "INVALID");
     }
-    let request = wire::SubscribeRequest { filter: "DB".to_owned(), begin: None };
+    let request = wire::SubscribeRequest { filter: "DB".to_owned(), ..wire::SubscribeRequest::default() };
     assert_eq!(reason(alice.subscribe(request).await, Code::InvalidArgument), "INVALID");
 }
