@@ -7,7 +7,12 @@ export class Feed {
   /** `take(kind, told)` gets what is told; `state(name, detail)` how it goes: live, reconnecting, signed-out, refused. */
   constructor(url, { take, state, position }) {
     this.stream = new EventStream(url, {
-      block: ({ event, data }) => take(event, JSON.parse(data)),
+      block: ({ event, data }) => {
+        const told = JSON.parse(data);
+        // So a gateway says that the dashboard is gone: nothing is live by that, and each attempt comes later than the one before.
+        if (event === "error") throw new Error(told.detail ?? "the stream broke off");
+        take(event, told);
+      },
       state: (name, detail, status) => state(status === 401 ? "signed-out" : name, detail),
       lastEventId: position,
     });
