@@ -5,6 +5,7 @@
 //! what was lost.
 
 mod attempt;
+mod endpoint;
 mod keep;
 mod later;
 mod lease;
@@ -57,6 +58,8 @@ pub enum Invariant {
     I11,
     /// Who comes and who goes is told once each, and truly.
     I12,
+    /// What is posted to an endpoint is signed by a key of its own that is good, of now, and comes while it is enabled.
+    I13,
 }
 
 impl fmt::Display for Invariant {
@@ -92,6 +95,7 @@ pub fn check(entries: &[Entry]) -> Vec<Violation> {
     repeat::check(&view, &mut found);
     reader::check(&view, &mut found);
     attempt::check(&view, &mut found);
+    endpoint::check(&view, &mut found);
     receipt::check(&view, &mut found);
     level::check(&view, &mut found);
     later::check(&view, &mut found);

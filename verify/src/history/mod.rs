@@ -111,6 +111,33 @@ pub enum What {
         did: Did,
     },
 
+    /// A request came to an endpoint of webhooks.
+    Posted {
+        op: Op,
+        /// Its group.
+        endpoint: String,
+        id: String,
+        /// Which of the endpoint's keys signed it; 0 is the first that it had.
+        keys: Vec<u32>,
+        /// Seconds from the time that it was signed with to that of the clock.
+        age_s: i64,
+        /// Microseconds since the history began, by the clock of those who deliver.
+        clock: u64,
+    },
+    /// What it was answered.
+    Replied {
+        op: Op,
+        status: u16,
+        /// When the endpoint wants to be asked again, where it says so.
+        retry_after_s: Option<u64>,
+        clock: u64,
+    },
+    /// An endpoint's key has given way to the next one.
+    Rotated {
+        endpoint: String,
+        clock: u64,
+    },
+
     /// A reader begins.
     Follows {
         reader: String,
@@ -350,6 +377,9 @@ pub enum Action {
     Trim,
     /// Losing what isn't settled was made possible: the queue drops its oldest, a group may be abandoned.
     Drop,
+    /// Nobody posts to an endpoint any more.
+    Disable,
+    Enable,
 }
 
 /// What a fault excuses. What it doesn't is the bus's fault.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bus::Error;
-use events::Name;
+use events::{Envelope, Name};
 use tokio::time::Instant;
 
 use super::{Witness, witness::seen};
@@ -30,7 +30,7 @@ pub async fn audit(witness: &Witness) -> anyhow::Result<()> {
             _ => {}
         }
     }
-    let places = look(witness, &queues).await?;
+    let places = look(witness, &queues, &own_id).await?;
     for event in places.values() {
         let queue = Name::new(&event.place.queue)?;
         let ask = || witness.bus.standing(&queue, event.place.partition, event.place.position);
@@ -52,13 +52,25 @@ pub async fn audit(witness: &Witness) -> anyhow::Result<()> {
 /// # Errors
 /// If the bus stays away.
 pub async fn audit_log(witness: &Witness) -> anyhow::Result<()> {
+    audit_log_by(witness, own_id).await
+}
+
+/// The same of events that the history knows by something else than their ids.
+///
+/// # Errors
+/// If the bus stays away.
+pub async fn audit_log_by(witness: &Witness, id: impl Fn(&Envelope) -> String) -> anyhow::Result<()> {
     let mut queues = BTreeSet::new();
     for entry in witness.history.entries() {
         if let What::PublishAsked { sent, .. } = entry.what {
             queues.extend(sent.into_iter().map(|sent| sent.queue));
         }
     }
-    look(witness, &queues).await.map(drop)
+    look(witness, &queues, &id).await.map(drop)
+}
+
+fn own_id(event: &Envelope) -> String {
+    event.id.clone()
 }
 
 /// Writes down what a queue holds in which the bus itself records.
@@ -66,14 +78,18 @@ pub async fn audit_log(witness: &Witness) -> anyhow::Result<()> {
 /// # Errors
 /// If the bus stays away.
 pub async fn audit_queue(witness: &Witness, queue: &Name) -> anyhow::Result<()> {
-    read(witness, queue, &mut BTreeMap::new()).await
+    read(witness, queue, &own_id, &mut BTreeMap::new()).await
 }
 
 /// Where it was confirmed that an event lies, and where it lies.
-async fn look(witness: &Witness, queues: &BTreeSet<String>) -> anyhow::Result<BTreeMap<(String, String), Seen>> {
+async fn look(
+    witness: &Witness,
+    queues: &BTreeSet<String>,
+    id: &impl Fn(&Envelope) -> String,
+) -> anyhow::Result<BTreeMap<(String, String), Seen>> {
     let mut places = confirmed(witness);
     for queue in queues {
-        read(witness, &Name::new(queue)?, &mut places).await?;
+        read(witness, &Name::new(queue)?, id, &mut places).await?;
     }
     Ok(places)
 }
@@ -121,7 +137,12 @@ fn confirmed(witness: &Witness) -> BTreeMap<(String, String), Seen> {
     places
 }
 
-async fn read(witness: &Witness, queue: &Name, places: &mut BTreeMap<(String, String), Seen>) -> anyhow::Result<()> {
+async fn read(
+    witness: &Witness,
+    queue: &Name,
+    id: &impl Fn(&Envelope) -> String,
+    places: &mut BTreeMap<(String, String), Seen>,
+) -> anyhow::Result<()> {
     let count = insist(|| witness.bus.partition(queue, "")).await?.count;
     let mut held: BTreeMap<Place, String> = BTreeMap::new();
     let mut heads = BTreeMap::new();
@@ -141,7 +162,7 @@ async fn read(witness: &Witness, queue: &Name, places: &mut BTreeMap<(String, St
             };
             from = last.position + 1;
             for logged in &page.events {
-                let event = seen(&logged.envelope, partition, logged.position);
+                let event = Seen { id: id(&logged.envelope), ..seen(&logged.envelope, partition, logged.position) };
                 held.insert(event.place.clone(), event.id.clone());
                 witness.history.write(What::Logged { event: event.clone() });
                 places.insert((queue.to_string(), event.id.clone()), event);

@@ -10,7 +10,7 @@ mod traffic;
 mod witness;
 mod writer;
 
-pub use audit::{audit, audit_log, audit_queue, receipts};
+pub use audit::{audit, audit_log, audit_log_by, audit_queue, receipts};
 pub use handler::{Effects, Handling};
 pub use member::{Habit, Member};
 pub use publisher::{Publisher, Wares};

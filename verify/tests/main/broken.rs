@@ -25,6 +25,11 @@ fn who_acknowledges_before_the_effect_is_found() {
 }
 
 #[test]
+fn who_acknowledges_before_an_endpoint_has_answered_is_found() {
+    is_found("ack-before-effect", "c15", "I1");
+}
+
+#[test]
 fn who_does_not_check_tokens_is_found() {
     is_found("token-unchecked", "f4", "I4");
 }

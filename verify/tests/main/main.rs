@@ -16,11 +16,13 @@ macro_rules! cases {
 }
 
 cases! {
-    redis: c1 c2 c3 c4 c5 c6 c7 c8 c9 c10 c11 c11_receipt c12 c13 c14 c14_gap c14_flush c16 c17 c18_reject c18_drop c19 f1 f1_receipt f2 f3 f4 f4_paused f5_always f5_everysec f5_none f6_redis
-        f7_flush f7_keys f7_later f7_view f7_scripts f8 f8_delayed f9 f9_client f10 f11 f11_socket f12 f12_abort f13 f14_memory f14_disk f15 f16 f19_killed f19_paused
-        f19_flush f22 f25 f25_due i10;
-    sqlite: c1 c2 c3 c4 c5 c6 c7 c8 c9 c10 c11 c11_receipt c12 c13 c14 c14_gap c16 c17 c18_reject c18_drop c19 f1 f2 f3 f4 f4_paused f6_sqlite f9_client f11_socket f12 f12_abort f13 f14_disk
-        f15 f16 f19_killed f22 f23 f24_commit f24_copy f25 f25_due i10;
+    redis: c1 c2 c3 c4 c5 c6 c7 c8 c9 c10 c11 c11_receipt c12 c13 c14 c14_gap c14_flush c15 c15_gone c16 c17 c18_reject c18_drop
+        c18_abandoned c19 f1 f1_receipt f2 f3 f4 f4_paused f5_always f5_everysec f5_none f6_redis f7_flush f7_keys f7_later
+        f7_view f7_scripts f8 f8_delayed f9 f9_client f9_webhook f10 f11 f11_socket f12 f12_abort f13 f14_memory f14_disk f15
+        f16 f18 f19_killed f19_paused f19_flush f20 f22 f25 f25_due f26 i10;
+    sqlite: c1 c2 c3 c4 c5 c6 c7 c8 c9 c10 c11 c11_receipt c12 c13 c14 c14_gap c15 c15_gone c16 c17 c18_reject c18_drop
+        c18_abandoned c19 f1 f2 f3 f4 f4_paused f6_sqlite f9_client f9_webhook f11_socket f12 f12_abort f13 f14_disk f15 f16
+        f18 f19_killed f20 f22 f23 f24_commit f24_copy f25 f25_due f26 i10;
 }
 
 /// Each case is a test of each backend that it is for.

@@ -1,5 +1,6 @@
 //! The faults, and the list of them.
 
+mod abandoned;
 mod clock;
 mod equal;
 mod hostile;
@@ -8,6 +9,7 @@ mod level;
 mod link;
 mod member;
 mod metric;
+mod mqtt;
 mod outbox;
 mod owner;
 mod poison;
@@ -16,6 +18,8 @@ mod presence;
 mod receipt;
 mod redis;
 mod storm;
+mod tabs;
+mod webhook;
 
 use std::{env, path::PathBuf, time::Duration};
 
@@ -57,8 +61,15 @@ const EXPIRED: &str = "turnpike_bus_lease_expired_total";
 const FAILED: &str = "turnpike_bus_publish_total result=failed";
 const DUPLICATES: &str = "turnpike_bus_duplicate_total";
 const DEAD: &str = "turnpike_bus_delivery_total outcome=dead";
+const DROPPED: &str = "turnpike_bus_delivery_total outcome=lost";
+const REFUSED: &str = "turnpike_bus_publish_total result=refused";
+const POSTPONED: &str = "turnpike_webhook_attempt_total class=postponed";
+const GONE: &str = "turnpike_webhook_disabled_total reason=gone";
+const TIMEOUT: &str = "turnpike_webhook_attempt_total class=timeout";
+const UNREACHABLE: &str = "turnpike_webhook_attempt_total class=unreachable";
+const SPARED: &str = "turnpike_webhook_rest_total";
+const LATE: &str = "turnpike_webhook_late_ack_total outcome=done";
 const DUE: &str = "turnpike_bus_publish_total result=due";
-
 const CLOSED: &str = "turnpike_broker_close_total code=4500";
 const SILENT: &str = "turnpike_broker_close_total code=4002";
 const OFFLINE: &str = "turnpike_bus_presence_transitions_total event=offline";
@@ -149,6 +160,34 @@ pub(crate) fn faults() -> Vec<Fault> {
             |lab, stage| Box::pin(equal::flushed(lab, stage)),
         )
         .moves(REDIS, "turnpike_broker_gap_total reason=reset"),
+        fault(
+            "C15",
+            "webhooks: signatures, a change of keys, events that are put off or acknowledged later",
+            "nothing",
+            BOTH,
+            |lab, stage| Box::pin(webhook::delivered(lab, stage)),
+        )
+        .with(clock)
+        .moves(BOTH, POSTPONED)
+        .moves(BOTH, LATE),
+        fault(
+            "C15-gone",
+            "webhooks: an endpoint ends, is enabled again, and has missed nothing",
+            "nothing",
+            BOTH,
+            |lab, stage| Box::pin(webhook::gone(lab, stage)),
+        )
+        .with(clock)
+        .moves(BOTH, GONE),
+        fault(
+            "C18-abandoned",
+            "a group that nobody claims for loses its hold, is told what it lost, and goes on",
+            "nothing",
+            BOTH,
+            |lab, stage| Box::pin(abandoned::loses_its_hold(lab, stage)),
+        )
+        .with(clock)
+        .moves(BOTH, DROPPED),
         fault("C19", "hostile frames and cursors, beside honest readers", "nothing", BOTH, |lab, stage| {
             Box::pin(hostile::clients(lab, stage))
         })
@@ -282,6 +321,16 @@ pub(crate) fn faults() -> Vec<Fault> {
             |lab, stage| Box::pin(link::network(lab, stage)),
         )
         .moves(BOTH, SILENT),
+        fault(
+            "F9-webhook",
+            "each endpoint is behind a network that delays, trickles, is half open, or resets",
+            "the network",
+            BOTH,
+            |lab, stage| Box::pin(webhook::network(lab, stage)),
+        )
+        .with(clock)
+        .moves(BOTH, TIMEOUT)
+        .moves(BOTH, UNREACHABLE),
         fault("F10", "answers are lost after the write", "the way back", REDIS, |lab, stage| {
             Box::pin(redis::network(lab, stage, ANSWERS))
         })
@@ -347,6 +396,16 @@ pub(crate) fn faults() -> Vec<Fault> {
         .moves(BOTH, OFFLINE)
         .long(),
         fault(
+            "F18",
+            "an endpoint is down for six hours, is disabled, and enabled again",
+            "an endpoint's server, and what is behind it",
+            BOTH,
+            |lab, stage| Box::pin(webhook::outage(lab, stage)),
+        )
+        .with(clock)
+        .moves(BOTH, SPARED)
+        .moves(BOTH, UNREACHABLE),
+        fault(
             "F19-killed",
             "a relay dies between publishing and remembering it, again and again",
             "a relay's process, abort",
@@ -371,6 +430,15 @@ pub(crate) fn faults() -> Vec<Fault> {
             |lab, stage| Box::pin(outbox::flushed(lab, stage)),
         )
         .moves(REDIS, "turnpike_outbox_resent_total"),
+        fault(
+            "F20",
+            "whoever takes MQTT messages stands still, another one takes over, and it goes on",
+            "a dispatcher: its process, SIGSTOP and SIGCONT; of a file, its thread",
+            BOTH,
+            |lab, stage| Box::pin(mqtt::ex_leader(lab, stage)),
+        )
+        .with(clock)
+        .moves(BOTH, REFUSED),
         fault("F22", "trimming races claims, and a group that is away", "what is old", BOTH, |lab, stage| {
             Box::pin(clock::trims(lab, stage))
         })
@@ -412,6 +480,10 @@ pub(crate) fn faults() -> Vec<Fault> {
         )
         .moves(BOTH, DUE)
         .long(),
+        fault("F26", "one id from three tabs at two nodes, at once, over and over", "nothing", BOTH, |lab, stage| {
+            Box::pin(tabs::at_once(lab, stage))
+        })
+        .moves(BOTH, DUPLICATES),
         fault(
             "I10",
             "load after load: connections, descriptors, memory and keys come back to what they were",

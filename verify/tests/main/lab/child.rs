@@ -44,6 +44,8 @@ pub(crate) enum Role {
     Gives,
     /// Publishes what an outbox holds; dies with the first of it, or ends when it is told to.
     Relays { database: PathBuf, dies: bool },
+    /// Dispatches what comes by MQTT, until it is told to end.
+    Dispatches { settings: String },
     /// Handles a group's events, and dies at a point of the `nth`; drains when it is told to end.
     Handles { point: Point, nth: usize, slow: Duration },
     /// Publishes until it is refused, settles what it can, and ends.
@@ -177,6 +179,7 @@ pub(crate) async fn act() -> bool {
         Role::Works { member } => cases::work(&stage, bus, &member).await,
         Role::Gives => cases::give(bus, CancellationToken::new()).await,
         Role::Relays { database, .. } => cases::relay(bus, &database).await,
+        Role::Dispatches { settings } => super::dispatcher::dispatch(bus, &settings).await,
         Role::Handles { point, nth, slow } => handle(&stage, bus, point, nth, slow).await,
         Role::Fills => cases::fill(&stage, bus).await,
     }

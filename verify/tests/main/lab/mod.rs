@@ -3,10 +3,15 @@
 
 mod child;
 mod clock;
+mod device;
+mod dispatcher;
 mod fleet;
+mod hooks;
 mod node;
 mod reader;
+mod receiver;
 mod redis;
+mod signature;
 mod sqlite;
 
 use async_trait::async_trait;
@@ -16,10 +21,15 @@ use verify::Site;
 
 pub(crate) use child::{Child, Point, Role, act};
 pub(crate) use clock::Stepping;
+pub(crate) use device::Device;
+pub(crate) use dispatcher::Dispatcher;
 pub(crate) use fleet::Fleet;
+pub(crate) use hooks::Hooks;
 pub(crate) use node::{Brokers, Caller, Door, Node};
 pub(crate) use reader::{Following, Notes, Reader, TRANSPORTS, Transport};
+pub(crate) use receiver::{Receiver, Reply};
 pub(crate) use redis::RedisLab;
+pub(crate) use signature::{Key, OFFICIAL};
 pub(crate) use sqlite::SqliteLab;
 
 /// What a case needs of its lab.
