@@ -1,5 +1,7 @@
 //! Why a socket is closed. From 4000 the client comes back, from 4500 it doesn't: it would be closed again.
 
+use tokio_tungstenite::tungstenite::{Error, error::ProtocolError};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(super) enum CloseCode {
@@ -29,17 +31,12 @@ pub(super) enum CloseCode {
 
 impl CloseCode {
     /// What a client is told whose bytes are no frames, or too many. None: the connection broke, and nobody listens.
-    pub(super) fn of(error: &axum::Error) -> Option<(Self, String)> {
-        // All that axum tells of the codec's errors is their text.
-        let said = error.to_string();
-        if said.contains("too long") {
-            Some((Self::TooLarge, "a frame has at most 1 MiB".to_owned()))
-        } else if said.contains("without closing handshake") {
-            None
-        } else if said.starts_with("WebSocket protocol error") || said.starts_with("UTF-8") {
-            Some((Self::Protocol, said))
-        } else {
-            None
+    pub(super) fn of(error: &Error) -> Option<(Self, String)> {
+        match error {
+            Error::Capacity(_) => Some((Self::TooLarge, "a frame has at most 1 MiB".to_owned())),
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+            Error::Protocol(_) | Error::Utf8(_) => Some((Self::Protocol, error.to_string())),
+            _ => None,
         }
     }
 }

@@ -7,15 +7,14 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     ops::ControlFlow,
-    pin::{Pin, pin},
+    pin::pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use futures_util::{Sink, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::{Error, Message, protocol::CloseFrame};
 
 use super::{
     close::CloseCode,
@@ -23,6 +22,7 @@ use super::{
     frame::Said,
     session::{Effect, Session, framed, refusal},
     subscriptions::Subscriptions,
+    wire::Wire,
 };
 use crate::{
     access::Caller,
@@ -46,7 +46,7 @@ const CLOSE: Duration = Duration::from_secs(2);
 const AFTER_MS: [u64; 2] = [200, 8_000];
 
 pub(super) struct Socket {
-    inner: WebSocket,
+    wire: Wire,
     outbox: Outbox,
     session: Session,
     subscriptions: Subscriptions,
@@ -69,7 +69,7 @@ struct Outbox {
 }
 
 enum Happened {
-    Came(Option<Result<Message, axum::Error>>),
+    Came(Option<Result<Message, Error>>),
     Told(String, Told),
     Done(Done),
     Ping,
@@ -106,7 +106,7 @@ struct Farewell {
 
 impl Socket {
     pub(super) fn new(
-        inner: WebSocket,
+        wire: Wire,
         shared: Shared,
         caller: Caller,
         connected: Connected,
@@ -114,7 +114,7 @@ impl Socket {
     ) -> Self {
         let (outbox, errands, subscriptions) = Default::default();
         let (session, is_judged) = (Session::new(), caller.subject.is_none());
-        Self { inner, outbox, session, subscriptions, errands, shared, caller, connected, probation, is_judged }
+        Self { wire, outbox, session, subscriptions, errands, shared, caller, connected, probation, is_judged }
     }
 
     /// Until one side ends it. There are many, so its future is small: what it works on is behind a pointer.
@@ -192,11 +192,11 @@ impl Socket {
 
     /// Writes what waits, and finds what happens next.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
-        if self.outbox.poll_write(&mut self.inner, cx).is_err() {
+        if self.outbox.poll_write(&mut self.wire, cx).is_err() {
             return Poll::Ready(Happened::Broken);
         }
         if self.outbox.bytes < self.shared.settings.send_queue + MOST_ANSWERS
-            && let Poll::Ready(came) = self.inner.poll_next_unpin(cx)
+            && let Poll::Ready(came) = self.wire.poll_next(cx)
         {
             return Poll::Ready(Happened::Came(came));
         }
@@ -215,13 +215,14 @@ impl Socket {
     async fn came(&mut self, message: Message) -> Flow {
         // A page that is left may only be loaded again: it is back in a moment.
         let is_farewell = match &message {
-            Message::Close(Some(frame)) => frame.code == CloseCode::Normal as u16,
+            Message::Close(Some(frame)) => u16::from(frame.code) == CloseCode::Normal as u16,
             message => matches!(message, Message::Close(None) | Message::Text(_)),
         };
         let effects = match message {
             Message::Text(text) => self.session.text(&text),
             Message::Binary(_) => self.session.binary(),
-            Message::Ping(_) | Message::Pong(_) => {
+            // Frames as such are only sent.
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
                 self.session.heard();
                 Vec::new()
             }
@@ -387,15 +388,15 @@ impl Socket {
     async fn close(&mut self, Farewell { code, reason, garbled }: Farewell) {
         metrics::closed(code as u16);
         tracing::debug!(conn = self.connected.id(), code = code as u16, reason, "a socket is closed");
-        self.outbox.push(Message::Close(Some(CloseFrame { code: code as u16, reason: reason.into() })));
+        self.outbox.push(Message::Close(Some(CloseFrame { code: (code as u16).into(), reason: reason.into() })));
         let farewell = async {
-            let written = poll_fn(|cx| match self.outbox.poll_write(&mut self.inner, cx) {
+            let written = poll_fn(|cx| match self.outbox.poll_write(&mut self.wire, cx) {
                 Ok(true) => Poll::Ready(true),
                 Ok(false) => Poll::Pending,
                 Err(_) => Poll::Ready(false),
             });
             if written.await {
-                while let Some(Ok(_)) = self.inner.next().await {}
+                while let Some(Ok(_)) = poll_fn(|cx| self.wire.poll_next(cx)).await {}
                 if garbled {
                     // What wasn't read makes the end a reset, which must not overtake the reason.
                     std::future::pending::<()>().await;
@@ -452,26 +453,26 @@ impl Outbox {
     }
 
     /// Writes what the socket takes; whether that was all. What it doesn't take is what the gauge counts.
-    fn poll_write(&mut self, socket: &mut WebSocket, cx: &mut Context<'_>) -> Result<bool, axum::Error> {
-        let written = self.poll_send(socket, cx);
+    fn poll_write(&mut self, wire: &mut Wire, cx: &mut Context<'_>) -> Result<bool, Error> {
+        let written = self.poll_send(wire, cx);
         self.gauge.set(self.bytes);
         written
     }
 
-    fn poll_send(&mut self, socket: &mut WebSocket, cx: &mut Context<'_>) -> Result<bool, axum::Error> {
+    fn poll_send(&mut self, wire: &mut Wire, cx: &mut Context<'_>) -> Result<bool, Error> {
         while !self.messages.is_empty() {
-            match Pin::new(&mut *socket).poll_ready(cx)? {
+            match wire.poll_ready(cx)? {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(()) => {}
             }
             if let Some(message) = self.messages.pop_front() {
                 self.bytes -= length(&message);
-                Pin::new(&mut *socket).start_send(message)?;
+                wire.start_send(message)?;
             }
         }
         self.messages.shrink_to(FEW);
         if !self.flushed {
-            self.flushed = Pin::new(socket).poll_flush(cx)?.is_ready();
+            self.flushed = wire.poll_flush(cx)?.is_ready();
         }
         Ok(self.flushed)
     }
@@ -481,7 +482,7 @@ fn length(message: &Message) -> usize {
     match message {
         Message::Text(text) => text.len(),
         Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
-        Message::Close(_) => 0,
+        Message::Close(_) | Message::Frame(_) => 0,
     }
 }
 
