@@ -1,6 +1,7 @@
 //! `GET /events`: what is asked for, and in which form it is answered. SSE where the client accepts that, else long-poll.
 
 use axum::{Router, extract::State, response::Response, routing::get};
+use bus::NotJoined;
 use http::{HeaderMap, header};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -161,7 +162,7 @@ impl Connected {
     ) -> Result<(), Problem> {
         self.attending = presence::attend(shared, caller, &id);
         for room in caller.rooms_of(filter) {
-            shared.attendance.join(&id, &room).await?;
+            self.attending.as_mut().ok_or(NotJoined::Absent)?.join(&room).await?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use bus::{Overflow, Queue, QueueStatus, Turn};
+use bus::{Overflow, Queue, QueueStatus, Turn, presence};
 use events::Name;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Deserializer};
@@ -132,12 +132,13 @@ pub(crate) async fn change(
     set: impl FnOnce(Queue) -> Result<Queue, Problem>,
 ) -> Result<(QueueStatus, bool), Problem> {
     caller.may_operate()?;
-    if Caller::is_reserved(&name) {
+    // How long it is known who came and went is the operator's to say, though the bus writes it.
+    if Caller::is_reserved(&name) && !presence::is_attended(&name) {
         return Err(Problem::forbidden(format!("the queue {name} is the bus's own")));
     }
     let known = find(shared, &name).await?;
     let is_new = known.is_none();
-    let queue = set(known.map_or_else(|| Queue::new(name.clone()), |known| known.settings))?;
+    let queue = set(known.map_or_else(|| Queue::initial(name.clone()), |known| known.settings))?;
     if queue.journal && shared.journal.is_none() {
         // What says that it is kept must be kept.
         return Err(Problem::new(Kind::Conflict, "journal: this broker has no database to keep events in"));

@@ -66,7 +66,14 @@ pub(crate) async fn join(
     let filter: Filter = format!("ROOMS/*[subject={room}]").parse().map_err(|error| refuse("join.room", error))?;
     let subscriber = Asked::new(filter, begin, View::Stream, caller)?.follow(shared).await?;
     shared.attendance.join(conn, room).await?;
-    Ok(Joined { members: page(shared, room, None, MEMBERS).await?, subscriber })
+    match page(shared, room, None, MEMBERS).await {
+        Ok(members) => Ok(Joined { members, subscriber }),
+        Err(problem) => {
+            // Who is told that it didn't join isn't in it.
+            let _ = shared.attendance.leave(conn, room).await;
+            Err(problem)
+        }
+    }
 }
 
 /// Leaves a room with a connection.
@@ -95,7 +102,7 @@ async fn look(
     let mut present = page(&shared, &room, after.as_deref(), limit).await?;
     let last = shared.bus.last_in(&room).await?;
     present.last_event = last.and_then(|last| last.envelope.recordedtime);
-    let is_alive = present.last_event.is_some_and(|last| OffsetDateTime::now_utc() - last < ROOM_LIFE);
+    let is_alive = present.last_event.is_some_and(|last| shared.bus.now() - last < ROOM_LIFE);
     if present.count == 0 && !is_alive {
         return Err(Problem::not_found(format!(
             "there is no room {room}: nobody is in it, and nothing happened there for a day"

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use events::{Envelope, Filter, Name};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -20,6 +21,8 @@ use crate::{
 };
 
 const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// Users whose last transition is looked up at once.
+const AT_ONCE: usize = 32;
 
 /// A handle on a bus, whatever its backend. Clones share it.
 #[derive(Clone)]
@@ -241,14 +244,14 @@ impl Bus {
     /// Whether users are online, in the order they are asked for. When one that isn't was seen last is known as long as
     /// the queue `PRESENCE` keeps its last event.
     pub async fn online(&self, users: &[String]) -> Result<Vec<Presence>, Error> {
-        let mut all = Vec::with_capacity(users.len());
-        for (user, attendee) in users.iter().zip(self.0.attending(&Scope::Bus, users).await?) {
-            all.push(match attendee {
+        let attendees = self.0.attending(&Scope::Bus, users).await?;
+        let shown = users.iter().zip(attendees).map(|(user, attendee)| async move {
+            Ok(match attendee {
                 Some(attendee) => Presence::of(user, &attendee),
                 None => Presence::away(user, self.last(&presence::presence(), user).await?.as_ref()),
-            });
-        }
-        Ok(all)
+            })
+        });
+        stream::iter(shown.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await
     }
 
     /// Who is in a room: some of them, about `limit`, after what the page before gave as next. Nobody is, where the room isn't

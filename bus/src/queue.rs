@@ -94,6 +94,9 @@ impl Queue {
         if self.dedupe > Self::LONGEST_DEDUPE {
             return refused(format!("dedupe: {:?} is more than 24 hours", self.dedupe));
         }
+        if presence::is_attended(&self.name) && !self.latest {
+            return refused(format!("latest: {} tells by it when somebody was last there", self.name));
+        }
         Ok(())
     }
 }

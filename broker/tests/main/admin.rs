@@ -112,6 +112,40 @@ async fn a_queue_is_made_and_its_settings_changed() {
 }
 
 #[tokio::test]
+async fn who_came_and_went_is_kept_as_long_as_an_operator_says() {
+    for (site, _redis) in Site::every().await {
+        let operator = site.operator();
+        let put = async |queue: &str, body: &str| {
+            operator.send(Method::PUT, &format!("/queues/{queue}"), body.to_owned()).await
+        };
+        for (queue, most) in [("PRESENCE", json!(1_000_000)), ("ROOMS", Value::Null)] {
+            let made = put(queue, r#"{"partitions":2,"max_age":"30d"}"#).await.json(201);
+            assert_eq!((&made["max_age"], &made["latest"], &made["max_len"]), (&json!("30d"), &json!(true), &most));
+            let made = put(queue, r#"{"partitions":3}"#).await.json(200);
+            assert_eq!(made["partitions"].as_array().unwrap().len(), 3, "nobody was there yet");
+        }
+        let attendance = bus::Attendance::new(site.bus.clone());
+        let stop = CancellationToken::new();
+        let _stops = stop.clone().drop_guard();
+        tokio::spawn(attendance.clone().run(stop));
+        let mut alice = attendance.come("alice", "c_1");
+        alice.join(&"chat/lobby".parse().unwrap()).await.unwrap();
+        let is_online = async || site.bus.online(&["alice".to_owned()]).await.unwrap()[0].online.then_some(());
+        eventually("alice is online", SOON, is_online).await;
+        for queue in ["PRESENCE", "ROOMS"] {
+            let detail = put(queue, r#"{"partitions":2}"#).await.problem(409);
+            assert!(detail.contains(&format!("{queue} has events and 3 partitions")), "{detail}");
+            let detail = put(queue, r#"{"latest":false}"#).await.problem(400);
+            assert!(detail.starts_with("latest: "), "{detail}");
+            let changed = put(queue, r#"{"max_age":"1h","max_len":1000}"#).await.json(200);
+            assert_eq!((&changed["max_age"], &changed["max_len"]), (&json!("1h"), &json!(1000)));
+        }
+        assert_eq!(is_online().await, Some(()));
+        put("RECEIPT", "{}").await.problem(403);
+    }
+}
+
+#[tokio::test]
 async fn looking_and_changing_need_their_scopes() {
     let site = Site::start().await;
     publish(&site, 1).await;

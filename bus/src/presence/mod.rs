@@ -1,7 +1,7 @@
 //! Who is online, and who is in which room.
 //!
 //! A user attends the bus while it has a connection to it, and a room while one of its connections is in it. A connection
-//! that says `bye` ends at once; one that is cut, or whose node falls silent, counts for [`GRACE`] more. The first
+//! that says `bye` ends at once; one that is lost, with its node or without, counts for [`GRACE`] more. The first
 //! connection of a user makes an `ONLINE` in the queue `PRESENCE` (`JOINED` in `ROOMS`), the last one an `OFFLINE`
 //! (`LEFT`): once each, found and recorded in one step, so that who was away reads it later.
 //!
@@ -11,7 +11,9 @@
 
 mod attendance;
 mod log;
+mod roll;
 mod room;
+mod rounds;
 mod step;
 
 use std::time::Duration;
@@ -28,7 +30,7 @@ pub use step::{Attended, Crowded, Move, Scope, Step, Told};
 
 use crate::{Logged, Overflow, Queue, sys};
 
-/// How long a connection counts that was cut, or whose node fell silent.
+/// How long a connection counts after it was cut, or after its node was heard of last.
 pub const GRACE: Duration = Duration::from_secs(15);
 /// How long a node may say nothing before its connections are taken for cut.
 pub const SILENCE: Duration = Duration::from_secs(5);
@@ -40,7 +42,7 @@ pub const MOST_CONNECTIONS: usize = 64;
 pub const MOST_MEMBERS: usize = 10_000;
 /// The longest name of a user who can be present, in bytes.
 pub const LONGEST_USER: usize = 256;
-/// How long a room is there that nobody is in, after its last event.
+/// How long a room is there that nobody is in, after its last event, if the queue keeps that so long.
 pub const ROOM_LIFE: Duration = Duration::from_secs(86_400);
 
 /// Transitions that are kept at most, a partition.
@@ -112,6 +114,11 @@ pub fn presence() -> Name {
 /// The queue `ROOMS`: what happens in a room, its `JOINED` and `LEFT` included, by room.
 pub fn rooms() -> Name {
     sys::name("ROOMS")
+}
+
+/// Whether it is one of these two, beside which it is kept who is there.
+pub fn is_attended(queue: &Name) -> bool {
+    matches!(queue.as_str(), "PRESENCE" | "ROOMS")
 }
 
 /// What the bus records itself in `ROOMS`: nobody else may.

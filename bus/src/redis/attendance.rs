@@ -40,7 +40,9 @@ pub(super) async fn attend(shared: &Shared, queue: &Name, partition: u32, told: 
     let keys = shared.keys().attendance(queue, partition);
     let keys = [keys.heard, keys.due, keys.scopes, keys.users, keys.told];
     let place = shared.place(queue, partition);
-    let now = moment(shared.now_in(&place)).format(&Rfc3339).map_err(|_| unexpected())?;
+    let now = shared.now_in(&place);
+    let time = |millis: i64| moment(millis).format(&Rfc3339).map_err(|_| unexpected());
+    let (silent_since, now) = (time(now - BOUNDS.silence)?, time(now)?);
     let template = if *queue == presence::presence() { Template::presence() } else { Template::rooms() };
     let numbers = [
         BOUNDS.silence.to_string(),
@@ -49,6 +51,7 @@ pub(super) async fn attend(shared: &Shared, queue: &Name, partition: u32, told: 
         BOUNDS.piece.to_string(),
         MOST_CONNECTIONS.to_string(),
         MOST_MEMBERS.to_string(),
+        silent_since,
     ];
     let (capacity, reach) = (shared.dedupe_events.to_string(), known.dedupe.as_millis().to_string());
     let shape = Shape::of(&known).text();

@@ -15,7 +15,7 @@ use super::{
     owned::{Answer, Owned},
 };
 use crate::{
-    Attended, Partition, Queue,
+    Attended, Error, Partition, Queue,
     clock::moment,
     metrics,
     presence::{
@@ -27,16 +27,19 @@ use crate::{
 /// The most members of a page.
 const PAGE: usize = 1000;
 
-/// The clock by which nodes are silent and grace ends, and who told when.
+/// The clock by which nodes are silent and grace ends, who told when, and how many are there.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     /// Milliseconds; no more of them count between two looks at it than [`BOUNDS`] allow.
     now: i64,
     /// The bus's time when it was so.
     seen: Option<i64>,
-    heard: HashMap<String, i64>,
+    /// By partition and node.
+    heard: HashMap<(i64, String), i64>,
     /// When the next grace ends, or something before.
     due: Option<i64>,
+    /// Users, by partition and scope.
+    counts: HashMap<(i64, String), usize>,
 }
 
 impl Clock {
@@ -49,7 +52,7 @@ impl Clock {
             params![BOUNDS.grace, text(now)],
         )?;
         conn.execute("DELETE FROM seat", [])?;
-        self.load(conn)
+        self.reload(conn)
     }
 
     /// Looks up when the next grace ends.
@@ -57,6 +60,47 @@ impl Clock {
         self.due =
             conn.prepare_cached("SELECT min(until) FROM attendee WHERE until > 0")?.query_row([], |row| row.get(0))?;
         Ok(())
+    }
+
+    /// After a transaction that failed: whoever it had done with is there still.
+    pub(super) fn reload(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        let mut nodes = conn.prepare_cached("SELECT DISTINCT partition, node FROM seat")?;
+        let mut rows = nodes.query([])?;
+        while let Some(row) = rows.next()? {
+            self.heard.entry((row.get(0)?, row.get(1)?)).or_insert(self.now);
+        }
+        self.counts = conn
+            .prepare_cached("SELECT partition, scope, count(*) FROM attendee GROUP BY partition, scope")?
+            .query_map([], |row| {
+                let count: i64 = row.get(2)?;
+                Ok(((row.get(0)?, row.get(1)?), usize::try_from(count).unwrap_or(0)))
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        self.load(conn)
+    }
+
+    fn came(&mut self, who: &Who) {
+        *self.counts.entry((who.partition, who.room.clone())).or_default() += 1;
+    }
+
+    fn went(&mut self, who: &Who) {
+        let place = (who.partition, who.room.clone());
+        if let Some(count) = self.counts.get_mut(&place) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&place);
+            }
+        }
+    }
+
+    /// How many users are in a scope.
+    fn count(&self, who: &Who) -> usize {
+        self.counts.get(&(who.partition, who.room.clone())).copied().unwrap_or(0)
+    }
+
+    /// How many rooms of a partition somebody is in.
+    fn rooms(&self, partition: i64) -> usize {
+        self.counts.keys().filter(|(of, scope)| *of == partition && !scope.is_empty()).count()
     }
 
     /// How many milliseconds until something ends by itself.
@@ -99,46 +143,49 @@ impl Owned {
                 return Ok(Err(error));
             }
         }
-        let known = self.queues.get(queue).and_then(|queue| queue.partitions.get(number as usize));
+        let known = self.queues.get(queue).filter(|known| is_of(number, known.settings.partitions, told));
+        let known = known.and_then(|queue| queue.partitions.get(number as usize));
         let Some((id, lineage)) = known.map(|known| (known.log.id, known.log.lineages.current())) else {
-            return Ok(Err(crate::Error::Unavailable(format!("{queue} has other partitions now"))));
+            return Ok(Err(Error::Unavailable(format!("{queue} has other partitions now"))));
         };
         self.attendance.tick(now);
         let clock = self.attendance.now;
-        let was_known = self.attendance.heard.insert(told.node.clone(), clock).is_some();
+        let silent = |heard: i64| clock - heard > BOUNDS.silence;
+        // What a node told that was silent for too long is taken back, whoever finds it, or was in part.
+        let was_heard =
+            self.attendance.heard.insert((id, told.node.clone()), clock).is_some_and(|heard| !silent(heard));
         let mut outcomes = Vec::with_capacity(told.steps.len());
         for step in &told.steps {
             let who = Who { partition: id, room: step.scope.as_str().to_owned(), user: step.user.clone() };
             outcomes.push(self.step(&who, step, &told.node, now)?);
         }
         let mut left = BOUNDS.piece;
-        let silent = |heard: i64| clock - heard > BOUNDS.silence;
-        let gone: Vec<String> =
-            self.attendance.heard.iter().filter(|(_, heard)| silent(**heard)).map(|(node, _)| node.clone()).collect();
+        let heard = self.attendance.heard.iter().filter(|((of, _), heard)| *of == id && silent(**heard));
+        let gone: Vec<(String, i64)> = heard.map(|((_, node), heard)| (node.clone(), *heard)).collect();
         let mut more = false;
-        for node in gone {
-            let seats = seats_of(&self.conn, &node, left)?;
+        for (node, heard) in gone {
+            let seats = seats_of(&self.conn, id, &node, left)?;
             left -= seats.len();
             for (who, connection) in &seats {
-                self.cut(who, connection, &node, now)?;
+                self.cut(who, connection, &node, heard, now)?;
             }
             if left == 0 {
                 more = true;
             } else {
-                self.attendance.heard.remove(&node);
+                self.attendance.heard.remove(&(id, node));
             }
         }
         more |= self.let_go(now)?;
-        let there = match *queue == presence::presence() {
-            true => "SELECT count(*) FROM attendee WHERE partition = ?1 AND scope = ''",
-            false => "SELECT count(DISTINCT scope) FROM attendee WHERE partition = ?1 AND scope > ''",
+        let there = if *queue == presence::presence() {
+            self.attendance.count(&Who { partition: id, room: String::new(), user: String::new() })
+        } else {
+            self.attendance.rooms(id)
         };
-        let there: i64 = self.conn.prepare_cached(there)?.query_row([id], |row| row.get(0))?;
         Ok(Ok(Attended {
             lineage: lineage.map_or(0, |lineage| lineage.id),
-            known: was_known,
+            known: was_heard,
             more,
-            there: there.cast_unsigned(),
+            there: there as u64,
             outcomes,
         }))
     }
@@ -174,9 +221,9 @@ impl Owned {
     fn step(&mut self, who: &Who, step: &Step, node: &str, now: i64) -> rusqlite::Result<Result<(), Crowded>> {
         match step.what {
             Move::Enter => return self.enter(who, &step.connection, node, now),
-            Move::Cut => self.cut(who, &step.connection, node, now)?,
+            Move::Cut => self.cut(who, &step.connection, node, self.attendance.now, now)?,
             Move::Leave => {
-                let Some(row) = self.without(who, &step.connection, node, now)? else { return Ok(Ok(())) };
+                let Some(row) = self.without(who, &step.connection, node, text(now))? else { return Ok(Ok(())) };
                 if row.until <= self.attendance.now && self.connected(who)? == 0 {
                     self.depart(who, &row, "bye", now)?;
                 } else {
@@ -203,11 +250,12 @@ impl Owned {
                 return Ok(Err(Crowded::Connections));
             }
         } else {
-            if !who.room.is_empty() && self.count(who)? >= signed(MOST_MEMBERS as u64) {
+            if !who.room.is_empty() && self.attendance.count(who) >= MOST_MEMBERS {
                 return Ok(Err(Crowded::Members));
             }
             let since = text(now);
             self.store(who, &Row { since: since.clone(), until: 0, seen: String::new() })?;
+            self.attendance.came(who);
             self.record(who, arrival(&who.room, &who.user, &since), now)?;
         }
         self.conn
@@ -216,17 +264,19 @@ impl Owned {
         Ok(Ok(()))
     }
 
-    fn cut(&mut self, who: &Who, connection: &str, node: &str, now: i64) -> rusqlite::Result<()> {
-        let Some(row) = self.without(who, connection, node, now)? else { return Ok(()) };
-        let until = self.attendance.now + BOUNDS.grace;
+    /// `lost`: when, by the clock.
+    fn cut(&mut self, who: &Who, connection: &str, node: &str, lost: i64, now: i64) -> rusqlite::Result<()> {
+        let ended = text(now - (self.attendance.now - lost));
+        let Some(row) = self.without(who, connection, node, ended)? else { return Ok(()) };
+        let until = row.until.max(lost + BOUNDS.grace);
         self.store(who, &Row { until, ..row })?;
         let due = &mut self.attendance.due;
         *due = Some(due.map_or(until, |due| due.min(until)));
         Ok(())
     }
 
-    /// Takes away a connection of a node; None: there is none.
-    fn without(&mut self, who: &Who, connection: &str, node: &str, now: i64) -> rusqlite::Result<Option<Row>> {
+    /// Takes away a connection of a node, which ended at a time (RFC 3339); None: there is none.
+    fn without(&mut self, who: &Who, connection: &str, node: &str, ended: String) -> rusqlite::Result<Option<Row>> {
         let gone = self
             .conn
             .prepare_cached(
@@ -236,13 +286,14 @@ impl Owned {
         if gone == 0 {
             return Ok(None);
         }
-        Ok(self.row(who)?.map(|row| Row { seen: text(now), ..row }))
+        Ok(self.row(who)?.map(|row| Row { seen: row.seen.clone().max(ended), ..row }))
     }
 
     fn depart(&mut self, who: &Who, row: &Row, reason: &str, now: i64) -> rusqlite::Result<()> {
         self.conn
             .prepare_cached("DELETE FROM attendee WHERE partition = ?1 AND scope = ?2 AND user = ?3")?
             .execute(params![who.partition, who.room, who.user])?;
+        self.attendance.went(who);
         let seen = if row.seen.is_empty() { &row.since } else { &row.seen };
         self.record(who, departure(&who.room, &who.user, &row.since, &Departure { seen, reason }), now)
     }
@@ -287,13 +338,6 @@ impl Owned {
             .query_row(params![who.partition, who.room, who.user], |row| row.get(0))
     }
 
-    /// How many users are in a scope.
-    fn count(&self, who: &Who) -> rusqlite::Result<i64> {
-        self.conn
-            .prepare_cached("SELECT count(*) FROM attendee WHERE partition = ?1 AND scope = ?2")?
-            .query_row(params![who.partition, who.room], |row| row.get(0))
-    }
-
     pub(super) fn attending(&self, scope: &Scope, users: &[String]) -> rusqlite::Result<Vec<Option<Attendee>>> {
         let mut all = Vec::with_capacity(users.len());
         for user in users {
@@ -331,7 +375,7 @@ impl Owned {
             }
             (last, read) = (Some(user), read + 1);
         }
-        let count = self.count(&who)?.cast_unsigned();
+        let count = self.attendance.count(&who) as u64;
         Ok(Members { members, count, next: last.filter(|_| read == limit) })
     }
 
@@ -342,11 +386,17 @@ impl Owned {
     }
 }
 
-/// Some connections that a node told of.
-fn seats_of(conn: &Connection, node: &str, limit: usize) -> rusqlite::Result<Vec<(Who, String)>> {
-    conn.prepare_cached("SELECT partition, scope, user, connection FROM seat WHERE node = ?1 LIMIT ?2")?
-        .query_map(params![node, signed(limit as u64)], |row| {
-            Ok((Who { partition: row.get(0)?, room: row.get(1)?, user: row.get(2)? }, row.get(3)?))
+/// Whether all that is told belongs into the partition of this number.
+fn is_of(number: u32, partitions: u32, told: &Told) -> bool {
+    let mut keys = told.steps.iter().map(|step| step.scope.key(&step.user));
+    number < partitions && keys.all(|key| Partition::of(key, partitions).index == number)
+}
+
+/// Some connections that a node told a partition of.
+fn seats_of(conn: &Connection, partition: i64, node: &str, limit: usize) -> rusqlite::Result<Vec<(Who, String)>> {
+    conn.prepare_cached("SELECT scope, user, connection FROM seat WHERE node = ?1 AND partition = ?2 LIMIT ?3")?
+        .query_map(params![node, partition, signed(limit as u64)], |row| {
+            Ok((Who { partition, room: row.get(0)?, user: row.get(1)? }, row.get(2)?))
         })?
         .collect()
 }

@@ -181,7 +181,7 @@ impl Owned {
         self.conn.pragma_update(None, "synchronous", "NORMAL")?;
         self.told.clear();
         self.keeping = Keeping::load(&self.conn)?;
-        self.attendance.load(&self.conn)?;
+        self.attendance.reload(&self.conn)?;
         (self.queues, self.groups) = load::load(&self.conn, self.dedupe_capacity, self.clock.now())?;
         self.shared.replace(&self.queues);
         self.stale = false;

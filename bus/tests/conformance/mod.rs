@@ -45,6 +45,8 @@ pub(crate) trait Lab: Send + Sync {
     fn clock(&self) -> Arc<dyn Clock>;
     /// Moves its clock, which it will notice by itself.
     fn let_pass(&self, by: Duration);
+    /// Moves its clock back.
+    fn step_back(&self, by: Duration);
     /// Moves the backend's clock, and has it notice.
     async fn advance(&self, by: Duration);
     /// Kills the backend where it stands and opens what is left.
@@ -130,7 +132,10 @@ macro_rules! suite {
             a_node_that_falls_silent_takes_its_own_along, time_in_which_nobody_tells_counts_for_nobody,
             who_is_present_is_known_after_a_restart, a_room_tells_who_comes_and_goes, a_full_room_is_listed_page_by_page,
             a_user_has_so_many_connections, a_process_tells_who_is_connected_to_it,
-            several_come_into_a_room_by_one_connection;
+            several_come_into_a_room_by_one_connection, a_room_is_left_with_the_last_one_that_is_in_it,
+            two_devices_at_two_nodes_are_one_user, who_always_comes_back_in_time_was_never_away,
+            a_clock_that_steps_back_ends_and_prolongs_nothing, the_grace_of_a_silent_node_begins_with_its_last_word,
+            a_node_that_slept_is_unknown_though_not_all_of_it_was_found, who_is_there_may_lie_in_several_partitions;
         reopen: what_was_confirmed_is_kept, a_lineage_begins_with_its_parent, groups_go_on_where_they_were,
             leases_end_and_come_again;
         consumer: it_handles_and_acks, a_failing_handler_is_retried, a_panic_is_a_failure,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bus::{
-    Attendance, Attended, Bus, NotJoined, Presence, Room,
+    Attendance, Attended, Bus, Error, NotJoined, Overflow, Presence, Queue, Room,
     presence::{self, Crowded, MOST_CONNECTIONS, Move, Scope, Step, Told},
 };
 use events::Name;
@@ -111,6 +111,92 @@ pub(crate) async fn one_that_was_lost_counts_though_another_one_left(lab: impl L
     assert!(look(&bus, "alice").await.online, "that may come back");
     pass(&lab, &["a"], 16).await;
     assert_eq!(told(&bus, &presence::presence()).await[1..], [said("OFFLINE", "alice", Some("lost"))]);
+}
+
+pub(crate) async fn two_devices_at_two_nodes_are_one_user(lab: impl Lab) {
+    let bus = lab.bus();
+    tell(&bus, "a", vec![enters("alice", "c1")]).await;
+    tell(&bus, "b", vec![enters("alice", "c2")]).await;
+    // The first one's node dies.
+    pass(&lab, &["b"], 30).await;
+    let shown = look(&bus, "alice").await;
+    assert_eq!((shown.online, shown.connections), (true, 1), "by the other one");
+    tell(&bus, "b", vec![step(Move::Leave, &Scope::Bus, "alice", "c2")]).await;
+    let by_now = [said("ONLINE", "alice", None), said("OFFLINE", "alice", Some("bye"))];
+    assert_eq!(told(&bus, &presence::presence()).await, by_now, "at once, and once");
+
+    tell(&bus, "a", vec![enters("alice", "c3")]).await;
+    tell(&bus, "b", vec![enters("alice", "c4")]).await;
+    tell(&bus, "a", vec![step(Move::Cut, &Scope::Bus, "alice", "c3")]).await;
+    pass(&lab, &["a", "b"], 5).await;
+    tell(&bus, "b", vec![step(Move::Cut, &Scope::Bus, "alice", "c4")]).await;
+    pass(&lab, &["a", "b"], 14).await;
+    assert!(look(&bus, "alice").await.online, "the one that was lost last counts");
+    pass(&lab, &["a", "b"], 20).await;
+    let since = [said("ONLINE", "alice", None), said("OFFLINE", "alice", Some("lost"))];
+    assert_eq!(told(&bus, &presence::presence()).await[2..], since);
+}
+
+pub(crate) async fn who_always_comes_back_in_time_was_never_away(lab: impl Lab) {
+    let bus = lab.bus();
+    let mut here = ("a", "c0".to_owned());
+    tell(&bus, here.0, vec![enters("alice", &here.1)]).await;
+    for number in 1..10 {
+        tell(&bus, here.0, vec![step(Move::Cut, &Scope::Bus, "alice", &here.1)]).await;
+        pass(&lab, &["a", "b"], 10).await;
+        here = (if number % 2 == 0 { "a" } else { "b" }, format!("c{number}"));
+        tell(&bus, here.0, vec![enters("alice", &here.1)]).await;
+    }
+    pass(&lab, &["a", "b"], 30).await;
+    assert_eq!(told(&bus, &presence::presence()).await, [said("ONLINE", "alice", None)]);
+    assert_eq!(look(&bus, "alice").await.connections, 1);
+}
+
+pub(crate) async fn a_clock_that_steps_back_ends_and_prolongs_nothing(lab: impl Lab) {
+    let bus = lab.bus();
+    tell(&bus, "a", vec![enters("alice", "c1"), enters("bob", "c2")]).await;
+    tell(&bus, "a", vec![step(Move::Cut, &Scope::Bus, "alice", "c1")]).await;
+    pass(&lab, &["a"], 7).await;
+    lab.step_back(seconds(3600));
+    pass(&lab, &["a"], 7).await;
+    assert!(look(&bus, "alice").await.online);
+    pass(&lab, &["a"], 3).await;
+    assert!(!look(&bus, "alice").await.online);
+    assert!(look(&bus, "bob").await.online);
+    assert_eq!(told(&bus, &presence::presence()).await.len(), 3);
+}
+
+pub(crate) async fn the_grace_of_a_silent_node_begins_with_its_last_word(lab: impl Lab) {
+    let bus = lab.bus();
+    tell(&bus, "a", vec![enters("alice", "c1"), enters("bob", "c2")]).await;
+    pass(&lab, &["b"], 14).await;
+    let shown = look(&bus, "alice").await;
+    assert_eq!((shown.online, shown.connections), (true, 0));
+    let heard = shown.last_seen.unwrap() - shown.since.unwrap();
+    assert!(heard <= time::Duration::seconds(2), "{shown:?}");
+    // It only slept, and is back in time.
+    assert!(!tell(&bus, "a", vec![enters("bob", "c2")]).await.known, "what it told before counts no longer");
+    pass(&lab, &["a", "b"], 2).await;
+    assert!(!look(&bus, "alice").await.online, "not a whole grace after that was noticed");
+    pass(&lab, &["a", "b"], 20).await;
+    let all = [said("ONLINE", "alice", None), said("ONLINE", "bob", None), said("OFFLINE", "alice", Some("lost"))];
+    assert_eq!(told(&bus, &presence::presence()).await, all);
+}
+
+pub(crate) async fn a_node_that_slept_is_unknown_though_not_all_of_it_was_found(lab: impl Lab) {
+    let bus = lab.bus();
+    let users: Vec<String> = (0..300).map(|n| format!("users/{n}")).collect();
+    for part in users.chunks(Told::MOST) {
+        tell(&bus, "a", part.iter().map(|user| enters(user, &format!("c{user}"))).collect()).await;
+    }
+    let mut found = Attended::default();
+    for _ in 0..6 {
+        lab.let_pass(seconds(1));
+        found = tell(&bus, "b", Vec::new()).await;
+    }
+    assert!(found.more, "a piece of it was");
+    assert!(!tell(&bus, "a", Vec::new()).await.known);
+    assert!(tell(&bus, "a", Vec::new()).await.known);
 }
 
 pub(crate) async fn what_is_told_again_changes_nothing(lab: impl Lab) {
@@ -324,4 +410,85 @@ pub(crate) async fn several_come_into_a_room_by_one_connection(lab: impl Lab) {
         all.iter().map(|(event, user, _)| (event.as_str(), user.as_str())).eq([("JOINED", "alice"), ("LEFT", "alice")]),
         "{all:?}"
     );
+}
+
+/// As two polls of one user are that follow different things.
+pub(crate) async fn a_room_is_left_with_the_last_one_that_is_in_it(lab: impl Lab) {
+    let bus = lab.bus();
+    let (attendance, stop) = (Attendance::new(bus.clone()), CancellationToken::new());
+    let running = tokio::spawn(attendance.clone().run(stop.clone()));
+    let (lobby, hall): (Room, Room) = ("chat/lobby".parse().unwrap(), "chat/hall".parse().unwrap());
+    let connected = async |room: &Room| {
+        let members = bus.members(room, None, 10).await.unwrap().members;
+        members.first().map(|member| member.connections)
+    };
+    let _elsewhere = attendance.come("alice", "p_1");
+    let (mut one, mut other) = (attendance.come("alice", "p_1"), attendance.come("alice", "p_1"));
+    one.join(&lobby).await.unwrap();
+    one.join(&lobby).await.unwrap();
+    other.join(&lobby).await.unwrap();
+    other.join(&hall).await.unwrap();
+    drop(one);
+    assert_eq!(connected(&lobby).await, Some(1), "the other one is in it");
+    drop(other);
+    eventually("it was cut from both", async || {
+        connected(&lobby).await == Some(0) && connected(&hall).await == Some(0)
+    })
+    .await;
+    let mut again = attendance.come("alice", "p_1");
+    again.join(&lobby).await.unwrap();
+    assert_eq!(connected(&lobby).await, Some(1));
+    pass(&lab, &[&format!("{}.0", bus.roster().node())], 16).await;
+    eventually("nobody came back to the hall", async || connected(&hall).await.is_none()).await;
+    again.bye();
+    eventually("it went out of the lobby", async || connected(&lobby).await.is_none()).await;
+    eventually("and is there still", async || look(&bus, "alice").await.connections == 1).await;
+    stop.cancel();
+    running.await.unwrap();
+    let mut all = told(&bus, &presence::rooms()).await;
+    all.sort();
+    let joined = said("JOINED", "alice", None);
+    let (bye, lost) = (said("LEFT", "alice", Some("bye")), said("LEFT", "alice", Some("lost")));
+    assert_eq!(all, [joined.clone(), joined, bye, lost]);
+}
+
+pub(crate) async fn who_is_there_may_lie_in_several_partitions(lab: impl Lab) {
+    let bus = lab.bus();
+    for name in [presence::presence(), presence::rooms()] {
+        let settings = Queue { partitions: 4, max_age: seconds(3600), ..Queue::initial(name) };
+        bus.declare_queue(settings).await.unwrap();
+    }
+    let (attendance, stop) = (Attendance::new(bus.clone()), CancellationToken::new());
+    let running = tokio::spawn(attendance.clone().run(stop.clone()));
+    let users: Vec<String> = (0..40).map(|n| format!("users/{n}")).collect();
+    let mut here: Vec<_> = users.iter().map(|user| attendance.come(user, &format!("c_{user}"))).collect();
+    for (number, attending) in here.iter_mut().enumerate() {
+        attending.join(&format!("chat/{}", number % 8).parse().unwrap()).await.unwrap();
+    }
+    let online = async || bus.online(&users).await.unwrap().iter().filter(|shown| shown.online).count();
+    eventually("all are online", async || online().await == 40).await;
+    for room in 0..8 {
+        let room = format!("chat/{room}").parse().unwrap();
+        assert_eq!(bus.members(&room, None, 10).await.unwrap().count, 5);
+    }
+    for name in [presence::presence(), presence::rooms()] {
+        let settings = bus.queue(&name).await.unwrap().unwrap();
+        let refused = bus.declare_queue(Queue { partitions: 2, ..settings.clone() }).await;
+        let Err(Error::Conflict(why)) = refused else { panic!("{refused:?}") };
+        assert!(why.starts_with("partitions: ") && why.contains("4 partitions"), "{why}");
+        let refused = bus.declare_queue(Queue { latest: false, ..settings.clone() }).await;
+        assert!(matches!(&refused, Err(Error::Invalid(why)) if why.starts_with("latest: ")), "{refused:?}");
+        let short = Queue { max_len: Some(5), overflow: Overflow::DropOldest, ..settings };
+        bus.declare_queue(short).await.unwrap();
+        lab.advance(seconds(120)).await;
+        let status = bus.queues().await.unwrap().into_iter().find(|queue| queue.settings.name == name).unwrap();
+        let ends: Vec<u64> = status.partitions.iter().map(|partition| partition.next - 1).collect();
+        assert_eq!((ends.iter().sum::<u64>(), ends.iter().filter(|end| **end > 0).count()), (40, 4), "spread");
+        assert!(status.partitions.iter().all(|partition| partition.next - partition.floor <= 5), "{status:?}");
+    }
+    assert_eq!(online().await, 40, "whatever is kept of when they came");
+    here.drain(..).for_each(bus::Attending::bye);
+    eventually("none is", async || online().await == 0).await;
+    stop.cancel();
+    running.await.unwrap();
 }

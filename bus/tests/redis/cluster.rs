@@ -68,6 +68,10 @@ impl Lab for ClusterLab {
         *self.clock.0.lock() += by;
     }
 
+    fn step_back(&self, by: Duration) {
+        *self.clock.0.lock() -= by;
+    }
+
     async fn advance(&self, by: Duration) {
         *self.clock.0.lock() += by;
         self.backend.housekeep().await.unwrap();

@@ -106,6 +106,10 @@ impl Lab for RedisLab {
         *self.clock.0.lock() += by;
     }
 
+    fn step_back(&self, by: Duration) {
+        *self.clock.0.lock() -= by;
+    }
+
     async fn advance(&self, by: Duration) {
         *self.clock.0.lock() += by;
         self.backend.housekeep().await.unwrap();

@@ -1,35 +1,60 @@
 //! Several nodes on one server: one dies with all who are connected to it, and what happens to the server itself.
 
-use std::{collections::BTreeMap, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
-use bus::{Attendance, Attending, Bus, Room, presence, redis::Options};
-use tokio::sync::oneshot;
+use bus::{
+    Attendance, Attending, Bus, Room,
+    presence::{self, Move, Scope, Step, Told},
+    redis::Options,
+};
+use parking_lot::Mutex;
+use time::OffsetDateTime;
+use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{command, eventually};
+use super::{Manual, RedisLab, command, eventually};
+use crate::conformance::Lab as _;
 
 /// A node in a runtime of its own: killed, it does nothing any more.
 struct Node {
     attendance: Attendance,
+    runtime: Handle,
     kill: oneshot::Sender<()>,
     thread: thread::JoinHandle<()>,
 }
 
 impl Node {
     async fn start(url: &str) -> Self {
+        Self::start_on(url, None).await
+    }
+
+    async fn start_on(url: &str, clock: Option<Manual>) -> Self {
         let (kill, killed) = oneshot::channel();
-        let (started, attendance) = oneshot::channel();
+        let (started, running) = oneshot::channel();
         let url = url.to_owned();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let attendance = Attendance::new(connect(&url).await);
+                let attendance = Attendance::new(connect_on(&url, clock).await);
                 tokio::spawn(attendance.clone().run(CancellationToken::new()));
-                assert!(started.send(attendance).is_ok());
+                assert!(started.send((attendance, Handle::current())).is_ok());
                 let _ = killed.await;
             });
         });
-        Self { attendance: attendance.await.unwrap(), kill, thread }
+        let (attendance, runtime) = running.await.unwrap();
+        Self { attendance, runtime, kill, thread }
+    }
+
+    /// It stands still until the answer is dropped, as a process does that was stopped.
+    fn stand_still(&self) -> mpsc::Sender<()> {
+        let (goes_on, stands) = mpsc::channel();
+        self.runtime.spawn(async move { stands.recv().is_ok() });
+        goes_on
     }
 
     fn come(&self, users: &[String], device: &str) -> Vec<Attending> {
@@ -43,7 +68,12 @@ impl Node {
 }
 
 async fn connect(url: &str) -> Bus {
-    bus::redis::open_with(url, Options::default()).await.unwrap()
+    connect_on(url, None).await
+}
+
+async fn connect_on(url: &str, clock: Option<Manual>) -> Bus {
+    let clock = clock.map(|clock| Arc::new(clock) as Arc<dyn bus::Clock>);
+    bus::redis::open_with(url, Options { clock, ..Options::default() }).await.unwrap()
 }
 
 /// How often each event was told of each user.
@@ -103,6 +133,63 @@ async fn who_is_there_is_told_again_after_a_flush() {
         eventually("whatever is lost is told again", online).await;
     }
     node.kill();
+}
+
+#[tokio::test]
+async fn a_node_that_stood_still_tells_of_everybody_again() {
+    let server = testkit::redis().await;
+    let clock = Manual(Arc::new(Mutex::new(OffsetDateTime::now_utc())));
+    let sleeper = Node::start_on(&server.url(), Some(clock.clone())).await;
+    let watcher = Node::start_on(&server.url(), Some(clock.clone())).await;
+    let bus = connect_on(&server.url(), Some(clock.clone())).await;
+    let users: Vec<String> = (0..200).map(|n| format!("users/{n}")).collect();
+    let _here = sleeper.come(&users, "first");
+    let connected = async |count: usize| {
+        bus.online(&users).await.is_ok_and(|shown| shown.iter().all(|shown| shown.connections == count))
+    };
+    eventually("all are online", async || connected(1).await).await;
+    let goes_on = sleeper.stand_still();
+    eventually("it is noticed", async || {
+        *clock.0.lock() += Duration::from_secs(1);
+        connected(0).await
+    })
+    .await;
+    drop(goes_on);
+    eventually("all are there again", async || connected(1).await).await;
+    assert!(told(&bus, "OFFLINE").await.is_empty());
+    assert!(told(&bus, "ONLINE").await.values().all(|times| *times == 1), "nobody was away");
+    sleeper.kill();
+    watcher.kill();
+}
+
+#[tokio::test]
+async fn a_grace_ends_though_its_clock_was_deleted() {
+    let lab = RedisLab::open().await;
+    let bus = lab.bus();
+    let tell = async |what: &[(Move, &str)]| {
+        let step = |(what, user): &(Move, &str)| Step {
+            what: *what,
+            scope: Scope::Bus,
+            user: (*user).to_owned(),
+            connection: format!("c_{user}"),
+        };
+        let told = Told { node: "node.0".to_owned(), steps: what.iter().map(step).collect() };
+        bus.attend(&presence::presence(), 0, told).await.unwrap();
+    };
+    let pass = async |count: u64| {
+        for _ in 0..count {
+            lab.let_pass(Duration::from_secs(1));
+            tell(&[]).await;
+        }
+    };
+    tell(&[(Move::Enter, "alice"), (Move::Enter, "bob")]).await;
+    pass(100).await;
+    tell(&[(Move::Cut, "alice")]).await;
+    command(&lab.server, &["DEL", "tp:{PRESENCE:0}:a:heard"]).await;
+    pass(14).await;
+    assert!(told(&bus, "OFFLINE").await.is_empty());
+    pass(3).await;
+    assert_eq!(told(&bus, "OFFLINE").await.keys().collect::<Vec<_>>(), ["alice"]);
 }
 
 #[tokio::test]

@@ -69,6 +69,10 @@ impl Lab for SqliteLab {
         *self.clock.0.lock() += by;
     }
 
+    fn step_back(&self, by: Duration) {
+        *self.clock.0.lock() -= by;
+    }
+
     async fn advance(&self, by: Duration) {
         *self.clock.0.lock() += by;
         // Whatever is asked, the writer first does what is due.

@@ -74,7 +74,7 @@ impl Client {
             Self::Redis(bus) => bus,
         };
         let known = bus.queues().await?.into_iter().find(|known| known.settings.name == set.queue);
-        let known = known.map_or_else(|| Queue::new(set.queue.clone()), |known| known.settings);
+        let known = known.map_or_else(|| Queue::initial(set.queue.clone()), |known| known.settings);
         bus.declare_queue(changed(known, set)).await?;
         let queues = self.queues().await?;
         queues.into_iter().find(|queue| queue.name == set.queue.as_str()).context("the queue is gone")

@@ -139,6 +139,68 @@ async fn a_stream_that_names_a_room_is_in_it() {
 }
 
 #[tokio::test]
+async fn a_poll_elsewhere_keeps_nobody_in_a_room() {
+    let lab = Lab::open().await;
+    let broker = lab.broker().await;
+    let alice = lab.token("alice", &["rooms:join:chat/*", "events:read:DB/*"]);
+    let mut bob = broker.ws(&lab.token("bob", MEMBER)).await;
+    join(&mut bob, "bob").await;
+    let in_room = "filter=ROOMS/*%5Bsubject=chat/lobby%5D&wait=50ms";
+    let both = async {
+        broker.poll(&alice, in_room).await;
+        assert_eq!(hear(&mut bob).await, ("JOINED".to_owned(), "alice".to_owned()));
+        eventually("the poll is over", SOON, async || {
+            let (_, room) = get(&broker, &alice, "/rooms/chat/lobby").await;
+            let her = room["members"].as_array().unwrap().iter().find(|member| member["user"] == "alice")?;
+            (her["connections"] == 0).then_some(())
+        })
+        .await;
+        for _ in 0..16 {
+            lab.later(Duration::from_secs(1));
+            lab.bus.groups().await.unwrap();
+        }
+        assert_eq!(hear(&mut bob).await, ("LEFT".to_owned(), "alice".to_owned()));
+    };
+    tokio::select! {
+        polled = broker.poll(&alice, "filter=DB/*&wait=25s") => panic!("nothing happens: {polled:?}"),
+        () = both => {}
+    }
+}
+
+#[tokio::test]
+async fn a_room_is_there_for_a_day_after_its_last_event() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let lab = Lab::open().await;
+    let broker = lab.broker().await;
+    let (alice, bob) = (lab.token("alice", MEMBER), lab.token("bob", MEMBER));
+    let room = async || {
+        let (status, room) = get(&broker, &bob, "/rooms/chat/lobby").await;
+        (status, room["count"].as_u64())
+    };
+    let mut a = broker.ws(&alice).await;
+    join(&mut a, "alice").await;
+    lab.later(48 * HOUR);
+    assert_eq!(room().await, (200, Some(1)), "somebody is in it");
+    a.send(json!({ "bye": {} })).await;
+    eventually("she went", SOON, async || (room().await == (200, Some(0))).then_some(())).await;
+    lab.later(23 * HOUR);
+    assert_eq!(room().await, (200, Some(0)));
+    lab.later(2 * HOUR);
+    assert_eq!(room().await.0, 404);
+    // Whoever may write there makes it.
+    let mut b = broker.ws(&bob).await;
+    say(&mut b, "hello").await;
+    assert!(answer(&mut b, "p").await["ok"].is_object());
+    assert_eq!(room().await, (200, Some(0)));
+    lab.later(25 * HOUR);
+    assert_eq!(room().await.0, 404);
+    for name in ["a".repeat(65), "%2A".to_owned(), "lob%20by".to_owned()] {
+        let path = format!("/rooms/chat/{name}");
+        assert_eq!(get(&broker, &bob, &path).await.0, 400, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn who_isnt_signed_in_is_in_no_room() {
     let lab = Lab::open().await;
     let broker = lab.broker().await;

@@ -10,9 +10,9 @@
 --       8, 9: an arrival and a departure as they are stored, to be filled in; 10, 11: what digests of events and of keys
 --       are made in (16 bytes); 12: the source of the events; 13: after which silence a node is gone, 14: how long lost
 --       connections count, 15: LEAP, in milliseconds; 16: connections and users that are looked at; 17: the most connections
---       of a user; 18: the most users of a room; then of each step `e` (enters), `c` (is cut) or `l` (leaves), the scope,
---       the user, the connection.
--- Answers 0 if the queue has another shape; else 1 if the node was known, 1 if there is more to look at, how many users
+--       of a user; 18: the most users of a room; 19: the time that silence ago (RFC 3339); then of each step `e` (enters), `c`
+--       (is cut) or `l` (leaves), the scope, the user, the connection.
+-- Answers 0 if the queue has another shape; else 1 if what the node told counts still, 1 if there is more to look at, how many users
 -- attend the bus, how many rooms have somebody in them, how many arrived and departed; then of each step 0, 1: too many connections,
 -- 2: too many users.
 if part.partitions and part.partitions ~= args[5] then return 0 end
@@ -21,10 +21,14 @@ local HEARD, DUE, SCOPES, IN, OF = unpack(keys, 1, 5)
 local node, moment, source = args[6], args[7], args[12]
 local SILENCE, GRACE, LEAP, PIECE = tonumber(args[13]), tonumber(args[14]), tonumber(args[15]), tonumber(args[16])
 local MOST_CONNECTIONS, MOST_USERS = tonumber(args[17]), tonumber(args[18])
-local STEPS = 19
+local STEPS = 20
 
 local had = redis.call('HMGET', HEARD, '=clock', '=seen', node)
-local clock = tonumber(had[1] or 0) + math.min(math.max(part.now - tonumber(had[2] or part.now), 0), LEAP)
+-- A clock that somebody deleted goes on from where what counts still ends within its time.
+local clock = had[1] or (redis.call('ZRANGE', DUE, -1, -1, 'WITHSCORES')[2] or GRACE) - GRACE
+clock = tonumber(clock) + math.min(math.max(part.now - tonumber(had[2] or part.now), 0), LEAP)
+-- What a node told that was silent for too long is taken back, whoever finds it, or was in part.
+local was_heard = had[3] and clock - tonumber(had[3]) <= SILENCE
 redis.call('HSET', HEARD, '=clock', int(clock), '=seen', int(part.now), node, int(clock))
 
 -- A UUID of version 5, as bytes.
@@ -74,21 +78,24 @@ local function departs(who, reason)
     who.since, who.lasts, who.seats = nil, 0, ''
 end
 
+-- Where a seat begins and ends that reads, or begins, so.
+local function seat_of(who, text)
+    local first = (';' .. who.seats):find(';' .. text, 1, true)
+    return first, first and who.seats:find(';', first, true)
+end
+
 -- Where a connection of a node stands. Of this node's also under the name that it had in a former lineage.
 local former = node:match('^.*%.')
 local function place(who, connection, its)
-    local first, last = who.seats:find(connection .. '@' .. its .. ';', 1, true)
-    if not first and its == node and former then
-        first = who.seats:find(connection .. '@' .. former, 1, true)
-        last = first and who.seats:find(';', first, true)
-    end
+    local first, last = seat_of(who, connection .. '@' .. its .. ';')
+    if not first and its == node and former then return seat_of(who, connection .. '@' .. former) end
     return first, last
 end
 
 local function enters(scope, user, connection)
     local who = of(scope, user)
     local seat = connection .. '@' .. node .. ';'
-    if who.since and who.seats:find(seat, 1, true) then return 0 end
+    if who.since and seat_of(who, seat) then return 0 end
     local first, last = place(who, connection, node)
     if first then
         who.seats = who.seats:sub(1, first - 1) .. who.seats:sub(last + 1)
@@ -107,26 +114,27 @@ local function enters(scope, user, connection)
     return 0
 end
 
--- Takes away a connection of a node; nil: there is none.
-local function without(scope, user, connection, its)
+-- Takes away a connection of a node, which ended at a time (RFC 3339); nil: there is none.
+local function without(scope, user, connection, its, ended)
     local who = of(scope, user)
     local first, last = place(who, connection, its)
     if not first then return nil end
     who.seats = who.seats:sub(1, first - 1) .. who.seats:sub(last + 1)
-    who.seen = moment
+    if who.seen == '-' or who.seen < ended then who.seen = ended end
     return who
 end
 
-local function is_cut(scope, user, connection, its)
-    local who = without(scope, user, connection, its)
+-- lost: when, by the clock.
+local function is_cut(scope, user, connection, its, lost, ended)
+    local who = without(scope, user, connection, its, ended)
     if not who then return end
-    who.lasts = clock + GRACE
+    who.lasts = math.max(who.lasts, lost + GRACE)
     store(who)
     redis.call('ZADD', DUE, int(who.lasts), who.name)
 end
 
 local function leaves(scope, user, connection)
-    local who = without(scope, user, connection, node)
+    local who = without(scope, user, connection, node, moment)
     if not who then return end
     if who.seats ~= '' or who.lasts > clock then return store(who) end
     redis.call('ZREM', DUE, who.name)
@@ -141,7 +149,7 @@ for at = STEPS, #args, 4 do
         outcome = enters(scope, user, connection)
         if outcome == 0 then here[#here + 1] = seat end
     else
-        if what == 'c' then is_cut(scope, user, connection, node) else leaves(scope, user, connection) end
+        if what == 'c' then is_cut(scope, user, connection, node, clock, moment) else leaves(scope, user, connection) end
         gone[#gone + 1] = seat
     end
     outcomes[#outcomes + 1] = outcome
@@ -152,12 +160,12 @@ if #gone > 0 then redis.call('SREM', OF .. node, unpack(gone)) end
 local more, left = 0, PIECE
 local heard = redis.call('HGETALL', HEARD)
 for i = 1, #heard, 2 do
-    local other = heard[i]
-    if other:sub(1, 1) ~= '=' and clock - tonumber(heard[i + 1]) > SILENCE then
+    local other, last = heard[i], tonumber(heard[i + 1])
+    if other:sub(1, 1) ~= '=' and clock - last > SILENCE then
         local seats = left > 0 and redis.call('SPOP', OF .. other, int(left)) or {}
         for _, seat in ipairs(seats) do
             local connection, scope, user = seat:match('^(%S+) (%S*) (.*)$')
-            is_cut(scope, user, connection, other)
+            is_cut(scope, user, connection, other, last, args[19])
         end
         left = left - #seats
         if redis.call('EXISTS', OF .. other) == 0 then redis.call('HDEL', HEARD, other) else more = 1 end
@@ -177,4 +185,4 @@ if #due == PIECE then more = 1 end
 
 append(#digests > 0 and { 'partitions', args[5] } or {})
 local users, rooms = redis.call('HLEN', IN), redis.call('SCARD', SCOPES)
-return { had[3] and 1 or 0, more, users, rooms, arrived, departed, unpack(outcomes) }
+return { was_heard and 1 or 0, more, users, rooms, arrived, departed, unpack(outcomes) }
