@@ -11,6 +11,7 @@ mod idle;
 mod itself;
 mod latency;
 mod peers;
+mod presence;
 mod process;
 mod protojson;
 mod sockets;
@@ -59,6 +60,8 @@ enum Command {
     Bus(bus::Run),
     /// Ten thousand WebSockets on a broker, and a reconnect storm.
     Sockets(sockets::Run),
+    /// Ten thousand users who are online, and in one room.
+    Presence(presence::Run),
     /// JSON to the wire format and back, beside the dynamic path.
     Protojson(protojson::Run),
     /// The service behind the contestants: HTTP and gRPC.
@@ -89,6 +92,7 @@ fn main() -> anyhow::Result<()> {
         Some(Command::Sockets(run)) => sockets::main(&run),
         Some(Command::Broker(arguments)) => sockets::broker(&arguments),
         Some(Command::BareSockets(arguments)) => sockets::bare(&arguments),
+        Some(Command::Presence(run)) => presence::main(&run),
         Some(Command::Protojson(run)) => protojson::main(&run),
         Some(Command::Latency { port, seconds }) => latency::generator(port, seconds),
         None => gateways(&cli.run),

@@ -24,6 +24,7 @@ mod openapi;
 mod readme;
 mod replicas;
 mod revoke;
+mod rooms;
 mod shoppers;
 mod soak;
 mod trace;
