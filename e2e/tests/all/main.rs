@@ -28,4 +28,5 @@ mod rooms;
 mod shoppers;
 mod soak;
 mod trace;
+mod waiting;
 mod walk;
