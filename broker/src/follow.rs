@@ -198,7 +198,8 @@ fn enrol(shared: &Shared, caller: &Caller, transport: Transport, follows: Vec<bu
     shared.bus.roster().join(kind, caller.subject.clone(), caller.address.clone(), follows)
 }
 
-fn place(shared: &Shared) -> Result<OwnedSemaphorePermit, Problem> {
+/// A client's place, if there is one.
+pub(crate) fn place(shared: &Shared) -> Result<OwnedSemaphorePermit, Problem> {
     let wait = std::time::Duration::from_secs(rand::random_range(1..=8));
     if shared.shutdown.draining().is_cancelled() {
         return Err(Problem::unavailable("this node is shutting down", wait));

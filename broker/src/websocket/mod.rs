@@ -23,7 +23,13 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use self::{socket::Socket, wire::Wire};
-use crate::{access::Caller, follow::Connected, metrics::Transport, problem::Problem, shared::Shared};
+use crate::{
+    access::Caller,
+    follow::{Connected, place},
+    metrics::Transport,
+    problem::Problem,
+    shared::Shared,
+};
 
 const SUBPROTOCOL: &str = "turnpike.v1";
 /// The most bytes of a frame that comes in.
@@ -40,7 +46,11 @@ async fn upgrade(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let upgrade = upgrade.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
+    let upgrade = upgrade.or_else(|rejection| {
+        // A page isn't told why it gets no WebSocket: it asks so, and learns whether it would be let in.
+        drop((shared.overload.hear(caller.subject.is_some())?, place(&shared)?));
+        Err(Problem::invalid(rejection.body_text()))
+    })?;
     if !upgrade.requested_protocols().any(|protocol| protocol == SUBPROTOCOL) {
         return Err(Problem::invalid(format!("sec-websocket-protocol: must be {SUBPROTOCOL}")));
     }

@@ -88,6 +88,10 @@ async fn a_full_node_says_when_to_come_again() {
     let refused = broker.poll(&alice, "filter=DB/*&wait=1ms").await;
     assert_eq!(refused.status, 503);
     assert!((1..=8).contains(&refused.retry_after.unwrap().parse::<u32>().unwrap()));
+    // Pages aren't told the status of a WebSocket that is refused: they ask without one.
+    let refused = broker.get("/ws", &[("turnpike-principal", alice.as_str())]).await;
+    assert_eq!(refused.status(), 503);
+    assert!(refused.headers().contains_key("retry-after"));
     drop(stream);
     testkit::eventually("the place is free again", crate::site::SOON, || async {
         (broker.poll(&alice, "filter=DB/*&wait=1ms").await.status == 204).then_some(())
