@@ -112,6 +112,9 @@ fn expose() -> Vec<String> {
         "ratelimit-policy",
         "x-request-id",
         "idempotency-replayed",
+        // Of a poll of the bus: where to go on, and whether that is all there was.
+        "turnpike-cursor",
+        "turnpike-caught-up",
         "grpc-status",
         "grpc-message",
         "grpc-status-details-bin",

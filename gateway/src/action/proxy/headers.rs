@@ -60,11 +60,15 @@ fn trail(trailers: &mut HeaderMap) {
     });
 }
 
+/// Where a poll of the bus goes on, and whether that is all there was: without it clients would lose their place.
+const TOLD: [&str; 2] = ["turnpike-cursor", "turnpike-caught-up"];
+
 /// Makes the upstream's answer one of the gateway: what is between the two goes no further, nor what only tells an attacker
 /// what runs behind.
 pub fn backward(headers: &mut HeaderMap) {
     const POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
-    drop_all(headers, |name| *name == header::SERVER || *name == POWERED_BY || is_ours(name));
+    let is_told = |name: &HeaderName| TOLD.contains(&name.as_str());
+    drop_all(headers, |name| *name == header::SERVER || *name == POWERED_BY || (is_ours(name) && !is_told(name)));
 }
 
 fn drop_all(headers: &mut HeaderMap, which: impl Fn(&HeaderName) -> bool) {
@@ -149,5 +153,10 @@ mod tests {
     fn an_answer_does_not_say_what_runs_behind() {
         let sent = ["server", "content-type", "x-powered-by", "turnpike-principal", "server-timing"];
         assert_eq!(left(&sent, backward), ["content-type", "server-timing"]);
+        assert_eq!(
+            left(&TOLD, backward),
+            ["turnpike-caught-up", "turnpike-cursor"],
+            "but where a poll goes on it does"
+        );
     }
 }
