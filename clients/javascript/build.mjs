@@ -3,7 +3,7 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 
-const PARTS = ["failure", "stream", "socket", "http", "subscription", "publishes", "client"];
+const PARTS = ["failure", "answer", "stream", "socket", "http", "subscription", "publishes", "ways", "client"];
 const OFFERED = "{ Client, EventStream, Room, Subscription, TurnpikeError }";
 const HEAD = "// Turnpike for browsers and every other JavaScript: docs/clients.md. Made of clients/javascript/src by build.mjs.\n";
 

@@ -5,6 +5,9 @@ var Turnpike = (() => {
 
 // What can go wrong, and when to try again.
 
+/** What a server may ask for, in ms; then it is asked again. */
+const LONGEST = 3_600_000;
+
 /** Something was refused or is over. Programs go by `code`, people read `message`. */
 class TurnpikeError extends Error {
   constructor(code, message, more = {}) {
@@ -13,7 +16,7 @@ class TurnpikeError extends Error {
   }
 }
 
-/** The connection is gone, and another one goes on: after so many ms, [least, most], if the server said so. */
+/** The connection is gone, and another one goes on: after so many ms, [least, most], if it was the server that sent it away. */
 class Lost extends Error {
   constructor(message, { after = null, blocked = false } = {}) {
     super(message);
@@ -21,29 +24,61 @@ class Lost extends Error {
   }
 
   static of(error) {
-    return error instanceof Lost ? error : new Lost(String(error?.message ?? error));
+    if (error instanceof Lost) return error;
+    return new Lost(String(error?.message ?? error), { after: later(error?.retryAfter) });
   }
 }
 
+/** Whether it may be otherwise in a while: what the broker says when to try again, and that the bus is away. */
+const passes = ({ code, retryAfter }) => code === "unavailable" || retryAfter !== undefined;
+
 const random = (least, most) => least + Math.random() * (most - least);
 
-/** Full jitter: anything up to twice as much each time; or what the server asks for. */
+/** Full jitter: any time up to twice as much each time, and not before the server wants to see it: some time in that range. */
 function pause(attempt, { first, most }, after = null) {
-  return after ? random(...after) : random(0, Math.min(most, first * 2 ** Math.min(attempt, 30)));
+  const own = random(0, Math.min(most, first * 2 ** Math.min(attempt, 30)));
+  const [least, latest = least] = (after ?? [0]).map((wait) => (wait > 0 ? Math.min(wait, LONGEST) : 0));
+  return Math.max(own, random(least, Math.max(least, latest)));
 }
 
 /** Not before this many ms, and not all at once. */
-const later = (wait) => [wait, wait * 1.5];
+const later = (wait) => (wait === undefined ? null : [wait, wait * 1.5]);
 
-/** What an answer that isn't well says: what passes is `Lost`, the rest is refused. */
+// What is answered to a request.
+
+
+/** Characters of a frame, an event of a stream, an answer: no broker sends that many. */
+const MOST_CHARACTERS = 4_000_000;
+
+/** The JSON of an answer. */
+async function json(answer) {
+  const body = answer.body.getReader();
+  const decoder = new TextDecoder();
+  let text = "";
+  for (;;) {
+    const { done, value } = await body.read();
+    if (done) return JSON.parse(text);
+    text += decoder.decode(value, { stream: true });
+    if (text.length > MOST_CHARACTERS) throw new Lost("an answer without an end");
+  }
+}
+
+/** What an answer says that isn't well. */
 async function refusal(answer) {
-  const problem = await answer.json().catch(() => ({}));
-  const code = problem.type?.split("/").pop() ?? `http-${answer.status}`;
-  const message = problem.detail ?? `the server answers ${answer.status}`;
   const { status } = answer;
-  const passes = status === 429 ? !["queue-full", "too-many"].includes(code) : [502, 503, 504].includes(status);
+  const problem = (await json(answer).catch(() => null)) ?? {};
+  // Who stands between and finds nobody says it in its own words.
+  const isAway = [408, 425, 502, 503, 504].includes(status);
+  const code = isAway ? "unavailable" : String(problem.type ?? `http-${status}`).split("/").pop();
   const wait = Number(answer.headers.get("retry-after")) * 1_000;
-  return passes ? new Lost(message, { after: wait > 0 ? later(wait) : null }) : new TurnpikeError(code, message, { status });
+  const message = String(problem.detail ?? `the server answers ${status}`);
+  return new TurnpikeError(code, message, { status, retryAfter: wait > 0 ? wait : undefined });
+}
+
+/** What an answer means for the link: who is away or not well now is only lost. */
+async function lostBy(answer) {
+  const error = await refusal(answer);
+  return error.status >= 500 || passes(error) ? Lost.of(error) : error;
 }
 
 // Server-sent events by `fetch`: an EventSource doesn't say with which status it was turned away, sends no header fields
@@ -54,11 +89,9 @@ async function refusal(answer) {
 const OPENING = 10_000;
 /** How long a stream may be silent: Turnpike says every 15 s that it lives. */
 const SILENCE = 40_000;
-/** Characters of one event. */
-const MOST_CHARACTERS = 8_000_000;
 
 /** One stream from its request to its end. `block` is given each event and may take its time. Gives `retry`, if it was said. */
-async function readStream(request, { signal, silence = SILENCE, block }) {
+async function readStream(request, { signal, within = OPENING, silence = SILENCE, block }) {
   const reading = new AbortController();
   const stop = () => reading.abort();
   signal.addEventListener("abort", stop);
@@ -72,16 +105,13 @@ async function readStream(request, { signal, silence = SILENCE, block }) {
       reading.abort();
     }, most);
   };
-  try {
-    if (signal.aborted) throw new Lost("given up");
-    listen(Math.min(OPENING, silence));
-    const answer = await request({ headers: { accept: "text/event-stream" }, signal: reading.signal });
-    if (!answer.ok) throw await refusal(answer);
+  const read = async (answer) => {
+    if (!answer.ok) throw await lostBy(answer);
     if (!answer.headers.get("content-type")?.startsWith("text/event-stream")) throw new Lost("no stream", { blocked: true });
     const body = answer.body.getReader();
     const text = new TextDecoder();
     let rest = "";
-    let retry = null;
+    let retry;
     for (;;) {
       const { done, value } = await body.read();
       if (done) return retry;
@@ -99,6 +129,11 @@ async function readStream(request, { signal, silence = SILENCE, block }) {
       if (rest.length > MOST_CHARACTERS) throw new Lost("an event without an end");
       listen(silence);
     }
+  };
+  try {
+    if (signal.aborted) throw new Lost("given up");
+    listen(Math.min(within, silence));
+    return await request({ headers: { accept: "text/event-stream" }, signal: reading.signal }, read);
   } catch (error) {
     if (error instanceof TurnpikeError || error instanceof Lost) throw error;
     throw silent ? new Lost("nothing was heard", { blocked: !heard }) : Lost.of(error);
@@ -158,10 +193,10 @@ class EventStream {
     const current = () => reading === this.#reading;
     this.#reading = reading;
     const { block, state, lastEventId, silence, first } = this.#options;
-    const request = ({ headers, signal }) => {
+    const request = async ({ headers, signal }, take) => {
       const last = lastEventId();
       const all = last ? { ...headers, "last-event-id": last } : headers;
-      return fetch(this.#url, { headers: all, signal, cache: "no-store", credentials: "same-origin" });
+      return take(await fetch(this.#url, { headers: all, signal, cache: "no-store", credentials: "same-origin" }));
     };
     const taken = (told) => {
       if (!current()) return undefined;
@@ -200,80 +235,82 @@ class EventStream {
 
 
 const SUBPROTOCOL = "turnpike.v1";
-/** What subscriptions are told; other frames are of a later protocol. */
+/** What subscriptions are told; frames of other kinds are of a later protocol. */
 const TOLD = ["ev", "gap", "caught_up", "cursor"];
 const FINAL = { 4501: "unauthenticated", 4502: "too-large", 4503: "version" };
 
-const refused = ({ code, detail, retry_after: wait }) =>
-  new TurnpikeError(code, detail, { after: wait > 0 ? later(wait * 1_000) : null });
-
 class SocketLink {
   transport = "websocket";
-  #client; #socket; #asked = new Map(); #lastId = 0; #pingEvery = 25_000; #timer; #goaway = null; #welcomed; #end; #over = false;
+  #client; #socket; #asked = new Map(); #lastId = 0; #pingEvery; #timer; #goaway = null; #welcomed; #end; #over = false;
 
-  /** One that was welcomed. */
-  static open(client) {
-    return new Promise((resolve, reject) => {
-      const link = new SocketLink(client, resolve);
-      link.ended.then(reject);
-    });
-  }
-
-  constructor(client, welcomed) {
+  constructor(client) {
     this.#client = client;
-    this.#welcomed = welcomed;
     this.ended = new Promise((resolve) => (this.#end = resolve));
-    this.#timer = setTimeout(() => this.lose(new Lost("no welcome in time")), OPENING);
-    this.#begin().catch((error) => this.lose(new Lost(String(error.message ?? error), { blocked: true })));
+    /** That it was welcomed; or why not. */
+    this.opened = new Promise((resolve, reject) => {
+      this.#welcomed = () => resolve(this);
+      this.ended.then(reject);
+    });
+    this.#timer = setTimeout(() => this.lose(new Lost("no welcome in time")), client.openWithin);
+    this.#begin().catch((error) => this.lose(Lost.of(error)));
   }
 
   async #begin() {
     const [headers, token] = await Promise.all([this.#client.headers(), this.#client.token()]);
     if (this.#over) return;
-    const socket = this.#client.socket(`${this.#client.base.replace(/^http/, "ws")}/ws`, SUBPROTOCOL, headers);
-    this.#socket = socket;
-    const hello = { v: 1, ...(token ? { token } : {}), ...(this.#client.name ? { client: this.#client.name } : {}) };
-    socket.onopen = () => socket.send(JSON.stringify({ hello }));
-    socket.onmessage = ({ data }) => this.#heard(data);
+    try {
+      this.#socket = this.#client.ways.socket(`${this.#client.base.replace(/^http/, "ws")}/ws`, SUBPROTOCOL, headers);
+    } catch (error) {
+      throw new Lost(String(error.message), { blocked: true });
+    }
+    const hello = { v: 1, ...(token && { token }), ...(this.#client.name && { client: this.#client.name }) };
+    this.#socket.onopen = () => this.#send(JSON.stringify({ hello }));
+    this.#socket.onmessage = ({ data }) => this.#heard(data);
     // Some runtimes close nothing that never stood; where a close comes, too, it says more.
-    socket.onerror = () => setTimeout(() => this.lose(new Lost("the connection failed")));
-    socket.onclose = ({ code, reason }) => this.#closed(code, reason);
+    this.#socket.onerror = () => setTimeout(() => this.lose(new Lost("the connection failed")));
+    this.#socket.onclose = ({ code, reason }) => this.#closed(code, reason || `closed with ${code}`);
   }
 
   /** From 4500 to 4999 whoever came again would be closed again. */
   #closed(code, reason) {
-    const said = reason || `closed with ${code}`;
-    const goaway = this.#goaway;
-    if (code >= 4500 && code <= 4999) this.lose(new TurnpikeError(FINAL[code] ?? "protocol", said, { closeCode: code }));
-    else if (goaway?.retry === false) this.lose(new TurnpikeError("goaway", goaway.reason));
-    else this.lose(new Lost(said, { after: goaway?.after_ms ?? null }));
+    const { retry, reason: why, after_ms: after } = this.#goaway ?? {};
+    if (code >= 4500 && code <= 4999) this.lose(new TurnpikeError(FINAL[code] ?? "protocol", reason));
+    else if (retry === false) this.lose(new TurnpikeError("goaway", String(why)));
+    else this.lose(new Lost(reason, { after: Array.isArray(after) ? after : code >= 4000 ? [0] : null }));
   }
 
   #heard(text) {
     if (this.#over) return;
-    this.#watch();
-    let frame;
     try {
-      frame = JSON.parse(text);
-    } catch {
-      this.lose(new Lost("a frame that is no JSON"));
-      return;
+      if (typeof text !== "string") throw new Error("it is no text");
+      if (text.length > MOST_CHARACTERS) throw new Error("it is too large");
+      this.#take(JSON.parse(text));
+    } catch (error) {
+      this.lose(new Lost(`a frame can't be read: ${error.message}`));
     }
-    const { id, ...rest } = frame;
+  }
+
+  #take({ id, ...rest }) {
     const [[kind, body]] = Object.entries(rest);
     if (kind === "welcome") {
-      this.#pingEvery = body.ping_ms;
-      this.#watch();
-      this.#welcomed(this);
-    } else if (kind === "goaway") this.#goaway = body;
-    else if (kind === "ok") this.#answered(id, null, body);
-    else if (kind === "error") this.#answered(id, refused(body), null);
-    else if (kind === "ended") this.#client.subscription(body.sub)?.ended(this, body.reason);
+      // Of a time that timers know.
+      this.#pingEvery = Math.min(Math.max(Number(body.ping_ms) || 0, 100), 300_000);
+      this.#welcomed();
+    } else if (kind === "goaway") {
+      this.#goaway = body;
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(() => this.#closed(0, "nothing was heard"), this.#client.openWithin);
+    } else if (kind === "ok") this.#answered(id, null, body);
+    else if (kind === "error") {
+      const wait = body.retry_after > 0 ? body.retry_after * 1_000 : undefined;
+      this.#answered(id, new TurnpikeError(String(body.code), String(body.detail), { retryAfter: wait }));
+    } else if (kind === "ended") this.#client.subscription(body.sub)?.ended(this, String(body.reason));
     else if (TOLD.includes(kind)) this.#client.subscription(body.sub)?.take(this, kind, body);
+    if (this.#pingEvery && !this.#goaway) this.#watch();
   }
 
   /** At once, not a microtask later: the next frame may be of the subscription that this one answers. */
-  #answered(id, error, ok) {
+  #answered(id, error, ok = null) {
     const settle = this.#asked.get(id);
     this.#asked.delete(id);
     settle?.(error, ok);
@@ -282,18 +319,25 @@ class SocketLink {
   /** A browser doesn't tell of the server's pings, so who hears nothing has to ask. */
   #watch() {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => {
-      // Whatever the answer is: somebody is there.
-      this.ask("ping", {}, () => {});
-      this.#timer = setTimeout(() => this.lose(new Lost("nothing was heard")), Math.min(this.#pingEvery, OPENING));
-    }, this.#pingEvery * 1.2);
+    if (!this.#over) this.#timer = setTimeout(() => this.probe(), this.#pingEvery * 1.2);
+  }
+
+  /** Asks whether somebody is there. */
+  probe() {
+    if (this.#over || this.#goaway) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.lose(new Lost("nothing was heard")), Math.min(this.#pingEvery, this.#client.openWithin));
+    // Whatever the answer is.
+    this.ask("ping", {}, () => {});
   }
 
   /** `body`: an object, or its JSON. `settle(error, ok)` is called with the answer, or that the link is lost. */
   ask(verb, body, settle) {
     const id = ++this.#lastId;
-    this.#asked.set(id, settle);
+    if (this.#over) settle(new Lost("closed"), null);
+    else this.#asked.set(id, settle);
     this.#send(`{"id":${id},"${verb}":${typeof body === "string" ? body : JSON.stringify(body)}}`);
+    return id;
   }
 
   #send(text) {
@@ -302,10 +346,13 @@ class SocketLink {
 
   follow(subscription) {
     const [verb, body] = subscription.wish();
-    this.ask(verb, body, (error, ok) => (error ? subscription.refused(this, error) : subscription.opened(this, ok)));
+    const settle = (error, ok) => (error ? subscription.refused(this, error) : subscription.opened(this, ok));
+    subscription.asked = this.ask(verb, body, settle);
   }
 
-  unfollow({ name, room }) {
+  unfollow({ name, room, asked }) {
+    // Who leaves before it was let in may not be answered.
+    this.#asked.delete(asked);
     this.ask(room ? "leave" : "unsub", room ? { room } : { sub: name }, () => {});
   }
 
@@ -339,17 +386,19 @@ class SocketLink {
 
 /** How long long-polling goes on before a better way is tried, in ms. */
 const BEST_BEFORE = 600_000;
-/** How long a poll and a publish may take: the broker answers both within 60 s. */
-const WITHIN = 90_000;
+/** How long a poll and a question may take, in ms; the broker answers polls after 25 s. */
+const WITHIN = 40_000;
+/** How long a publish that waits for others may take: the broker answers it within 60 s. */
+const WITHIN_DELIVERED = 90_000;
 
 class HttpLink {
-  #client; #following = new Map(); #over = false; #timer; #end;
+  #client; #following = new Map(); #over = false; #timer; #end; #turn = Promise.resolve();
 
   constructor(client, transport) {
     this.#client = client;
     this.transport = transport;
     this.ended = new Promise((resolve) => (this.#end = resolve));
-    const better = () => this.lose(new Lost("time for a better way", { after: [0, 0] }));
+    const better = () => this.lose(new Lost("time for a better way", { after: [0] }));
     if (transport === "long-poll") this.#timer = setTimeout(better, BEST_BEFORE);
   }
 
@@ -365,27 +414,27 @@ class HttpLink {
     way.call(this, subscription, control.signal).catch((error) => {
       if (control.signal.aborted || this.#over) return;
       this.#following.delete(subscription);
-      if (error instanceof TurnpikeError) subscription.refused(this, error);
-      else this.lose(Lost.of(error));
+      if (isLinks(error)) this.lose(error);
+      else subscription.refused(this, error);
     });
   }
 
   async #stream(subscription, signal) {
-    const request = (options) => this.#client.request(`/events?${subscription.query("last_event_id")}`, options);
-    let opened = false;
+    const request = (options, take) => this.#client.request(`/events?${subscription.query("last_event_id")}`, options, take);
+    let isOpen = false;
     const block = ({ event, data }) => {
       const body = JSON.parse(data);
       // So a gateway says that the broker is gone.
       if (event === "error") throw new Lost(body.detail ?? "the stream broke off");
-      if (!opened) {
-        opened = true;
-        this.#client.passed("sse");
+      if (!isOpen) {
+        isOpen = true;
+        this.#client.ways.passed("sse");
         subscription.opened(this, { cursor: body.cursor, replaying: null });
       } else subscription.take(this, event === "event" ? "ev" : event, body);
       return subscription.space();
     };
-    const retry = await readStream(request, { signal, block });
-    throw new Lost("the stream has ended", { after: retry === null ? null : later(retry) });
+    const retry = await readStream(request, { signal, within: this.#client.openWithin, block });
+    throw new Lost("the stream has ended", { after: later(retry) });
   }
 
   async #poll(subscription, signal) {
@@ -396,10 +445,7 @@ class HttpLink {
       query.set("limit", Math.min(subscription.credit, 1_000));
       // Its place at once: who is cut off before the first event goes on from there.
       query.set("wait", cursor ? (replay ? "500ms" : "25s") : "0s");
-      const answer = await this.#client.request(`/events?${query}`, { signal, within: WITHIN });
-      if (!answer.ok) throw await refusal(answer);
-      const { events = [], gap = null } = answer.status === 204 ? {} : await answer.json();
-      const end = answer.headers.get("turnpike-cursor");
+      const { events, gap, end, isCaughtUp } = await this.#client.request(`/events?${query}`, { signal, within: WITHIN }, polled);
       if (cursor === null) subscription.opened(this, { cursor: gap || events.length > 0 ? null : end, replaying: null });
       // Nothing here proves by `prev` that nothing is missing: each answer begins where the last one ended.
       if (gap) subscription.take(this, "gap", gap, null);
@@ -408,7 +454,7 @@ class HttpLink {
         subscription.take(this, "ev", { ...told, prev: subscription.last, replay });
         await subscription.space();
       }
-      const caughtUp = replay && answer.headers.get("turnpike-caught-up") === "true";
+      const caughtUp = replay && isCaughtUp;
       if (caughtUp) replay = false;
       if (caughtUp || events.length === 0) subscription.take(this, caughtUp ? "caught_up" : "cursor", { cursor: end });
       cursor = end;
@@ -423,31 +469,46 @@ class HttpLink {
   /** What isn't read is held back by the connection itself. */
   acknowledge() {}
 
-  async ask(verb, body, settle) {
-    try {
-      const answer = await this.#request(verb, body);
-      if (!answer.ok) throw await refusal(answer);
-      const ok = await answer.json();
-      settle(null, ok);
-    } catch (error) {
-      // The bus may be away while the broker is there.
-      const away = error instanceof Lost && new TurnpikeError("unavailable", error.message, { after: error.after });
-      settle(error instanceof TurnpikeError ? error : away || Lost.of(error), null);
-      if (!(error instanceof TurnpikeError) && !away) this.lose(Lost.of(error));
-    }
+  /** Streams and polls show by themselves that they live. */
+  probe() {}
+
+  ask(verb, body, settle) {
+    if (verb === "presence") this.#ask(`/presence?users=${body.users.map(encodeURIComponent).join(",")}`, {}, settle);
+    else if (verb === "members") this.#ask(`/rooms/${body.room.split("/").map(encodeURIComponent).join("/")}`, {}, settle);
+    else this.#publish(JSON.parse(body), settle);
   }
 
-  #request(verb, body) {
-    if (verb === "presence") return this.#client.request(`/presence?users=${body.users.map(encodeURIComponent).join(",")}`);
-    if (verb === "members") return this.#client.request(`/rooms/${body.room}`);
-    const { confirm = "stored", ...event } = JSON.parse(body);
+  /** In order, as on a WebSocket; what waits for others holds up none. */
+  #publish({ confirm = "stored", ...event }, settle) {
+    const waits = confirm.startsWith("delivered");
     const type = `turnpike.${event.queue}.${event.event}`.toLowerCase();
-    return this.#client.request(`/events?confirm=${encodeURIComponent(confirm)}`, {
+    const options = {
       method: "POST",
       headers: { "content-type": "application/cloudevents+json" },
       body: JSON.stringify({ specversion: "1.0", source: "/client", type, ...event }),
-      within: WITHIN,
-    });
+      within: waits ? WITHIN_DELIVERED : WITHIN,
+    };
+    const send = () => this.#ask(`/events?confirm=${encodeURIComponent(confirm)}`, options, settle);
+    if (waits) send();
+    else this.#turn = this.#turn.then(send);
+  }
+
+  async #ask(path, options, settle) {
+    if (this.#over) {
+      settle(new Lost("closed"), null);
+      return;
+    }
+    const take = async (answer) => {
+      if (!answer.ok) throw await refusal(answer);
+      return json(answer);
+    };
+    try {
+      const ok = await this.#client.request(path, { within: WITHIN, ...options }, take);
+      settle(null, ok);
+    } catch (error) {
+      if (isLinks(error)) this.lose(error);
+      settle(isLinks(error) ? Lost.of(error) : error, null);
+    }
   }
 
   lose(error) {
@@ -455,13 +516,25 @@ class HttpLink {
     this.#over = true;
     clearTimeout(this.#timer);
     for (const control of this.#following.values()) control.abort();
-    if (error.blocked) this.#client.blocked("sse");
-    this.#end(error);
+    if (error.blocked) this.#client.ways.blocked(this.transport);
+    this.#end(error instanceof TurnpikeError ? error : Lost.of(error));
   }
 
   close() {
     this.lose(new Lost("closed"));
   }
+}
+
+/** Whether it is no answer to what was asked: nobody was reached, or who asks isn't known. */
+const isLinks = (error) => !(error instanceof TurnpikeError) || error.code === "unauthenticated";
+
+async function polled(answer) {
+  if (!answer.ok) throw await lostBy(answer);
+  const { events = [], gap = null, cursor } = answer.status === 204 ? {} : await json(answer);
+  const end = cursor ?? answer.headers.get("turnpike-cursor");
+  // Another site's page is told of no header field that the gateway doesn't expose.
+  if (!end) throw new TurnpikeError("protocol", "a poll's answer says not where to go on: turnpike-cursor is missing");
+  return { events, gap, end, isCaughtUp: answer.headers.get("turnpike-caught-up") === "true" };
 }
 
 // What is followed. It outlives every link: it knows after what it was told last, and goes on from there on the next one.
@@ -480,16 +553,17 @@ class Subscription {
   #filter; #begin; #queue = []; #waiters = []; #given = null; #error = null; #state = "idle"; #link = null;
   #unacknowledged = 0; #acknowledged = null; #ackTimer; #roomy = null; #rest = null; #failures = 0;
 
-  constructor(client, name, filter, { cursor, credit = DEFAULT_CREDIT, view, durable = false, room = null } = {}) {
-    Object.assign(this, { client, name, credit, view, durable, room });
+  constructor(client, name, filter, { cursor, credit = DEFAULT_CREDIT, view, durable = false, room = null, signal } = {}) {
+    Object.assign(this, { client, name, credit, view, durable, room, signal });
     this.#filter = filter;
     this.#begin = cursor;
+    signal?.addEventListener("abort", this.#abort);
     /** That it follows, for the first time: `{ cursor, replaying }`. */
     this.ready = new Promise((resolve, reject) => Object.assign(this.#settleReady, { resolve, reject }));
     this.ready.catch(() => {});
   }
 
-  #settleReady = {};
+  #settleReady = {}; #abort = () => this.close();
 
   [Symbol.asyncIterator]() {
     return this;
@@ -586,6 +660,7 @@ class Subscription {
 
   opened(link, ok) {
     if (link !== this.#link || this.#state !== "opening") return;
+    if (ok.cursor !== null && typeof ok.cursor !== "string") throw new Error("a cursor is missing");
     this.#state = "live";
     this.#acknowledged = ok.cursor;
     this.last = ok.cursor ?? this.last;
@@ -595,16 +670,17 @@ class Subscription {
   }
 
   refused(link, error) {
-    if (link !== this.#link || this.#state !== "opening" || error instanceof Lost) return;
+    if (link !== this.#link || error instanceof Lost) return;
     this.#state = "idle";
     this.#link = null;
-    if (error.code === "unavailable") this.#resumeAfter(error.after);
+    if (passes(error)) this.#resumeAfter(later(error.retryAfter));
     else this.end(error);
   }
 
   /** The server has ended it: it is another connection's now, or was removed. */
   ended(link, reason) {
-    if (link === this.#link) this.end(new TurnpikeError(reason, "the server has ended it"));
+    // One that is being opened is not the one that was ended.
+    if (link === this.#link && this.#state === "live") this.end(new TurnpikeError(reason, "the server has ended it"));
   }
 
   /** Something was told; `prev` is what must have been told before it, if that is known. */
@@ -615,6 +691,8 @@ class Subscription {
       return;
     }
     const cursor = kind === "gap" ? body.to : body.cursor;
+    if (typeof cursor !== "string") throw new Error("a cursor is missing");
+    if (kind === "ev" && !body.event) throw new Error("an event is missing");
     this.last = cursor;
     if (kind === "cursor") {
       this.#moved(cursor);
@@ -648,6 +726,7 @@ class Subscription {
     this.#link = null;
     clearTimeout(this.#rest);
     clearTimeout(this.#ackTimer);
+    this.signal?.removeEventListener("abort", this.#abort);
     this.#makeRoom();
     this.client.forget(this);
     this.#settleReady.reject(error ?? new TurnpikeError("closed", "it was closed"));
@@ -661,7 +740,7 @@ class Subscription {
   #missed(got) {
     this.#give({ kind: "missed", expected: this.last, got, cursor: this.last });
     this.#leave();
-    this.#resumeAfter(null);
+    this.#resumeAfter();
   }
 
   #leave() {
@@ -671,11 +750,11 @@ class Subscription {
     link.unfollow(this);
   }
 
-  #resumeAfter(after) {
+  #resumeAfter(after = null) {
     this.#rest = setTimeout(() => {
       this.#rest = null;
       this.resume();
-    }, pause(this.#failures++, this.client.backoff, after ?? null));
+    }, pause(this.#failures++, this.client.backoff, after));
   }
 
   /** Nothing but the place has changed. */
@@ -736,6 +815,8 @@ const MOST = 1_024;
 const MOST_IN_FLIGHT = 32;
 /** A frame has at most 1 MiB, with what is around the event. */
 const MOST_BYTES = 1_048_000;
+/** Timers know no longer time, in ms. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 
 /** An id of an event that has none. Not every page and runtime has `randomUUID`. */
 function newId() {
@@ -744,25 +825,34 @@ function newId() {
 }
 
 class Publishes {
-  #waiting = new Map(); #link = null; #inFlight = 0; #lastNumber = 0; #backoff;
+  #waiting = new Set(); #link = null; #inFlight = 0; #backoff;
 
   constructor(backoff) {
     this.#backoff = backoff;
   }
 
-  /** Kept when the event is confirmed, broken when it is refused or not confirmed in time. */
-  add({ queue, event, subject, key, data, id = newId(), confirm }, timeout) {
-    const refuse = (code, message) => Promise.reject(new TurnpikeError(code, message, { id }));
-    if (this.#waiting.size >= MOST) return refuse("too-many", `${MOST} events wait already`);
+  /** Kept when the event is confirmed, broken when it is refused, given up or not confirmed in time. */
+  async add({ queue, event, subject, key, data, id = newId(), confirm }, { timeout = 60_000, signal }) {
+    const refuse = (code, message) => new TurnpikeError(code, message, { id });
+    if (this.#waiting.size >= MOST) throw refuse("too-many", `${MOST} events wait already`);
     const body = JSON.stringify({ queue, event, id, subject, partitionkey: key, data, confirm });
-    if (new TextEncoder().encode(body).length > MOST_BYTES) return refuse("too-large", "an event has at most 1 MiB");
-    const number = ++this.#lastNumber;
-    return new Promise((resolve, reject) => {
-      const late = () => this.#settle(publish, reject, new TurnpikeError("timeout", "it may be recorded or not: the same id tells", { id }));
-      const publish = { number, id, body, resolve, reject, state: "waits", failures: 0, timer: setTimeout(late, timeout) };
-      this.#waiting.set(number, publish);
-      this.#flush();
-    });
+    if (new TextEncoder().encode(body).length > MOST_BYTES) throw refuse("too-large", "an event has at most 1 MiB");
+    const tells = "it may be recorded or not: the same id tells";
+    if (signal?.aborted) throw refuse("aborted", "it was not begun");
+    const publish = { id, body, state: "waits", failures: 0, putOff: null };
+    const answered = new Promise((resolve, reject) => Object.assign(publish, { resolve, reject }));
+    // What was refused for now is known not to be recorded.
+    const late = () => this.#settle(publish, publish.putOff ?? refuse("timeout", tells));
+    const abort = () => this.#settle(publish, refuse("aborted", tells));
+    publish.late = setTimeout(late, Math.min(timeout, LONGEST_TIMER));
+    signal?.addEventListener("abort", abort);
+    this.#waiting.add(publish);
+    this.#flush();
+    try {
+      return await answered;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
   }
 
   /** There is a link: what waits is sent, oldest first. */
@@ -775,56 +865,150 @@ class Publishes {
   lost() {
     this.#link = null;
     this.#inFlight = 0;
-    for (const publish of this.#waiting.values()) if (publish.state === "sent") publish.state = "waits";
+    for (const publish of this.#waiting) if (publish.state === "sent") publish.state = "waits";
   }
 
   /** Nothing is sent any more. */
-  end(code, message) {
-    for (const publish of [...this.#waiting.values()]) {
-      this.#settle(publish, publish.reject, new TurnpikeError(code, message, { id: publish.id }));
-    }
+  end({ code, message }) {
+    for (const publish of this.#waiting) this.#settle(publish, new TurnpikeError(code, message));
   }
 
   #flush() {
     const link = this.#link;
     if (!link) return;
-    for (const publish of this.#waiting.values()) {
+    for (const publish of this.#waiting) {
       if (this.#inFlight >= MOST_IN_FLIGHT) return;
       if (publish.state !== "waits") continue;
-      publish.state = "sent";
+      Object.assign(publish, { state: "sent", putOff: null });
       this.#inFlight += 1;
       link.ask("pub", publish.body, (error, receipt) => {
         if (link !== this.#link || error instanceof Lost) return;
         this.#inFlight -= 1;
-        if (error?.code === "unavailable") this.#again(publish, error.after);
-        else if (error) this.#settle(publish, publish.reject, Object.assign(error, { id: publish.id }));
-        else this.#settle(publish, publish.resolve, receipt);
+        if (error && passes(error)) this.#rest(publish, error);
+        else this.#settle(publish, error, receipt);
         this.#flush();
       });
     }
   }
 
-  /** The bus is away for a moment. */
-  #again(publish, after = null) {
-    publish.state = "rests";
-    setTimeout(() => {
+  /** The bus is away for a moment, the node has too much to bear, the queue is full. */
+  #rest(publish, error) {
+    if (!this.#waiting.has(publish)) return;
+    Object.assign(publish, { state: "rests", putOff: error });
+    const rested = () => {
       publish.state = "waits";
       this.#flush();
-    }, pause(publish.failures++, this.#backoff, after));
+    };
+    publish.rest = setTimeout(rested, pause(publish.failures++, this.#backoff, later(error.retryAfter)));
   }
 
-  #settle(publish, by, value) {
-    clearTimeout(publish.timer);
-    this.#waiting.delete(publish.number);
-    by(value);
+  #settle(publish, error, receipt) {
+    clearTimeout(publish.late);
+    clearTimeout(publish.rest);
+    this.#waiting.delete(publish);
+    if (error) publish.reject(Object.assign(error, { id: publish.id }));
+    else publish.resolve(receipt);
+  }
+}
+
+// Which way a client goes: a WebSocket where it passes, else a stream, else polls; the first of those it may go by.
+
+
+/** How long a way that is blocked is not tried again, in ms. */
+const AVOIDED = 600_000;
+
+class Ways {
+  #client; #transports; #Socket; #strikes = { websocket: 0, sse: 0 }; #avoided = {}; #opening = null;
+
+  constructor(client, { transports = ["websocket", "sse", "long-poll"], WebSocket = globalThis.WebSocket }) {
+    this.#client = client;
+    this.#transports = transports.filter((way) => way !== "websocket" || WebSocket);
+    this.#Socket = WebSocket;
+  }
+
+  /** A link by the best way that is not blocked; where all are, they are tried again. */
+  async open() {
+    if (this.#transports.length === 0) throw new TurnpikeError("not-supported", "there is no WebSocket here");
+    const open = this.#transports.filter((way) => !(this.#avoided[way] > Date.now()));
+    const [way, ...others] = open.length > 0 ? open : this.#transports;
+    if (way === "websocket") {
+      const link = await this.#socketLink(others.length > 0);
+      if (link) return link;
+      this.#avoid(way);
+      return new HttpLink(this.#client, others[0]);
+    }
+    await this.#reach("/events");
+    return new HttpLink(this.#client, way);
+  }
+
+  /** Ends what is being opened. */
+  close() {
+    this.#opening?.close();
+  }
+
+  passed(transport) {
+    this.#strikes[transport] = 0;
+  }
+
+  /** Something on the way doesn't let this transport pass: the second time it is left alone for a while. */
+  blocked(transport) {
+    this.#strikes[transport] += 1;
+    if (this.#strikes[transport] >= 2) this.#avoid(transport);
+  }
+
+  /** Browsers send no header fields with a WebSocket; node, bun and deno take them so, the package `ws` as a third argument. */
+  socket(url, protocol, headers) {
+    const Socket = this.#Socket;
+    if (Object.keys(headers).length === 0) return new Socket(url, protocol);
+    return Socket.Server ? new Socket(url, protocol, { headers }) : new Socket(url, { protocols: [protocol], headers });
+  }
+
+  /** Null: no WebSocket gets through, and the broker would take one. */
+  async #socketLink(mayFallBack) {
+    try {
+      return await this.#dial();
+    } catch (error) {
+      if (!mayFallBack || !(error instanceof Lost) || error.after) throw error;
+      this.#strikes.websocket += 1;
+      if (this.#strikes.websocket < 2 && !error.blocked) throw error;
+      // A server that is away, or takes nobody now, is no way that is blocked; nor is one that has just come back.
+      await this.#reach("/ws");
+      if (error.blocked) return null;
+    }
+    return this.#dial().catch((error) => {
+      if (!(error instanceof Lost) || error.after) throw error;
+      return null;
+    });
+  }
+
+  async #dial() {
+    this.#opening = new SocketLink(this.#client);
+    const link = await this.#opening.opened;
+    this.passed("websocket");
+    return link;
+  }
+
+  /** Sees whether plain HTTP gets through: to a question that lacks something the broker says what. */
+  async #reach(path) {
+    const take = async (answer) => {
+      if (answer.status !== 400) throw await lostBy(answer);
+    };
+    await this.#client.request(path, { within: this.#client.openWithin }, take).catch((error) => {
+      throw error instanceof TurnpikeError ? error : Lost.of(error);
+    });
+  }
+
+  #avoid(transport) {
+    this.passed(transport);
+    this.#avoided[transport] = Date.now() + AVOIDED;
   }
 }
 
 // A client: one link at a time, and another one whenever it is lost.
 
 
-/** How long a way that is blocked is not tried again, in ms. */
-const AVOIDED = 600_000;
+/** A link that stood so long was a good one, in ms. */
+const SETTLED = 10_000;
 
 /** A connection to a broker that goes on by itself. It begins at once. */
 class Client {
@@ -832,23 +1016,26 @@ class Client {
   state = "connecting";
   /** What stands now; null: nothing. */
   link = null;
-  #options; #subscriptions = new Map(); #publishes; #lastName = 0; #ended = null; #wake = null;
-  #strikes = { websocket: 0, sse: 0 }; #avoided = { websocket: 0, sse: 0 }; #retry = () => this.retry();
+  #options; #subscriptions = new Map(); #publishes; #lastName = 0; #ended = null; #over = new AbortController();
+  #hasStood = false; #refused = null; #wake = null; #isAskedToWait = false; #lookAgain = (event) => this.#look(event);
 
   constructor(url = globalThis.location?.origin, options = {}) {
-    this.#options = { transports: ["websocket", "sse", "long-poll"], state() {}, ...options };
+    this.#options = options;
     this.backoff = { first: 250, most: 30_000, ...options.backoff };
+    this.openWithin = options.openWithin ?? OPENING;
     this.base = new URL(url).href.replace(/^ws/, "http").replace(/[?#].*$/, "").replace(/\/$/, "");
     this.name = options.client;
+    this.ways = new Ways(this, options);
     this.#publishes = new Publishes(this.backoff);
-    // A browser knows when there is a network again.
-    globalThis.addEventListener?.("online", this.#retry);
+    // A browser knows when there is a network again, and when somebody looks.
+    globalThis.addEventListener?.("online", this.#lookAgain);
+    globalThis.document?.addEventListener("visibilitychange", this.#lookAgain);
     this.#run();
   }
 
   /** Follows what a filter takes: an async iterator, or with callbacks. */
   subscribe(filter, options = {}, handlers = null) {
-    const name = options.name ?? `s${++this.#lastName}`;
+    const name = options.name ?? this.#newName();
     return this.#add(new Subscription(this, name, filter, { ...options, room: null }), handlers);
   }
 
@@ -858,9 +1045,9 @@ class Client {
   }
 
   /** Publishes; kept when the event is confirmed. */
-  publish(event, { timeout = 60_000 } = {}) {
+  publish(event, options = {}) {
     if (this.#ended) return Promise.reject(this.#ended);
-    return this.#publishes.add(event, timeout);
+    return this.#publishes.add(event, options);
   }
 
   /** Who is in a room. */
@@ -894,108 +1081,78 @@ class Client {
     this.#subscriptions.delete(name);
   }
 
-  async headers() {
-    const { headers } = this.#options;
-    return (typeof headers === "function" ? await headers() : headers) ?? {};
+  headers() {
+    return this.#asked(this.#options.headers, {});
   }
 
-  async token() {
-    const { token } = this.#options;
-    return typeof token === "function" ? token() : token;
+  token() {
+    return this.#asked(this.#options.token);
   }
 
-  /** Browsers send no header fields with a WebSocket; node, bun and deno take them so, the package `ws` as a third argument. */
-  socket(url, protocol, headers) {
-    const Socket = this.#options.WebSocket ?? globalThis.WebSocket;
-    if (Object.keys(headers).length === 0) return new Socket(url, protocol);
-    return Socket.Server ? new Socket(url, protocol, { headers }) : new Socket(url, { protocols: [protocol], headers });
+  /** What is given, or what a function gives that is told whether the last one was refused. */
+  async #asked(given, otherwise) {
+    return (typeof given === "function" ? await given(this.#refused) : given) ?? otherwise;
   }
 
-  /** An HTTP request as who the client is, answered `within` so many ms. */
-  async request(path, { headers, signal, within, ...options } = {}) {
-    const token = await this.token();
-    const all = { ...(await this.headers()), ...(token ? { "turnpike-principal": token } : {}), ...headers };
-    const signals = [signal, within && AbortSignal.timeout(within)].filter(Boolean);
-    // Runtimes without `any` wait as long as it takes.
-    const either = signals.length > 1 ? (AbortSignal.any?.(signals) ?? signal) : signals[0];
-    const { credentials = "same-origin", fetch: send = globalThis.fetch } = this.#options;
-    return send(`${this.base}${path}`, { headers: all, signal: either, credentials, cache: "no-store", ...options });
-  }
-
-  passed(transport) {
-    this.#strikes[transport] = 0;
-  }
-
-  /** Something on the way doesn't let this transport pass: the second time it is left alone for a while. */
-  blocked(transport) {
-    this.#strikes[transport] += 1;
-    if (this.#strikes[transport] >= 2) this.#avoided[transport] = Date.now() + AVOIDED;
+  /** An HTTP request as who the client is, whose answer `take` takes in; both `within` so many ms, unless `signal` ends them. */
+  async request(path, { headers, signal, within, ...more }, take) {
+    const control = new AbortController();
+    const giveUp = () => control.abort();
+    const signals = [this.#over.signal, ...(signal ? [signal] : [])];
+    for (const each of signals) each.addEventListener("abort", giveUp);
+    const timer = within && setTimeout(giveUp, within);
+    try {
+      const [own, token] = await Promise.all([this.headers(), this.token()]);
+      if (signals.some(({ aborted }) => aborted)) throw new Lost("given up");
+      const { credentials = "same-origin", fetch: send = globalThis.fetch } = this.#options;
+      const all = { ...own, ...(token && { "turnpike-principal": token }), ...headers };
+      const options = { headers: all, signal: control.signal, credentials, cache: "no-store", ...more };
+      const answer = await send(`${this.base}${path}`, options);
+      if (answer.status !== 401) this.#refused = null;
+      return await take(answer);
+    } finally {
+      clearTimeout(timer);
+      // What is left of the answer isn't wanted.
+      giveUp();
+      for (const each of signals) each.removeEventListener("abort", giveUp);
+    }
   }
 
   async #run() {
     for (let attempt = 0; !this.#ended; attempt += 1) {
-      const began = Date.now();
-      let lost;
+      let why;
       try {
-        const link = await this.#open();
+        const link = await this.ways.open();
+        const stands = Date.now();
         this.#stands(link);
-        lost = await link.ended;
-        // Who is let in and sent away at once has no reason to hurry.
-        if (lost.after || Date.now() - began > OPENING) attempt = 0;
+        why = await link.ended;
+        // Who is let in and sent away at once, again and again, has no reason to hurry.
+        if (Date.now() - stands > SETTLED) attempt = 0;
       } catch (error) {
-        lost = error;
+        why = error;
       }
       this.#falls();
       if (this.#ended) return;
-      if (!(lost instanceof Lost)) {
-        this.#finish(lost, lost);
+      if (!(why instanceof Lost) && !this.#mayComeBack(why)) {
+        this.#finish(why, why);
         return;
       }
-      this.#say("reconnecting", lost.message);
-      await this.#sleep(pause(attempt, this.backoff, lost.after));
+      this.#say("reconnecting", why.message);
+      this.#isAskedToWait = Boolean(why.after);
+      await this.#sleep(pause(attempt, this.backoff, why.after));
     }
   }
 
-  /** The best way that is not blocked. */
-  async #open() {
-    const ways = this.#options.transports.filter((way) => !(this.#avoided[way] > Date.now()));
-    const [first, ...others] = ways;
-    if (first === "websocket" && (this.#options.WebSocket ?? globalThis.WebSocket)) {
-      const link = await this.#socketLink(others.length > 0);
-      if (link) return link;
-    } else await this.#reachable();
-    const way = ways.find((each) => each !== "websocket");
-    if (!way) throw new TurnpikeError("not-supported", "there is no WebSocket here");
-    return new HttpLink(this, way);
-  }
-
-  /** Null: no WebSocket gets through, and plain HTTP does. */
-  async #socketLink(mayFallBack) {
-    for (let again = false; ; again = true) {
-      try {
-        const link = await SocketLink.open(this);
-        this.passed("websocket");
-        return link;
-      } catch (error) {
-        if (!mayFallBack || !(error instanceof Lost) || error.after) throw error;
-        this.#strikes.websocket += 1;
-        if (this.#strikes.websocket < 2 && !error.blocked) throw error;
-        // A server that is away, or has just come back, is no way that is blocked.
-        if (!again) await this.#reachable();
-        if (!again && !error.blocked) continue;
-        this.passed("websocket");
-        this.#avoided.websocket = Date.now() + AVOIDED;
-        return null;
-      }
+  /** Whether what is no loss may pass all the same. */
+  #mayComeBack(error) {
+    // A token that is made anew may be good. Once.
+    const { token, headers } = this.#options;
+    if (error.code === "unauthenticated" && !this.#refused && [token, headers].some((given) => typeof given === "function")) {
+      this.#refused = error;
+      return true;
     }
-  }
-
-  /** Whether plain HTTP gets through: to a question without a filter the broker says what it lacks. */
-  async #reachable() {
-    const answer = await this.request("/events", { within: OPENING }).catch((error) => {
-      throw Lost.of(error);
-    });
-    if (answer.status !== 400) throw await refusal(answer);
+    // Where there was a broker, somebody else answers on the way.
+    return this.#hasStood && error.status < 400;
   }
 
   #stands(link) {
@@ -1004,6 +1161,8 @@ class Client {
       return;
     }
     this.link = link;
+    this.#hasStood = true;
+    if (link.transport === "websocket") this.#refused = null;
     this.#say("open", link.transport);
     for (const subscription of this.#subscriptions.values()) subscription.resume();
     this.#publishes.on(link);
@@ -1015,6 +1174,13 @@ class Client {
     for (const subscription of this.#subscriptions.values()) subscription.lost();
   }
 
+  #newName() {
+    let name;
+    do name = `s${++this.#lastName}`;
+    while (this.#subscriptions.has(name));
+    return name;
+  }
+
   #add(subscription, handlers) {
     if (this.#ended) throw this.#ended;
     if (this.#subscriptions.has(subscription.name)) {
@@ -1022,6 +1188,7 @@ class Client {
     }
     this.#subscriptions.set(subscription.name, subscription);
     subscription.resume();
+    if (subscription.signal?.aborted) subscription.close();
     if (handlers) subscription.run(handlers);
     return subscription;
   }
@@ -1042,13 +1209,23 @@ class Client {
   #finish(reason, error) {
     if (this.#ended) return;
     this.#ended = reason;
-    globalThis.removeEventListener?.("online", this.#retry);
+    globalThis.removeEventListener?.("online", this.#lookAgain);
+    globalThis.document?.removeEventListener("visibilitychange", this.#lookAgain);
     for (const subscription of [...this.#subscriptions.values()]) subscription.end(error);
-    this.#publishes.end(reason.code, reason.message);
+    this.#publishes.end(reason);
     this.link?.close();
+    this.ways.close();
+    this.#over.abort();
     this.link = null;
     this.#wake?.();
     this.#say("closed", reason.message, error);
+  }
+
+  /** There is a network again, or the page is seen again: what was found out before may be otherwise now. */
+  #look({ type }) {
+    if (type === "visibilitychange" && document.hidden) return;
+    this.link?.probe();
+    if (!this.#isAskedToWait) this.retry();
   }
 
   #sleep(wait) {
@@ -1063,7 +1240,14 @@ class Client {
 
   #say(state, detail, error = null) {
     this.state = state;
-    this.#options.state(state, detail, error);
+    try {
+      this.#options.state?.(state, detail, error);
+    } catch (thrown) {
+      // Its own fault, and not the client's end.
+      setTimeout(() => {
+        throw thrown;
+      });
+    }
   }
 }
 

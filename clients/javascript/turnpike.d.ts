@@ -72,6 +72,8 @@ export interface Handlers<Data = unknown> {
 }
 
 export interface FollowOptions {
+  /** Closes it. */
+  signal?: AbortSignal;
   /** `latest` unless given; `earliest`, `-PT5M`, a time (RFC 3339), or a cursor. */
   cursor?: string;
   /** Events that may wait to be taken: 1 to 4,096, 256 unless given. */
@@ -103,6 +105,8 @@ export interface Outgoing {
 export interface PublishOptions {
   /** How long to try, in ms: 60,000 unless given. */
   timeout?: number;
+  /** Gives it up: it breaks with `aborted`, and may be recorded or not. */
+  signal?: AbortSignal;
 }
 
 export interface Receipt {
@@ -123,9 +127,10 @@ export interface ClientOptions {
   /** What the client calls itself, for logs. */
   client?: string;
   /** Header fields of each request. Browsers can't send them with a WebSocket: they follow by SSE then. */
-  headers?: Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>);
-  /** A principal's token, asked for at each connection; for who reaches the broker without a gateway. */
-  token?: string | (() => string | Promise<string>);
+  headers?: Record<string, string> | ((refused: TurnpikeError | null) => Record<string, string> | Promise<Record<string, string>>);
+  /** A principal's token; for who reaches the broker without a gateway. A function is asked at each connection, and is told so when
+   * the one before was refused. */
+  token?: string | ((refused: TurnpikeError | null) => string | Promise<string>);
   /** Which ways may be used, best first. */
   transports?: Transport[];
   /** In place of the global ones. */
@@ -135,6 +140,8 @@ export interface ClientOptions {
   credentials?: "omit" | "same-origin" | "include";
   /** The bounds of the pauses between attempts, in ms: 250 and 30,000 unless given. */
   backoff?: { first?: number; most?: number };
+  /** How long a connection may take to stand, and a server to answer whether it is there, in ms: 10,000 unless given. */
+  openWithin?: number;
   /** How it goes. `detail`: the transport, or why not. `error`: why it was closed for good. */
   state?(state: State, detail: string, error: TurnpikeError | null): void;
 }
@@ -191,15 +198,17 @@ export class Room<Data = unknown> extends Subscription<Data> {
   readonly room: string;
   /** Who was there at joining. */
   readonly members: Member[];
-  publish(event: string, data?: unknown, options?: { id?: string; confirm?: string; timeout?: number }): Promise<Receipt>;
+  publish(event: string, data?: unknown, options?: { id?: string; confirm?: string } & PublishOptions): Promise<Receipt>;
   leave(): void;
 }
 
-/** Something was refused or is over. Programs go by `code`: docs/errors.md, and `closed`, `timeout`, `protocol`, `version`; of a durable subscription `taken` and `removed`. */
+/** Something was refused or is over. Programs go by `code`: docs/errors.md, and `closed`, `timeout`, `aborted`, `protocol`, `version`, `goaway`; of a durable subscription `taken` and `removed`. */
 export class TurnpikeError extends Error {
   readonly code: string;
   /** The status of an answer over HTTP. */
   readonly status?: number;
+  /** In how many ms the server would be asked again, if it said so. */
+  readonly retryAfter?: number;
   /** The event's, where it is one's. */
   readonly id?: string;
 }

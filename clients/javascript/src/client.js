@@ -1,14 +1,13 @@
 // A client: one link at a time, and another one whenever it is lost.
 
-import { Lost, TurnpikeError, pause, refusal } from "./failure.js";
-import { HttpLink } from "./http.js";
+import { Lost, TurnpikeError, pause } from "./failure.js";
 import { Publishes } from "./publishes.js";
-import { SocketLink } from "./socket.js";
 import { OPENING } from "./stream.js";
 import { Room, Subscription } from "./subscription.js";
+import { Ways } from "./ways.js";
 
-/** How long a way that is blocked is not tried again, in ms. */
-const AVOIDED = 600_000;
+/** A link that stood so long was a good one, in ms. */
+const SETTLED = 10_000;
 
 /** A connection to a broker that goes on by itself. It begins at once. */
 export class Client {
@@ -16,23 +15,26 @@ export class Client {
   state = "connecting";
   /** What stands now; null: nothing. */
   link = null;
-  #options; #subscriptions = new Map(); #publishes; #lastName = 0; #ended = null; #wake = null;
-  #strikes = { websocket: 0, sse: 0 }; #avoided = { websocket: 0, sse: 0 }; #retry = () => this.retry();
+  #options; #subscriptions = new Map(); #publishes; #lastName = 0; #ended = null; #over = new AbortController();
+  #hasStood = false; #refused = null; #wake = null; #isAskedToWait = false; #lookAgain = (event) => this.#look(event);
 
   constructor(url = globalThis.location?.origin, options = {}) {
-    this.#options = { transports: ["websocket", "sse", "long-poll"], state() {}, ...options };
+    this.#options = options;
     this.backoff = { first: 250, most: 30_000, ...options.backoff };
+    this.openWithin = options.openWithin ?? OPENING;
     this.base = new URL(url).href.replace(/^ws/, "http").replace(/[?#].*$/, "").replace(/\/$/, "");
     this.name = options.client;
+    this.ways = new Ways(this, options);
     this.#publishes = new Publishes(this.backoff);
-    // A browser knows when there is a network again.
-    globalThis.addEventListener?.("online", this.#retry);
+    // A browser knows when there is a network again, and when somebody looks.
+    globalThis.addEventListener?.("online", this.#lookAgain);
+    globalThis.document?.addEventListener("visibilitychange", this.#lookAgain);
     this.#run();
   }
 
   /** Follows what a filter takes: an async iterator, or with callbacks. */
   subscribe(filter, options = {}, handlers = null) {
-    const name = options.name ?? `s${++this.#lastName}`;
+    const name = options.name ?? this.#newName();
     return this.#add(new Subscription(this, name, filter, { ...options, room: null }), handlers);
   }
 
@@ -42,9 +44,9 @@ export class Client {
   }
 
   /** Publishes; kept when the event is confirmed. */
-  publish(event, { timeout = 60_000 } = {}) {
+  publish(event, options = {}) {
     if (this.#ended) return Promise.reject(this.#ended);
-    return this.#publishes.add(event, timeout);
+    return this.#publishes.add(event, options);
   }
 
   /** Who is in a room. */
@@ -78,108 +80,78 @@ export class Client {
     this.#subscriptions.delete(name);
   }
 
-  async headers() {
-    const { headers } = this.#options;
-    return (typeof headers === "function" ? await headers() : headers) ?? {};
+  headers() {
+    return this.#asked(this.#options.headers, {});
   }
 
-  async token() {
-    const { token } = this.#options;
-    return typeof token === "function" ? token() : token;
+  token() {
+    return this.#asked(this.#options.token);
   }
 
-  /** Browsers send no header fields with a WebSocket; node, bun and deno take them so, the package `ws` as a third argument. */
-  socket(url, protocol, headers) {
-    const Socket = this.#options.WebSocket ?? globalThis.WebSocket;
-    if (Object.keys(headers).length === 0) return new Socket(url, protocol);
-    return Socket.Server ? new Socket(url, protocol, { headers }) : new Socket(url, { protocols: [protocol], headers });
+  /** What is given, or what a function gives that is told whether the last one was refused. */
+  async #asked(given, otherwise) {
+    return (typeof given === "function" ? await given(this.#refused) : given) ?? otherwise;
   }
 
-  /** An HTTP request as who the client is, answered `within` so many ms. */
-  async request(path, { headers, signal, within, ...options } = {}) {
-    const token = await this.token();
-    const all = { ...(await this.headers()), ...(token ? { "turnpike-principal": token } : {}), ...headers };
-    const signals = [signal, within && AbortSignal.timeout(within)].filter(Boolean);
-    // Runtimes without `any` wait as long as it takes.
-    const either = signals.length > 1 ? (AbortSignal.any?.(signals) ?? signal) : signals[0];
-    const { credentials = "same-origin", fetch: send = globalThis.fetch } = this.#options;
-    return send(`${this.base}${path}`, { headers: all, signal: either, credentials, cache: "no-store", ...options });
-  }
-
-  passed(transport) {
-    this.#strikes[transport] = 0;
-  }
-
-  /** Something on the way doesn't let this transport pass: the second time it is left alone for a while. */
-  blocked(transport) {
-    this.#strikes[transport] += 1;
-    if (this.#strikes[transport] >= 2) this.#avoided[transport] = Date.now() + AVOIDED;
+  /** An HTTP request as who the client is, whose answer `take` takes in; both `within` so many ms, unless `signal` ends them. */
+  async request(path, { headers, signal, within, ...more }, take) {
+    const control = new AbortController();
+    const giveUp = () => control.abort();
+    const signals = [this.#over.signal, ...(signal ? [signal] : [])];
+    for (const each of signals) each.addEventListener("abort", giveUp);
+    const timer = within && setTimeout(giveUp, within);
+    try {
+      const [own, token] = await Promise.all([this.headers(), this.token()]);
+      if (signals.some(({ aborted }) => aborted)) throw new Lost("given up");
+      const { credentials = "same-origin", fetch: send = globalThis.fetch } = this.#options;
+      const all = { ...own, ...(token && { "turnpike-principal": token }), ...headers };
+      const options = { headers: all, signal: control.signal, credentials, cache: "no-store", ...more };
+      const answer = await send(`${this.base}${path}`, options);
+      if (answer.status !== 401) this.#refused = null;
+      return await take(answer);
+    } finally {
+      clearTimeout(timer);
+      // What is left of the answer isn't wanted.
+      giveUp();
+      for (const each of signals) each.removeEventListener("abort", giveUp);
+    }
   }
 
   async #run() {
     for (let attempt = 0; !this.#ended; attempt += 1) {
-      const began = Date.now();
-      let lost;
+      let why;
       try {
-        const link = await this.#open();
+        const link = await this.ways.open();
+        const stands = Date.now();
         this.#stands(link);
-        lost = await link.ended;
-        // Who is let in and sent away at once has no reason to hurry.
-        if (lost.after || Date.now() - began > OPENING) attempt = 0;
+        why = await link.ended;
+        // Who is let in and sent away at once, again and again, has no reason to hurry.
+        if (Date.now() - stands > SETTLED) attempt = 0;
       } catch (error) {
-        lost = error;
+        why = error;
       }
       this.#falls();
       if (this.#ended) return;
-      if (!(lost instanceof Lost)) {
-        this.#finish(lost, lost);
+      if (!(why instanceof Lost) && !this.#mayComeBack(why)) {
+        this.#finish(why, why);
         return;
       }
-      this.#say("reconnecting", lost.message);
-      await this.#sleep(pause(attempt, this.backoff, lost.after));
+      this.#say("reconnecting", why.message);
+      this.#isAskedToWait = Boolean(why.after);
+      await this.#sleep(pause(attempt, this.backoff, why.after));
     }
   }
 
-  /** The best way that is not blocked. */
-  async #open() {
-    const ways = this.#options.transports.filter((way) => !(this.#avoided[way] > Date.now()));
-    const [first, ...others] = ways;
-    if (first === "websocket" && (this.#options.WebSocket ?? globalThis.WebSocket)) {
-      const link = await this.#socketLink(others.length > 0);
-      if (link) return link;
-    } else await this.#reachable();
-    const way = ways.find((each) => each !== "websocket");
-    if (!way) throw new TurnpikeError("not-supported", "there is no WebSocket here");
-    return new HttpLink(this, way);
-  }
-
-  /** Null: no WebSocket gets through, and plain HTTP does. */
-  async #socketLink(mayFallBack) {
-    for (let again = false; ; again = true) {
-      try {
-        const link = await SocketLink.open(this);
-        this.passed("websocket");
-        return link;
-      } catch (error) {
-        if (!mayFallBack || !(error instanceof Lost) || error.after) throw error;
-        this.#strikes.websocket += 1;
-        if (this.#strikes.websocket < 2 && !error.blocked) throw error;
-        // A server that is away, or has just come back, is no way that is blocked.
-        if (!again) await this.#reachable();
-        if (!again && !error.blocked) continue;
-        this.passed("websocket");
-        this.#avoided.websocket = Date.now() + AVOIDED;
-        return null;
-      }
+  /** Whether what is no loss may pass all the same. */
+  #mayComeBack(error) {
+    // A token that is made anew may be good. Once.
+    const { token, headers } = this.#options;
+    if (error.code === "unauthenticated" && !this.#refused && [token, headers].some((given) => typeof given === "function")) {
+      this.#refused = error;
+      return true;
     }
-  }
-
-  /** Whether plain HTTP gets through: to a question without a filter the broker says what it lacks. */
-  async #reachable() {
-    const answer = await this.request("/events", { within: OPENING }).catch((error) => {
-      throw Lost.of(error);
-    });
-    if (answer.status !== 400) throw await refusal(answer);
+    // Where there was a broker, somebody else answers on the way.
+    return this.#hasStood && error.status < 400;
   }
 
   #stands(link) {
@@ -188,6 +160,8 @@ export class Client {
       return;
     }
     this.link = link;
+    this.#hasStood = true;
+    if (link.transport === "websocket") this.#refused = null;
     this.#say("open", link.transport);
     for (const subscription of this.#subscriptions.values()) subscription.resume();
     this.#publishes.on(link);
@@ -199,6 +173,13 @@ export class Client {
     for (const subscription of this.#subscriptions.values()) subscription.lost();
   }
 
+  #newName() {
+    let name;
+    do name = `s${++this.#lastName}`;
+    while (this.#subscriptions.has(name));
+    return name;
+  }
+
   #add(subscription, handlers) {
     if (this.#ended) throw this.#ended;
     if (this.#subscriptions.has(subscription.name)) {
@@ -206,6 +187,7 @@ export class Client {
     }
     this.#subscriptions.set(subscription.name, subscription);
     subscription.resume();
+    if (subscription.signal?.aborted) subscription.close();
     if (handlers) subscription.run(handlers);
     return subscription;
   }
@@ -226,13 +208,23 @@ export class Client {
   #finish(reason, error) {
     if (this.#ended) return;
     this.#ended = reason;
-    globalThis.removeEventListener?.("online", this.#retry);
+    globalThis.removeEventListener?.("online", this.#lookAgain);
+    globalThis.document?.removeEventListener("visibilitychange", this.#lookAgain);
     for (const subscription of [...this.#subscriptions.values()]) subscription.end(error);
-    this.#publishes.end(reason.code, reason.message);
+    this.#publishes.end(reason);
     this.link?.close();
+    this.ways.close();
+    this.#over.abort();
     this.link = null;
     this.#wake?.();
     this.#say("closed", reason.message, error);
+  }
+
+  /** There is a network again, or the page is seen again: what was found out before may be otherwise now. */
+  #look({ type }) {
+    if (type === "visibilitychange" && document.hidden) return;
+    this.link?.probe();
+    if (!this.#isAskedToWait) this.retry();
   }
 
   #sleep(wait) {
@@ -247,6 +239,13 @@ export class Client {
 
   #say(state, detail, error = null) {
     this.state = state;
-    this.#options.state(state, detail, error);
+    try {
+      this.#options.state?.(state, detail, error);
+    } catch (thrown) {
+      // Its own fault, and not the client's end.
+      setTimeout(() => {
+        throw thrown;
+      });
+    }
   }
 }

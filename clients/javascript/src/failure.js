@@ -1,5 +1,8 @@
 // What can go wrong, and when to try again.
 
+/** What a server may ask for, in ms; then it is asked again. */
+const LONGEST = 3_600_000;
+
 /** Something was refused or is over. Programs go by `code`, people read `message`. */
 export class TurnpikeError extends Error {
   constructor(code, message, more = {}) {
@@ -8,7 +11,7 @@ export class TurnpikeError extends Error {
   }
 }
 
-/** The connection is gone, and another one goes on: after so many ms, [least, most], if the server said so. */
+/** The connection is gone, and another one goes on: after so many ms, [least, most], if it was the server that sent it away. */
 export class Lost extends Error {
   constructor(message, { after = null, blocked = false } = {}) {
     super(message);
@@ -16,27 +19,22 @@ export class Lost extends Error {
   }
 
   static of(error) {
-    return error instanceof Lost ? error : new Lost(String(error?.message ?? error));
+    if (error instanceof Lost) return error;
+    return new Lost(String(error?.message ?? error), { after: later(error?.retryAfter) });
   }
 }
 
+/** Whether it may be otherwise in a while: what the broker says when to try again, and that the bus is away. */
+export const passes = ({ code, retryAfter }) => code === "unavailable" || retryAfter !== undefined;
+
 const random = (least, most) => least + Math.random() * (most - least);
 
-/** Full jitter: anything up to twice as much each time; or what the server asks for. */
+/** Full jitter: any time up to twice as much each time, and not before the server wants to see it: some time in that range. */
 export function pause(attempt, { first, most }, after = null) {
-  return after ? random(...after) : random(0, Math.min(most, first * 2 ** Math.min(attempt, 30)));
+  const own = random(0, Math.min(most, first * 2 ** Math.min(attempt, 30)));
+  const [least, latest = least] = (after ?? [0]).map((wait) => (wait > 0 ? Math.min(wait, LONGEST) : 0));
+  return Math.max(own, random(least, Math.max(least, latest)));
 }
 
 /** Not before this many ms, and not all at once. */
-export const later = (wait) => [wait, wait * 1.5];
-
-/** What an answer that isn't well says: what passes is `Lost`, the rest is refused. */
-export async function refusal(answer) {
-  const problem = await answer.json().catch(() => ({}));
-  const code = problem.type?.split("/").pop() ?? `http-${answer.status}`;
-  const message = problem.detail ?? `the server answers ${answer.status}`;
-  const { status } = answer;
-  const passes = status === 429 ? !["queue-full", "too-many"].includes(code) : [502, 503, 504].includes(status);
-  const wait = Number(answer.headers.get("retry-after")) * 1_000;
-  return passes ? new Lost(message, { after: wait > 0 ? later(wait) : null }) : new TurnpikeError(code, message, { status });
-}
+export const later = (wait) => (wait === undefined ? null : [wait, wait * 1.5]);

@@ -1,22 +1,25 @@
 // A link over plain HTTP, where no WebSocket gets through: a stream or polls for each subscription, a request for each
 // publish. What holds a connection's state, rooms and durable subscriptions, isn't there.
 
-import { Lost, TurnpikeError, later, refusal } from "./failure.js";
+import { json, lostBy, refusal } from "./answer.js";
+import { Lost, TurnpikeError, later } from "./failure.js";
 import { readStream } from "./stream.js";
 
 /** How long long-polling goes on before a better way is tried, in ms. */
 const BEST_BEFORE = 600_000;
-/** How long a poll and a publish may take: the broker answers both within 60 s. */
-const WITHIN = 90_000;
+/** How long a poll and a question may take, in ms; the broker answers polls after 25 s. */
+const WITHIN = 40_000;
+/** How long a publish that waits for others may take: the broker answers it within 60 s. */
+const WITHIN_DELIVERED = 90_000;
 
 export class HttpLink {
-  #client; #following = new Map(); #over = false; #timer; #end;
+  #client; #following = new Map(); #over = false; #timer; #end; #turn = Promise.resolve();
 
   constructor(client, transport) {
     this.#client = client;
     this.transport = transport;
     this.ended = new Promise((resolve) => (this.#end = resolve));
-    const better = () => this.lose(new Lost("time for a better way", { after: [0, 0] }));
+    const better = () => this.lose(new Lost("time for a better way", { after: [0] }));
     if (transport === "long-poll") this.#timer = setTimeout(better, BEST_BEFORE);
   }
 
@@ -32,27 +35,27 @@ export class HttpLink {
     way.call(this, subscription, control.signal).catch((error) => {
       if (control.signal.aborted || this.#over) return;
       this.#following.delete(subscription);
-      if (error instanceof TurnpikeError) subscription.refused(this, error);
-      else this.lose(Lost.of(error));
+      if (isLinks(error)) this.lose(error);
+      else subscription.refused(this, error);
     });
   }
 
   async #stream(subscription, signal) {
-    const request = (options) => this.#client.request(`/events?${subscription.query("last_event_id")}`, options);
-    let opened = false;
+    const request = (options, take) => this.#client.request(`/events?${subscription.query("last_event_id")}`, options, take);
+    let isOpen = false;
     const block = ({ event, data }) => {
       const body = JSON.parse(data);
       // So a gateway says that the broker is gone.
       if (event === "error") throw new Lost(body.detail ?? "the stream broke off");
-      if (!opened) {
-        opened = true;
-        this.#client.passed("sse");
+      if (!isOpen) {
+        isOpen = true;
+        this.#client.ways.passed("sse");
         subscription.opened(this, { cursor: body.cursor, replaying: null });
       } else subscription.take(this, event === "event" ? "ev" : event, body);
       return subscription.space();
     };
-    const retry = await readStream(request, { signal, block });
-    throw new Lost("the stream has ended", { after: retry === null ? null : later(retry) });
+    const retry = await readStream(request, { signal, within: this.#client.openWithin, block });
+    throw new Lost("the stream has ended", { after: later(retry) });
   }
 
   async #poll(subscription, signal) {
@@ -63,10 +66,7 @@ export class HttpLink {
       query.set("limit", Math.min(subscription.credit, 1_000));
       // Its place at once: who is cut off before the first event goes on from there.
       query.set("wait", cursor ? (replay ? "500ms" : "25s") : "0s");
-      const answer = await this.#client.request(`/events?${query}`, { signal, within: WITHIN });
-      if (!answer.ok) throw await refusal(answer);
-      const { events = [], gap = null } = answer.status === 204 ? {} : await answer.json();
-      const end = answer.headers.get("turnpike-cursor");
+      const { events, gap, end, isCaughtUp } = await this.#client.request(`/events?${query}`, { signal, within: WITHIN }, polled);
       if (cursor === null) subscription.opened(this, { cursor: gap || events.length > 0 ? null : end, replaying: null });
       // Nothing here proves by `prev` that nothing is missing: each answer begins where the last one ended.
       if (gap) subscription.take(this, "gap", gap, null);
@@ -75,7 +75,7 @@ export class HttpLink {
         subscription.take(this, "ev", { ...told, prev: subscription.last, replay });
         await subscription.space();
       }
-      const caughtUp = replay && answer.headers.get("turnpike-caught-up") === "true";
+      const caughtUp = replay && isCaughtUp;
       if (caughtUp) replay = false;
       if (caughtUp || events.length === 0) subscription.take(this, caughtUp ? "caught_up" : "cursor", { cursor: end });
       cursor = end;
@@ -90,31 +90,46 @@ export class HttpLink {
   /** What isn't read is held back by the connection itself. */
   acknowledge() {}
 
-  async ask(verb, body, settle) {
-    try {
-      const answer = await this.#request(verb, body);
-      if (!answer.ok) throw await refusal(answer);
-      const ok = await answer.json();
-      settle(null, ok);
-    } catch (error) {
-      // The bus may be away while the broker is there.
-      const away = error instanceof Lost && new TurnpikeError("unavailable", error.message, { after: error.after });
-      settle(error instanceof TurnpikeError ? error : away || Lost.of(error), null);
-      if (!(error instanceof TurnpikeError) && !away) this.lose(Lost.of(error));
-    }
+  /** Streams and polls show by themselves that they live. */
+  probe() {}
+
+  ask(verb, body, settle) {
+    if (verb === "presence") this.#ask(`/presence?users=${body.users.map(encodeURIComponent).join(",")}`, {}, settle);
+    else if (verb === "members") this.#ask(`/rooms/${body.room.split("/").map(encodeURIComponent).join("/")}`, {}, settle);
+    else this.#publish(JSON.parse(body), settle);
   }
 
-  #request(verb, body) {
-    if (verb === "presence") return this.#client.request(`/presence?users=${body.users.map(encodeURIComponent).join(",")}`);
-    if (verb === "members") return this.#client.request(`/rooms/${body.room}`);
-    const { confirm = "stored", ...event } = JSON.parse(body);
+  /** In order, as on a WebSocket; what waits for others holds up none. */
+  #publish({ confirm = "stored", ...event }, settle) {
+    const waits = confirm.startsWith("delivered");
     const type = `turnpike.${event.queue}.${event.event}`.toLowerCase();
-    return this.#client.request(`/events?confirm=${encodeURIComponent(confirm)}`, {
+    const options = {
       method: "POST",
       headers: { "content-type": "application/cloudevents+json" },
       body: JSON.stringify({ specversion: "1.0", source: "/client", type, ...event }),
-      within: WITHIN,
-    });
+      within: waits ? WITHIN_DELIVERED : WITHIN,
+    };
+    const send = () => this.#ask(`/events?confirm=${encodeURIComponent(confirm)}`, options, settle);
+    if (waits) send();
+    else this.#turn = this.#turn.then(send);
+  }
+
+  async #ask(path, options, settle) {
+    if (this.#over) {
+      settle(new Lost("closed"), null);
+      return;
+    }
+    const take = async (answer) => {
+      if (!answer.ok) throw await refusal(answer);
+      return json(answer);
+    };
+    try {
+      const ok = await this.#client.request(path, { within: WITHIN, ...options }, take);
+      settle(null, ok);
+    } catch (error) {
+      if (isLinks(error)) this.lose(error);
+      settle(isLinks(error) ? Lost.of(error) : error, null);
+    }
   }
 
   lose(error) {
@@ -122,11 +137,23 @@ export class HttpLink {
     this.#over = true;
     clearTimeout(this.#timer);
     for (const control of this.#following.values()) control.abort();
-    if (error.blocked) this.#client.blocked("sse");
-    this.#end(error);
+    if (error.blocked) this.#client.ways.blocked(this.transport);
+    this.#end(error instanceof TurnpikeError ? error : Lost.of(error));
   }
 
   close() {
     this.lose(new Lost("closed"));
   }
+}
+
+/** Whether it is no answer to what was asked: nobody was reached, or who asks isn't known. */
+const isLinks = (error) => !(error instanceof TurnpikeError) || error.code === "unauthenticated";
+
+async function polled(answer) {
+  if (!answer.ok) throw await lostBy(answer);
+  const { events = [], gap = null, cursor } = answer.status === 204 ? {} : await json(answer);
+  const end = cursor ?? answer.headers.get("turnpike-cursor");
+  // Another site's page is told of no header field that the gateway doesn't expose.
+  if (!end) throw new TurnpikeError("protocol", "a poll's answer says not where to go on: turnpike-cursor is missing");
+  return { events, gap, end, isCaughtUp: answer.headers.get("turnpike-caught-up") === "true" };
 }

@@ -1,7 +1,7 @@
 // Publishes that are not confirmed yet. Each is sent until it is answered, always under the same id: the broker knows what
 // it has recorded already.
 
-import { Lost, TurnpikeError, pause } from "./failure.js";
+import { Lost, TurnpikeError, later, pause, passes } from "./failure.js";
 
 /** Those that wait for their turn or their answer; more are refused. */
 const MOST = 1_024;
@@ -9,6 +9,8 @@ const MOST = 1_024;
 const MOST_IN_FLIGHT = 32;
 /** A frame has at most 1 MiB, with what is around the event. */
 const MOST_BYTES = 1_048_000;
+/** Timers know no longer time, in ms. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 
 /** An id of an event that has none. Not every page and runtime has `randomUUID`. */
 function newId() {
@@ -17,25 +19,34 @@ function newId() {
 }
 
 export class Publishes {
-  #waiting = new Map(); #link = null; #inFlight = 0; #lastNumber = 0; #backoff;
+  #waiting = new Set(); #link = null; #inFlight = 0; #backoff;
 
   constructor(backoff) {
     this.#backoff = backoff;
   }
 
-  /** Kept when the event is confirmed, broken when it is refused or not confirmed in time. */
-  add({ queue, event, subject, key, data, id = newId(), confirm }, timeout) {
-    const refuse = (code, message) => Promise.reject(new TurnpikeError(code, message, { id }));
-    if (this.#waiting.size >= MOST) return refuse("too-many", `${MOST} events wait already`);
+  /** Kept when the event is confirmed, broken when it is refused, given up or not confirmed in time. */
+  async add({ queue, event, subject, key, data, id = newId(), confirm }, { timeout = 60_000, signal }) {
+    const refuse = (code, message) => new TurnpikeError(code, message, { id });
+    if (this.#waiting.size >= MOST) throw refuse("too-many", `${MOST} events wait already`);
     const body = JSON.stringify({ queue, event, id, subject, partitionkey: key, data, confirm });
-    if (new TextEncoder().encode(body).length > MOST_BYTES) return refuse("too-large", "an event has at most 1 MiB");
-    const number = ++this.#lastNumber;
-    return new Promise((resolve, reject) => {
-      const late = () => this.#settle(publish, reject, new TurnpikeError("timeout", "it may be recorded or not: the same id tells", { id }));
-      const publish = { number, id, body, resolve, reject, state: "waits", failures: 0, timer: setTimeout(late, timeout) };
-      this.#waiting.set(number, publish);
-      this.#flush();
-    });
+    if (new TextEncoder().encode(body).length > MOST_BYTES) throw refuse("too-large", "an event has at most 1 MiB");
+    const tells = "it may be recorded or not: the same id tells";
+    if (signal?.aborted) throw refuse("aborted", "it was not begun");
+    const publish = { id, body, state: "waits", failures: 0, putOff: null };
+    const answered = new Promise((resolve, reject) => Object.assign(publish, { resolve, reject }));
+    // What was refused for now is known not to be recorded.
+    const late = () => this.#settle(publish, publish.putOff ?? refuse("timeout", tells));
+    const abort = () => this.#settle(publish, refuse("aborted", tells));
+    publish.late = setTimeout(late, Math.min(timeout, LONGEST_TIMER));
+    signal?.addEventListener("abort", abort);
+    this.#waiting.add(publish);
+    this.#flush();
+    try {
+      return await answered;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
   }
 
   /** There is a link: what waits is sent, oldest first. */
@@ -48,47 +59,48 @@ export class Publishes {
   lost() {
     this.#link = null;
     this.#inFlight = 0;
-    for (const publish of this.#waiting.values()) if (publish.state === "sent") publish.state = "waits";
+    for (const publish of this.#waiting) if (publish.state === "sent") publish.state = "waits";
   }
 
   /** Nothing is sent any more. */
-  end(code, message) {
-    for (const publish of [...this.#waiting.values()]) {
-      this.#settle(publish, publish.reject, new TurnpikeError(code, message, { id: publish.id }));
-    }
+  end({ code, message }) {
+    for (const publish of this.#waiting) this.#settle(publish, new TurnpikeError(code, message));
   }
 
   #flush() {
     const link = this.#link;
     if (!link) return;
-    for (const publish of this.#waiting.values()) {
+    for (const publish of this.#waiting) {
       if (this.#inFlight >= MOST_IN_FLIGHT) return;
       if (publish.state !== "waits") continue;
-      publish.state = "sent";
+      Object.assign(publish, { state: "sent", putOff: null });
       this.#inFlight += 1;
       link.ask("pub", publish.body, (error, receipt) => {
         if (link !== this.#link || error instanceof Lost) return;
         this.#inFlight -= 1;
-        if (error?.code === "unavailable") this.#again(publish, error.after);
-        else if (error) this.#settle(publish, publish.reject, Object.assign(error, { id: publish.id }));
-        else this.#settle(publish, publish.resolve, receipt);
+        if (error && passes(error)) this.#rest(publish, error);
+        else this.#settle(publish, error, receipt);
         this.#flush();
       });
     }
   }
 
-  /** The bus is away for a moment. */
-  #again(publish, after = null) {
-    publish.state = "rests";
-    setTimeout(() => {
+  /** The bus is away for a moment, the node has too much to bear, the queue is full. */
+  #rest(publish, error) {
+    if (!this.#waiting.has(publish)) return;
+    Object.assign(publish, { state: "rests", putOff: error });
+    const rested = () => {
       publish.state = "waits";
       this.#flush();
-    }, pause(publish.failures++, this.#backoff, after));
+    };
+    publish.rest = setTimeout(rested, pause(publish.failures++, this.#backoff, later(error.retryAfter)));
   }
 
-  #settle(publish, by, value) {
-    clearTimeout(publish.timer);
-    this.#waiting.delete(publish.number);
-    by(value);
+  #settle(publish, error, receipt) {
+    clearTimeout(publish.late);
+    clearTimeout(publish.rest);
+    this.#waiting.delete(publish);
+    if (error) publish.reject(Object.assign(error, { id: publish.id }));
+    else publish.resolve(receipt);
   }
 }

@@ -1,17 +1,16 @@
 // Server-sent events by `fetch`: an EventSource doesn't say with which status it was turned away, sends no header fields
 // and doesn't notice a connection that is dead.
 
-import { Lost, TurnpikeError, later, pause, refusal } from "./failure.js";
+import { MOST_CHARACTERS, lostBy } from "./answer.js";
+import { Lost, TurnpikeError, later, pause } from "./failure.js";
 
 /** How long a connection may take to stand, and a stream to say its first word, in ms. */
 export const OPENING = 10_000;
 /** How long a stream may be silent: Turnpike says every 15 s that it lives. */
 const SILENCE = 40_000;
-/** Characters of one event. */
-const MOST_CHARACTERS = 8_000_000;
 
 /** One stream from its request to its end. `block` is given each event and may take its time. Gives `retry`, if it was said. */
-export async function readStream(request, { signal, silence = SILENCE, block }) {
+export async function readStream(request, { signal, within = OPENING, silence = SILENCE, block }) {
   const reading = new AbortController();
   const stop = () => reading.abort();
   signal.addEventListener("abort", stop);
@@ -25,16 +24,13 @@ export async function readStream(request, { signal, silence = SILENCE, block }) 
       reading.abort();
     }, most);
   };
-  try {
-    if (signal.aborted) throw new Lost("given up");
-    listen(Math.min(OPENING, silence));
-    const answer = await request({ headers: { accept: "text/event-stream" }, signal: reading.signal });
-    if (!answer.ok) throw await refusal(answer);
+  const read = async (answer) => {
+    if (!answer.ok) throw await lostBy(answer);
     if (!answer.headers.get("content-type")?.startsWith("text/event-stream")) throw new Lost("no stream", { blocked: true });
     const body = answer.body.getReader();
     const text = new TextDecoder();
     let rest = "";
-    let retry = null;
+    let retry;
     for (;;) {
       const { done, value } = await body.read();
       if (done) return retry;
@@ -52,6 +48,11 @@ export async function readStream(request, { signal, silence = SILENCE, block }) 
       if (rest.length > MOST_CHARACTERS) throw new Lost("an event without an end");
       listen(silence);
     }
+  };
+  try {
+    if (signal.aborted) throw new Lost("given up");
+    listen(Math.min(within, silence));
+    return await request({ headers: { accept: "text/event-stream" }, signal: reading.signal }, read);
   } catch (error) {
     if (error instanceof TurnpikeError || error instanceof Lost) throw error;
     throw silent ? new Lost("nothing was heard", { blocked: !heard }) : Lost.of(error);
@@ -111,10 +112,10 @@ export class EventStream {
     const current = () => reading === this.#reading;
     this.#reading = reading;
     const { block, state, lastEventId, silence, first } = this.#options;
-    const request = ({ headers, signal }) => {
+    const request = async ({ headers, signal }, take) => {
       const last = lastEventId();
       const all = last ? { ...headers, "last-event-id": last } : headers;
-      return fetch(this.#url, { headers: all, signal, cache: "no-store", credentials: "same-origin" });
+      return take(await fetch(this.#url, { headers: all, signal, cache: "no-store", credentials: "same-origin" }));
     };
     const taken = (told) => {
       if (!current()) return undefined;

@@ -1,6 +1,6 @@
 // What is followed. It outlives every link: it knows after what it was told last, and goes on from there on the next one.
 
-import { Lost, TurnpikeError, pause } from "./failure.js";
+import { Lost, TurnpikeError, later, pause, passes } from "./failure.js";
 
 const DEFAULT_CREDIT = 256;
 /** Gaps and the like that may wait beside the events that the credit allows. */
@@ -15,16 +15,17 @@ export class Subscription {
   #filter; #begin; #queue = []; #waiters = []; #given = null; #error = null; #state = "idle"; #link = null;
   #unacknowledged = 0; #acknowledged = null; #ackTimer; #roomy = null; #rest = null; #failures = 0;
 
-  constructor(client, name, filter, { cursor, credit = DEFAULT_CREDIT, view, durable = false, room = null } = {}) {
-    Object.assign(this, { client, name, credit, view, durable, room });
+  constructor(client, name, filter, { cursor, credit = DEFAULT_CREDIT, view, durable = false, room = null, signal } = {}) {
+    Object.assign(this, { client, name, credit, view, durable, room, signal });
     this.#filter = filter;
     this.#begin = cursor;
+    signal?.addEventListener("abort", this.#abort);
     /** That it follows, for the first time: `{ cursor, replaying }`. */
     this.ready = new Promise((resolve, reject) => Object.assign(this.#settleReady, { resolve, reject }));
     this.ready.catch(() => {});
   }
 
-  #settleReady = {};
+  #settleReady = {}; #abort = () => this.close();
 
   [Symbol.asyncIterator]() {
     return this;
@@ -121,6 +122,7 @@ export class Subscription {
 
   opened(link, ok) {
     if (link !== this.#link || this.#state !== "opening") return;
+    if (ok.cursor !== null && typeof ok.cursor !== "string") throw new Error("a cursor is missing");
     this.#state = "live";
     this.#acknowledged = ok.cursor;
     this.last = ok.cursor ?? this.last;
@@ -130,16 +132,17 @@ export class Subscription {
   }
 
   refused(link, error) {
-    if (link !== this.#link || this.#state !== "opening" || error instanceof Lost) return;
+    if (link !== this.#link || error instanceof Lost) return;
     this.#state = "idle";
     this.#link = null;
-    if (error.code === "unavailable") this.#resumeAfter(error.after);
+    if (passes(error)) this.#resumeAfter(later(error.retryAfter));
     else this.end(error);
   }
 
   /** The server has ended it: it is another connection's now, or was removed. */
   ended(link, reason) {
-    if (link === this.#link) this.end(new TurnpikeError(reason, "the server has ended it"));
+    // One that is being opened is not the one that was ended.
+    if (link === this.#link && this.#state === "live") this.end(new TurnpikeError(reason, "the server has ended it"));
   }
 
   /** Something was told; `prev` is what must have been told before it, if that is known. */
@@ -150,6 +153,8 @@ export class Subscription {
       return;
     }
     const cursor = kind === "gap" ? body.to : body.cursor;
+    if (typeof cursor !== "string") throw new Error("a cursor is missing");
+    if (kind === "ev" && !body.event) throw new Error("an event is missing");
     this.last = cursor;
     if (kind === "cursor") {
       this.#moved(cursor);
@@ -183,6 +188,7 @@ export class Subscription {
     this.#link = null;
     clearTimeout(this.#rest);
     clearTimeout(this.#ackTimer);
+    this.signal?.removeEventListener("abort", this.#abort);
     this.#makeRoom();
     this.client.forget(this);
     this.#settleReady.reject(error ?? new TurnpikeError("closed", "it was closed"));
@@ -196,7 +202,7 @@ export class Subscription {
   #missed(got) {
     this.#give({ kind: "missed", expected: this.last, got, cursor: this.last });
     this.#leave();
-    this.#resumeAfter(null);
+    this.#resumeAfter();
   }
 
   #leave() {
@@ -206,11 +212,11 @@ export class Subscription {
     link.unfollow(this);
   }
 
-  #resumeAfter(after) {
+  #resumeAfter(after = null) {
     this.#rest = setTimeout(() => {
       this.#rest = null;
       this.resume();
-    }, pause(this.#failures++, this.client.backoff, after ?? null));
+    }, pause(this.#failures++, this.client.backoff, after));
   }
 
   /** Nothing but the place has changed. */

@@ -129,6 +129,46 @@ test("who is not known is sent away for good", async (t) => {
   assert.throws(() => made.subscribe("DB/*"), { code: "unauthenticated" });
 });
 
+test("a token that was refused is made anew, once", async (t) => {
+  const asked = [];
+  let held = "nonsense";
+  const renewed = client(t, {
+    async token(refused) {
+      asked.push(refused?.code);
+      if (refused) held = await happen("token");
+      return held;
+    },
+  });
+  await renewed.subscribe("DB/*").ready;
+  assert.deepEqual(asked.slice(0, 2), [undefined, "unauthenticated"]);
+  const hopeless = client(t, { token: () => "nonsense" });
+  await assert.rejects(hopeless.subscribe("DB/*").next(), { code: "unauthenticated" });
+  assert.equal(hopeless.state, "closed");
+});
+
+test("a signal closes a subscription", async (t) => {
+  const made = client(t);
+  const control = new AbortController();
+  const notes = made.subscribe("DB/*", { name: "notes", signal: control.signal });
+  await notes.ready;
+  const told = (async () => {
+    for await (const each of notes) assert.equal(each.kind, "caught-up");
+  })();
+  control.abort();
+  await told;
+  assert.equal(made.subscription("notes"), undefined);
+  const late = made.subscribe("DB/*", { signal: control.signal });
+  assert.equal((await late.next()).done, true);
+});
+
+test("a name of one's own is nobody else's", async (t) => {
+  const made = client(t);
+  const own = made.subscribe("DB/*", { name: "s1" });
+  const other = made.subscribe("DB/*");
+  await Promise.all([own.ready, other.ready]);
+  assert.notEqual(own.name, other.name);
+});
+
 test("a subscription and a client that are closed are over", async (t) => {
   await happen("publish/OVER/CREATE/0/3");
   const made = client(t);

@@ -7,7 +7,7 @@ export { url, way };
 
 /** Has something happen at the stage; gives what it says. */
 export async function happen(what) {
-  const answer = await fetch(`${control}/${what}`, { method: /^(log|token)/.test(what) ? "GET" : "POST" });
+  const answer = await fetch(`${control}/${what}`, { method: /^(log|token|connections)/.test(what) ? "GET" : "POST" });
   if (!answer.ok) throw new Error(`${what}: ${answer.status}`);
   return answer.text();
 }
@@ -15,10 +15,10 @@ export async function happen(what) {
 export const log = async (queue) => JSON.parse(await happen(`log/${queue}`));
 
 /** A client that may do everything, by the way that is tested; closed when the test is over. */
-export function client(test, options = {}) {
+export function client(test, { at = url, ...options } = {}) {
   const transports = way ? [way] : undefined;
   const defaults = { token: () => happen("token"), backoff: { first: 20, most: 500 }, ...(transports && { transports }) };
-  const made = new Client(url, { ...defaults, ...options });
+  const made = new Client(at, { ...defaults, ...options });
   test.after(() => made.close());
   return made;
 }

@@ -53,7 +53,7 @@ test("a stream where there is no WebSocket at all", async (t) => {
 });
 
 test("polls where streams are held back", async (t) => {
-  const { made } = await follows(t, { WebSocket: Blocked, fetch: holdsBack }, "HELD");
+  const { made } = await follows(t, { WebSocket: Blocked, fetch: holdsBack, openWithin: 1_000 }, "HELD");
   assert.equal(made.link.transport, "long-poll");
 });
 
@@ -67,6 +67,37 @@ test("a server that is away is no way that is blocked", async (t) => {
   await happen("heal");
   await notes.ready;
   assert.equal(made.link.transport, "websocket");
+});
+
+test("a node that takes nobody now is no way that is blocked", async (t) => {
+  // A page isn't told that its WebSockets are answered with a 503; a plain question is.
+  let tries = 0;
+  let asked = 0;
+  function Full(...how) {
+    return (tries += 1) > 4 ? new WebSocket(...how) : new Blocked();
+  }
+  const full = async (at, options) => {
+    if (!at.endsWith("/ws")) return fetch(at, options);
+    asked += 1;
+    return new Response("{}", { status: 503 });
+  };
+  const made = client(t, { WebSocket: Full, fetch: full });
+  const notes = made.subscribe("FULL/*");
+  await notes.ready;
+  assert.deepEqual([made.link.transport, tries, asked], ["websocket", 5, 3]);
+});
+
+test("where no way is open the ways are tried again", async (t) => {
+  const states = [];
+  const state = (...said) => states.push(said.slice(0, 2).join(" "));
+  let held = 0;
+  const onceMore = (at, options) => {
+    const isStream = options.headers.accept === "text/event-stream";
+    return isStream && (held += 1) <= 3 ? holdsBack(at, options) : fetch(at, options);
+  };
+  const made = client(t, { transports: ["sse"], fetch: onceMore, openWithin: 500, state });
+  await made.subscribe("HELD_AGAIN/*").ready;
+  assert.ok(states.filter((said) => said === "reconnecting nothing was heard").length >= 3, states.join());
 });
 
 test("without a WebSocket a room is refused by name", async (t) => {

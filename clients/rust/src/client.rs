@@ -3,6 +3,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::{
@@ -118,20 +119,21 @@ impl Client {
     /// Publishes; returns once the event is confirmed. What a lost connection leaves open is sent again under the same id.
     ///
     /// # Errors
-    /// If it is refused, 1,024 wait already, or it isn't confirmed in time: then it may be recorded or not, and the same id
-    /// tells.
+    /// If it is refused, 1,024 wait already, or it isn't confirmed in time. Then it is what it was put off for last, such as
+    /// `queue-full`; or `timeout`: it may be recorded or not, and the same id tells.
     pub async fn publish(&self, event: Outgoing) -> Result<Receipt, Error> {
         let body = serde_json::to_string(&event).map_err(|error| Error::new("invalid", error.to_string()))?;
         if body.len() > MOST_BYTES {
             return Err(Error::new("too-large", "an event has at most 1 MiB, its data 256 KiB"));
         }
+        let put_off = Arc::new(Mutex::new(None));
         let confirmed = async {
             let (answer, answered) = oneshot::channel();
-            self.send(Command::Publish(Publish { body, answer })).await?;
+            self.send(Command::Publish(Publish { body, answer, put_off: put_off.clone() })).await?;
             answered.await.map_err(|_| self.why())?
         };
         let late = || Error::new("timeout", "not confirmed in time; it may be recorded or not: the same id tells");
-        timeout(self.inner.publish, confirmed).await.unwrap_or_else(|_| Err(late()))
+        timeout(self.inner.publish, confirmed).await.unwrap_or_else(|_| Err(put_off.lock().take().unwrap_or_else(late)))
     }
 
     /// Who is in a room: the first 256.

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -69,7 +72,7 @@ impl Dial {
             let name = ServerName::try_from(host.clone()).map_err(|error| invalid(error.to_string()))?;
             let config = match &options.tls {
                 Some(config) => config.clone(),
-                None => system().map_err(|error| Error::new("tls", error.to_string()))?,
+                None => believing(options.authorities.as_deref())?,
             };
             Some((TlsConnector::from(config), name))
         } else {
@@ -84,7 +87,7 @@ impl Dial {
         let stream = TcpStream::connect((host, port)).await.map_err(lost)?;
         stream.set_nodelay(true).map_err(lost)?;
         let stream: Box<dyn Io> = match tls {
-            Some((connector, name)) => Box::new(connector.connect(name, stream).await.map_err(lost)?),
+            Some((connector, name)) => Box::new(connector.connect(name, stream).await.map_err(without_tls)?),
             None => Box::new(stream),
         };
         let config = WebSocketConfig::default().max_message_size(Some(MOST_BYTES)).max_frame_size(Some(MOST_BYTES));
@@ -102,24 +105,56 @@ fn refusal(answer: &Response) -> Ended {
     let problem: serde_json::Value =
         answer.body().as_deref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
     let detail = problem["detail"].as_str().map_or_else(|| format!("the server answers {status}"), str::to_owned);
-    if matches!(status, 400 | 401 | 403 | 404 | 426) {
-        let code = problem["type"].as_str().and_then(|kind| kind.rsplit('/').next()).unwrap_or("refused");
-        return Ended::Refused(Error::new(code.to_owned(), detail));
+    let code = problem["type"].as_str().and_then(|kind| kind.rsplit('/').next()).unwrap_or("refused");
+    let error = Error::new(code.to_owned(), detail);
+    match status {
+        408 | 425 | 429 => {}
+        400..=499 => return Ended::Refused(error),
+        ..=399 => return Ended::Astray(error),
+        _ => {}
     }
     let wait = answer.headers().get("retry-after").and_then(|wait| wait.to_str().ok()?.parse().ok());
-    Ended::Lost { reason: detail, after: wait.map(|seconds| later(Duration::from_secs(seconds))) }
+    Ended::Lost { reason: error.detail().to_owned(), after: wait.map(|seconds| later(Duration::from_secs(seconds))) }
+}
+
+fn without_tls(error: std::io::Error) -> Ended {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            Ended::Astray(Error::new("tls", format!("the server is not believed: {error}")))
+        }
+        _ => Ended::lost(format!("no TLS: {error}")),
+    }
+}
+
+/// A client without a certificate of its own, that believes these authorities (PEM) or the system's.
+fn believing(authorities: Option<&[u8]>) -> Result<Arc<ClientConfig>, Error> {
+    let tls = |error: rustls::Error| Error::new("tls", error.to_string());
+    let roots = match authorities {
+        Some(pem) => named(pem).map_err(|detail| Error::new("invalid", format!("authorities: {detail}")))?,
+        None => system(),
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(tls)?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+}
+
+fn named(pem: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    if roots.is_empty() { Err("no certificate is in it".to_owned()) } else { Ok(roots) }
 }
 
 /// The system's authorities, or those of the web where there are none.
-fn system() -> Result<Arc<ClientConfig>, rustls::Error> {
+fn system() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let (_, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+    roots
 }
 
 #[cfg(test)]
@@ -144,5 +179,9 @@ mod tests {
             assert!(asks(url).is_err(), "{url}");
         }
         assert!(Dial::new("ws://a", &Options::default().header("a b", "c")).is_err());
+        for pem in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            let refused = Dial::new("wss://a", &Options::default().authorities(pem)).err().unwrap();
+            assert!(refused.detail().starts_with("authorities: "), "{refused}");
+        }
     }
 }

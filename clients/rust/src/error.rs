@@ -1,15 +1,16 @@
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, time::Duration};
 
 /// Something was refused or is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     code: Cow<'static, str>,
     detail: Cow<'static, str>,
+    retry_after: Option<Duration>,
 }
 
 impl Error {
     pub(crate) fn new(code: impl Into<Cow<'static, str>>, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: code.into(), detail: detail.into() }
+        Self { code: code.into(), detail: detail.into(), retry_after: None }
     }
 
     pub(crate) fn closed() -> Self {
@@ -20,8 +21,17 @@ impl Error {
         Self::new("unavailable", detail)
     }
 
+    pub(crate) fn after(self, retry_after: Option<Duration>) -> Self {
+        Self { retry_after, ..self }
+    }
+
+    /// Whether it may be otherwise in a while: what the broker says when to try again, and that the bus is away.
+    pub(crate) fn passes(&self) -> bool {
+        self.retry_after.is_some() || self.code == "unavailable"
+    }
+
     /// What programs go by: the broker's kinds (docs/errors.md), and `closed`, `timeout`, `protocol`,
-    /// `version`, `goaway`; of a durable subscription `taken` and `removed`.
+    /// `version`, `goaway`, `tls`; of a durable subscription `taken` and `removed`.
     pub fn code(&self) -> &str {
         &self.code
     }
@@ -29,6 +39,11 @@ impl Error {
     /// What people read.
     pub fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// When the server would be asked again, if it said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 }
 

@@ -1,7 +1,7 @@
 //! One subscription, as the worker has it. It outlives every link: it knows after what it was told last, and is resumed
 //! there on the next one, once what came by the former is used up: so what waits for the program has an end.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -10,7 +10,11 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{Error, Follow, backoff::Backoff, told::Told};
+use crate::{
+    Error, Follow,
+    backoff::{Backoff, later},
+    told::Told,
+};
 
 /// Gaps and the like that may wait beside the events that the credit allows.
 const MOST_WORDS: usize = 64;
@@ -212,8 +216,8 @@ impl Followed {
             return false;
         }
         self.state = State::Idle;
-        if error.code() == "unavailable" {
-            self.rest(backoff, now);
+        if error.passes() {
+            self.rest(error.retry_after(), backoff, now);
             return false;
         }
         self.end(error);
@@ -251,7 +255,7 @@ impl Followed {
             // Where there is no place for this word, what was missed is read again all the same.
             let _ = self.items.try_send(Item::Told(Box::new(missed)));
             self.state = State::Idle;
-            self.rest(backoff, now);
+            self.rest(None, backoff, now);
             return Step::Leave;
         }
         let moved = matches!(item, Item::Moved(_));
@@ -282,6 +286,11 @@ impl Followed {
         Some(json!({ "sub": self.name, "cursor": inner.cursor }))
     }
 
+    /// It follows.
+    pub(crate) fn is_live(&self) -> bool {
+        self.state == State::Live
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.place.inner.lock().over
     }
@@ -294,8 +303,8 @@ impl Followed {
         self.items.capacity() == self.items.max_capacity()
     }
 
-    fn rest(&mut self, backoff: Backoff, now: Instant) {
-        self.rests = Some(now + backoff.pause(self.failures, None));
+    fn rest(&mut self, after: Option<Duration>, backoff: Backoff, now: Instant) {
+        self.rests = Some(now + backoff.pause(self.failures, after.map(later)));
         self.failures = self.failures.saturating_add(1);
     }
 }

@@ -1,10 +1,15 @@
 //! Frames as the broker sends them (docs/broker.md): an object with one member that says what it is, and the `id` that it
 //! answers.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::told::{EventTold, Gap};
+use crate::{
+    Error,
+    told::{EventTold, Gap},
+};
 
 /// One member of these is there; what is not known is passed over.
 #[derive(Debug, Default, Deserialize)]
@@ -31,6 +36,15 @@ pub(crate) struct Welcome {
 pub(crate) struct Refusal {
     pub code: String,
     pub detail: String,
+    /// In whole seconds.
+    #[serde(default)]
+    pub retry_after: Option<u64>,
+}
+
+impl From<Refusal> for Error {
+    fn from(Refusal { code, detail, retry_after }: Refusal) -> Self {
+        Self::new(code, detail).after(retry_after.map(Duration::from_secs))
+    }
 }
 
 /// What a subscription is told.

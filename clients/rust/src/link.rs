@@ -3,12 +3,13 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    ops::RangeInclusive,
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::{self, Message, protocol::CloseFrame};
 
 use crate::{
@@ -17,8 +18,8 @@ use crate::{
     frame::{Frame, Goaway},
 };
 
-/// How long connecting, the handshake and the welcome may take together.
-pub(crate) const OPENING: Duration = Duration::from_secs(10);
+/// How often a server may ask whether somebody is there.
+const PINGS: RangeInclusive<u64> = 100..=300_000;
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -28,6 +29,9 @@ pub(crate) struct Link {
     goaway: Option<Goaway>,
     /// How often the server asks whether somebody is there.
     ping: Duration,
+    last_heard: Instant,
+    /// How long one may stay that was sent away.
+    parting: Duration,
 }
 
 /// What came.
@@ -44,6 +48,8 @@ pub(crate) enum Ended {
     Done,
     /// Whoever comes again is sent away again.
     Refused(Error),
+    /// It isn't the broker that answers: at first that is a mistake, later somebody on the way, or a certificate that ran out.
+    Astray(Error),
     /// Another one goes on: after so many milliseconds, if the server said so.
     Lost { reason: String, after: Option<[u64; 2]> },
 }
@@ -55,24 +61,28 @@ impl Ended {
 }
 
 impl Link {
-    pub(crate) async fn open(dial: Dial, hello: String) -> Result<Self, Ended> {
+    /// Connects, and is welcomed, within so long.
+    pub(crate) async fn open(dial: Dial, hello: String, within: Duration) -> Result<Self, Ended> {
         let opening = async {
-            let mut link = Self { socket: dial.dial().await?, flushed: true, goaway: None, ping: OPENING };
+            let socket = dial.dial().await?;
+            let (ping, last_heard) = (Duration::ZERO, Instant::now());
+            let mut link = Self { socket, flushed: true, goaway: None, ping, last_heard, parting: within };
             let mut out = VecDeque::from([hello]);
             loop {
                 let Heard::Frame(frame) = link.next(&mut out).await? else { continue };
                 if let Some(welcome) = frame.welcome {
-                    link.ping = Duration::from_millis(welcome.ping_ms);
+                    link.ping = Duration::from_millis(welcome.ping_ms.clamp(*PINGS.start(), *PINGS.end()));
                     return Ok(link);
                 }
             }
         };
-        timeout(OPENING, opening).await.unwrap_or_else(|_| Err(Ended::lost("no welcome in time")))
+        timeout(within, opening).await.unwrap_or_else(|_| Err(Ended::lost("no welcome in time")))
     }
 
-    /// How long it may be silent: two pings, and what they may be late.
-    pub(crate) fn silence(&self) -> Duration {
-        self.ping * 5 / 2
+    /// When it is dead unless something is heard: after two pings, and what they may be late. One that was sent away has to
+    /// be closed soon, whatever it is told.
+    pub(crate) fn dies(&self) -> Instant {
+        self.last_heard + if self.goaway.is_some() { self.parting } else { self.ping * 5 / 2 }
     }
 
     /// Writes what waits, and gives what comes. May be cancelled and called again.
@@ -82,16 +92,20 @@ impl Link {
 
     fn poll(&mut self, out: &mut VecDeque<String>, cx: &mut Context<'_>) -> Poll<Result<Heard, Ended>> {
         self.poll_write(out, cx).map_err(|error| self.broken(&error))?;
-        let heard = match self.socket.poll_next_unpin(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Some(Ok(Message::Text(text)))) => match serde_json::from_str(&text) {
+        let Poll::Ready(came) = self.socket.poll_next_unpin(cx) else { return Poll::Pending };
+        if self.goaway.is_none() {
+            self.last_heard = Instant::now();
+        }
+        let heard = match came {
+            Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
                 Ok(frame) => self.heard(frame),
                 Err(error) => Err(Ended::lost(format!("a frame can't be read: {error}"))),
             },
-            Poll::Ready(Some(Ok(Message::Close(frame)))) => Err(self.closed(frame)),
-            Poll::Ready(Some(Ok(_))) => Ok(Heard::Life),
-            Poll::Ready(Some(Err(error))) => Err(self.broken(&error)),
-            Poll::Ready(None) => Err(self.gone("the connection has ended")),
+            Some(Ok(Message::Binary(_))) => Err(Ended::lost("a frame came that is no text")),
+            Some(Ok(Message::Close(frame))) => Err(self.closed(frame)),
+            Some(Ok(_)) => Ok(Heard::Life),
+            Some(Err(error)) => Err(self.broken(&error)),
+            None => Err(self.gone("the connection has ended")),
         };
         Poll::Ready(heard)
     }
@@ -145,6 +159,11 @@ impl Link {
             Some(Goaway { after_ms, .. }) => Ended::Lost { reason: reason.to_owned(), after: *after_ms },
             None => Ended::lost(reason),
         }
+    }
+
+    /// Nothing was heard for too long.
+    pub(crate) fn died(&self) -> Ended {
+        self.gone("nothing was heard")
     }
 
     /// Says what waits, and goodbye.

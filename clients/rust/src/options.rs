@@ -13,7 +13,9 @@ pub struct Options {
     pub(crate) name: Option<String>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) token: Option<Token>,
+    pub(crate) authorities: Option<Vec<u8>>,
     pub(crate) tls: Option<Arc<ClientConfig>>,
+    pub(crate) opening: Duration,
     pub(crate) first: Duration,
     pub(crate) most: Duration,
     pub(crate) publish: Duration,
@@ -25,7 +27,9 @@ impl Default for Options {
             name: None,
             headers: Vec::new(),
             token: None,
+            authorities: None,
             tls: None,
+            opening: Duration::from_secs(10),
             first: Duration::from_millis(250),
             most: Duration::from_secs(30),
             publish: Duration::from_secs(60),
@@ -55,7 +59,14 @@ impl Options {
         self
     }
 
-    /// For `wss`, whom to believe and as whom to appear; the system's authorities, and as nobody, unless given.
+    /// For `wss`, which authorities are believed: their certificates, as PEM. The system's unless given.
+    #[must_use]
+    pub fn authorities(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.authorities = Some(pem.into());
+        self
+    }
+
+    /// For `wss`, whom to believe and as whom to appear, in place of the authorities and a client without a certificate.
     #[must_use]
     pub fn tls(mut self, tls: Arc<ClientConfig>) -> Self {
         self.tls = Some(tls);
@@ -66,6 +77,14 @@ impl Options {
     #[must_use]
     pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
         (self.first, self.most) = (first, most);
+        self
+    }
+
+    /// How long connecting, the handshake and the welcome may take together, and the farewell of a server that sends
+    /// clients away; 10 s unless given.
+    #[must_use]
+    pub fn open_within(mut self, within: Duration) -> Self {
+        self.opening = within;
         self
     }
 

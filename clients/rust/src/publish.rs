@@ -1,12 +1,17 @@
 //! Publishes that are not confirmed yet. Each is sent until it is answered, always under the same id: the broker knows what
 //! it has recorded already.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::{Error, backoff::Backoff, told::Receipt};
+use crate::{
+    Error,
+    backoff::{Backoff, later},
+    told::Receipt,
+};
 
 /// Those that wait for their turn or their answer; more are refused.
 pub(crate) const MOST: usize = 1_024;
@@ -17,6 +22,8 @@ pub(crate) struct Publish {
     /// The body of its frame.
     pub body: String,
     pub answer: oneshot::Sender<Result<Receipt, Error>>,
+    /// Why it was refused for now: that it is not recorded is all that is known of it.
+    pub put_off: Arc<Mutex<Option<Error>>>,
 }
 
 #[derive(Default)]
@@ -62,6 +69,7 @@ impl Publishes {
             State::Sent => false,
         })?;
         waiting.state = State::Sent;
+        *waiting.publish.put_off.lock() = None;
         self.in_flight += 1;
         Some((number, waiting.publish.body.clone()))
     }
@@ -70,10 +78,12 @@ impl Publishes {
         let Some(mut waiting) = self.waiting.remove(&number) else { return };
         self.in_flight = self.in_flight.saturating_sub(1);
         let receipt = match answer {
-            Err(error) if error.code() == "unavailable" => {
-                // The bus is away for a moment.
-                waiting.state = State::Rests(now + backoff.pause(waiting.failures, None));
+            Err(error) if error.passes() => {
+                // The bus is away for a moment, the node has too much to bear, the queue is full.
+                let after = error.retry_after().map(later);
+                waiting.state = State::Rests(now + backoff.pause(waiting.failures, after));
                 waiting.failures += 1;
+                *waiting.publish.put_off.lock() = Some(error);
                 self.waiting.insert(number, waiting);
                 return;
             }

@@ -136,6 +136,8 @@ impl Session {
                 && let Some((verb, body)) = followed.leaves()
                 && self.stands
             {
+                // Who leaves before it was let in may not be answered.
+                self.asked.remove(&followed.asked);
                 self.ask(verb, &body.to_string(), None);
             }
         }
@@ -176,13 +178,16 @@ impl Session {
             let cursor = at.told.cursor;
             self.told(&at.sub, Item::Moved(cursor.clone()), None, &cursor, now);
         } else if let Some(ended) = frame.ended {
-            if let Some(mut followed) = self.follows.remove(&ended.sub) {
+            // One that is being opened is not the one that was ended.
+            if self.follows.get(&ended.sub).is_some_and(Followed::is_live)
+                && let Some(mut followed) = self.follows.remove(&ended.sub)
+            {
                 followed.end(Error::new(ended.told.reason, "the server has ended it"));
             }
         } else if let Some(ok) = frame.ok {
             self.answered(frame.id, Ok(ok), now);
         } else if let Some(refusal) = frame.error {
-            self.answered(frame.id, Err(Error::new(refusal.code, refusal.detail)), now);
+            self.answered(frame.id, Err(refusal.into()), now);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The task behind a client: one link at a time, and another one whenever it is lost.
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio::{
@@ -12,9 +12,12 @@ use crate::{
     Error, Options, State,
     backoff::Backoff,
     dial::Dial,
-    link::{Ended, Heard, Link, OPENING},
+    link::{Ended, Heard, Link},
     session::{Command, Session},
 };
+
+/// A link that stood so long was a good one.
+const SETTLED: Duration = Duration::from_secs(10);
 
 pub(crate) struct Worker {
     pub dial: Dial,
@@ -29,12 +32,20 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) async fn run(mut self) {
         let backoff = Backoff { first: self.options.first, most: self.options.most };
-        let mut attempt = 0;
+        let (mut attempt, mut has_stood) = (0, false);
         let why = loop {
-            let began = Instant::now();
-            let opening = Link::open(self.dial.clone(), self.hello());
+            let opening = Link::open(self.dial.clone(), self.hello(), self.options.opening);
             let ended = match self.meanwhile(opening).await {
-                Some(Ok(link)) => self.serve(link).await,
+                Some(Ok(link)) => {
+                    has_stood = true;
+                    let stands = Instant::now();
+                    let ended = self.serve(link).await;
+                    // Who is let in and sent away at once, again and again, has no reason to hurry.
+                    if stands.elapsed() > SETTLED {
+                        attempt = 0;
+                    }
+                    ended
+                }
                 Some(Err(ended)) => ended,
                 None => Ended::Done,
             };
@@ -42,12 +53,10 @@ impl Worker {
             let (reason, after) = match ended {
                 Ended::Done => break Error::closed(),
                 Ended::Refused(error) => break error,
+                Ended::Astray(error) if !has_stood => break error,
+                Ended::Astray(error) => (error.to_string(), None),
                 Ended::Lost { reason, after } => (reason, after),
             };
-            // Who is let in and sent away at once has no reason to hurry.
-            if after.is_some() || began.elapsed() > OPENING {
-                attempt = 0;
-            }
             self.state.send_replace(State::Reconnecting(reason));
             if self.meanwhile(sleep(backoff.pause(attempt, after))).await.is_none() {
                 break Error::closed();
@@ -88,21 +97,17 @@ impl Worker {
     async fn serve(&mut self, mut link: Link) -> Ended {
         self.session.stands();
         self.state.send_replace(State::Open);
-        let mut heard = Instant::now();
         loop {
             let now = Instant::now();
             let look = self.session.look(now);
-            let again = sleep_until(look.unwrap_or(now + OPENING));
-            let silent = sleep_until(heard + link.silence());
+            let again = sleep_until(look.unwrap_or(now + SETTLED));
+            let silent = sleep_until(link.dies());
             tokio::select! {
-                came = link.next(&mut self.session.out) => {
-                    heard = Instant::now();
-                    match came {
-                        Ok(Heard::Frame(frame)) => self.session.frame(*frame, heard),
-                        Ok(Heard::Life) => {}
-                        Err(ended) => return ended,
-                    }
-                }
+                came = link.next(&mut self.session.out) => match came {
+                    Ok(Heard::Frame(frame)) => self.session.frame(*frame, Instant::now()),
+                    Ok(Heard::Life) => {}
+                    Err(ended) => return ended,
+                },
                 command = self.commands.recv() => {
                     if command.is_none_or(|command| self.session.command(command)) {
                         link.close(std::mem::take(&mut self.session.out)).await;
@@ -111,7 +116,7 @@ impl Worker {
                 }
                 () = self.wake.notified() => {}
                 () = again => {}
-                () = silent => return Ended::lost("nothing was heard"),
+                () = silent => return link.died(),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The client in JavaScript through the gateway: as its guide shows it, with a key from node, with a session in a page.
+//! The clients through the gateway: as their guide shows them; the one in JavaScript with a key from node, with a session in a page.
 
 use std::{
     fs,
@@ -15,6 +15,13 @@ fn root() -> PathBuf {
 
 fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// An example of the client in Rust; whoever builds the tests has built it.
+fn example(name: &str) -> PathBuf {
+    let example = e2e::binary().parent().unwrap().join("examples").join(name);
+    assert!(example.exists(), "{} is missing: cargo build -p client --examples", example.display());
+    example
 }
 
 #[tokio::test]
@@ -36,15 +43,17 @@ async fn the_guide_to_the_clients_keeps_its_word() {
 
     let guide = guide
         .replace("turnpike up ", &format!("turnpike up --port {port} --ops-port {ops} "))
-        .replace(":8080", &format!(":{port}"));
+        .replace(":8080", &format!(":{port}"))
+        .replace("cargo run -q -p client --example notes --", example("notes").to_str().unwrap())
+        .replace("export TURNPIKE_API_KEY", &format!("export TURNPIKE_URL=http://127.0.0.1:{port} TURNPIKE_API_KEY"));
     let commands = shown::commands(&guide);
-    assert!(commands.len() > 8);
+    assert!(commands.len() > 9);
     let folder = folder.path().to_owned();
     tokio::task::spawn_blocking(move || shown::run(&commands, &folder)).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_program_with_a_key_goes_by_websocket() {
+async fn a_program_with_a_key_goes_by_every_way() {
     let system = System::start(Options::default()).await;
     let mut key = Command::new(e2e::binary());
     let scopes = "events:write:NOTES/*,events:read:NOTES/*";
@@ -53,13 +62,14 @@ async fn a_program_with_a_key_goes_by_websocket() {
     // The gateway learns of the key in a moment: until then nobody is known who shows it.
     let program = format!(
         "import {{ Client }} from {module};
-         for (;;) {{
-           const client = new Client({url}, {{ headers: {{ 'x-api-key': {key} }} }});
+         for (const way of ['websocket', 'sse', 'long-poll']) for (;;) {{
+           const client = new Client({url}, {{ headers: {{ 'x-api-key': {key} }}, transports: [way] }});
            const notes = client.subscribe('NOTES/*');
            if (await notes.ready.then(() => true, (error) => error.code !== 'unauthenticated' && Promise.reject(error))) {{
+             // Where nothing has come yet a poll goes on from the place that it was told.
+             let told = (await notes.next()).value;
              const receipt = await client.publish({{ queue: 'NOTES', event: 'WRITTEN', data: 'hello' }});
-             let told;
-             do told = (await notes.next()).value; while (told.kind !== 'event');
+             while (told.kind !== 'event') told = (await notes.next()).value;
              console.log(client.link.transport, told.event.id === receipt.id, told.event.owner);
              client.close();
              break;
@@ -73,7 +83,8 @@ async fn a_program_with_a_key_goes_by_websocket() {
     node.args(["60", "node", "--experimental-websocket", "--no-warnings", "--input-type=module", "-e", &program]);
     let run = tokio::task::spawn_blocking(move || node.output()).await.unwrap().unwrap();
     let said = String::from_utf8_lossy(&run.stdout);
-    assert_eq!(said.trim(), "websocket true services/notes", "{}", String::from_utf8_lossy(&run.stderr));
+    let by_each = ["websocket", "sse", "long-poll"].map(|way| format!("{way} true services/notes\n")).concat();
+    assert_eq!(said, by_each, "{}", String::from_utf8_lossy(&run.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,19 @@
 //! Following across everything that breaks: every event once, in order, or a word on why not.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use broker::Settings;
 use client::{Client, Follow, Options, State, StreamExt as _, Told};
 use testkit::{Fault, Way, eventually};
 use tokio::time::timeout;
 
-use crate::lab::{Lab, SOON, ids, next};
+use crate::lab::{ALL, Lab, SOON, ids, next};
 
 fn all(range: std::ops::Range<u32>) -> Vec<u32> {
     range.collect()
@@ -165,9 +171,15 @@ async fn a_closed_client_ends_what_it_follows() {
 async fn it_begins_before_the_server_does() {
     let lab = Lab::start().await;
     lab.proxy.refuse(true).await;
-    let url = lab.url();
-    let connecting = tokio::spawn(async move { Client::connect(&url, Options::default()).await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let tries = Arc::new(AtomicUsize::new(0));
+    let (url, token, counted) = (lab.url(), lab.token("alice", ALL), tries.clone());
+    // Each attempt begins with a token.
+    let options = lab.options().token(move || {
+        counted.fetch_add(1, Relaxed);
+        token.clone()
+    });
+    let connecting = tokio::spawn(async move { Client::connect(&url, options).await });
+    eventually("it was refused, and tries again", SOON, async || (tries.load(Relaxed) >= 3).then_some(())).await;
     assert!(!connecting.is_finished());
     lab.proxy.refuse(false).await;
     timeout(SOON, connecting).await.expect("it connects").unwrap().unwrap();

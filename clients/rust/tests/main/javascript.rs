@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use testkit::{Fault, Way};
 use tokio::net::TcpListener;
 
-use crate::lab::{ALL, GUEST, Lab};
+use crate::{
+    impostor::Impostor,
+    lab::{ALL, GUEST, Lab},
+};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../javascript");
 
@@ -32,6 +35,8 @@ async fn stage() -> (Arc<Lab>, String) {
         .route("/drain", post(async |State(lab): State<Arc<Lab>>| lab.drain().await))
         .route("/swallow", post(async |State(lab): State<Arc<Lab>>| lab.proxy.set_both(Fault::Swallow)))
         .route("/heal", post(heal))
+        .route("/impostor/{manner}", post(async |At(manner): At<String>| Impostor::start(manner).await.url))
+        .route("/connections", get(async |State(lab): State<Arc<Lab>>| lab.proxy.connections().to_string()))
         .route("/refuse", post(async |State(lab): State<Arc<Lab>>| lab.proxy.refuse(true).await))
         .with_state(lab.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -70,6 +75,10 @@ async fn node(file: &str, way: &str) {
     node.args(["--experimental-websocket", "--no-warnings", "--test", "--test-timeout=120000"])
         .arg(Path::new(FOLDER).join("tests").join(file))
         .envs([("TURNPIKE_URL", lab.url()), ("TURNPIKE_CONTROL", control), ("TURNPIKE_WAY", way.to_owned())]);
+    run(node).await;
+}
+
+async fn run(mut node: Command) {
     let run = tokio::task::spawn_blocking(move || node.output()).await.unwrap();
     let run = run.expect("node: deploy/install-test-tools installs it");
     let (said, complained) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
@@ -107,6 +116,22 @@ async fn it_shares_rooms() {
     node("rooms.test.mjs", "websocket").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn it_bears_servers_without_manners() {
+    node("hostile.test.mjs", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_types_say_what_it_has() {
+    let tool = |folder: &Path| folder.join("target/tools/typescript/node_modules/typescript/lib/typescript.js");
+    let compiler = Path::new(FOLDER).ancestors().map(tool).find(|tool| tool.exists());
+    let mut node = Command::new("node");
+    node.args(["--no-warnings", "--test", "--test-timeout=120000"])
+        .arg(Path::new(FOLDER).join("tests/types.test.mjs"))
+        .env("TURNPIKE_TYPESCRIPT", compiler.expect("typescript: deploy/install-test-tools installs it"));
+    run(node).await;
+}
+
 #[test]
 fn what_is_given_away_is_what_the_source_makes() {
     let built = Command::new("node").arg(Path::new(FOLDER).join("build.mjs")).arg("--check").output().unwrap();
@@ -119,8 +144,12 @@ async fn a_page_follows_across_a_dead_node_as_a_module_and_as_a_script() {
     let (lab, _) = stage().await;
     let mut browser = testkit::browser().await;
     browser.navigate(&format!("{}/client.js", lab.url())).await;
-    let classic =
-        "fetch('/client.classic.js').then((answer) => answer.text()).then((text) => (0, eval)(text + ';Turnpike'))";
+    let classic = "new Promise((loaded) => {
+        const script = document.createElement('script');
+        script.src = '/client.classic.js';
+        script.onload = () => loaded(Turnpike);
+        document.head.append(script);
+    })";
     for (from, load) in [(0, "import('/client.js')"), (100, classic)] {
         let token = lab.token("alice", ALL);
         browser
@@ -148,4 +177,35 @@ async fn a_page_follows_across_a_dead_node_as_a_module_and_as_a_script() {
         assert_eq!(receipt["confirm"], "stored");
         browser.evaluate("client.close()").await;
     }
+}
+
+/// What a browser knows, and tells its pages.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_seen_or_has_a_network_again_looks_at_once() {
+    let lab = Arc::new(Lab::start().await);
+    let mut browser = testkit::browser().await;
+    browser.navigate(&format!("{}/client.js", lab.url())).await;
+    let token = lab.token("alice", ALL);
+    // Left alone it would notice after half a minute, and come back after half an hour.
+    browser
+        .evaluate(&format!(
+            "import('/client.js').then(({{ Client }}) => {{
+                 window.told = [];
+                 window.states = [];
+                 const state = (...said) => states.push(said.slice(0, 2).join(' '));
+                 const patience = {{ openWithin: 1_000, backoff: {{ first: 3_600_000, most: 3_600_000 }} }};
+                 window.client = new Client(undefined, {{ token: '{token}', transports: ['websocket'], state, ...patience }});
+                 const event = ({{ event }}) => told.push(event.data.n);
+                 return client.subscribe('DB/*', {{}}, {{ event }}).ready.then(() => true);
+             }})"
+        ))
+        .await;
+    lab.proxy.set_both(Fault::Swallow);
+    browser.evaluate("dispatchEvent(new Event('online'))").await;
+    browser.until("states.at(-1) === 'reconnecting nothing was heard'").await;
+    lab.proxy.set_both(Fault::None);
+    lab.publish("DB/CREATE", 0..3).await;
+    browser.evaluate("document.dispatchEvent(new Event('visibilitychange'))").await;
+    browser.until("told.join() === '0,1,2'").await;
+    browser.evaluate("client.close()").await;
 }

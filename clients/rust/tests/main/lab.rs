@@ -31,7 +31,7 @@ pub struct Lab {
     settings: Settings,
     node: Mutex<Shutdown>,
     current: watch::Sender<SocketAddr>,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 impl Lab {
@@ -42,11 +42,27 @@ impl Lab {
     pub async fn start_with(settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bus = bus::sqlite::open(&folder.path().join("bus.db")).await.unwrap();
+        Self { _folder: Some(folder), ..Self::start_on(bus, settings).await }
+    }
+
+    /// On a bus of another kind.
+    pub async fn start_on(bus: Bus, settings: Settings) -> Self {
         let signer = Arc::new(Signer::new("gateway", &RootSecret::generate()));
         let (address, shutdown) = node(&bus, &signer, &settings).await;
         let current = watch::Sender::new(address);
         let proxy = FaultProxy::start(switch(current.subscribe()).await, 7).await;
-        Self { bus, proxy, signer, settings, node: Mutex::new(shutdown), current, _folder: folder }
+        Self { bus, proxy, signer, settings, node: Mutex::new(shutdown), current, _folder: None }
+    }
+
+    /// Another node, on its own way to the same bus; nobody is led there yet.
+    pub async fn second(&self, bus: &Bus) -> (SocketAddr, Shutdown) {
+        node(bus, &self.signer, &self.settings).await
+    }
+
+    /// Cuts everybody off; whoever comes again is led to that node.
+    pub fn lead_to(&self, address: SocketAddr) {
+        self.current.send_replace(address);
+        self.proxy.cut();
     }
 
     /// The node dies, with every connection to it; another one takes its place.

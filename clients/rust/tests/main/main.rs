@@ -2,8 +2,12 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod follow;
+mod hostile;
 mod javascript;
-
-mod lab;
+mod nodes;
 mod publish;
 mod rooms;
+mod tls;
+
+mod impostor;
+mod lab;

@@ -1,10 +1,10 @@
 //! Publishing across everything that breaks: what is confirmed is recorded, once.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{cell::Cell, collections::BTreeSet, time::Duration};
 
 use client::{Client, Error, Outgoing, Receipt};
 use futures_util::future::join_all;
-use testkit::{Fault, Way};
+use testkit::{Fault, Way, eventually};
 
 use crate::lab::{Lab, SOON};
 
@@ -53,8 +53,12 @@ async fn answers_that_get_lost_are_asked_for_again_and_nothing_is_recorded_twice
         // Written and not answered: the answer is what is cut off.
         lab.proxy.set(Way::Back, Fault::CutAfter(40 + 310 * u64::from(round)));
         let events = (0..20).map(|n| publish(&client, round * 20 + n));
+        let before = lab.proxy.connections();
         let healed = async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            eventually("it was cut off, and came again", SOON, async || {
+                (lab.proxy.connections() > before).then_some(())
+            })
+            .await;
             if round % 2 == 0 {
                 lab.kill().await;
             }
@@ -90,9 +94,15 @@ async fn more_than_may_wait_is_refused_at_once() {
     let client = lab.client().await;
     lab.proxy.refuse(true).await;
     lab.proxy.cut();
-    let many = join_all((0..1_100).map(|id| publish(&client, id)));
+    let refused_at_once = Cell::new(0);
+    let many = join_all((0..1_100).map(async |id| {
+        let answer = publish(&client, id).await;
+        refused_at_once.update(|refused| refused + u32::from(answer.is_err()));
+        answer
+    }));
     let healed = async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        eventually("those are refused that are too many", SOON, async || (refused_at_once.get() == 76).then_some(()))
+            .await;
         lab.proxy.refuse(false).await;
     };
     let (answers, ()) = tokio::join!(many, healed);
