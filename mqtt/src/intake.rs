@@ -1,6 +1,7 @@
 //! What comes in goes into the bus, in its order, and is acknowledged once it is recorded.
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     known::Known,
-    message::Rejected,
+    message::{Rejected, is_own},
     metrics::{self, Taken},
     plan::Plan,
 };
@@ -50,6 +51,15 @@ pub(crate) struct Intake<'a> {
     pub client: AsyncClient,
     /// The how manieth it is now.
     pub connection: Arc<AtomicU64>,
+}
+
+/// What a message means to the bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    Event,
+    Rejection,
+    /// An event that this dispatcher gave to the broker, and that came back: it is in the bus.
+    Own,
 }
 
 /// The lease is somebody else's.
@@ -99,42 +109,65 @@ impl Intake<'_> {
     }
 
     async fn take(&mut self, messages: Vec<(Publish, u64)>) -> Result<(), Outlived> {
-        let mut rejected = Vec::with_capacity(messages.len());
+        let mut meanings = Vec::with_capacity(messages.len());
         let mut events = Vec::with_capacity(messages.len());
         for (message, _) in &messages {
-            let event = self.plan.event(message, self.source, &mut self.known);
-            let event = event.inspect_err(|why| {
-                tracing::warn!(topic = %String::from_utf8_lossy(&message.topic), reason = why.0, "a message is rejected");
-            });
-            rejected.push(event.is_err());
-            events.push(event.unwrap_or_else(|why| self.plan.rejection(message, &why, self.source)));
+            let (meaning, event) = self.meaning(message);
+            meanings.push(meaning);
+            events.extend(event);
         }
-        let outcomes = self.record(events).await?;
-        for (((message, connection), rejected), outcome) in messages.iter().zip(rejected).zip(outcomes) {
+        let mut outcomes = self.record(events).await?.into_iter();
+        for ((message, connection), meaning) in messages.iter().zip(meanings) {
+            let outcome = if meaning == Meaning::Own { None } else { outcomes.next() };
+            let rejected = meaning == Meaning::Rejection;
+            let refused = rejected || matches!(outcome, Some(Err(_)));
             let taken = match outcome {
-                Ok(_) if rejected => Taken::Rejected,
-                Ok(true) => Taken::Duplicate,
-                Ok(false) => Taken::Recorded,
-                Err(why) => {
-                    tracing::warn!(topic = %String::from_utf8_lossy(&message.topic), reason = why, "a message is rejected");
-                    let rejection = self.plan.rejection(message, &Rejected(why), self.source);
-                    self.record(vec![rejection]).await?;
-                    Taken::Rejected
-                }
+                None => Taken::Own,
+                Some(Ok(true)) => Taken::Duplicate,
+                Some(Ok(false)) if rejected => Taken::Rejected,
+                Some(Ok(false)) => Taken::Recorded,
+                Some(Err(why)) if rejected => lost(message, &why),
+                Some(Err(why)) => self.reject(message, Rejected(why)).await?,
             };
             metrics::taken(taken);
-            self.acknowledge(message, *connection, taken);
+            self.acknowledge(message, *connection, refused);
         }
         Ok(())
     }
 
-    fn acknowledge(&self, message: &Publish, connection: u64, taken: Taken) {
+    /// And what is to be recorded.
+    fn meaning(&mut self, message: &Publish) -> (Meaning, Option<Envelope>) {
+        if is_own(message, self.source) {
+            return (Meaning::Own, None);
+        }
+        match self.plan.event(message, self.source, &mut self.known) {
+            Ok(event) => (Meaning::Event, Some(event)),
+            Err(why) => (Meaning::Rejection, Some(self.rejection(message, &why))),
+        }
+    }
+
+    fn rejection(&mut self, message: &Publish, why: &Rejected) -> Envelope {
+        tracing::warn!(topic = %topic(message), reason = why.0, "a message is rejected");
+        self.plan.rejection(message, why, self.source, &mut self.known)
+    }
+
+    /// Rejects a message whose event the bus refused.
+    async fn reject(&mut self, message: &Publish, why: Rejected) -> Result<Taken, Outlived> {
+        let rejection = self.rejection(message, &why);
+        Ok(match self.record(vec![rejection]).await?.pop() {
+            Some(Err(why)) => lost(message, &why),
+            Some(Ok(true)) => Taken::Duplicate,
+            _ => Taken::Rejected,
+        })
+    }
+
+    fn acknowledge(&self, message: &Publish, connection: u64, refused: bool) {
         // The identifiers of a connection that is gone may mean others by now: the broker sends the message again.
         if message.qos == QoS::AtMostOnce || self.connection.load(Relaxed) != connection {
             return;
         }
         let Some(mut ack) = self.client.prepare_ack(message) else { return };
-        if let (ManualAck::PubAck(ack), Taken::Rejected) = (&mut ack, taken) {
+        if let (ManualAck::PubAck(ack), true) = (&mut ack, refused) {
             ack.reason = PubAckReason::PayloadFormatInvalid;
         }
         if let Err(error) = self.client.try_manual_ack(ack) {
@@ -173,10 +206,23 @@ impl Intake<'_> {
                 }
                 Err(error) => tracing::debug!(%error, "messages wait for the bus"),
             }
+            if pause < LONGEST_PAUSE && pause * 2 >= LONGEST_PAUSE {
+                tracing::warn!(messages = open.len(), "messages wait: the bus is away, or a queue of theirs is full");
+            }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+}
+
+fn topic(message: &Publish) -> Cow<'_, str> {
+    String::from_utf8_lossy(&message.topic)
+}
+
+/// A message that the bus refuses even as a rejection: all that is left of it is this line.
+fn lost(message: &Publish, why: &str) -> Taken {
+    tracing::error!(topic = %topic(message), bytes = message.payload.len(), reason = why, "a message that is rejected can't be kept");
+    Taken::Dropped
 }
 
 /// Notes what became of each; whether something did.

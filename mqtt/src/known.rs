@@ -67,13 +67,18 @@ impl Known {
         if let Some(given) = property(message, EVENT_ID) {
             return given.to_owned();
         }
-        let content = content(message);
         if same == Same::Equal {
-            return Uuid::new_v5(&EQUAL, content.as_bytes()).to_string();
+            return Uuid::new_v5(&EQUAL, content(message).as_bytes()).to_string();
         }
+        self.mark(message)
+    }
+
+    /// An id that says under which packet identifier a message came: the same one where it comes again.
+    pub(crate) fn mark(&mut self, message: &Publish) -> String {
         if message.qos == QoS::AtMostOnce {
             return Uuid::now_v7().to_string();
         }
+        let content = content(message);
         if message.dup
             && let Some(taken) = self.taken.get(&message.pkid)
             && taken.content == content

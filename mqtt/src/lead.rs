@@ -40,8 +40,7 @@ async fn term(
     until: Instant,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let written = inbound.plan.inbound.iter().map(|mapping| &mapping.queue).chain([&inbound.plan.rejected.queue]);
-    for queue in written {
+    for queue in inbound.writes() {
         match inbound.bus.shut_out(queue, &fence).await {
             Ok(true) => {}
             Ok(false) => return Ok(()),

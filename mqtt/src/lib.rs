@@ -17,7 +17,9 @@ mod message;
 mod metrics;
 mod outbound;
 mod plan;
+mod receive;
 mod settings;
+mod subscribed;
 mod topic;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -89,7 +91,7 @@ impl Role for Dispatcher {
         let (drain, dropping) = (shutdown.draining(), shutdown.dropping());
         let inbound = inbound::Inbound { settings: &settings, plan: &plan, bus: &bus, source: &source };
         let taking = async {
-            if plan.inbound.is_empty() {
+            if !inbound.is_wanted(drain).await {
                 return Ok(());
             }
             match settings.order {

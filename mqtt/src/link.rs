@@ -4,14 +4,15 @@ use std::{fs, pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use rumqttc::{
-    AckMode, AsyncClient, EventLoop, MqttOptions, PersistedAckMode, PersistedSession, SessionStore, SessionStoreError,
-    SessionStoreKey, TlsConfiguration, Transport,
+    AckMode, AsyncClient, ConnectionError, EventLoop, MqttOptions, PersistedAckMode, PersistedSession, SessionStore,
+    SessionStoreError, SessionStoreKey, TlsConfiguration, Transport,
 };
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 use secrecy::ExposeSecret as _;
+use tokio::time::Instant;
 
 use crate::settings::Settings;
 
@@ -26,6 +27,12 @@ pub(crate) const IN_FLIGHT: u16 = 256;
 const MAX_PACKET: u32 = 512 * 1024;
 const PORT: u16 = 1883;
 const TLS_PORT: u16 = 8883;
+
+/// How long a connection that fails is left alone, at first and at most; a random part of it.
+const PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A connection that lasted for so long was a good one.
+const GOOD: Duration = Duration::from_secs(10);
 
 /// Where a broker listens.
 pub(crate) struct Address {
@@ -60,6 +67,34 @@ pub(crate) enum Session {
     Kept,
     /// It ends with the connection.
     Passing,
+}
+
+/// Connections that fail, one after the other.
+#[derive(Default)]
+pub(crate) struct Trouble {
+    times: u32,
+    connected: Option<Instant>,
+}
+
+impl Trouble {
+    /// There is a connection; for how long will show.
+    pub(crate) fn is_over(&mut self) {
+        self.connected = Some(Instant::now());
+    }
+
+    /// How long the broker is left alone. The first failure is told of, and not each of an hour's.
+    pub(crate) fn pause(&mut self, error: &ConnectionError) -> Duration {
+        if self.connected.take().is_some_and(|since| since.elapsed() >= GOOD) {
+            self.times = 0;
+        }
+        match self.times {
+            0 => tracing::warn!(%error, "the connection to the MQTT broker broke"),
+            times => tracing::debug!(%error, times, "there is no connection to the MQTT broker"),
+        }
+        let longest = PAUSE.saturating_mul(1 << self.times.min(8)).min(LONGEST_PAUSE);
+        self.times += 1;
+        longest.mul_f64(rand::random_range(0.2..1.0))
+    }
 }
 
 /// What a process has of a session that an earlier one began: nothing, since nothing is published by it, and what was on its way
@@ -144,6 +179,22 @@ fn trust(settings: &Settings) -> anyhow::Result<ClientConfig> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_is_away_is_asked_ever_less_often() {
+        let mut trouble = Trouble::default();
+        let pauses = |trouble: &mut Trouble| trouble.pause(&ConnectionError::RequestsDone);
+        assert!(pauses(&mut trouble) <= PAUSE);
+        for _ in 0..20 {
+            // One that is cut at once is no better than none.
+            trouble.is_over();
+            assert!(pauses(&mut trouble) <= LONGEST_PAUSE);
+        }
+        assert!(pauses(&mut trouble) >= LONGEST_PAUSE / 5);
+        trouble.is_over();
+        tokio::time::advance(GOOD).await;
+        assert!(pauses(&mut trouble) <= PAUSE, "it was well in between");
+    }
 
     #[test]
     fn a_url_is_a_host_and_a_port() {

@@ -19,6 +19,14 @@ use crate::{
 /// What is kept of a payload that is rejected.
 const KEPT: usize = 64 * 1024;
 
+/// The user property that says by which dispatcher an event became a message.
+pub(crate) const VIA: &str = "via";
+
+/// Whether a message is an event that this dispatcher itself gave to the broker.
+pub(crate) fn is_own(message: &Publish, source: &str) -> bool {
+    property(message, VIA) == Some(source)
+}
+
 /// A message that can't become the event that it is mapped to, and why.
 #[derive(Debug)]
 pub(crate) struct Rejected(pub String);
@@ -34,11 +42,11 @@ impl Plan {
         mapping.event(message, (topic, &captured), source, known)
     }
 
-    /// What is recorded of a message that is rejected.
-    pub(crate) fn rejection(&self, message: &Publish, why: &Rejected, source: &str) -> Envelope {
+    /// What is recorded of a message that is rejected; once, also where it comes again.
+    pub(crate) fn rejection(&self, message: &Publish, why: &Rejected, source: &str, known: &mut Known) -> Envelope {
         let Address { queue, event } = self.rejected.clone();
         let kept = &message.payload[..message.payload.len().min(KEPT)];
-        let mut rejection = Envelope::new(source, queue, event);
+        let mut rejection = Envelope::new(source, queue, event).id(known.mark(message));
         rejection.data = Some(Data::Json(json!({
             "topic": String::from_utf8_lossy(&message.topic).chars().take(MAX_BYTES).collect::<String>(),
             "reason": why.0,
@@ -95,5 +103,30 @@ impl Inbound {
             Err(_) if self.form == Form::Auto => Ok(Some(Data::Binary(payload.to_vec()))),
             Err(error) => Err(Rejected(format!("the payload is not JSON: {error}"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rumqttc::QoS;
+
+    use super::*;
+    use crate::settings::Settings;
+
+    #[test]
+    fn a_message_that_is_rejected_again_is_the_same_rejection_also_for_the_next_process() {
+        let settings = r#"{"inbound": [{"topic": "a", "to": "DB/CREATE", "data": "json"}]}"#;
+        let plan = Plan::of(&serde_json::from_str::<Settings>(settings).unwrap()).unwrap();
+        let mut message = Publish::new("a", QoS::AtLeastOnce, "no json", None);
+        message.pkid = 7;
+        let mut known = Known::new("turnpike");
+        let why = plan.event(&message, "/mqtt/turnpike", &mut known).unwrap_err();
+        let first = plan.rejection(&message, &why, "/mqtt/turnpike", &mut known);
+        assert!(first.check().is_ok(), "{first:?}");
+        let mut next = Known::new("turnpike");
+        next.recall(&first);
+        message.dup = true;
+        let why = plan.event(&message, "/mqtt/turnpike", &mut next).unwrap_err();
+        assert_eq!(plan.rejection(&message, &why, "/mqtt/turnpike", &mut next).id, first.id);
     }
 }

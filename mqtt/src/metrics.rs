@@ -21,11 +21,11 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     Metrics {
         received: counter(
             "turnpike_mqtt_received",
-            "Messages that came, by what became of them (recorded, duplicate, rejected; dropped: of QoS 0, too many at once).",
+            "Messages that came, by what became of them (recorded, duplicate, rejected; own: events that this dispatcher itself had given to the broker; dropped: of QoS 0, too many at once, or rejected and refused even so).",
         ),
         sent: counter(
             "turnpike_mqtt_sent",
-            "Events given to the MQTT broker, by mapping and result (sent, failed, own).",
+            "Events given to the MQTT broker, by mapping and result (sent, failed, own; waiting: there was no connection, it comes again).",
         ),
         connected: gauge("turnpike_mqtt_connected", "1: connected to the MQTT broker, by direction (in, out)."),
         leading: gauge("turnpike_mqtt_leading", "1: this dispatcher is the one that takes messages in order."),
@@ -39,6 +39,7 @@ pub(crate) enum Taken {
     Duplicate,
     Rejected,
     Dropped,
+    Own,
 }
 
 impl Taken {
@@ -48,6 +49,7 @@ impl Taken {
             Self::Duplicate => "duplicate",
             Self::Rejected => "rejected",
             Self::Dropped => "dropped",
+            Self::Own => "own",
         }
     }
 }

@@ -4,17 +4,19 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bus::{Bus, Consumer, Delivery, Failure, Group, Handler, Mode};
+use bytes::Bytes;
 use events::{Data, Envelope};
 use rumqttc::{
-    AsyncClient, Event, EventLoop, Incoming, PubAckReason, PublishNotice, PublishOptions, PublishResult, QoS,
-    mqttbytes::v5::PublishProperties,
+    AsyncClient, ConnAck, Event, EventLoop, Incoming, PubAckReason, Publish, PublishNotice, PublishOptions,
+    PublishProperties, PublishResult, QoS,
 };
 use time::OffsetDateTime;
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    link::{self, Session},
+    link::{self, Session, Trouble},
+    message::VIA,
     metrics,
     plan::{self, Plan},
     settings::Settings,
@@ -24,8 +26,10 @@ use crate::{
 const ANSWER: Duration = Duration::from_secs(10);
 /// Messages of a mapping that wait for that at once.
 const CONCURRENCY: usize = 32;
-/// How long a connection that failed is left alone, at most; a random part of it.
-const PAUSE: Duration = Duration::from_secs(2);
+/// How long an event waits for a connection before it is given back; less than a handler may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// When an event comes again that there was no connection for.
+const BACK: Duration = Duration::from_secs(1);
 const CLOUD_EVENT: &str = "application/cloudevents+json";
 
 /// Gives events to the broker until `drain`.
@@ -43,12 +47,16 @@ pub(crate) async fn run(
     let id = format!("{}-out-{}", settings.client_id, &holder[..12.min(holder.len())]);
     let (client, events) = link::client(settings, &id, &Session::Passing)?;
     let over = CancellationToken::new();
-    let connected = tokio::spawn(connect(events, over.clone()));
+    // Should nobody end it in order.
+    let _over = over.clone().drop_guard();
+    let (tell, takes) = watch::channel(None);
+    let connected = tokio::spawn(connect(events, tell, over.clone()));
     let mut members = Vec::new();
     for mapping in &plan.outbound {
         let group =
             Group { concurrency: CONCURRENCY, ..Group::new(&mapping.group, mapping.events.clone(), Mode::Keyed) };
-        let sender = Sender { client: client.clone(), mapping: mapping.clone(), source: source.clone() };
+        let (client, mapping, source) = (client.clone(), mapping.clone(), source.clone());
+        let sender = Sender { client, mapping, source, takes: takes.clone(), drain: drain.clone() };
         let member = Consumer::new(bus.clone(), group, Arc::new(sender)).role(crate::NAME);
         members.push(tokio::spawn(member.run(drain.clone(), dropping.clone())));
     }
@@ -61,17 +69,40 @@ pub(crate) async fn run(
     worked
 }
 
-/// Keeps the connection.
-async fn connect(mut events: EventLoop, over: CancellationToken) {
+/// What the broker takes, as it said when the connection was made.
+#[derive(Clone, Copy, Debug)]
+struct Takes {
+    /// The bytes of a packet.
+    packet: usize,
+    qos: QoS,
+    retain: bool,
+}
+
+impl Takes {
+    fn of(connected: &ConnAck) -> Self {
+        let said = connected.properties.as_ref();
+        let packet = said.and_then(|said| said.max_packet_size).and_then(|bytes| usize::try_from(bytes).ok());
+        let qos = if said.and_then(|said| said.max_qos) == Some(0) { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        let retain = said.and_then(|said| said.retain_available) != Some(0);
+        Self { packet: packet.unwrap_or(usize::MAX), qos, retain }
+    }
+}
+
+/// Keeps the connection, and tells of it.
+async fn connect(mut events: EventLoop, tell: watch::Sender<Option<Takes>>, over: CancellationToken) {
+    let mut trouble = Trouble::default();
     while let Some(happened) = over.run_until_cancelled(events.poll()).await {
         match happened {
-            Ok(Event::Incoming(Incoming::ConnAck(_))) => metrics::connected("out", true),
+            Ok(Event::Incoming(Incoming::ConnAck(connected))) => {
+                metrics::connected("out", true);
+                trouble.is_over();
+                tell.send_replace(Some(Takes::of(&connected)));
+            }
             Ok(_) => {}
             Err(error) => {
                 metrics::connected("out", false);
-                tracing::warn!(%error, "the connection to the MQTT broker broke");
-                let pause = PAUSE.mul_f64(rand::random_range(0.1..1.0));
-                over.run_until_cancelled(tokio::time::sleep(pause)).await;
+                tell.send_replace(None);
+                over.run_until_cancelled(tokio::time::sleep(trouble.pause(&error))).await;
             }
         }
     }
@@ -83,6 +114,9 @@ struct Sender {
     mapping: plan::Outbound,
     /// What this dispatcher's own events say.
     source: Arc<str>,
+    /// None while there is no connection.
+    takes: watch::Receiver<Option<Takes>>,
+    drain: CancellationToken,
 }
 
 #[async_trait]
@@ -95,7 +129,12 @@ impl Handler for Sender {
             return Ok(());
         }
         let sent = self.send(event).await;
-        metrics::sent(&self.mapping.group, if sent.is_ok() { "sent" } else { "failed" });
+        let result = match &sent {
+            Ok(()) => "sent",
+            Err(Failure::Defer { .. }) => "waiting",
+            Err(_) => "failed",
+        };
+        metrics::sent(&self.mapping.group, result);
         sent
     }
 }
@@ -104,9 +143,10 @@ impl Sender {
     async fn send(&self, event: &Envelope) -> Result<(), Failure> {
         let topic = self.topic(event)?;
         let (payload, content_type) = self.payload(event)?;
-        let options = PublishOptions::new(self.mapping.qos)
-            .retain(self.mapping.retain)
-            .properties(properties(event, content_type));
+        let properties = properties(event, content_type, &self.source);
+        let takes = self.connection().await?;
+        self.fits(&topic, &payload, &properties, takes)?;
+        let options = PublishOptions::new(self.mapping.qos).retain(self.mapping.retain).properties(properties);
         let notice = self.client.publish_tracked(topic, payload, options);
         let notice: PublishNotice = timeout(ANSWER, notice).await.map_err(|_| late())??;
         match timeout(ANSWER, notice.wait_async()).await.map_err(|_| late())? {
@@ -125,6 +165,32 @@ impl Sender {
         }
     }
 
+    /// Waits for a connection: that there is none is no event's fault, and no attempt.
+    async fn connection(&self) -> Result<Takes, Failure> {
+        let mut takes = self.takes.clone();
+        let connected = async { takes.wait_for(Option::is_some).await.ok().and_then(|takes| *takes) };
+        let connected = self.drain.run_until_cancelled(timeout(PATIENCE, connected)).await;
+        connected.and_then(Result::ok).flatten().ok_or(Failure::Defer { delay: BACK })
+    }
+
+    /// Whether the broker takes such a message: one that it doesn't would cost the connection, and all that is on its way.
+    fn fits(&self, topic: &str, payload: &Bytes, properties: &PublishProperties, takes: Takes) -> Result<(), Failure> {
+        if self.mapping.qos != QoS::AtMostOnce && takes.qos == QoS::AtMostOnce {
+            return Err(again("the MQTT broker takes messages of QoS 0 alone".to_owned()));
+        }
+        if self.mapping.retain && !takes.retain {
+            return Err(again("the MQTT broker retains nothing".to_owned()));
+        }
+        let mut message = Publish::new(topic, self.mapping.qos, payload.clone(), Some(properties.clone()));
+        message.pkid = 1;
+        let bytes = message.size();
+        if bytes > takes.packet {
+            let most = takes.packet;
+            return Err(Failure::Dead { reason: format!("{bytes} bytes, and the MQTT broker takes {most}") });
+        }
+        Ok(())
+    }
+
     fn topic(&self, event: &Envelope) -> Result<String, Failure> {
         let values = HashMap::from([
             ("queue", event.queue.as_str()),
@@ -140,23 +206,24 @@ impl Sender {
         Ok(topic)
     }
 
-    fn payload(&self, event: &Envelope) -> Result<(Vec<u8>, Option<String>), Failure> {
+    fn payload(&self, event: &Envelope) -> Result<(Bytes, Option<String>), Failure> {
         if self.mapping.envelope {
-            return Ok((serde_json::to_vec(event)?, Some(CLOUD_EVENT.to_owned())));
+            return Ok((serde_json::to_vec(event)?.into(), Some(CLOUD_EVENT.to_owned())));
         }
         Ok(match &event.data {
-            None => (Vec::new(), None),
-            Some(Data::Json(value)) => (serde_json::to_vec(value)?, Some("application/json".to_owned())),
-            Some(Data::Binary(bytes)) => (bytes.clone(), event.datacontenttype.clone()),
+            None => (Bytes::new(), None),
+            Some(Data::Json(value)) => (serde_json::to_vec(value)?.into(), Some("application/json".to_owned())),
+            Some(Data::Binary(bytes)) => (bytes.clone().into(), event.datacontenttype.clone()),
         })
     }
 }
 
-fn properties(event: &Envelope, content_type: Option<String>) -> PublishProperties {
+fn properties(event: &Envelope, content_type: Option<String>, via: &str) -> PublishProperties {
     let mut user = vec![
         ("event-id".to_owned(), event.id.clone()),
         ("event".to_owned(), format!("{}/{}", event.queue, event.event)),
         ("source".to_owned(), event.source.clone()),
+        (VIA.to_owned(), via.to_owned()),
     ];
     let given = [("subject", &event.subject), ("traceparent", &event.traceparent), ("tracestate", &event.tracestate)];
     user.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))));

@@ -14,6 +14,9 @@ use crate::{
 const MOST: usize = 256;
 /// The longest name of an outbound mapping: `mqtt.` and it are a group's name.
 const MAX_NAME: usize = 32;
+/// Queues that the bus itself writes; into rooms others may write, too.
+const OWN: [&str; 4] = ["SYS", "PRESENCE", "RECEIPT", ROOMS];
+const ROOMS: &str = "ROOMS";
 const PLACES: [&str; 5] = ["queue", "event", "subject", "key", "id"];
 
 /// Something wrong with the settings.
@@ -88,6 +91,14 @@ impl Plan {
                 faults.add(format!("outbound[{at}].name"), "another mapping has it");
             }
         }
+        for (at, _) in
+            settings.inbound.iter().enumerate().filter(|(_, one)| one.retained && settings.order == Order::Shared)
+        {
+            faults.add(
+                format!("inbound[{at}].retained"),
+                "needs `order: strict`: who shares a subscription gets nothing that was retained",
+            );
+        }
         // A broker may send a message once for each subscription that takes it.
         let topics: Vec<Option<Filter>> = settings.inbound.iter().map(|one| one.topic.parse().ok()).collect();
         for (at, topic) in topics.iter().enumerate() {
@@ -100,7 +111,11 @@ impl Plan {
                 );
             }
         }
-        match faults.read("rejected", settings.rejected.parse()) {
+        let rejected = faults.read("rejected", settings.rejected.parse::<Address>());
+        if rejected.as_ref().is_some_and(|rejected| OWN.contains(&rejected.queue.as_str())) {
+            faults.add("rejected", "this queue is the bus's own");
+        }
+        match rejected {
             Some(rejected) if faults.0.is_empty() => Ok(Self { inbound, outbound, rejected }),
             _ => Err(faults.0),
         }
@@ -153,7 +168,7 @@ fn inbound(at: usize, settings: &settings::Inbound, faults: &mut Faults) -> Opti
     };
     let (subject, key) = (template("subject", settings.subject.as_ref()), template("key", settings.key.as_ref()));
     let qos = qos(&path("qos"), settings.qos, faults)?;
-    if queue.as_ref().is_some_and(|queue| ["SYS", "PRESENCE", "RECEIPT"].contains(&queue.as_str())) {
+    if queue.as_ref().is_some_and(|queue| queue.as_str() != ROOMS && OWN.contains(&queue.as_str())) {
         faults.add(path("to"), "this queue is the bus's own");
     }
     Some(Inbound {
@@ -222,13 +237,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_rejected_goes_to_a_queue_that_takes_it() {
+        assert_eq!(faults(r#"{"rejected": "ROOMS/REJECTED"}"#), ["rejected: this queue is the bus's own"]);
+        assert_eq!(faults(r#"{"rejected": "DB/REJECTED"}"#), [""; 0]);
+    }
+
+    #[test]
     fn everything_wrong_is_told_with_its_path() {
         let text = r#"{
             "url": "http://broker", "client_id": "", "order": "shared", "password": "p", "rejected": "nowhere",
             "inbound": [
                 {"topic": "a/#/b", "to": "DB/A"}, {"topic": "a/+", "to": "db/A"}, {"topic": "b", "to": "DB/{1}"},
                 {"topic": "c", "to": "SYS/A", "subject": "{2}"}, {"topic": "d", "to": "DB/A", "qos": 2},
-                {"topic": "d", "to": "DB/A"}
+                {"topic": "d", "to": "DB/A", "retained": true}
             ],
             "outbound": [{"name": "", "events": "*/*", "topic": "a/+"}, {"name": "", "events": "DB/*", "topic": "{x}"}]
         }"#;
@@ -246,6 +267,7 @@ mod tests {
             "inbound[3].subject:",
             "inbound[4].qos:",
             "inbound[5].topic:",
+            "inbound[5].retained:",
             "outbound[0].name:",
             "outbound[0].events:",
             "outbound[0].topic:",

@@ -18,7 +18,7 @@ pub mod wire;
 pub use browser::{Browser, browser};
 pub use eventually::eventually;
 pub use faults::{Fault, FaultProxy, Way};
-pub use mosquitto::{Mosquitto, mosquitto};
+pub use mosquitto::{Mosquitto, MosquittoOptions, mosquitto};
 pub use openapi::{check_asyncapi, check_openapi, openapi_tool};
 pub use port::free_port;
 pub use postgres::{Postgres, postgres};

@@ -15,14 +15,25 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::{eventually, free_port};
+use crate::{Certificates, eventually, free_port};
 
 /// How long it may take to listen.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Debian puts it where only root looks for programs.
 const PROGRAMS: [&str; 2] = ["mosquitto", "/usr/sbin/mosquitto"];
 
-/// A running broker that lets everybody in, and keeps sessions and what it has for them over a restart.
+/// How it is set up; by default it lets everybody in.
+#[derive(Clone, Debug, Default)]
+pub struct MosquittoOptions {
+    /// The plain listener speaks TLS, as `localhost`.
+    pub tls: Option<Certificates>,
+    /// The one name and password that are let in.
+    pub account: Option<(&'static str, &'static str)>,
+    /// The bytes of the largest packet that it takes.
+    pub max_packet: Option<u32>,
+}
+
+/// A running broker that keeps sessions and what it has for them over a restart.
 pub struct Mosquitto {
     server: Child,
     port: u16,
@@ -34,25 +45,48 @@ pub struct Mosquitto {
 /// # Panics
 /// If mosquitto is not installed (with the line that installs it) or doesn't start.
 pub async fn mosquitto() -> Mosquitto {
-    // A port can be taken between the look and the start; others then.
-    for _ in 0..10 {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (port, websocket) = (free_port(), free_port());
-        let configuration = format!(
-            "listener {port} 127.0.0.1\nlistener {websocket} 127.0.0.1\nprotocol websockets\nallow_anonymous true\n\
-             persistence true\npersistence_location {}/\nmax_queued_messages 100000\nuser root\n",
-            folder.path().display()
-        );
-        fs::write(folder.path().join("mosquitto.conf"), configuration).expect("a folder that can be written to");
-        let mut broker = Mosquitto { server: spawn(&folder), port, websocket, folder };
-        if broker.is_up().await {
-            return broker;
+    Mosquitto::start(MosquittoOptions::default()).await
+}
+
+impl MosquittoOptions {
+    fn write(&self, folder: &TempDir, port: u16, websocket: u16) {
+        let mut lines = vec![format!("listener {port} 127.0.0.1")];
+        if let Some(tls) = &self.tls {
+            let (certificate, key) = tls.server();
+            lines.extend([format!("certfile {}", certificate.display()), format!("keyfile {}", key.display())]);
         }
+        lines.extend([format!("listener {websocket} 127.0.0.1"), "protocol websockets".to_owned()]);
+        lines.push(format!("allow_anonymous {}", self.account.is_none()));
+        if let Some((name, password)) = self.account {
+            let file = folder.path().join("passwords");
+            let made = Command::new("mosquitto_passwd").args(["-b", "-c"]).arg(&file).args([name, password]).status();
+            assert!(made.expect("mosquitto_passwd, which comes with mosquitto").success(), "a file of passwords");
+            lines.push(format!("password_file {}", file.display()));
+        }
+        lines.extend(self.max_packet.map(|bytes| format!("max_packet_size {bytes}")));
+        lines.extend(["persistence true".to_owned(), format!("persistence_location {}/", folder.path().display())]);
+        lines.extend(["max_queued_messages 100000".to_owned(), "user root".to_owned(), String::new()]);
+        fs::write(folder.path().join("mosquitto.conf"), lines.join("\n")).expect("a folder that can be written to");
     }
-    panic!("mosquitto doesn't start, on any of ten ports");
 }
 
 impl Mosquitto {
+    /// # Panics
+    /// As [`mosquitto`].
+    pub async fn start(options: MosquittoOptions) -> Self {
+        // A port can be taken between the look and the start; others then.
+        for _ in 0..10 {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (port, websocket) = (free_port(), free_port());
+            options.write(&folder, port, websocket);
+            let mut broker = Mosquitto { server: spawn(&folder), port, websocket, folder };
+            if broker.is_up().await {
+                return broker;
+            }
+        }
+        panic!("mosquitto doesn't start, on any of ten ports");
+    }
+
     /// As `mqtt://127.0.0.1:PORT`; the same after a restart.
     pub fn url(&self) -> String {
         format!("mqtt://127.0.0.1:{}", self.port)
@@ -72,11 +106,18 @@ impl Mosquitto {
     /// # Panics
     /// If it doesn't start.
     pub async fn restart(&mut self) {
-        let pid = Pid::from_raw(i32::try_from(self.server.id()).expect("a process id"));
-        let _ = kill(pid, Signal::SIGTERM);
-        let _ = self.server.wait();
+        self.stop();
         self.server = spawn(&self.folder);
         assert!(self.is_up().await, "mosquitto doesn't start again");
+    }
+
+    /// Ends it in order; [`Self::restart`] starts it again.
+    pub fn stop(&mut self) {
+        if let Ok(None) = self.server.try_wait() {
+            let pid = Pid::from_raw(i32::try_from(self.server.id()).expect("a process id"));
+            let _ = kill(pid, Signal::SIGTERM);
+            let _ = self.server.wait();
+        }
     }
 
     /// Waits until it listens; false if it ended.

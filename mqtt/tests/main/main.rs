@@ -5,6 +5,7 @@ mod device;
 mod mapping;
 mod order;
 mod outage;
+mod reach;
 
 use std::{path::Path, time::Duration};
 

@@ -49,6 +49,11 @@ impl Certificates {
         (self.file("turnpike.crt"), self.file("turnpike.key"))
     }
 
+    /// The certificate and key of a server on `localhost`.
+    pub(crate) fn server(&self) -> (PathBuf, PathBuf) {
+        (self.file("localhost.crt"), self.file("localhost.key"))
+    }
+
     /// As Redis is told of them.
     pub(super) fn of_the_server(&self) -> [(&'static str, PathBuf); 3] {
         [
