@@ -1,9 +1,9 @@
-//! A bus is copied from a SQLite file to Redis, positions kept: clients' cursors, relays' numbers and groups' places hold
-//! there as they held in the file.
+//! A bus is copied from a SQLite file to Redis, positions kept: clients' cursors and bookmarks, relays' numbers and groups'
+//! places hold there as they held in the file.
 //!
 //! Nobody may have the file open, and it isn't changed. What is written is known to nobody until all of it was written and
 //! counted; then the queues are registered. A copy that was killed goes on where it was when it is begun again from the
-//! same file. Leases don't outlive the file's last owner; what the bus tells of itself in a queue SYS that is
+//! same file. Neither leases nor who was present outlive the file's last owner; what the bus tells of itself in a queue SYS that is
 //! there already is left out.
 
 use std::{path::Path, sync::Arc};
@@ -25,6 +25,8 @@ use crate::{
 
 /// Dead letters that are read at once.
 const LETTERS: usize = 64;
+/// Bookmarks that are read at once: a place may be half a megabyte.
+const PLACES: usize = 16;
 /// What a copy's name is made in.
 const NAMES: Uuid = Uuid::from_u128(0x5d0a_6c1e_8b32_4f6d_9c4e_27f1_60b8_d395);
 
@@ -56,6 +58,8 @@ pub struct Copied {
     pub groups: Vec<CopiedGroup>,
     /// Events that wait for their time.
     pub scheduled: u64,
+    /// Places that are kept for clients.
+    pub bookmarks: u64,
     /// What stays behind, and why.
     pub left_out: Vec<String>,
     /// All of it was there already, from an earlier run.
@@ -124,6 +128,17 @@ pub(crate) struct Raw {
     pub(crate) json: Vec<u8>,
 }
 
+/// A bookmark as it lies in the file.
+pub(crate) struct Place {
+    pub(crate) user: String,
+    pub(crate) name: String,
+    pub(crate) filter: String,
+    pub(crate) cursor: Option<String>,
+    pub(crate) holder: u64,
+    /// Milliseconds since 1970.
+    pub(crate) used: i64,
+}
+
 /// A dead letter.
 pub(crate) struct Buried {
     pub(crate) position: u64,
@@ -172,6 +187,8 @@ pub async fn copy(what: CopyOptions<'_>, mut tell: impl FnMut(Copying<'_>)) -> a
             target.end(part).await?;
         }
     }
+    // Before the queues: with them it is known that all of it is there.
+    bookmark(&source, &redis).await?;
     for (queue, _) in &queues {
         redis.register_queue(queue).await?;
     }
@@ -276,6 +293,7 @@ fn count(
             dead,
         });
     }
+    copied.bookmarks = source.count_bookmarks()?;
     let mut after = 0;
     loop {
         let events = source.scheduled(after, EVENTS)?;
@@ -334,6 +352,17 @@ async fn check(
         }
     }
     Ok(())
+}
+
+/// Has clients go on by their names where they were.
+async fn bookmark(source: &Source, redis: &Redis) -> anyhow::Result<()> {
+    let mut after = None;
+    loop {
+        let places = source.bookmarks(after.as_ref(), PLACES)?;
+        let Some(last) = places.last() else { return Ok(()) };
+        redis.put_bookmarks(&places).await?;
+        after = Some((last.user.clone(), last.name.clone()));
+    }
 }
 
 /// Has the events wait that wait for their time. A repeated one is known by its id.

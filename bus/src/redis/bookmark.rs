@@ -19,10 +19,12 @@ use crate::{
     Bookmark, Error, Move, Moved, Opened,
     bookmark::{self, LIFE},
     clock::moment,
+    copy::Place,
 };
 
 static OPEN: LazyLock<Script> = LazyLock::new(|| Script::alone(include_str!("lua/bookmark.lua"), WhenFull::Refused));
 static MOVE: LazyLock<Script> = LazyLock::new(|| Script::alone(include_str!("lua/bookmark_move.lua"), WhenFull::Runs));
+static PUT: LazyLock<Script> = LazyLock::new(|| Script::alone(include_str!("lua/bookmark_put.lua"), WhenFull::Refused));
 
 const FIELDS: [&str; 4] = ["c", "f", "h", "u"];
 
@@ -84,6 +86,16 @@ pub(super) async fn list(shared: &Shared, user: &str) -> Result<Vec<Bookmark>, E
         bookmarks.insert(name, Bookmark { name: name.to_owned(), filter, cursor, used: moment(used) });
     }
     Ok(bookmarks.into_values().collect())
+}
+
+/// Puts bookmarks where there are none by their names.
+pub(super) async fn put(shared: &Shared, places: &[Place]) -> Result<(), Error> {
+    for Place { user, name, filter, cursor, holder, used } in places {
+        let mut put = PUT.call([shared.keys().bookmarks(user)].iter());
+        put.arg(name).arg(filter).arg(*holder).arg(*used).arg(life()).arg(cursor.as_deref().unwrap_or_default());
+        shared.server.call(&PUT, &put).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn remove(shared: &Shared, user: &str, name: &str) -> Result<bool, Error> {

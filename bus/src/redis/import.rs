@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::LazyLock};
 use redis::{FromRedisValue as _, Value};
 
 use super::{
-    Redis, group, latest,
+    Redis, bookmark, group, latest,
     place::Place,
     publisher,
     script::{Script, WhenFull},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Error, Group, Queue,
-    copy::{Buried, GroupPart, QueuePart, Raw},
+    copy::{self, Buried, GroupPart, QueuePart, Raw},
 };
 
 static IMPORT: LazyLock<Script> = LazyLock::new(|| Script::alone(include_str!("lua/import.lua"), WhenFull::Refused));
@@ -72,6 +72,11 @@ impl Redis {
             }
         }
         Ok(())
+    }
+
+    /// Keeps places for clients.
+    pub(crate) async fn put_bookmarks(&self, places: &[copy::Place]) -> Result<(), Error> {
+        bookmark::put(&self.shared, places).await
     }
 
     pub(crate) async fn register_group(&self, group: &Group) -> Result<(), Error> {

@@ -11,6 +11,7 @@ use crate::{
     Bookmark, Move, Moved, Opened,
     bookmark::{self, LIFE},
     clock::moment,
+    copy::Place,
 };
 
 /// Rows forgotten at once.
@@ -83,6 +84,36 @@ pub(super) fn remove(conn: &Connection, user: &str, name: &str) -> rusqlite::Res
     let removed =
         conn.prepare_cached("DELETE FROM bookmark WHERE user = ?1 AND name = ?2")?.execute(params![user, name])?;
     Ok(removed > 0)
+}
+
+/// How many are kept, of all users.
+pub(super) fn count(conn: &Connection, now: i64) -> rusqlite::Result<u64> {
+    conn.query_row("SELECT count(*) FROM bookmark WHERE used >= ?1", [oldest(now)], |row| row.get(0).map(unsigned))
+}
+
+/// Those of all users after one, by user and name, at most so many.
+pub(super) fn after(
+    conn: &Connection,
+    after: Option<&(String, String)>,
+    most: usize,
+    now: i64,
+) -> rusqlite::Result<Vec<Place>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT user, name, filter, cursor, holder, used FROM bookmark
+         WHERE used >= ?1 AND (?2 IS NULL OR (user, name) > (?2, ?3)) ORDER BY user, name LIMIT ?4",
+    )?;
+    let place = |row: &Row<'_>| {
+        Ok(Place {
+            user: row.get(0)?,
+            name: row.get(1)?,
+            filter: row.get(2)?,
+            cursor: row.get(3)?,
+            holder: unsigned(row.get(4)?),
+            used: row.get(5)?,
+        })
+    };
+    let (user, name) = after.map(|(user, name)| (user, name)).unzip();
+    statement.query_map(params![oldest(now), user, name, signed(most as u64)], place)?.collect()
 }
 
 /// Forgets those that nobody has used for too long, a piece of them.

@@ -7,14 +7,14 @@ use events::Envelope;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::{
-    load, lock,
+    bookmark, load, lock,
     log::{self, Entry, position, row, signed, unsigned},
     schema,
 };
 use crate::{
     Queue,
     clock::{Clock as _, SystemClock, millis},
-    copy::{Buried, GroupPart, Outbox, QueuePart, Raw},
+    copy::{Buried, GroupPart, Outbox, Place, QueuePart, Raw},
     ledger::{Record, State},
 };
 
@@ -142,6 +142,16 @@ impl Source {
             });
         }
         Ok(letters)
+    }
+
+    /// How many bookmarks there are.
+    pub(crate) fn count_bookmarks(&self) -> rusqlite::Result<u64> {
+        bookmark::count(&self.conn, millis(SystemClock.now()))
+    }
+
+    /// Bookmarks after the one of a user by a name, in that order.
+    pub(crate) fn bookmarks(&self, after: Option<&(String, String)>, most: usize) -> rusqlite::Result<Vec<Place>> {
+        bookmark::after(&self.conn, after, most, millis(SystemClock.now()))
     }
 
     /// How many dead letters there are, in all and with their group again.

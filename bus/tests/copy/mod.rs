@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bus::{
-    Bus, Copied, CopyOptions, Cursor, Mode, Producer, PublishOptions, Queue, Refused, TailFrom, Tailed, Verb, Which,
-    redis::Options, sqlite::Sqlite,
+    Bus, Copied, CopyOptions, Cursor, Mode, Moved, Producer, PublishOptions, Queue, Refused, TailFrom, Tailed, Verb,
+    Which, redis::Options, sqlite::Sqlite,
 };
 use tempfile::TempDir;
 
@@ -261,4 +261,37 @@ async fn what_waits_for_its_time_waits_there_and_versions_hold() {
     expects.expectedversion = Some(2);
     let recorded = redis.publish(vec![expects]).await.unwrap().remove(0).unwrap();
     assert_eq!(recorded.position, Some(3), "the key's last event is known there");
+}
+
+#[tokio::test]
+async fn durable_subscriptions_go_on_at_their_places() {
+    let lab = Move::prepare().await;
+    let file = lab.sqlite().await;
+    publish_many(&file, 0..10).await;
+    let keep = async |bus: &Bus, user: &str, name: &str, cursor: Option<&str>| {
+        let opened = bus.open_bookmark(user, name, "DB/*").await.unwrap();
+        let Some(cursor) = cursor else { return };
+        let (user, name, holder, cursor) = (user.to_owned(), name.to_owned(), opened.holder, cursor.to_owned());
+        let moved = bus.move_bookmarks(vec![bus::Move { user, name, holder, cursor }]).await.unwrap();
+        assert_eq!(moved, [Moved::Done]);
+    };
+    for number in 0..20 {
+        keep(&file, "customers/1", &format!("s{number:02}"), Some("there")).await;
+    }
+    keep(&file, "customers/2", "begun", None).await;
+    keep(&file, "customers/2", "both", Some("old")).await;
+    let before = file.bookmarks("customers/1").await.unwrap();
+    drop(file);
+    let redis = lab.redis().await;
+    keep(&redis, "customers/2", "both", Some("new")).await;
+
+    assert_eq!(lab.copy(true).await.unwrap().bookmarks, 22);
+    assert_eq!(redis.bookmarks("customers/1").await.unwrap(), [], "it was only asked");
+    assert_eq!(lab.copy(false).await.unwrap().bookmarks, 22);
+    assert_eq!(redis.bookmarks("customers/1").await.unwrap(), before);
+    let of = async |name: &str| redis.open_bookmark("customers/2", name, "DB/*").await.unwrap().cursor;
+    assert_eq!(of("begun").await, None);
+    assert_eq!(of("both").await.as_deref(), Some("new"), "somebody has gone on from there");
+    // Whoever opens it moves it.
+    keep(&redis, "customers/1", "s00", Some("further")).await;
 }

@@ -62,6 +62,9 @@ fn show(copied: &Copied, screen: &Screen) -> anyhow::Result<()> {
     if copied.scheduled > 0 {
         screen.line(format!("{} events wait for their time", grouped(copied.scheduled)))?;
     }
+    if copied.bookmarks > 0 {
+        screen.line(format!("{} places of durable subscriptions", grouped(copied.bookmarks)))?;
+    }
     for left_out in &copied.left_out {
         screen.line(format!("left out: {left_out}"))?;
     }
