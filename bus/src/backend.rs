@@ -86,6 +86,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Who is connected, in every process that tells.
     async fn connections(&self) -> Result<Vec<Connection>, Error>;
 
+    /// The nodes that were killed within the hour: they stopped telling, and didn't say that they go.
+    async fn silent(&self) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
+
     /// Takes in what a node tells a partition of `PRESENCE` or `ROOMS` of who attends there, and records what follows from
     /// that and from the time. Any number of nodes may; what one has found, another one finds no more. A partition that
     /// nobody ever attended is answered by nothing, and isn't made by being told nothing.

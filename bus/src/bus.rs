@@ -200,7 +200,7 @@ impl Bus {
     /// Moves bookmarks, each for its holder; an outcome each, in their order.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where a cursor is empty or longer than 16 KiB: then nothing was moved.
+    /// [`Error::Invalid`] where a cursor is empty or longer than 512 KiB: then nothing was moved.
     pub async fn move_bookmarks(&self, moves: Vec<Move>) -> Result<Vec<Moved>, Error> {
         bookmark::check_moves(&moves)?;
         if moves.is_empty() { Ok(Vec::new()) } else { self.0.move_bookmarks(moves).await }
@@ -317,14 +317,19 @@ impl Bus {
 
     /// Tells of something in the queue `SYS`, which clients can't write. Of several with the same id the first counts.
     pub async fn tell(&self, event: &Name, id: &str, at: OffsetDateTime, data: Value) -> Result<(), Error> {
-        let envelope = sys::envelope(event, id, at, data);
-        if self.lineage(&envelope.queue, 0).await?.is_none() {
-            self.declare_queue(sys::queue()).await?;
+        self.tell_all(vec![sys::envelope(event, id, at, data)]).await
+    }
+
+    pub(crate) async fn tell_all(&self, envelopes: Vec<Envelope>) -> Result<(), Error> {
+        if envelopes.is_empty() {
+            return Ok(());
         }
-        let outcomes = self.publish(vec![envelope]).await?;
-        outcomes
-            .into_iter()
-            .try_for_each(|outcome| outcome.map(drop).map_err(|refused| Error::Invalid(refused.to_string())))
+        let queue = sys::queue();
+        if self.lineage(&queue.name, 0).await?.is_none() {
+            self.declare_queue(queue).await?;
+        }
+        let mut outcomes = self.publish(envelopes).await?.into_iter();
+        outcomes.try_for_each(|outcome| outcome.map(drop).map_err(|refused| Error::Invalid(refused.to_string())))
     }
 
     /// Tells the gauges of every group and queue every five seconds until `drain`. On a bus that several processes share, each of

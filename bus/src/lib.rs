@@ -13,6 +13,7 @@ mod broken;
 mod bus;
 mod claiming;
 mod clock;
+mod comings;
 mod confirm;
 mod consumer;
 mod consumers;

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use crate::comings::{Comings, What};
+
 /// How somebody is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -59,9 +61,16 @@ pub struct Roster(Arc<Shared>);
 
 struct Shared {
     node: String,
-    connections: Mutex<BTreeMap<String, Connection>>,
+    book: Mutex<Book>,
     /// Counts changes, for whoever tells other nodes.
     changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Book {
+    connections: BTreeMap<String, Connection>,
+    /// What is told of who comes and goes, where that is asked for.
+    comings: Option<Comings>,
 }
 
 /// Somebody's place on the roster; dropped, they are gone.
@@ -75,7 +84,7 @@ impl Roster {
     /// The roster of this process, under a random name.
     pub(crate) fn new() -> Self {
         let node = format!("n_{}", uuid::Uuid::new_v4().simple());
-        Self(Arc::new(Shared { node, connections: Mutex::default(), changed: watch::Sender::new(0) }))
+        Self(Arc::new(Shared { node, book: Mutex::default(), changed: watch::Sender::new(0) }))
     }
 
     /// What this process is called on the roster.
@@ -101,14 +110,25 @@ impl Roster {
             since: OffsetDateTime::now_utc(),
             subscriptions,
         };
-        self.0.connections.lock().insert(id.clone(), connection);
+        self.0.book.lock().join(connection);
         self.0.changed.send_modify(|version| *version += 1);
         Joined { id, roster: Arc::downgrade(&self.0) }
     }
 
     /// The connections of this process, by id.
     pub fn here(&self) -> Vec<Connection> {
-        self.0.connections.lock().values().cloned().collect()
+        self.0.book.lock().connections.values().cloned().collect()
+    }
+
+    /// From now on it is noted who comes and who goes; changes with each.
+    pub(crate) fn tell_comings(&self) -> watch::Receiver<u64> {
+        self.0.book.lock().comings.get_or_insert_with(|| Comings::new(&self.0.node));
+        self.changed()
+    }
+
+    /// What there is to tell of that.
+    pub(crate) fn comings<T: Default>(&self, take: impl FnOnce(&mut Comings) -> T) -> T {
+        self.0.book.lock().comings.as_mut().map(take).unwrap_or_default()
     }
 
     /// Changes when somebody came, went or subscribed to something else.
@@ -125,23 +145,47 @@ impl Joined {
 
     /// Tells what the connection follows now.
     pub fn follow(&self, subscriptions: Vec<Subscription>) {
-        self.change(|connections, id| {
-            if let Some(connection) = connections.get_mut(id) {
-                connection.subscriptions = subscriptions;
-            }
-        });
+        self.change(|book, id| book.follow(id, subscriptions));
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Connection>, &str)) {
+    fn change(&self, change: impl FnOnce(&mut Book, &str)) {
         let Some(shared) = self.roster.upgrade() else { return };
-        change(&mut shared.connections.lock(), &self.id);
+        change(&mut shared.book.lock(), &self.id);
         shared.changed.send_modify(|version| *version += 1);
     }
 }
 
 impl Drop for Joined {
     fn drop(&mut self) {
-        self.change(|connections, id| drop(connections.remove(id)));
+        self.change(Book::leave);
+    }
+}
+
+impl Book {
+    fn join(&mut self, connection: Connection) {
+        self.note(&connection, &[], &connection.subscriptions);
+        self.connections.insert(connection.id.clone(), connection);
+    }
+
+    fn follow(&mut self, id: &str, subscriptions: Vec<Subscription>) {
+        let Some(mut connection) = self.connections.remove(id) else { return };
+        self.note(&connection, &connection.subscriptions, &subscriptions);
+        connection.subscriptions = subscriptions;
+        self.connections.insert(id.to_owned(), connection);
+    }
+
+    fn leave(&mut self, id: &str) {
+        if let Some(connection) = self.connections.remove(id) {
+            self.note(&connection, &connection.subscriptions, &[]);
+        }
+    }
+
+    fn note(&mut self, connection: &Connection, before: &[Subscription], now: &[Subscription]) {
+        let Some(comings) = &mut self.comings else { return };
+        for (what, these, others) in [(What::Went, before, now), (What::Came, now, before)] {
+            let changed = these.iter().filter(|one| !others.contains(one));
+            changed.for_each(|one| comings.note(what, connection, one));
+        }
     }
 }
 

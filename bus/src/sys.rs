@@ -6,6 +6,7 @@
 //! - `SCHEDULED_LOST`: events that waited for their time are gone: how many (`count`).
 //! - `QUEUE_FULL`: a publish was refused because a partition is full; at most every ten minutes.
 //! - `WEBHOOK_DISABLED`: nothing is sent to an endpoint any more: which, why, since when.
+//! - `SUBSCRIBED`, `UNSUBSCRIBED`: somebody follows something, or not any more (`comings.rs`), where a process is asked to tell.
 //! - `DEDUPE_CUT_SHORT`: more was published than the dedupe window holds; at most every ten minutes.
 
 use std::time::Duration;
@@ -29,11 +30,18 @@ pub(crate) fn queue() -> Queue {
     Queue { max_len: Some(LENGTH), overflow: Overflow::DropOldest, ..Queue::new(name("SYS")) }
 }
 
-/// An event of it: of a group, or else of a queue, or of a webhook.
+/// An event of it: of a group, or else of a queue, a webhook, a connection or a node.
 pub(crate) fn envelope(event: &Name, id: &str, at: OffsetDateTime, data: Value) -> Envelope {
     let of = |kind: &str, field: &str| data[field].as_str().map(|name| format!("{kind}/{name}"));
     let mut envelope = Envelope::new(SOURCE, name("SYS"), event.clone()).id(id);
-    envelope.subject = of("groups", "group").or_else(|| of("queues", "queue")).or_else(|| of("webhooks", "webhook"));
+    let kinds = [
+        ("groups", "group"),
+        ("queues", "queue"),
+        ("webhooks", "webhook"),
+        ("connections", "connection"),
+        ("nodes", "node"),
+    ];
+    envelope.subject = kinds.into_iter().find_map(|(kind, field)| of(kind, field));
     envelope.time = at;
     envelope.data(data)
 }

@@ -210,6 +210,10 @@ impl Backend for Redis {
         Some(self.shared.server.pace())
     }
 
+    async fn silent(&self) -> Result<Vec<String>, Error> {
+        Ok(node::silent(&self.shared).await?.into_iter().map(|(node, _)| node).collect())
+    }
+
     async fn connections(&self) -> Result<Vec<Connection>, Error> {
         node::connections(&self.shared).await
     }

@@ -28,7 +28,7 @@ async fn floor(bus: &Bus) -> u64 {
 }
 
 /// What was told under this name, with its subject.
-pub(super) async fn told(bus: &Bus, event: &str) -> Vec<(String, Value)> {
+pub(crate) async fn told(bus: &Bus, event: &str) -> Vec<(String, Value)> {
     let page = bus.read(&Name::new("SYS").unwrap(), 0, 1, 1000).await.unwrap();
     let events = page.events.iter().map(|logged| &logged.envelope).filter(|envelope| envelope.event.as_str() == event);
     events.map(|envelope| (envelope.subject.clone().unwrap(), envelope.json().unwrap().clone())).collect()

@@ -126,7 +126,7 @@ macro_rules! suite {
         bookmark: a_place_is_kept_for_who_comes_again, only_who_opened_it_last_moves_it, one_that_is_removed_is_gone, who_holds_one_is_told,
             one_that_nobody_uses_is_forgotten_after_a_week, a_user_keeps_so_many_and_no_more;
         sys: dead_letters_are_told_every_ten_minutes, a_full_queue_is_told,
-            a_group_is_told_of_once_whatever_its_partitions;
+            a_group_is_told_of_once_whatever_its_partitions, who_subscribes_and_who_stops_is_told_where_it_is_asked_for;
         presence: the_first_device_is_online_and_the_last_one_offline, a_connection_that_is_cut_counts_for_its_grace,
             one_that_was_lost_counts_though_another_one_left, what_is_told_again_changes_nothing,
             a_node_that_falls_silent_takes_its_own_along, time_in_which_nobody_tells_counts_for_nobody,

@@ -1,6 +1,7 @@
 //! What the bus tells of itself in the queue SYS: once, and not too often.
 
-use bus::{Mode, Overflow, Queue, TailFrom, Tailed};
+use bus::{Mode, Overflow, Queue, Subscription, TailFrom, Tailed, Transport};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Lab, abandoned::told, claim, declare, event, eventually, publish_many, queue, refuse, seconds, settle, status,
@@ -72,4 +73,41 @@ pub(crate) async fn a_group_is_told_of_once_whatever_its_partitions(lab: impl La
     let times = told(&bus, "DEAD_LETTER").await.len() as u64;
     assert!(times <= 1 + STEPS * 300 / 600, "{times} times");
     assert_eq!(status(&bus, "g").await.dead, 20);
+}
+
+pub(crate) async fn who_subscribes_and_who_stops_is_told_where_it_is_asked_for(lab: impl Lab) {
+    let bus = lab.bus();
+    let follows = |filter: &str, group: Option<&str>| Subscription {
+        name: filter.to_lowercase(),
+        filter: filter.to_owned(),
+        group: group.map(str::to_owned),
+    };
+    let join = |transport, follows| bus.roster().join(transport, Some("customers/1".into()), None, follows);
+    drop(join(Transport::Sse, vec![follows("BEFORE/*", None)]));
+    let over = CancellationToken::new();
+    let (told_by, until) = (bus.clone(), over.clone());
+    let telling = tokio::spawn(async move { told_by.tell_subscriptions(until).await });
+    let filters = async |event: &str| {
+        let told = told(&bus, event).await;
+        told.iter().map(|(_, data)| data["filter"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // On this one thread: it has begun to listen.
+    tokio::task::yield_now().await;
+    let socket = join(Transport::WebSocket, vec![follows("DB/*", None), follows("ORDERS/*", None)]);
+    socket.follow(vec![follows("ORDERS/*", None), follows("DB/CREATE", None)]);
+    let member = bus.roster().join(Transport::Member, None, None, vec![follows("DB/*", Some("g"))]);
+    eventually("they are told", async || filters("SUBSCRIBED").await.len() == 4).await;
+    assert_eq!(filters("SUBSCRIBED").await, ["DB/*", "ORDERS/*", "DB/CREATE", "DB/*"]);
+    assert_eq!(filters("UNSUBSCRIBED").await, ["DB/*"]);
+    let (subject, data) = told(&bus, "SUBSCRIBED").await.remove(0);
+    assert_eq!(subject, format!("connections/{}", socket.id()));
+    assert_eq!((&data["user"], &data["transport"]), (&"customers/1".into(), &"web_socket".into()));
+    assert_eq!((&data["node"], data.get("address")), (&bus.roster().node().into(), None));
+    let (subject, data) = told(&bus, "SUBSCRIBED").await.remove(3);
+    assert_eq!((subject.as_str(), &data["group"]), ("groups/g", &"g".into()));
+    // Who leaves at the very end is told of as well.
+    drop((socket, member));
+    over.cancel();
+    telling.await.unwrap();
+    assert_eq!(filters("UNSUBSCRIBED").await[1..], ["ORDERS/*", "DB/CREATE", "DB/*"]);
 }

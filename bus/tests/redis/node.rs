@@ -1,9 +1,11 @@
 //! Several processes on one server, as several handles.
 
+use tokio_util::sync::CancellationToken;
+
 use bus::{Bus, Queue, Subscription, TailFrom, Tailed, Transport, redis::Options};
 
 use super::{command, eventually};
-use crate::conformance::{event, publish, queue, seconds};
+use crate::conformance::{abandoned::told, event, publish, queue, seconds};
 
 async fn two(server: &testkit::Redis) -> (Bus, Bus) {
     let open = async || bus::redis::open(&server.url()).await.unwrap();
@@ -126,6 +128,28 @@ async fn who_is_connected_to_one_node_shows_on_the_other() {
     eventually("the next one shows", async || shown().await.len() == 1).await;
     drop(one);
     eventually("a node that is closed takes its own along", async || shown().await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn of_a_node_that_was_killed_the_others_tell_once() {
+    let server = testkit::redis().await;
+    let (one, other) = two(&server).await;
+    // It told that it was there half a minute ago.
+    let then = (time::OffsetDateTime::now_utc().unix_timestamp() - 30) * 1000;
+    command(&server, &["ZADD", "tp:nodes", &then.to_string(), "n_killed"]).await;
+    let over = CancellationToken::new();
+    let telling = [&one, &other].map(|bus| {
+        let (bus, over) = (bus.clone(), over.clone());
+        tokio::spawn(async move { bus.tell_subscriptions(over).await })
+    });
+    eventually("it is told", async || !told(&one, "UNSUBSCRIBED").await.is_empty()).await;
+    over.cancel();
+    for telling in telling {
+        telling.await.unwrap();
+    }
+    let all = told(&one, "UNSUBSCRIBED").await;
+    let [(subject, data)] = &all[..] else { panic!("{all:?}") };
+    assert_eq!((subject.as_str(), &data["killed"]), ("nodes/n_killed", &true.into()));
 }
 
 #[tokio::test]

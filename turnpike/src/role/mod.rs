@@ -2,6 +2,7 @@
 
 mod build;
 mod gateway;
+mod telling;
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use principal::RootSecret;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::build::Build;
-pub use self::gateway::main as gateway;
+pub use self::{gateway::main as gateway, telling::Telling};
 use crate::{
     cli::Lone,
     secret,
@@ -83,14 +84,18 @@ where
     let root = secret::read_or_make(&process.root_secret)?;
     let shutdown = Shutdown::new();
     tokio::spawn(stop_on_signal(shutdown.clone(), Duration::ZERO, process.drain));
+    let mut telling = Telling::default();
     // Until the role is there, the ops listener says that it isn't ready, and a signal ends the wait.
     let starting = async {
-        let address = process.bus.address().context("bus.redis")?;
+        let address = process.bus.redis.address().context("bus.redis")?;
         let bus = ::bus::redis::open(address).await.with_context(|| {
             "bus.redis: no bus that processes can share (`turnpike up` needs none: it has every role in one process)"
         })?;
         let (reported, drain) = (bus.clone(), shutdown.draining().clone());
         tokio::spawn(async move { reported.report(drain).await });
+        if process.bus.tell_subscriptions {
+            telling.start(&bus);
+        }
         build(bus, root).await.with_context(|| format!("{name} can't start"))
     };
     let role = tokio::select! {
@@ -98,6 +103,7 @@ where
         () = shutdown.draining().cancelled() => return Ok(()),
     };
     attend(role, ops, &shutdown).await?;
+    telling.end().await;
     tokio::task::spawn_blocking(|| telemetry.shutdown()).await?;
     Ok(())
 }

@@ -15,11 +15,13 @@ use super::{Fault, Group, Settings, Webhooks, read, telemetry_faults};
 pub struct Bus {
     /// A URL (`redis://host:port/db`, `rediss://` for TLS, `redis+sentinel://`, `redis+cluster://`), or its parts.
     pub redis: redial::Settings,
+    /// Whether `SYS` is told who follows what in this process, and who stops.
+    pub tell_subscriptions: bool,
 }
 
 impl Default for Bus {
     fn default() -> Self {
-        Self { redis: "redis://127.0.0.1:6379".into() }
+        Self { redis: "redis://127.0.0.1:6379".into(), tell_subscriptions: false }
     }
 }
 
@@ -63,7 +65,7 @@ pub struct Announce {
 #[derive(Clone, Debug)]
 pub struct Process {
     pub ops: SocketAddr,
-    pub bus: redial::Settings,
+    pub bus: Bus,
     pub root_secret: PathBuf,
     pub drain: Duration,
     pub telemetry: telemetry::Config,
@@ -137,7 +139,7 @@ macro_rules! role {
                 }
                 Process {
                     ops: self.ops,
-                    bus: self.bus.redis.clone(),
+                    bus: self.bus.clone(),
                     root_secret: self.root_secret.clone(),
                     drain: self.drain,
                     telemetry,

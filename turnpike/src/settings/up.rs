@@ -21,6 +21,8 @@ pub struct Settings {
     pub jobs: Vec<broker::JobSource>,
     /// Channels of a Redis whose messages become events.
     pub bridge: Option<broker::BridgeConfig>,
+    /// Whether `SYS` is told who follows what, and who stops.
+    pub tell_subscriptions: bool,
 }
 
 /// How each group of consumers works.
@@ -54,6 +56,7 @@ impl Default for Settings {
             mqtt: None,
             jobs: Vec::new(),
             bridge: None,
+            tell_subscriptions: false,
         }
     }
 }

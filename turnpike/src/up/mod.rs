@@ -49,6 +49,10 @@ async fn up(options: cli::Up, settings: Settings) -> anyhow::Result<()> {
         None => bus::sqlite::open(&folder.path().join("bus.db")).await.context("the bus can't open its log")?,
     };
 
+    let mut telling = role::Telling::default();
+    if settings.tell_subscriptions {
+        telling.start(&bus);
+    }
     let supervisor = Supervisor::new(ops.board());
     let shutdown = Shutdown::new();
     let serving = tokio::spawn(ops.run(shutdown.child()));
@@ -79,6 +83,7 @@ async fn up(options: cli::Up, settings: Settings) -> anyhow::Result<()> {
         () = supervisor.stop_all(PATIENCE) => {}
         () = shutdown.dropping().cancelled() => {}
     }
+    telling.end().await;
     shutdown.escalate();
     serving.await??;
     tokio::task::spawn_blocking(|| telemetry.shutdown()).await?;
