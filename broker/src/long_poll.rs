@@ -130,7 +130,7 @@ impl Answer {
         for (at, (cursor, event)) in self.events.iter().enumerate() {
             let comma = if at == 0 { "" } else { "," };
             json.push_str(&format!("{comma}{{\"cursor\":\"{cursor}\",\"event\":"));
-            json.push_str(&String::from_utf8_lossy(&event.json));
+            json.push_str(&event.json);
             json.push('}');
         }
         json.push_str(&format!("],\"cursor\":\"{}\"", self.cursor));

@@ -117,7 +117,6 @@ impl Told {
         match &self.what {
             What::Event(event) => {
                 let replay = if *replay { "true" } else { "false" };
-                let event = String::from_utf8_lossy(&event.json);
                 let parts = [
                     before,
                     r#""cursor":""#,
@@ -127,7 +126,7 @@ impl Told {
                     r#"","replay":"#,
                     replay,
                     r#","event":"#,
-                    &event,
+                    &event.json,
                     after,
                 ];
                 parts.concat()

@@ -8,7 +8,6 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use events::Envelope;
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -21,17 +20,17 @@ const MOST_BYTES: usize = 8 << 20;
 #[derive(Debug)]
 pub(crate) struct Event {
     pub envelope: Arc<Envelope>,
-    pub json: Bytes,
+    pub json: String,
 }
 
 impl Event {
     pub(super) fn new(envelope: Arc<Envelope>) -> Self {
-        let json = match serde_json::to_vec(&*envelope) {
-            Ok(json) => json.into(),
+        let json = match serde_json::to_string(&*envelope) {
+            Ok(json) => json,
             // Only times beyond the year 9999 have no text, and those were refused when it was published.
             Err(error) => {
                 tracing::error!(id = envelope.id, %error, "an event has no JSON form");
-                Bytes::from_static(b"null")
+                "null".to_owned()
             }
         };
         Self { envelope, json }

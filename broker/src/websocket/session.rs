@@ -381,7 +381,7 @@ mod tests {
                 events::Name::new("DB").unwrap(),
                 events::Name::new("A").unwrap(),
             )),
-            json: bytes::Bytes::from_static(b"{}"),
+            json: "{}".to_owned(),
         }));
         Told { what, cursor: cursor.to_owned(), prev: "p".to_owned(), replay: false }
     }

@@ -29,15 +29,17 @@ use crate::{
     durable::Over,
     follow::Connected,
     metrics::{self, SendQueue, Transport},
-    overload::{HEARING, Overload, Probation},
+    overload::{HEARING, Overload, Probation, Seat},
     problem::{Kind, Problem},
     settings::Settings,
     shared::Shared,
-    told::{Told, What},
+    told::What,
 };
 
 /// Answers that wait beside the events; then nothing is read any more.
 const MOST_ANSWERS: usize = 256 * 1024;
+/// What is told before it is looked what else there is to do.
+const BURST: usize = 64;
 /// So many messages wait without asking for room again.
 const FEW: usize = 16;
 /// How long a client has to answer a close.
@@ -70,7 +72,8 @@ struct Outbox {
 
 enum Happened {
     Came(Option<Result<Message, Error>>),
-    Told(String, Told),
+    /// Something was told, and there may be more.
+    Told,
     Done(Done),
     Ping,
     Broken,
@@ -152,7 +155,7 @@ impl Socket {
                         None => continue,
                     }
                 }
-                happened = poll_fn(|cx| self.poll(cx)) => happened,
+                happened = poll_fn(|cx| self.poll(cx, &seat)) => happened,
             };
             let flow = match happened {
                 Happened::Came(Some(Ok(message))) => self.came(message).await,
@@ -160,12 +163,7 @@ impl Socket {
                     return CloseCode::of(&error).map(|(code, reason)| Farewell { code, reason, garbled: true });
                 }
                 Happened::Came(None) | Happened::Broken => return None,
-                Happened::Told(name, told) => {
-                    if let What::Event(event) = &told.what {
-                        seat.told(event.envelope.priority);
-                    }
-                    self.told(&name, &told)
-                }
+                Happened::Told => continue,
                 Happened::Done(Done::Opened(opened)) => self.opened(*opened),
                 Happened::Done(Done::Answered(frame)) => self.send(frame),
                 Happened::Done(Done::Over(turn, name, over)) => self.over(turn, &name, over),
@@ -190,8 +188,8 @@ impl Socket {
         }
     }
 
-    /// Writes what waits, and finds what happens next.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
+    /// Writes what waits, tells what there is to tell, and finds what happens next.
+    fn poll(&mut self, cx: &mut Context<'_>, seat: &Seat) -> Poll<Happened> {
         if self.outbox.poll_write(&mut self.wire, cx).is_err() {
             return Poll::Ready(Happened::Broken);
         }
@@ -203,13 +201,40 @@ impl Socket {
         if let Poll::Ready(done) = self.errands.poll_next(cx) {
             return Poll::Ready(Happened::Done(done));
         }
-        if self.outbox.bytes < self.shared.settings.send_queue {
+        let before = self.outbox.bytes;
+        match self.tell(cx, seat) {
+            Poll::Ready(()) => Poll::Ready(Happened::Told),
+            Poll::Pending if self.outbox.bytes == before => Poll::Pending,
+            Poll::Pending => match self.outbox.poll_write(&mut self.wire, cx) {
+                Ok(_) => Poll::Pending,
+                Err(_) => Poll::Ready(Happened::Broken),
+            },
+        }
+    }
+
+    /// Puts into the outbox what the subscriptions have to tell, so that it is written at once. Ready: there may be more.
+    fn tell(&mut self, cx: &mut Context<'_>, seat: &Seat) -> Poll<()> {
+        let limit = self.shared.settings.send_queue;
+        if self.outbox.bytes >= limit {
+            return Poll::Pending;
+        }
+        for _ in 0..BURST {
             let session = &self.session;
-            if let Poll::Ready((name, told)) = self.subscriptions.poll_next(cx, |name| session.has_credit(name)) {
-                return Poll::Ready(Happened::Told(name, told));
+            let Poll::Ready((name, told)) = self.subscriptions.poll_next(cx, |name| session.has_credit(name)) else {
+                return Poll::Pending;
+            };
+            if let What::Event(event) = &told.what {
+                Transport::WebSocket.delivered(1);
+                seat.told(event.envelope.priority);
+            }
+            if let Some(frame) = self.session.told(&name, &told) {
+                self.outbox.push(Message::Text(frame.into()));
+            }
+            if self.outbox.bytes >= limit {
+                break;
             }
         }
-        Poll::Pending
+        Poll::Ready(())
     }
 
     async fn came(&mut self, message: Message) -> Flow {
@@ -340,16 +365,6 @@ impl Socket {
                 self.unsubscribe(name);
                 self.send(frame)
             }
-            None => Flow::Continue(()),
-        }
-    }
-
-    fn told(&mut self, name: &str, told: &Told) -> Flow {
-        if matches!(told.what, What::Event(_)) {
-            Transport::WebSocket.delivered(1);
-        }
-        match self.session.told(name, told) {
-            Some(frame) => self.send(frame),
             None => Flow::Continue(()),
         }
     }

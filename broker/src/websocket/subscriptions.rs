@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -23,7 +24,7 @@ pub(super) struct Subscriptions {
 }
 
 struct One {
-    name: String,
+    name: Arc<str>,
     tellings: Tellings,
     /// Of a durable one.
     kept: Option<Kept>,
@@ -36,22 +37,22 @@ impl Subscriptions {
             let told = subscriber.next().await;
             Some((told, subscriber))
         });
-        self.each.push(One { name, tellings: Box::pin(tellings), kept });
+        self.each.push(One { name: name.into(), tellings: Box::pin(tellings), kept });
     }
 
     pub(super) fn remove(&mut self, name: &str) {
-        self.each.retain(|one| one.name != name);
+        self.each.retain(|one| *one.name != *name);
     }
 
     /// A durable one was acknowledged up to here.
     pub(super) fn shift(&self, name: &str, cursor: Cursor) {
-        if let Some(kept) = self.each.iter().find(|one| one.name == name).and_then(|one| one.kept.as_ref()) {
+        if let Some(kept) = self.each.iter().find(|one| *one.name == *name).and_then(|one| one.kept.as_ref()) {
             kept.shift(cursor);
         }
     }
 
     /// What one of them has to tell that may: the others are not asked.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>, may: impl Fn(&str) -> bool) -> Poll<(String, Told)> {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>, may: impl Fn(&str) -> bool) -> Poll<(Arc<str>, Told)> {
         let count = self.each.len();
         for step in 0..count {
             let at = (self.turn + step) % count;
