@@ -155,7 +155,7 @@ pub(super) fn follow(stage: &Stage, fleet: &Fleet) -> anyhow::Result<Vec<Reader>
             let (queue, at) = (stage.queue()?, fleet.front(number).address());
             let name = format!("{transport:?}-{number}");
             let caller = fleet.brokers.reader(&name);
-            readers.push(Reader::start(&stage.history, &name, transport, Following { queue, at, caller }));
+            readers.push(Reader::start(&stage.history, &name, transport, Following::new(queue, at, caller)));
         }
     }
     Ok(readers)

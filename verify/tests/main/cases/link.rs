@@ -94,7 +94,7 @@ pub(super) async fn slow(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
         .into_iter()
         .map(|transport| {
             let name = format!("{transport:?}");
-            let following = Following { queue: queue.clone(), at, caller: fleet.brokers.reader(&name) };
+            let following = Following::new(queue.clone(), at, fleet.brokers.reader(&name));
             Reader::start(&stage.history, &name, transport, following)
         })
         .collect();

@@ -183,7 +183,7 @@ fn watch(stage: &Stage, fleet: &Fleet, node: usize) -> Vec<Reader> {
         .map(|(number, transport)| {
             let user = watcher(transport);
             let (at, caller) = (fleet.front(node + number).address(), fleet.brokers.reader(&user));
-            let following = Following { queue: presence(), at, caller };
+            let following = Following::new(presence(), at, caller);
             stage.history.write(What::Comes { user: user.clone(), connection: user.clone() });
             Reader::start(&stage.history, &user, transport, following)
         })

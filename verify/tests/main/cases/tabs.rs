@@ -35,7 +35,7 @@ pub(super) async fn at_once(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
     let queue = stage.queue()?;
     let alice = fleet.brokers.caller("alice", &["events:read:*/*", "events:write:*/*"]);
     let follow = |(number, transport)| {
-        let following = Following { queue: queue.clone(), at: fleet.address(number), caller: alice.clone() };
+        let following = Following::new(queue.clone(), fleet.address(number), alice.clone());
         Reader::start(&stage.history, &format!("reader-{number}"), transport, following)
     };
     let readers: Vec<Reader> =

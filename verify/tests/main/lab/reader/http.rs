@@ -17,8 +17,6 @@ use tokio::{
 
 use super::{Following, Notes};
 
-/// Longer than a heartbeat, and than a poll may wait: who hears nothing for so long comes again.
-const SILENCE: Duration = Duration::from_millis(1_500);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A connection that came to its end, one way or another.
@@ -52,7 +50,7 @@ async fn streamed(notes: &Notes, following: &Following) -> Result<(), Over> {
     let mut body = ask(notes, following, &path, &headers).await?.into_body();
     let mut text = Vec::new();
     loop {
-        let frame = timeout(SILENCE, body.frame()).await.map_err(|_| Over)?.ok_or(Over)?.map_err(|_| Over)?;
+        let frame = timeout(following.silence, body.frame()).await.map_err(|_| Over)?.ok_or(Over)?.map_err(|_| Over)?;
         let Ok(bytes) = frame.into_data() else { continue };
         text.extend(bytes);
         while let Some(end) = text.windows(2).position(|pair| pair == b"\n\n") {
@@ -79,11 +77,13 @@ fn told(notes: &Notes, block: &str) {
 
 async fn polled(notes: &Notes, following: &Following) -> Result<(), Over> {
     let from = notes.cursor().map_or_else(|| "from=earliest".to_owned(), |cursor| format!("cursor={cursor}"));
-    let path = format!("/events?filter={}/*&wait=500ms&limit=16&{from}", following.queue);
+    let wait = following.silence.as_millis() / 3;
+    let path = format!("/events?filter={}/*&wait={wait}ms&limit=16&{from}", following.queue);
     let answer = ask(notes, following, &path, &[("accept", "application/json".to_owned())]).await?;
     let cursor =
         answer.headers().get("turnpike-cursor").and_then(|cursor| cursor.to_str().ok()).ok_or(Over)?.to_owned();
-    let body = timeout(SILENCE, answer.into_body().collect()).await.map_err(|_| Over)?.map_err(|_| Over)?.to_bytes();
+    let body =
+        timeout(following.silence, answer.into_body().collect()).await.map_err(|_| Over)?.map_err(|_| Over)?.to_bytes();
     if !body.is_empty() {
         let mut told: Value = serde_json::from_slice(&body).map_err(|_| Over)?;
         if told["gap"].is_object() {
@@ -116,7 +116,7 @@ async fn ask(
         let request = request.body(Empty::<Bytes>::new()).map_err(|_| Over)?;
         sender.send_request(request).await.map_err(|_| Over)
     };
-    let answer = timeout(SILENCE, asking).await.map_err(|_| Over)??;
+    let answer = timeout(following.silence, asking).await.map_err(|_| Over)??;
     if answer.status().is_success() {
         return Ok(answer);
     }

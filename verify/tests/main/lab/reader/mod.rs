@@ -14,8 +14,12 @@ use verify::History;
 use super::Caller;
 pub(crate) use notes::Notes;
 
-/// How long something may take that should be soon.
+/// How long something may take that should be soon, and for each reader besides.
 const PATIENCE: Duration = Duration::from_secs(60);
+const EACH: Duration = Duration::from_millis(20);
+
+/// Longer than a heartbeat, and than a poll waits: who hears nothing for so long comes again.
+const SILENCE: Duration = Duration::from_millis(1_500);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
@@ -33,12 +37,24 @@ pub(crate) struct Following {
     pub(crate) queue: Name,
     pub(crate) at: SocketAddr,
     pub(crate) caller: Caller,
+    silence: Duration,
 }
 
 /// A reader that runs until it is dropped.
 pub(crate) struct Reader {
     pub(crate) notes: Arc<Notes>,
     running: JoinHandle<()>,
+}
+
+impl Following {
+    pub(crate) fn new(queue: Name, at: SocketAddr, caller: Caller) -> Self {
+        Self { queue, at, caller, silence: SILENCE }
+    }
+
+    /// One of many, who ask seldom; that a node dies they find out by its connection's end.
+    pub(crate) fn patient(self) -> Self {
+        Self { silence: 30 * SILENCE, ..self }
+    }
 }
 
 impl Reader {
@@ -56,9 +72,14 @@ impl Reader {
         Self { notes, running }
     }
 
+    /// How long so many may take for what should be soon.
+    pub(crate) fn patience(count: usize) -> Duration {
+        PATIENCE + EACH * u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
     /// Waits until all of them have come so far; not for ever: what they lack is judged.
     pub(crate) async fn all_have(readers: &[Self], position: u64) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + Self::patience(readers.len());
         while Instant::now() < end && readers.iter().any(|reader| reader.notes.position() < position) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
