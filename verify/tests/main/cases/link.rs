@@ -72,6 +72,9 @@ pub(super) async fn network(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
             fleet.front(0).cut();
         }
         witness.healed("network");
+        // Each fault finds everybody connected.
+        equal::publish(&witness, stage, &format!("after{round}"), 1).await?;
+        Reader::all_have(&readers, equal::head(&witness, stage).await?).await;
     }
     equal::finish(&witness, stage, &readers).await
 }

@@ -52,7 +52,7 @@ pub(super) async fn devices(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
     let fleet = Fleet::start(lab, patient(), 2, stage.seed).await?;
     let watchers = watch(stage, &fleet, 0);
     let time = Haste::begin(lab.clock().clone(), stage.history.clone());
-    let users = (0..stage.times(USERS)).map(|number| roam(stage, &fleet, number));
+    let users = (0..stage.times(USERS)).map(|number| roam(&witness, stage, &fleet, number));
     let devices: Vec<Device> = futures_util::future::try_join_all(users).await?.into_iter().flatten().collect();
     settle(&witness, stage, &devices, &watchers).await?;
     drop(time);
@@ -112,7 +112,7 @@ async fn crowd(stage: &Stage, fleet: &Fleet, node: usize, users: Vec<usize>) -> 
 }
 
 /// What one user does; the devices it has in the end.
-async fn roam(stage: &Stage, fleet: &Fleet, number: usize) -> anyhow::Result<Vec<Device>> {
+async fn roam(witness: &Witness, stage: &Stage, fleet: &Fleet, number: usize) -> anyhow::Result<Vec<Device>> {
     let user = format!("{}/{number}", stage.case());
     let mut rng = stage.rng(&user);
     let mut devices: Vec<Device> = Vec::new();
@@ -125,6 +125,8 @@ async fn roam(stage: &Stage, fleet: &Fleet, number: usize) -> anyhow::Result<Vec
             let device = devices.remove(rng.random_range(0..devices.len()));
             device.leave(stage, rng.random()).await?;
         }
+        // Who comes and is cut in one moment was never there, as far as the bus is told.
+        counts(witness, &user, devices.len()).await;
         tokio::time::sleep(TICK * rng.random_range(0..8)).await;
     }
     // The last ones are cut, say goodbye, go over to the other node, or stay.
@@ -139,11 +141,21 @@ async fn roam(stage: &Stage, fleet: &Fleet, number: usize) -> anyhow::Result<Vec
                 device.leave(stage, false).await?;
             }
             let at = fleet.address(rng.random_range(0..2));
-            devices.push(Device::come(stage, &fleet.brokers, at, user, format!("{number}-moved")).await);
+            devices.push(Device::come(stage, &fleet.brokers, at, user.clone(), format!("{number}-moved")).await);
+            counts(witness, &user, 1).await;
         }
         _ => {}
     }
     Ok(devices)
+}
+
+/// Waits until the bus knows of so many connections of a user.
+async fn counts(witness: &Witness, user: &str, connections: usize) {
+    testkit::eventually("it is known", SOON, async || {
+        let shown = witness.bus.online(&[user.to_owned()]).await.ok()?;
+        (shown[0].connections == connections).then_some(())
+    })
+    .await;
 }
 
 /// Waits until the bus has it as it is: these are there, and nobody else; and everybody who watches was told.
