@@ -55,6 +55,7 @@ impl Impostor {
 /// None: its visitor has gone.
 async fn receive(stream: TcpStream, manner: &str, visit: usize) -> Option<()> {
     let is_full = manner == "full" && visit == 0;
+    #[expect(clippy::result_large_err, reason = "so the library wants it")]
     let answer = move |_: &Request, response: Response| upgrade(response, is_full);
     let socket = tokio_tungstenite::accept_hdr_async(stream, answer).await.ok()?;
     let mut visitor = Visitor { socket, asked: 0 };
