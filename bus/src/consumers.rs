@@ -33,15 +33,21 @@ pub struct Consumers {
     mode: Mode,
     each: Box<dyn Fn(Group) -> Group + Send + Sync>,
     handler: Arc<dyn Handler>,
+    sifts: bool,
     role: Option<&'static str>,
 }
 
 impl Consumers {
     /// The handler gets what any of the patterns takes.
     pub fn new(bus: Bus, name: &str, patterns: Vec<Pattern>, mode: Mode, handler: Arc<dyn Handler>) -> Self {
-        let patterns: Arc<[Pattern]> = patterns.into();
-        let handler = Arc::new(Selected { patterns: patterns.clone(), handler });
-        Self { bus, name: name.to_owned(), patterns, mode, each: Box::new(|group| group), handler, role: None }
+        let each = Box::new(|group| group);
+        Self { bus, name: name.to_owned(), patterns: patterns.into(), mode, each, handler, sifts: true, role: None }
+    }
+
+    /// The handler also gets what the groups' filters take and none of the patterns does: it passes that over itself.
+    #[must_use]
+    pub fn unsifted(self) -> Self {
+        Self { sifts: false, ..self }
     }
 
     /// Changes what each of the groups declares.
@@ -73,6 +79,10 @@ impl Consumers {
     /// # Errors
     /// If the groups' settings are refused.
     pub async fn run(self, drain: CancellationToken, drop: CancellationToken) -> anyhow::Result<()> {
+        let handler: Arc<dyn Handler> = match self.sifts {
+            true => Arc::new(Selected { patterns: self.patterns.clone(), handler: self.handler.clone() }),
+            false => self.handler.clone(),
+        };
         let mut joined = BTreeSet::new();
         let mut members = JoinSet::new();
         let mut look = tokio::time::interval(LOOK);
@@ -84,7 +94,7 @@ impl Consumers {
                 _ = look.tick(), if self.looks(&joined) => {
                     for group in self.unjoined(&mut joined).await {
                         let queue = group.filter.queue.clone();
-                        let mut consumer = Consumer::new(self.bus.clone(), group, self.handler.clone());
+                        let mut consumer = Consumer::new(self.bus.clone(), group, handler.clone());
                         if let Some(role) = self.role {
                             consumer = consumer.role(role);
                         }
@@ -167,14 +177,16 @@ impl Consumers {
 
 /// What the group of a queue is called. `known`: the groups there are, and their queues.
 fn name(name: &str, queue: &Name, is_first: bool, known: &BTreeMap<&str, &Name>) -> String {
-    let former = format!("{name}-{queue}");
-    let has = |name: &str| known.get(name).is_some_and(|of| *of == queue);
-    if has(name) || (is_first && !has(&former) && !known.contains_key(name)) {
-        return name.to_owned();
+    let names = [name.to_owned(), format!("{name}-{queue}"), own_name(name, queue)];
+    if let Some(there) = names.iter().find(|name| known.get(name.as_str()).is_some_and(|of| *of == queue)) {
+        return there.clone();
     }
-    if has(&former) {
-        return former;
-    }
+    let [whole, _, own] = names;
+    if is_first && !known.contains_key(name) { whole } else { own }
+}
+
+/// That of a queue that isn't the first.
+fn own_name(name: &str, queue: &Name) -> String {
     let own = format!("{name}.{queue}");
     if own.len() <= NAME_BYTES {
         return own;
@@ -231,6 +243,10 @@ mod tests {
             assert_eq!(name("logger", &invoices, first, &before), "logger-INVOICES");
             assert_eq!(name("logger", &notes, first, &before), "logger.NOTES");
         }
+        // What was first once is gone; the other one's place isn't.
+        let after = BTreeMap::from([("logger.NOTES", &notes)]);
+        assert_eq!(name("logger", &notes, true, &after), "logger.NOTES");
+        assert_eq!(name("logger", &db, true, &after), "logger");
     }
 
     #[test]

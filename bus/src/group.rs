@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, Retry};
+use crate::{Error, Retry, lease};
 
 /// The longest name of a group.
 pub(crate) const NAME_BYTES: usize = 64;
@@ -67,6 +67,11 @@ pub struct Group {
     pub retry: Retry,
     /// The most handlers at once in this member; 1 to 1,000. An exclusive group handles one after another.
     pub concurrency: usize,
+    /// The most that all members together have leased of a partition at once; 1 to 1,000.
+    pub in_flight: usize,
+    /// Counts its declarations, where somebody does: one of a lower revision changes nothing, and once one of a higher is
+    /// answered, nothing is claimed by what was declared before, by whatever process. 0 where nobody counts.
+    pub revision: u64,
 }
 
 /// How the members of a group work: what an operator may set.
@@ -86,7 +91,7 @@ impl Group {
         Self { lease, max_processing: Some(max_processing), concurrency, ..self }
     }
 
-    /// Defaults: earliest, lease 30 s, max_processing 15 min, a dead letter blocks nothing, 64 at once.
+    /// Defaults: earliest, lease 30 s, max_processing 15 min, a dead letter blocks nothing, 64 at once, 1,000 in flight.
     pub fn new(name: &str, filter: Filter, mode: Mode) -> Self {
         Self {
             name: name.to_owned(),
@@ -98,6 +103,8 @@ impl Group {
             on_dead: OnDead::Continue,
             retry: Retry::Standard,
             concurrency: 64,
+            in_flight: lease::IN_FLIGHT,
+            revision: 0,
         }
     }
 
@@ -126,6 +133,9 @@ impl Group {
         if !(1..=1000).contains(&self.concurrency) {
             return refuse(format!("concurrency: {} is not within 1 to 1,000", self.concurrency));
         }
+        if !(1..=lease::IN_FLIGHT).contains(&self.in_flight) {
+            return refuse(format!("in_flight: {} is not within 1 to 1,000", self.in_flight));
+        }
         Ok(())
     }
 }
@@ -140,6 +150,8 @@ pub struct Delivery {
     pub position: u64,
     /// 1 for the first.
     pub attempt: u32,
+    /// Changes when the group is moved: what comes again by that is another delivery.
+    pub generation: u32,
     /// Cancelled when the lease is lost or the member must stop: what the handler does after it may be done again elsewhere.
     pub cancelled: CancellationToken,
 }
@@ -166,6 +178,8 @@ mod tests {
             (Group { max_processing: Some(Duration::ZERO), ..group() }, "max_processing"),
             (Group { on_dead: OnDead::Block, ..group() }, "on_dead"),
             (Group { concurrency: 0, ..group() }, "concurrency"),
+            (Group { in_flight: 0, ..group() }, "in_flight"),
+            (Group { in_flight: 1001, ..group() }, "in_flight"),
         ] {
             let error = group.validate().unwrap_err().to_string();
             assert!(error.starts_with(field), "{error}");

@@ -183,6 +183,7 @@ impl Member {
                 partition: leased.partition,
                 position: leased.position,
                 attempt: leased.attempt,
+                generation: leased.token.generation,
                 cancelled,
             };
             let (handler, patience, token) = (self.handler.clone(), self.group.max_processing, leased.token);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Group, OnDead, Retry, Start};
+use crate::{Group, OnDead, Retry, Start, lease};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Policy {
@@ -18,6 +18,14 @@ pub(crate) struct Policy {
     start: Start,
     #[serde(default)]
     retry: Retry,
+    #[serde(default = "default_in_flight")]
+    in_flight: usize,
+    #[serde(default)]
+    revision: u64,
+}
+
+fn default_in_flight() -> usize {
+    lease::IN_FLIGHT
 }
 
 fn default_max_processing_ms() -> Option<u64> {
@@ -35,6 +43,8 @@ impl From<&Group> for Policy {
             max_processing_ms: group.max_processing.map(millis),
             start: group.start,
             retry: group.retry,
+            in_flight: group.in_flight,
+            revision: group.revision,
         }
     }
 }
@@ -43,7 +53,8 @@ impl Policy {
     /// The group with what was stored of it.
     pub(crate) fn of(self, group: Group) -> Group {
         let max_processing = self.max_processing_ms.map(Duration::from_millis);
-        Group { on_dead: self.on_dead, max_processing, start: self.start, retry: self.retry, ..group }
+        let Self { on_dead, start, retry, in_flight, revision, .. } = self;
+        Group { on_dead, max_processing, start, retry, in_flight, revision, ..group }
     }
 }
 
@@ -58,8 +69,15 @@ mod tests {
     fn a_policy_survives_its_text_form() {
         let group = Group::new("g", "DB/*".parse().unwrap(), Mode::Keyed);
         for start in [Start::Earliest, Start::Latest, Start::Time(datetime!(2026-11-21 6:00 UTC)), Start::Position(7)] {
-            let group =
-                Group { start, on_dead: OnDead::Block, max_processing: None, retry: Retry::Patient, ..group.clone() };
+            let group = Group {
+                start,
+                on_dead: OnDead::Block,
+                max_processing: None,
+                retry: Retry::Patient,
+                in_flight: 8,
+                revision: 3,
+                ..group.clone()
+            };
             let text = serde_json::to_string(&Policy::from(&group)).unwrap();
             let read = serde_json::from_str::<Policy>(&text).unwrap();
             assert_eq!(read.of(Group::new("g", "DB/*".parse().unwrap(), Mode::Keyed)), group, "{text}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Ledger, Record, State};
-use crate::{Mode, lease};
+use crate::Mode;
 
 /// Who leases, for how long.
 pub(crate) struct Lessee {
@@ -41,7 +41,7 @@ impl Ledger {
                 _ => Room::Nothing,
             };
         }
-        match lease::IN_FLIGHT.saturating_sub(self.in_flight) {
+        match self.most.saturating_sub(self.in_flight) {
             0 => Room::Nothing,
             room => Room::Events(room),
         }

@@ -37,6 +37,8 @@ pub(crate) struct Ledger {
     mode: Mode,
     on_dead: OnDead,
     retry: Retry,
+    /// The most leases at once.
+    most: usize,
     /// What lies below was never this group's: recorded before its time, or passed over by a seek.
     start: u64,
     next: u64,
@@ -71,6 +73,7 @@ impl Ledger {
             mode,
             on_dead: OnDead::Continue,
             retry: Retry::Standard,
+            most: lease::IN_FLIGHT,
             start: next,
             next,
             records: BTreeMap::new(),
@@ -173,7 +176,7 @@ impl Ledger {
 
     /// Whether nothing more can be leased because so much is leased, or unsettled.
     pub(crate) fn is_at_its_limit(&self) -> bool {
-        self.in_flight >= lease::IN_FLIGHT || self.is_full()
+        self.in_flight >= self.most || self.is_full()
     }
 
     /// Whether so much is unsettled that nothing new is taken.
@@ -223,6 +226,15 @@ impl Ledger {
 
     pub(crate) fn with_retry(self, retry: Retry) -> Self {
         Self { retry, ..self }
+    }
+
+    /// How many leases there may be at once.
+    pub(crate) fn set_most(&mut self, most: usize) {
+        self.most = most;
+    }
+
+    pub(crate) fn with_most(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     /// There is no order to keep in a parallel group.

@@ -22,7 +22,8 @@ impl Ledger {
         let changed = self.records.keys().chain(&self.changed).copied().collect();
         let mut lost = std::mem::take(&mut self.lost);
         lost.changed |= lost.expired.cut(to);
-        *self = Self { on_dead: self.on_dead, start, changed, lost, ..Self::new(self.mode, to) };
+        let Self { mode, on_dead, retry, most, .. } = *self;
+        *self = Self { on_dead, retry, most, start, changed, lost, ..Self::new(mode, to) };
     }
 
     /// Goes back to where the log was cut: what it knew of positions from there on is no longer true. Whether it knew of

@@ -3,16 +3,26 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use events::Name;
 use parking_lot::RwLock;
+use redis::Value;
 use serde::{Deserialize, Serialize};
 
-use super::{keys::Keys, server::Server};
+use super::{
+    keys::Keys,
+    script::{Script, WhenFull},
+    server::Server,
+};
 use crate::{Error, Group, Mode, Overflow, Queue, policy::Policy};
+
+static REPLACE: LazyLock<Script> = LazyLock::new(|| Script::alone(include_str!("lua/replace.lua"), WhenFull::Runs));
+
+/// How often a change is begun again because others were first.
+const ATTEMPTS: usize = 100;
 
 #[derive(Default)]
 pub(super) struct Registry {
@@ -165,8 +175,38 @@ impl Registry {
         if let Some(group) = self.group(name) {
             return Ok(Some(group));
         }
+        self.ask_group(server, keys, name).await
+    }
+
+    /// A group as it is stored now.
+    pub(super) async fn ask_group(
+        &self,
+        server: &Server,
+        keys: &Keys,
+        name: &str,
+    ) -> Result<Option<Arc<Group>>, Error> {
         let stored: Option<String> = server.ask(redis::cmd("HGET").arg(keys.groups()).arg(name)).await?;
         Ok(stored.and_then(|text| read_group(name, &text)).map(|group| self.know_group(group)))
+    }
+
+    /// Stores a group's settings in the place of those that are stored, unless these were declared later.
+    pub(super) async fn change_group(&self, server: &Server, keys: &Keys, group: &Group) -> Result<(), Error> {
+        let text = group_text(group)?;
+        for _ in 0..ATTEMPTS {
+            let stored: Option<String> = server.ask(redis::cmd("HGET").arg(keys.groups()).arg(&group.name)).await?;
+            let known = stored.as_deref().and_then(|text| read_group(&group.name, text));
+            if let Some(later) = known.filter(|known| known.revision > group.revision) {
+                self.know_group(later);
+                return Ok(());
+            }
+            let mut replace = REPLACE.call([keys.groups()].iter());
+            replace.arg(&group.name).arg(stored.unwrap_or_default()).arg(&text);
+            if server.call(&REPLACE, &replace).await? == Value::Int(1) {
+                self.know_group(group.clone());
+                return Ok(());
+            }
+        }
+        Err(Error::Unavailable("too many others declare the group at once".to_owned()))
     }
 
     /// Stores a group's settings; those that are stored already stay unless `replace`.
@@ -177,10 +217,7 @@ impl Registry {
         group: &Group,
         replace: bool,
     ) -> Result<(), Error> {
-        let lease_ms = u64::try_from(group.lease.as_millis()).unwrap_or(u64::MAX);
-        let mode = mode_name(group.mode).to_owned();
-        let text = json(&StoredGroup { filter: group.filter.to_string(), mode, lease_ms, policy: group.into() })?;
-        put(server, &keys.groups(), &group.name, &text, replace).await?;
+        put(server, &keys.groups(), &group.name, &group_text(group)?, replace).await?;
         if replace {
             self.know_group(group.clone());
         }
@@ -244,6 +281,12 @@ impl Registry {
 async fn put(server: &Server, hash: &str, name: &str, text: &str, replace: bool) -> Result<(), Error> {
     let put = if replace { "HSET" } else { "HSETNX" };
     server.ask(redis::cmd(put).arg(hash).arg(name).arg(text)).await
+}
+
+fn group_text(group: &Group) -> Result<String, Error> {
+    let lease_ms = u64::try_from(group.lease.as_millis()).unwrap_or(u64::MAX);
+    let mode = mode_name(group.mode).to_owned();
+    json(&StoredGroup { filter: group.filter.to_string(), mode, lease_ms, policy: group.into() })
 }
 
 fn json(stored: &impl Serialize) -> Result<String, Error> {

@@ -264,6 +264,16 @@ impl Shared {
         self.registry.find_group(&self.server, &self.keys, name).await
     }
 
+    /// A group as it is stored now, whatever this node has heard.
+    pub(super) async fn ask_group(&self, name: &str) -> Result<Option<Arc<Group>>, Error> {
+        self.registry.ask_group(&self.server, &self.keys, name).await
+    }
+
+    /// Stores a group's settings, unless those that are stored were declared later.
+    pub(super) async fn change_group(&self, group: &Group) -> Result<(), Error> {
+        self.registry.change_group(&self.server, &self.keys, group).await
+    }
+
     pub(super) async fn put_group(&self, group: &Group) -> Result<(), Error> {
         self.registry.put_group(&self.server, &self.keys, group, true).await
     }

@@ -66,8 +66,8 @@ pub(super) fn queue(state: &mut Owned, settings: Queue, now: i64) -> Answer<()> 
         load::new_lineage(&state.conn, &mut partition.log, owned::random_id(&mut state.rng))?;
     }
     for group in state.groups.values_mut().filter(|group| group.group.filter.queue == name) {
-        let Group { mode, on_dead, retry, .. } = group.group;
-        let new = || Ledger::new(mode, 1).with_on_dead(on_dead).with_retry(retry);
+        let Group { mode, on_dead, retry, in_flight, .. } = group.group;
+        let new = || Ledger::new(mode, 1).with_on_dead(on_dead).with_retry(retry).with_most(in_flight);
         group.ledgers.resize_with(queue.partitions.len(), new);
     }
     state.shared.show(&queue);
@@ -90,6 +90,9 @@ pub(super) fn group(state: &mut Owned, group: Group, now: i64) -> Answer<()> {
             "filter: the group {} reads queue {}, not {}",
             group.name, known.group.filter.queue, group.filter.queue
         ))));
+    }
+    if known.is_some_and(|known| known.group.revision > group.revision) {
+        return Ok(Ok(()));
     }
     let is_new = known.is_none();
     let start = known.map_or(group.start, |known| known.group.start);

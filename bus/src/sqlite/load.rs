@@ -129,11 +129,15 @@ pub(super) fn group(
                     let records = store::records(conn, id, partition.log.id)?;
                     let lost = lost.and_then(|lost| serde_json::from_str(&lost).ok()).unwrap_or_default();
                     let ledger = Ledger::restore(group.mode, unsigned(start), unsigned(next), records);
-                    ledger.with_lost(lost).with_on_dead(group.on_dead).with_retry(group.retry)
+                    ledger
+                        .with_lost(lost)
+                        .with_on_dead(group.on_dead)
+                        .with_retry(group.retry)
+                        .with_most(group.in_flight)
                 }
                 None => {
                     let ledger = Ledger::new(group.mode, partition.log.floor);
-                    ledger.with_on_dead(group.on_dead).with_retry(group.retry)
+                    ledger.with_on_dead(group.on_dead).with_retry(group.retry).with_most(group.in_flight)
                 }
             })
         })

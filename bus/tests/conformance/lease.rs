@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use bus::{Claim, LeaseLost, Mode, Queue, Verb};
+use bus::{Claim, Group, LeaseLost, Mode, Queue, Verb};
 
 use super::{
-    Lab, ack, claim, claim_all, claim_one, declare, event, eventually, ids, nack, publish, publish_many, queue,
-    seconds, settle, status,
+    Lab, ack, claim, claim_all, claim_one, declare, event, eventually, ids, nack, nack_after, publish, publish_many,
+    queue, seconds, settle, status,
 };
 
 pub(crate) async fn an_expired_lease_comes_again_and_its_token_is_stale(lab: impl Lab) {
@@ -211,4 +211,23 @@ pub(crate) async fn at_most_a_thousand_are_in_flight(lab: impl Lab) {
     ack(&bus, "g", &first[..1]).await;
     assert!(woken.has_changed().unwrap(), "whoever waits for room is woken");
     assert_eq!(claim_all(&bus, "g", "c", 600).await.leased.len(), 1);
+}
+
+pub(crate) async fn a_group_may_have_fewer_in_flight(mut lab: impl Lab) {
+    let bus = lab.bus();
+    let few = Group { in_flight: 3, ..Group::new("g", "DB/*".parse().unwrap(), Mode::Parallel) };
+    bus.declare_group(few).await.unwrap();
+    publish_many(&bus, 0..10).await;
+    let first = claim_all(&bus, "g", "a", 2).await.leased;
+    assert_eq!((first.len(), claim_all(&bus, "g", "b", 10).await.leased.len()), (2, 1), "whoever has them");
+    let woken = bus.claimable("g");
+    ack(&bus, "g", &first[..1]).await;
+    assert!(woken.has_changed().unwrap(), "whoever waits for room is woken");
+    assert_eq!(claim_all(&bus, "g", "c", 10).await.leased.len(), 1);
+    // What waits for another attempt is not in flight.
+    settle(&bus, "g", first[1].token, nack_after(seconds(60))).await.unwrap();
+    assert_eq!(claim_all(&bus, "g", "c", 10).await.leased.len(), 1);
+    lab.kill_and_reopen().await;
+    // Where leases end with the process that gave them, some come again.
+    assert!(claim_all(&lab.bus(), "g", "d", 10).await.leased.len() <= 3, "it is remembered");
 }

@@ -88,7 +88,8 @@ macro_rules! suite {
             a_settled_delivery_can_not_be_settled_again, what_was_leased_to_a_caller_who_went_comes_again_uncharged, released_events_come_again_uncharged,
             a_member_that_dies_with_several_charges_none,
             a_member_that_dies_with_one_of_each_partition_charges_none, suspects_are_leased_alone,
-            three_expiries_alone_are_a_crash_loop, a_claim_keeps_to_its_limits, at_most_a_thousand_are_in_flight;
+            three_expiries_alone_are_a_crash_loop, a_claim_keeps_to_its_limits, at_most_a_thousand_are_in_flight,
+            a_group_may_have_fewer_in_flight;
         delete: a_deleted_group_holds_nothing_and_is_waited_for_by_nobody, a_deleted_group_may_begin_anew,
             a_group_that_is_not_there_is_deleted_already;
         retry: the_schedule_is_kept_with_jitter, a_patient_group_goes_on_for_three_days, a_handler_may_choose_the_delay_up_to_a_day,
@@ -106,6 +107,7 @@ macro_rules! suite {
             an_exclusive_group_stops_at_its_dead_letter, a_letter_that_blocks_is_kept_however_old,
             a_group_that_no_longer_blocks_goes_on;
         seek: a_group_declared_later_starts_from_earliest, latest_gets_what_comes_after, a_time_and_a_position, what_a_group_declared_is_told,
+            an_earlier_declaration_changes_nothing, a_moved_group_works_as_it_was_declared,
             seeking_back_brings_events_again_and_drops_leases, a_dry_run_changes_nothing;
         several: queues_that_come_into_being_are_joined, a_group_keeps_its_queue_whatever_comes_first;
         standing: an_event_stands_with_each_group_of_its_queue, a_standing_says_how_often_until_when_and_behind_what,

@@ -1,6 +1,6 @@
 //! C8: where a group starts, and moving it.
 
-use bus::{Error, Group, LeaseLost, Mode, Sought, Start, Verb};
+use bus::{Error, Group, LeaseLost, Mode, Retry, Sought, Start, Verb};
 use time::OffsetDateTime;
 
 use super::{Lab, ack, claim, declare, ids, nack, publish, publish_many, seconds, settle, status};
@@ -66,6 +66,40 @@ pub(crate) async fn what_a_group_declared_is_told(mut lab: impl Lab) {
         assert_eq!((told.start, told.lease, told.max_processing), (Start::Position(1), seconds(8), None));
         lab.kill_and_reopen().await;
     }
+}
+
+pub(crate) async fn an_earlier_declaration_changes_nothing(mut lab: impl Lab) {
+    let revision = |revision, filter: &str| Group {
+        revision,
+        start: Start::Latest,
+        ..Group::new("g", filter.parse().unwrap(), Mode::Parallel)
+    };
+    let declare = async |bus: bus::Bus, group| bus.declare_group(group).await.unwrap();
+    declare(lab.bus(), revision(2, "DB/*")).await;
+    declare(lab.bus(), revision(1, "DB/NEVER")).await;
+    lab.kill_and_reopen().await;
+    // By somebody who has not heard of the later one.
+    declare(lab.bus(), revision(1, "DB/NEVER")).await;
+    assert_eq!(status(&lab.bus(), "g").await.filter.to_string(), "DB/*");
+    publish_many(&lab.bus(), 0..1).await;
+    assert_eq!(claim(&lab.bus(), "g", 10).await.len(), 1);
+    declare(lab.bus(), revision(3, "DB/NEVER")).await;
+    publish_many(&lab.bus(), 1..2).await;
+    assert!(claim(&lab.bus(), "g", 10).await.is_empty());
+}
+
+pub(crate) async fn a_moved_group_works_as_it_was_declared(lab: impl Lab) {
+    let bus = lab.bus();
+    let group = Group::new("g", "DB/*".parse().unwrap(), Mode::Parallel);
+    bus.declare_group(Group { retry: Retry::Patient, in_flight: 1, ..group }).await.unwrap();
+    publish_many(&bus, 0..3).await;
+    bus.seek("g", Start::Latest, false).await.unwrap();
+    bus.seek("g", Start::Earliest, false).await.unwrap();
+    let leased = claim(&bus, "g", 10).await;
+    assert_eq!(leased.len(), 1);
+    settle(&bus, "g", leased[0].token, nack()).await.unwrap();
+    lab.advance(seconds(3)).await;
+    assert_eq!(ids(&claim(&bus, "g", 10).await), ["1"], "a patient one comes again after five seconds, not after one");
 }
 
 pub(crate) async fn seeking_back_brings_events_again_and_drops_leases(lab: impl Lab) {

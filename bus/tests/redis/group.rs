@@ -52,6 +52,27 @@ async fn a_node_that_dies_leaves_its_leases_to_another_one() {
 }
 
 #[tokio::test]
+async fn what_one_node_declares_anew_is_what_another_one_claims_by_at_once() {
+    let server = testkit::redis().await;
+    let (one, other) = (node(&server).await, node(&server).await);
+    let declared = |revision| {
+        let filter = if revision % 2 == 0 { "DB/*" } else { "DB/NEVER" };
+        Group { revision, ..Group::new("g", filter.parse().unwrap(), Mode::Parallel) }
+    };
+    for revision in 1..20 {
+        one.declare_group(declared(revision)).await.unwrap();
+        // From a node that has not heard of it yet.
+        other.declare_group(declared(revision.saturating_sub(3))).await.unwrap();
+        let id = revision.to_string();
+        publish(&other, &[(&id, "k")]).await;
+        let leased = claim(&other, "g", 10).await;
+        let expected = usize::from(revision % 2 == 0);
+        assert_eq!(leased.len(), expected, "by revision {revision}");
+        ack(&other, "g", &leased).await;
+    }
+}
+
+#[tokio::test]
 async fn a_retry_that_another_node_put_off_wakes_this_one() {
     let server = testkit::redis().await;
     let (one, other) = (node(&server).await, node(&server).await);

@@ -127,6 +127,7 @@ mod tests {
                 partition: 0,
                 position: 1,
                 attempt: 1,
+                generation: 1,
                 cancelled: Default::default(),
             };
             self.catalogue.handle(&delivery).await

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::{
     super::{log, shared::Shared},
+    look,
     state::{self, COMMIT, Committer, Held, Letters},
+    team::Team,
 };
 use crate::{Error, Group, Start};
 
@@ -24,7 +26,7 @@ pub(in crate::redis) async fn declare(shared: &Arc<Shared>, group: Group) -> Res
         Some(known) => {
             // Where it began it did, and how many handlers a member runs is the member's.
             let group = Group { start: known.start, concurrency: known.concurrency, ..group };
-            return if *known == group { Ok(()) } else { shared.put_group(&group).await };
+            return if *known == group { Ok(()) } else { register(shared, &group).await };
         }
         // Its place must be there before anybody finds the group, and begins it with the oldest event.
         None => {
@@ -33,7 +35,17 @@ pub(in crate::redis) async fn declare(shared: &Arc<Shared>, group: Group) -> Res
             }
         }
     }
-    shared.put_group(&group).await
+    register(shared, &group).await
+}
+
+/// Registers its settings. Where its declarations are counted each partition's state says by which one it is worked with:
+/// what another node would claim by an earlier one isn't committed.
+async fn register(shared: &Arc<Shared>, group: &Group) -> Result<(), Error> {
+    shared.change_group(group).await?;
+    if group.revision > 0 {
+        look(&Team::of(shared, &group.name).await?).await?;
+    }
+    Ok(())
 }
 
 /// Writes where the group begins in a partition, unless it has a place there.

@@ -115,7 +115,7 @@ impl Desk {
     }
 
     pub(super) async fn attempt(&mut self, shared: &Arc<Shared>, asks: &[&Ask]) -> Result<Tried, Error> {
-        let Some(group) = shared.find_group(&self.name).await? else {
+        let Some(mut group) = shared.find_group(&self.name).await? else {
             self.forget();
             return Err(Error::NoGroup(self.name.clone()));
         };
@@ -123,10 +123,19 @@ impl Desk {
             Some(held) if held.ledger.mode() == group.mode => held,
             _ => self.load(shared, group.mode).await?,
         };
+        if held.revision > group.revision {
+            // Another node has declared it anew: what this one remembers holds no longer.
+            group = shared.ask_group(&self.name).await?.unwrap_or(group);
+            if held.ledger.mode() != group.mode {
+                held = self.load(shared, group.mode).await?;
+            }
+        }
+        held.declare(group.revision);
         let mut draft = Draft::default();
         let now = self.now(shared);
         held.ledger.set_on_dead(group.on_dead);
         held.ledger.set_retry(group.retry);
+        held.ledger.set_most(group.in_flight);
         if asks.iter().any(|ask| ask.is_a_member_s()) {
             held.presence.show(now, presence::every(shared, &self.place.queue).await?);
         } else if held.presence.claimed == 0 {

@@ -33,6 +33,9 @@ pub(super) struct Held {
     /// Records were dropped that may have been redriven letters.
     pub(super) revive: bool,
     pub(super) presence: Presence,
+    /// Of the declaration that it was last worked with, and whether that is to be stored.
+    pub(super) revision: u64,
+    renewed: bool,
 }
 
 /// What a commit comes to.
@@ -59,6 +62,7 @@ pub(super) struct Stored {
     records: Vec<(u64, Record)>,
     lost: Lost,
     presence: Presence,
+    revision: u64,
 }
 
 pub(super) fn read(value: Value) -> Result<Answer, Error> {
@@ -91,6 +95,7 @@ impl Stored {
             records: Vec::with_capacity(fields.len()),
             lost: Lost::default(),
             presence: Presence::default(),
+            revision: 0,
         };
         for (name, value) in fields {
             match name.as_str() {
@@ -100,6 +105,7 @@ impl Stored {
                 "next" => stored.next = number(value)?,
                 "generation" => stored.generation = u32::try_from(number(value)?).map_err(|_| unexpected())?,
                 "lost" => stored.lost = read_lost(value)?,
+                "revision" => stored.revision = number(value)?,
                 "claimed" => stored.presence.claimed = i64::from_redis_value(value).map_err(|_| unexpected())?,
                 // Empty, where a member was there again.
                 "abandoned" => stored.presence.abandoned = i64::from_redis_value(value).ok(),
@@ -128,7 +134,9 @@ impl Stored {
             Some(cut) => revive = ledger.rewind(cut),
         }
         let (version, generation, dead) = (Some(self.version), self.generation, self.dead);
-        Held { version, lineage: view.lineage, generation, ledger, dead, revive, presence: self.presence }
+        let (presence, revision) = (self.presence, self.revision);
+        let lineage = view.lineage;
+        Held { version, lineage, generation, ledger, dead, revive, presence, revision, renewed: false }
     }
 }
 
@@ -143,6 +151,15 @@ impl Held {
             dead: 0,
             revive: true,
             presence: Presence::default(),
+            revision: 0,
+            renewed: false,
+        }
+    }
+
+    /// It is worked with by this declaration from now on: whoever knows an earlier one notices by the state.
+    pub(super) fn declare(&mut self, revision: u64) {
+        if revision > self.revision {
+            (self.revision, self.renewed) = (revision, true);
         }
     }
 
@@ -151,6 +168,9 @@ impl Held {
         let mut fields = Vec::new();
         if self.ledger.take_lost_changes() {
             fields.push(("lost", serde_json::to_vec(self.ledger.lost()).unwrap_or_default()));
+        }
+        if std::mem::take(&mut self.renewed) {
+            fields.push(("revision", self.revision.to_string().into_bytes()));
         }
         if let Some(claimed) = self.presence.take_change() {
             fields.push(("claimed", claimed.to_string().into_bytes()));

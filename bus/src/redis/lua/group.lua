@@ -1,7 +1,7 @@
 -- Commits what a node did with a group's state of a partition, if it did it with the state as it is; otherwise answers
 -- the state. Everything or nothing.
 -- keys: 1: the state, a hash: v (its version), lineage (that it is true of), start, next, low, generation, a field for each
---          unsettled position; where there is something to say, lost, claimed (when a member last asked for something),
+--          unsettled position; where there is something to say, revision (of the declaration that it was last worked with), lost, claimed (when a member last asked for something),
 --          abandoned, deaths (not told yet), mourned (when they were told)  2: dead letters, a hash  3: the positions that are dead and not with their group again,
 --          by when they died  4: the same, by position  5: whose turn it is, for a moment: who was late too often goes first
 -- args: 1: group  2: queue  3: the version that was worked with; 'new': there is none yet  4: its lineage
