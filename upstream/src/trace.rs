@@ -109,8 +109,8 @@ fn span(config: &Config, endpoint: &endpoint::Shared, request: &Request<Body>) -
         http.request.method = method,
         http.request.resend_count = Empty,
         http.response.status_code = Empty,
-        // Without the query, which may hold secrets.
-        url.full = %format_args!("{scheme}://{}{path}", endpoint.authority),
+        // Without the query, which may hold secrets, and the tokens of a path.
+        url.full = %format_args!("{scheme}://{}{}", endpoint.authority, telemetry::path(path)),
         server.address = host,
         server.port = port,
         turnpike.upstream = config.name,

@@ -13,6 +13,7 @@ mod port;
 mod postgres;
 mod random;
 mod redis;
+mod told;
 pub mod wire;
 
 pub use browser::{Browser, browser};
@@ -24,3 +25,4 @@ pub use port::free_port;
 pub use postgres::{Postgres, postgres};
 pub use random::Random;
 pub use redis::{Aof, Certificates, PRIMARY, Redis, RedisCluster, RedisOptions, RedisSentinels, Tls, redis};
+pub use told::{Told, told};

@@ -25,6 +25,8 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 /// The client's own span, from which the request comes.
 const CLIENT: &str = "00f067aa0ba902b7";
 const STATE: &str = "rojo=00f067aa0ba902b7";
+/// What lets its holder settle.
+const TOKEN: &str = "00c0ffee00c0ffee";
 
 #[tokio::test]
 async fn an_order_is_one_trace_from_the_request_to_the_last_delivery() {
@@ -36,11 +38,15 @@ async fn an_order_is_one_trace_from_the_request_to_the_last_delivery() {
     let arguments = vec!["--config".to_owned(), settings.to_str().unwrap().to_owned()];
     let mut system = System::start(Options { arguments, ..Options::default() }).await;
     place_an_order(&system).await;
+    for path in [format!("/webhooks/ack/{TOKEN}"), format!("/deliveries/billing:0.0.2a.{TOKEN}/ack")] {
+        system.demo().post(&path, json!({})).await;
+    }
     // Its end sends what is still buffered.
     assert!(system.terminate(Duration::from_secs(20)).await);
     let trace = receiver.whole().await;
     trace.assert_descent();
     trace.assert_conventions();
+    receiver.assert_that_no_token_is_told().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,6 +150,21 @@ impl Receiver {
             let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
             kept.extend(spans.map(|span| (service.clone(), span)));
         }
+    }
+
+    /// By whatever attribute of whatever span; the paths are there.
+    async fn assert_that_no_token_is_told(&self) {
+        let spans = self.0.lock().await;
+        for (role, told) in [
+            ("turnpike-gateway", "/webhooks/ack/***"),
+            ("turnpike-gateway", "/deliveries/***/ack"),
+            ("turnpike-broker", "/webhooks/ack/***"),
+        ] {
+            let tells = |(service, span): &(String, Span)| service == role && format!("{span:?}").contains(told);
+            assert!(spans.iter().any(tells), "{role}: {told}");
+        }
+        let telling = spans.iter().find(|(_, span)| format!("{span:?}").contains(TOKEN));
+        assert!(telling.is_none(), "{telling:?}");
     }
 
     /// The order's trace, once the request's own span and the last delivery are in it.

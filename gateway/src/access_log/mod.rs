@@ -1,6 +1,6 @@
 //! The access log: a line of JSON for each request, when its answer has ended. Requests never wait for it (`writer`).
 //! Which are told of is decided then: a share of all, and all that failed or took long. Never a credential: a path without
-//! its query, unless asked for, and then without what looks like a secret.
+//! its query, unless asked for, and then without what looks like a secret, and without a token that stands in it.
 
 mod config;
 mod writer;
@@ -135,7 +135,7 @@ impl Entry {
         object.field("timestamp", &now);
         object.field("message", "request");
         object.field("http.request.method", line.method);
-        object.field("url.path", self.uri.path());
+        object.field("url.path", &*telemetry::path(self.uri.path()));
         object.maybe("url.query", query);
         object.field("http.response.status_code", &line.status);
         object.field("http.request.body.size", &line.received);
@@ -271,6 +271,14 @@ mod tests {
         let line = String::from_utf8(entry.to_json(&line(200))).unwrap();
         assert!(line.contains(r#""url.query":"page=2&api_key=***""#), "{line}");
         assert!(!line.contains("10.0.0.1"), "{line}");
+    }
+
+    #[test]
+    fn what_a_path_lets_its_holder_do_is_not_told() {
+        let (mut entry, _written) = entry(Section::default());
+        entry.uri = Uri::from_static("/deliveries/billing:0.0.2a.00c0ffee00c0ffee/ack");
+        let line = String::from_utf8(entry.to_json(&line(204))).unwrap();
+        assert!(line.contains(r#""url.path":"/deliveries/***/ack""#) && !line.contains("c0ffee"), "{line}");
     }
 
     #[test]

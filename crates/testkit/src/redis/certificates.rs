@@ -50,17 +50,14 @@ impl Certificates {
     }
 
     /// The certificate and key of a server on `localhost`.
-    pub(crate) fn server(&self) -> (PathBuf, PathBuf) {
+    pub fn server(&self) -> (PathBuf, PathBuf) {
         (self.file("localhost.crt"), self.file("localhost.key"))
     }
 
     /// As Redis is told of them.
     pub(super) fn of_the_server(&self) -> [(&'static str, PathBuf); 3] {
-        [
-            ("tls-cert-file", self.file("localhost.crt")),
-            ("tls-key-file", self.file("localhost.key")),
-            ("tls-ca-cert-file", self.authority()),
-        ]
+        let (certificate, key) = self.server();
+        [("tls-cert-file", certificate), ("tls-key-file", key), ("tls-ca-cert-file", self.authority())]
     }
 
     fn file(&self, name: &str) -> PathBuf {
