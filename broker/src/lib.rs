@@ -309,8 +309,8 @@ impl Role for Broker {
 }
 
 fn webhook_options(root: Option<RootSecret>, settings: &Settings) -> ::webhooks::Options {
-    let Settings { allow_private_networks, public_url, .. } = settings.clone();
-    ::webhooks::Options { root, allow_private_networks, public_url, ..::webhooks::Options::default() }
+    let Settings { allow_private_networks, webhook_authorities: authorities, public_url, .. } = settings.clone();
+    ::webhooks::Options { root, allow_private_networks, authorities, public_url, ..::webhooks::Options::default() }
 }
 
 fn routes() -> Router<Shared> {

@@ -31,6 +31,8 @@ pub struct Settings {
     pub send_queue: usize,
     /// Whether webhooks may be in private networks, and without TLS.
     pub allow_private_networks: bool,
+    /// Certificates of authorities, in PEM, that webhooks' servers may be signed by, besides Mozilla's.
+    pub webhook_authorities: Option<Vec<u8>>,
     /// Where clients reach the gateway, `https://example.com`: for the addresses that receivers of webhooks are given. None:
     /// they get the path alone.
     pub public_url: Option<String>,
@@ -54,6 +56,7 @@ impl Default for Settings {
             ping: Duration::from_secs(25),
             send_queue: 256 * 1024,
             allow_private_networks: false,
+            webhook_authorities: None,
             public_url: None,
             drain: Duration::from_secs(20),
         }

@@ -1,7 +1,7 @@
 //! Acknowledging later: a receiver that answers 202 is given the time to say what became of the event, at an address that is
 //! signed for this endpoint and event, and for no others.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use aws_lc_rs::{constant_time, digest, hmac};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -29,7 +29,7 @@ pub(crate) struct Ack {
 }
 
 /// What an event is known by: a digest of its queue, place, source and id. What is published again, later than the bus knows
-/// that it was, is another event.
+/// that it was, is another event; so is what comes again because its group was moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Known([u8; KNOWN_BY]);
 
@@ -57,7 +57,11 @@ impl Known {
     pub fn of(delivery: &Delivery) -> Self {
         let envelope = &delivery.envelope;
         let (partition, position) = (delivery.partition.to_string(), delivery.position.to_string());
-        let text = [envelope.queue.as_str(), &partition, &position, &envelope.source, &envelope.id].join("\n");
+        let mut text = [envelope.queue.as_str(), &partition, &position, &envelope.source, &envelope.id].join("\n");
+        // Before the first move it is what earlier versions knew it by.
+        if delivery.generation > 1 {
+            let _ = write!(text, "\n{}", delivery.generation);
+        }
         let digest = digest::digest(&digest::SHA256, text.as_bytes());
         let mut known = [0; KNOWN_BY];
         known.copy_from_slice(&digest.as_ref()[..KNOWN_BY]);

@@ -98,7 +98,14 @@ async fn attend(
 
 /// Delivers to an endpoint until it stops. While it is spared nothing is claimed.
 async fn serve(inner: Arc<Inner>, endpoint: Endpoint, stop: CancellationToken, drop: CancellationToken) {
-    let deliverer = Arc::new(Deliverer::new(inner.clone(), endpoint));
+    let id = endpoint.id.clone();
+    let deliverer = match Deliverer::new(inner.clone(), endpoint) {
+        Ok(deliverer) => Arc::new(deliverer),
+        Err(error) => {
+            tracing::error!(webhook = id, %error, "an endpoint can't be delivered to");
+            return;
+        }
+    };
     while !stop.is_cancelled() {
         if !deliverer.may_claim() {
             sleep(REST, &stop).await;
@@ -111,10 +118,10 @@ async fn serve(inner: Arc<Inner>, endpoint: Endpoint, stop: CancellationToken, d
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = worked {
-            tracing::error!(webhook = deliverer.endpoint.id, %error, "an endpoint can't be delivered to");
+            tracing::error!(webhook = id, %error, "an endpoint can't be delivered to");
             sleep(AGAIN, &stop).await;
         }
-        // It was disabled by what it answered: whoever looks at the endpoints stops this one, or begins it anew.
+        // It was disabled, or is another by now: whoever looks at the endpoints stops this one, or begins it anew.
         if rest.is_cancelled() && deliverer.may_claim() {
             sleep(LOOK, &stop).await;
         }
@@ -126,7 +133,8 @@ async fn sleep(time: Duration, stop: &CancellationToken) {
 }
 
 /// The members of an endpoint's groups. One that comes into being here begins with its queue: where it began otherwise, it was
-/// declared when that was asked.
+/// declared when that was asked. What the groups take and the endpoint doesn't, the handler passes over, for it alone knows
+/// whether the endpoint is still the same.
 pub(crate) fn consumers(
     inner: &Arc<Inner>,
     endpoint: &Endpoint,
@@ -134,12 +142,15 @@ pub(crate) fn consumers(
 ) -> Result<Consumers, Error> {
     let mode = if endpoint.ordered { Mode::Keyed } else { Mode::Parallel };
     let consumers = Consumers::new(inner.bus.clone(), &endpoint.group(), endpoint.patterns()?, mode, handler);
-    Ok(consumers.role("webhooks").each(settings))
+    let revision = endpoint.revision.unsigned_abs();
+    Ok(consumers.role("webhooks").unsifted().each(move |group| settings(group, revision)))
 }
 
 /// How an endpoint's groups work.
-pub(crate) fn settings(group: Group) -> Group {
-    Group { start: Start::Earliest, retry: Retry::Patient, max_processing: None, concurrency: AT_ONCE, ..group }
+fn settings(group: Group, revision: u64) -> Group {
+    let (concurrency, in_flight) = (AT_ONCE, AT_ONCE);
+    let group = Group { start: Start::Earliest, retry: Retry::Patient, max_processing: None, ..group };
+    Group { concurrency, in_flight, revision, ..group }
 }
 
 /// A task that panicked has said so.

@@ -1,9 +1,9 @@
 //! HTTP towards endpoints. Names are resolved once a connection, every address is checked, and what was checked is what is
-//! connected to. No redirect is followed, an answer is read to 4 KiB and no further, and all of it has one timeout.
+//! connected to. No redirect is followed, an answer is read to 4 KiB and no further, its headers to 64 KiB, and all of it has one timeout.
 
 use std::{
     error::Error as StdError,
-    io,
+    fmt, io,
     net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
@@ -24,7 +24,11 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::crypto::aws_lc_rs;
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 use tower::Service;
 
 use crate::{
@@ -34,6 +38,11 @@ use crate::{
 
 /// Of an answer's body.
 const MOST_ANSWER: usize = 4096;
+/// Of what is read at once of an answer, its headers among it; and of the headers in HTTP/2.
+const MOST_HEAD: usize = 64 * 1024;
+const MOST_HEAD_2: u32 = 64 * 1024;
+/// What an endpoint may send over HTTP/2 before it is read.
+const WINDOW: u32 = 64 * 1024;
 const IDLE: Duration = Duration::from_secs(30);
 const IDLE_CONNECTIONS: usize = 8;
 
@@ -86,14 +95,19 @@ pub(crate) struct Tried {
 }
 
 impl Client {
-    pub fn new(guard: Guard, names: Arc<dyn Names>, timeout: Duration) -> Result<Self, Error> {
+    /// `authorities`: in PEM, believed besides Mozilla's.
+    pub fn new(
+        guard: Guard,
+        names: Arc<dyn Names>,
+        authorities: Option<&[u8]>,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
         let mut tcp = HttpConnector::new_with_resolver(Checked { guard, names });
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(timeout));
         let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(Arc::new(aws_lc_rs::default_provider()))
-            .map_err(|error| Error::Stored(format!("TLS: {error}")))?
+            .with_tls_config(tls(authorities)?)
             .https_or_http()
             .enable_http1()
             .enable_http2()
@@ -102,6 +116,10 @@ impl Client {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .pool_timer(TokioTimer::new())
+            .http1_max_buf_size(MOST_HEAD)
+            .http2_max_header_list_size(MOST_HEAD_2)
+            .http2_initial_stream_window_size(WINDOW)
+            .http2_initial_connection_window_size(WINDOW)
             // A request that may have been read is the schedule's to repeat.
             .retry_canceled_requests(false)
             .build(connector);
@@ -130,6 +148,30 @@ impl Client {
         let (parts, body) = response.into_parts();
         Ok(Answer { status: parts.status, headers: parts.headers, body: beginning(body).await })
     }
+}
+
+/// Whose certificates are believed.
+fn tls(authorities: Option<&[u8]>) -> Result<ClientConfig, Error> {
+    let mut roots = RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    if let Some(pem) = authorities {
+        let before = roots.len();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|error| refuse(&error))?;
+            roots.add(certificate).map_err(|error| refuse(&error))?;
+        }
+        if roots.len() == before {
+            return Err(refuse(&"holds no certificate"));
+        }
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::Stored(format!("TLS: {error}")))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn refuse(reason: &dyn fmt::Display) -> Error {
+    Error::Invalid(format!("authorities: {reason}"))
 }
 
 /// The first of a body. One that breaks off is what came until then: the status has been said.

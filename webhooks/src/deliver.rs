@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bus::{Delivery, Failure, Handler};
-use events::Envelope;
+use events::{Envelope, Pattern};
 use parking_lot::Mutex;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
@@ -20,10 +20,10 @@ use crate::{
     handle::Inner,
     metrics,
     request::signed,
-    store::{Health, Wait},
+    store::{Found, Health, Wait},
 };
 
-/// Requests at once to an endpoint, in this process.
+/// Requests at once to an endpoint, in this process; and by all together, of each of its groups.
 pub(crate) const AT_ONCE: usize = 8;
 /// How long an event waits whose endpoint can't be asked about, because the database is away.
 const AWAY: Duration = Duration::from_secs(5);
@@ -38,29 +38,36 @@ const GRACE: i64 = 24 * 3600;
 pub(crate) struct Deliverer {
     inner: Arc<Inner>,
     pub(crate) endpoint: Endpoint,
+    patterns: Vec<Pattern>,
     breaker: Mutex<Breaker>,
     /// While the breaker is half open, requests go one after another.
     probe: tokio::sync::Mutex<()>,
     places: Semaphore,
     /// Ends the claiming, until the breaker lets it begin again.
     rest: Mutex<CancellationToken>,
+    /// Until when the database isn't asked, which was away.
+    away: Mutex<Option<OffsetDateTime>>,
 }
 
 impl Deliverer {
-    pub fn new(inner: Arc<Inner>, endpoint: Endpoint) -> Self {
-        Self {
+    pub fn new(inner: Arc<Inner>, endpoint: Endpoint) -> Result<Self, Error> {
+        Ok(Self {
             inner,
+            patterns: endpoint.patterns()?,
             endpoint,
             breaker: Mutex::default(),
             probe: tokio::sync::Mutex::default(),
             places: Semaphore::new(AT_ONCE),
             rest: Mutex::new(CancellationToken::new()),
-        }
+            away: Mutex::default(),
+        })
     }
 
     /// Whether it may claim now.
     pub fn may_claim(&self) -> bool {
-        !matches!(self.breaker.lock().admission(self.inner.now()), Admission::Rest(_))
+        let now = self.inner.now();
+        let is_away = self.away.lock().is_some_and(|until| until > now);
+        !is_away && !matches!(self.breaker.lock().admission(now), Admission::Rest(_))
     }
 
     /// Claims until this is cancelled.
@@ -86,11 +93,13 @@ impl Deliverer {
         let (attempt, verdict) =
             send(&self.inner, &self.endpoint, &delivery.envelope, ack_url.as_deref(), number).await?;
         let health = match verdict.class {
-            class if class.is_success() => Health::Well,
+            Class::Delivered => Health::Well,
+            // Until it is acknowledged, or is not.
+            Class::Accepted => Health::Untold,
             Class::Gone => Health::Gone,
             _ => Health::Failed,
         };
-        self.note(&attempt, health).await;
+        self.note(&attempt, self.endpoint.revision, health).await;
         match verdict {
             Verdict { class: Class::Delivered, .. } => {
                 self.breaker.lock().succeeded();
@@ -99,9 +108,16 @@ impl Deliverer {
             Verdict { class: Class::Accepted, .. } => {
                 self.breaker.lock().succeeded();
                 let until = self.inner.now() + self.endpoint.ack_within.unwrap_or_default();
-                self.inner.store.accepted(&self.endpoint.id, known, &delivery.group, until).await.map_err(away)?;
+                self.inner
+                    .store
+                    .accepted(self.of(), known, &delivery.group, until)
+                    .await
+                    .map_err(|error| self.away(error))?;
                 // It may have been acknowledged before it was answered.
-                self.waiting(delivery, known).await?.unwrap_or(Err(Failure::Defer { delay: AWAY }))
+                match self.inner.store.find(self.of(), known).await.map_err(|error| self.away(error))? {
+                    Found::Accepted(wait, by) => self.waiting(delivery, known, wait, by).await,
+                    Found::Outdated | Found::Nothing => Err(Failure::Defer { delay: GIVEN_BACK }),
+                }
             }
             Verdict { class: Class::Gone, .. } => {
                 self.rest.lock().cancel();
@@ -124,38 +140,39 @@ impl Deliverer {
         }
     }
 
-    /// What is known of an event that was accepted before; None: nothing, so it is to be sent.
-    async fn waiting(&self, delivery: &Delivery, known: Known) -> Result<Option<Result<(), Failure>>, Failure> {
+    /// What becomes of an event that was accepted, by a revision of the endpoint where that is known.
+    async fn waiting(&self, delivery: &Delivery, known: Known, wait: Wait, by: Option<i64>) -> Result<(), Failure> {
         let id = &self.endpoint.id;
-        let failure = match self.inner.store.wait(id, known).await.map_err(away)? {
-            None => return Ok(None),
-            Some(Wait::Said(Late::Done)) => {
-                self.inner.store.settled(id, known).await.map_err(away)?;
-                return Ok(Some(Ok(())));
+        let by = by.unwrap_or(self.endpoint.revision);
+        let failure = match wait {
+            Wait::Said(Late::Done) => {
+                self.inner.store.done_later((id, by), self.inner.now()).await.map_err(|error| self.away(error))?;
+                self.inner.store.settled(id, known).await.map_err(|error| self.away(error))?;
+                return Ok(());
             }
-            Some(Wait::Until(until)) if until > self.inner.now() => {
+            Wait::Until(until) if until > self.inner.now() => {
                 let left = Duration::try_from(until - self.inner.now()).unwrap_or_default();
                 let age = self.endpoint.ack_within.unwrap_or_default().saturating_sub(left);
                 // The acknowledgement hurries it, unless it came between two steps of ours.
                 let delay = (age / 4).clamp(AGAIN.0, AGAIN.1).min(left);
-                return Ok(Some(Err(Failure::Defer { delay })));
+                return Err(Failure::Defer { delay });
             }
-            Some(Wait::Until(_)) => "it was accepted, and not acknowledged in time".to_owned(),
-            Some(Wait::Said(Late::Failed(reason))) => format!("it was accepted, and failed: {reason}"),
+            Wait::Until(_) => "it was accepted, and not acknowledged in time".to_owned(),
+            Wait::Said(Late::Failed(reason)) => format!("it was accepted, and failed: {reason}"),
         };
-        self.inner.store.settled(id, known).await.map_err(away)?;
+        self.inner.store.settled(id, known).await.map_err(|error| self.away(error))?;
         metrics::not_acknowledged();
         let verdict =
             Verdict { class: Class::NotAcknowledged, status: None, error: Some(failure.clone()), retry_after: None };
         let attempt = remembered(&delivery.envelope, delivery.attempt, self.inner.now(), Duration::ZERO, &verdict, &[]);
-        self.note(&attempt, Health::Failed).await;
-        Ok(Some(Err(Failure::Retry { reason: failure, delay: None })))
+        self.note(&attempt, by, Health::Failed).await;
+        Err(Failure::Retry { reason: failure, delay: None })
     }
 
-    /// Writes an attempt down. What can't be written is still told in the metrics and the log.
-    async fn note(&self, attempt: &Attempt, health: Health) {
+    /// Writes an attempt of a revision down. What can't be written is still told in the metrics and the log.
+    async fn note(&self, attempt: &Attempt, revision: i64, health: Health) {
         let id = &self.endpoint.id;
-        match self.inner.store.attempted(id, attempt, health).await {
+        match self.inner.store.attempted((id, revision), attempt, health).await {
             Ok(None) => {}
             Ok(Some(reason)) => {
                 tracing::error!(
@@ -172,6 +189,30 @@ impl Deliverer {
         }
     }
 
+    /// Nothing is sent as of this revision any more: whoever looks at the endpoints sees which one it is.
+    fn outdated(&self) {
+        self.rest.lock().cancel();
+        self.inner.changed.notify_waiters();
+    }
+
+    /// Not the endpoint's fault, and no attempt. Nothing more is claimed meanwhile, which could only be put off as well.
+    fn away(&self, error: Error) -> Failure {
+        tracing::warn!(webhook = self.endpoint.id, %error, "an event waits for the database of webhooks");
+        *self.away.lock() = Some(self.inner.now() + AWAY);
+        self.rest.lock().cancel();
+        Failure::Defer { delay: AWAY }
+    }
+
+    /// The endpoint, as of which revision.
+    fn of(&self) -> (&str, i64) {
+        (&self.endpoint.id, self.endpoint.revision)
+    }
+
+    /// Whether it gets an event. An alert never goes through the endpoint that it is about.
+    fn takes(&self, envelope: &Envelope) -> bool {
+        self.patterns.iter().any(|pattern| pattern.matches(envelope)) && !is_about(envelope, &self.endpoint.id)
+    }
+
     fn uuid(&self) -> Uuid {
         uuid(&self.endpoint.id).unwrap_or_default()
     }
@@ -180,11 +221,16 @@ impl Deliverer {
 #[async_trait]
 impl Handler for Deliverer {
     async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
-        if is_about(&delivery.envelope, &self.endpoint.id) {
-            return Ok(());
-        }
-        if let Some(settled) = self.waiting(delivery, Known::of(delivery)).await? {
-            return settled;
+        let known = Known::of(delivery);
+        match self.inner.store.find(self.of(), known).await.map_err(|error| self.away(error))? {
+            // Also what it doesn't take may be what the endpoint takes by now.
+            Found::Outdated => {
+                self.outdated();
+                return Err(Failure::Defer { delay: GIVEN_BACK });
+            }
+            _ if !self.takes(&delivery.envelope) => return Ok(()),
+            Found::Accepted(wait, by) => return self.waiting(delivery, known, wait, by).await,
+            Found::Nothing => {}
         }
         let Ok(_place) = self.places.acquire().await else { return Err(Failure::Defer { delay: GIVEN_BACK }) };
         // It was disabled, or is spared, since this was claimed.
@@ -272,7 +318,7 @@ fn remembered(
     }
 }
 
-/// An alert never goes through the endpoint that it is about.
+/// Whether it is an alert about this endpoint.
 fn is_about(envelope: &Envelope, id: &str) -> bool {
     envelope.queue.as_str() == "SYS" && envelope.json().is_some_and(|data| data["webhook"] == id)
 }
@@ -280,10 +326,4 @@ fn is_about(envelope: &Envelope, id: &str) -> bool {
 /// The number in an endpoint's id.
 pub(crate) fn uuid(id: &str) -> Option<Uuid> {
     Uuid::try_parse(id.strip_prefix("wh_")?).ok()
-}
-
-/// Not the endpoint's fault, and no attempt.
-fn away(error: Error) -> Failure {
-    tracing::warn!(%error, "an event waits for the database of webhooks");
-    Failure::Defer { delay: AWAY }
 }

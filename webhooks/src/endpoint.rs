@@ -96,7 +96,7 @@ pub struct Endpoint {
     pub signature: Signature,
     /// `whpk_…`, where it signs by `v1a`.
     pub public_key: Option<String>,
-    /// Until when requests are also signed with the secret before this one.
+    /// Until when requests are also signed with the secret before this one; those before it end earlier.
     pub former_until: Option<OffsetDateTime>,
     /// Receipts come to it, since somebody asked for one.
     pub receipts: bool,
@@ -116,7 +116,8 @@ pub struct Endpoint {
 #[derive(Debug)]
 pub(crate) struct Keys {
     pub current: Secret,
-    pub former: Option<(Secret, OffsetDateTime)>,
+    /// Those that sign as well, each until then; the latest first.
+    pub former: Vec<(Secret, OffsetDateTime)>,
     pub ack: AckKey,
 }
 
@@ -195,6 +196,9 @@ pub(crate) fn group(id: &str) -> String {
 /// What a filter's text says.
 pub(crate) fn patterns(filter: &str) -> Result<Vec<Pattern>, Error> {
     let refuse = |reason: String| Error::Invalid(format!("filter: {reason}"));
+    if filter.contains('\0') {
+        return Err(refuse("has a NUL".to_owned()));
+    }
     if filter.len() > MOST_FILTER_BYTES {
         return Err(refuse(format!("has more than {MOST_FILTER_BYTES} bytes")));
     }
@@ -222,6 +226,9 @@ pub(crate) fn check(
     if description.len() > MOST_DESCRIPTION_BYTES {
         return Err(Error::Invalid(format!("description: has more than {MOST_DESCRIPTION_BYTES} bytes")));
     }
+    if description.contains('\0') {
+        return Err(Error::Invalid("description: has a NUL".to_owned()));
+    }
     if ack_within.is_some_and(|within| !(ACK_WITHIN.0..=ACK_WITHIN.1).contains(&within)) {
         return Err(Error::Invalid("ack_within: must be 1s to 12h, or null".to_owned()));
     }
@@ -246,7 +253,9 @@ mod tests {
             (("http://example.com", fine.1, "", None, None), "url"),
             ((fine.0, "DB", "", None, None), "filter"),
             ((fine.0, "RECEIPT/*", "", None, None), "filter"),
+            ((fine.0, "DB/*[data.a=\0]", "", None, None), "filter"),
             ((fine.0, fine.1, long.as_str(), None, None), "description"),
+            ((fine.0, fine.1, "a\0b", None, None), "description"),
             ((fine.0, fine.1, "", Some(Duration::ZERO), None), "ack_within"),
             ((fine.0, fine.1, "", Some(Duration::from_secs(86_400)), None), "ack_within"),
             ((fine.0, fine.1, "", None, Some(0)), "remove_after"),

@@ -33,6 +33,12 @@ const SPECIAL_V4: [(Ipv4Addr, u32); 12] = [
     (Ipv4Addr::new(203, 0, 113, 0), 24),
 ];
 
+/// Where clouds keep what their machines may know, besides the link-local 169.254.169.254: never, whatever is allowed.
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+const METADATA_V6: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
+
 /// Within 2000::/3, and yet not of the public Internet.
 const SPECIAL_V6: [(Ipv6Addr, u32); 3] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
@@ -54,18 +60,23 @@ impl Guard {
 
     fn allows_v4(self, address: Ipv4Addr) -> bool {
         // Link-local is where clouds keep their metadata: never, whatever is allowed. From 224 on: multicast, reserved.
-        if address.is_link_local() || address.octets()[0] >= 224 || address.is_unspecified() {
+        if address.is_link_local()
+            || address.octets()[0] >= 224
+            || address.is_unspecified()
+            || METADATA_V4.contains(&address)
+        {
             return false;
         }
         self.private_networks || !SPECIAL_V4.iter().any(|(from, bits)| shares_v4(address, *from, *bits))
     }
 
     fn allows_v6(self, address: Ipv6Addr) -> bool {
-        const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+        // 64:ff9b:1::/48 is translated into IPv4 in ways of its network's own (RFC 8215): nobody knows where that leads.
         if address.is_multicast()
             || address.is_unspecified()
             || shares_v6(address, Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10)
-            || address == METADATA
+            || shares_v6(address, Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48)
+            || METADATA_V6.contains(&address)
         {
             return false;
         }
@@ -95,6 +106,11 @@ impl Guard {
             (Some("http"), Some(host)) if !host.is_empty() && self.private_networks => {}
             _ => return Err("must be an https: address"),
         }
+        // A port that is none would be taken for the scheme's own.
+        let after = authority.rsplit_once(']').map_or(authority, |(_, after)| after);
+        if after.contains(':') && !matches!(uri.port_u16(), Some(1..)) {
+            return Err("must have a port from 1 to 65535");
+        }
         match literal(&uri) {
             Some(address) if !self.allows(address) => Err("is not an address of the public Internet"),
             _ => Ok(uri),
@@ -107,12 +123,15 @@ pub(crate) fn literal(uri: &Uri) -> Option<IpAddr> {
     uri.host()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// The IPv4 address that an IPv6 one stands for: mapped, compatible, NAT64 (RFC 6052), 6to4 (RFC 3056).
+/// The IPv4 address that an IPv6 one stands for: mapped, compatible, translated (RFC 2765), NAT64 (RFC 6052), 6to4
+/// (RFC 3056).
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let segments = address.segments();
     let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match segments {
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(v4(high, low)),
+        [0, 0, 0, 0, 0, 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(v4(high, low)),
         [0, 0, 0, 0, 0, 0, high, low] if high > 0 => Some(v4(high, low)),
         [0x2002, high, low, ..] => Some(v4(high, low)),
         _ => None,
@@ -165,6 +184,7 @@ mod tests {
             "::ffff:127.0.0.1",
             "::ffff:10.0.0.1",
             "::127.0.0.1",
+            "::ffff:0:10.0.0.1",
             "64:ff9b::10.0.0.1",
             "2002:0a00:0001::1",
             "2001::1",
@@ -185,6 +205,14 @@ mod tests {
             "::ffff:169.254.169.254",
             "fe80::1",
             "fd00:ec2::254",
+            "fd20:ce::254",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b:1::a9fe:a9fe",
+            "2002:a9fe:a9fe::1",
+            "::ffff:0:169.254.169.254",
             "0.0.0.0",
             "::",
             "224.0.0.1",
@@ -216,6 +244,15 @@ mod tests {
             "https://127.0.0.1/",
             "https://[::1]/",
             "https://169.254.169.254/latest/meta-data",
+            "https://[::ffff:10.0.0.1]/",
+            "https://0.0.0.0/",
+            "https://example.com:0/",
+            "https://example.com:65536/",
+            "https://example.com:443:1/",
+            "https://example.com:/",
+            "https://@example.com/",
+            "https://exa mple.com/",
+            "https://example.com\\@127.0.0.1/",
         ] {
             assert!(STRICT.read(wrong).is_err(), "{wrong}");
         }

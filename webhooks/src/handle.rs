@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::{
     Attempt, Attempts, Begin, Change, Endpoint, Error, Late, NewEndpoint, Reason, Signature, Standing,
     ack::{Ack, AckError},
-    attend::{consumers, settings},
+    attend::consumers,
     client::{Client, Names, System},
     deliver::send,
     endpoint::check,
@@ -27,6 +27,9 @@ use crate::{
     store::{Fresh, Health, Listing, Store},
 };
 
+/// Bytes of what a receiver says of a failure.
+const MOST_REASON: usize = 1024;
+
 /// How to open webhooks.
 #[derive(Clone)]
 pub struct Options {
@@ -35,6 +38,8 @@ pub struct Options {
     pub root: Option<RootSecret>,
     /// Endpoints may be in private networks, and without TLS.
     pub allow_private_networks: bool,
+    /// Certificates of authorities, in PEM, that are believed besides Mozilla's.
+    pub authorities: Option<Vec<u8>>,
     /// Where receivers reach this system, `https://example.com`, for the addresses of acknowledgements. None: they get the
     /// path alone.
     pub public_url: Option<String>,
@@ -45,12 +50,13 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// The system's clock and resolver, no root secret, the public Internet alone, 20 s.
+    /// The system's clock and resolver, no root secret, the public Internet alone, Mozilla's authorities, 20 s.
     fn default() -> Self {
         Self {
             clock: Arc::new(SystemClock),
             root: None,
             allow_private_networks: false,
+            authorities: None,
             public_url: None,
             timeout: Duration::from_secs(20),
             names: None,
@@ -90,14 +96,14 @@ impl Webhooks {
     /// On a database that was opened with [`crate::migrations`] among its steps.
     ///
     /// # Errors
-    /// If there are no roots of trust for TLS.
+    /// [`Error::Invalid`] where an authority's certificate is none.
     pub fn new(bus: Bus, database: Database, options: Options) -> Result<Self, Error> {
         let guard = Guard { private_networks: options.allow_private_networks };
         let names = options.names.unwrap_or_else(|| Arc::new(System));
         Ok(Self(Arc::new(Inner {
             bus,
             store: Store::new(database, Seal::new(options.root.as_ref())?),
-            client: Client::new(guard, names, options.timeout)?,
+            client: Client::new(guard, names, options.authorities.as_deref(), options.timeout)?,
             guard,
             changed: Notify::new(),
             clock: options.clock,
@@ -127,14 +133,14 @@ impl Webhooks {
         let now = inner.now();
         inner.store.insert(Fresh { id: &id, secret: &secret, ack_key: ack_key.bytes() }, &new, now).await?;
         // Its groups begin before anybody may claim for them.
-        let start = match new.from {
-            Begin::Now => Start::Latest,
-            Begin::Then => Start::Earliest,
-            Begin::Time(time) => Start::Time(time),
-        };
+        let start = start(new.from);
         // Where that fails nobody knows of it, and whoever tends forgets it.
-        inner.declare(&inner.store.registered(&id).await?, start).await?;
-        inner.store.begin(&id).await?;
+        for group in inner.groups(&inner.store.registered(&id).await?).await? {
+            inner.bus.declare_group(Group { start, ..group }).await?;
+        }
+        if !inner.store.begin(&id).await? {
+            return Err(Error::Unavailable("registering it took too long, and was given up".to_owned()));
+        }
         inner.changed.notify_waiters();
         Ok((inner.store.get(&id).await?, secret.shown()))
     }
@@ -169,27 +175,27 @@ impl Webhooks {
         Ok(endpoints.iter().map(|endpoint| Standing::of(&groups, &endpoint.group())).collect())
     }
 
-    /// Changes an endpoint. What is in flight goes where it went.
+    /// Changes an endpoint: whatever is recorded after this has been answered is delivered as it is then, by whatever process.
+    /// What is in flight goes where it went.
     ///
     /// # Errors
     /// [`Error::NoEndpoint`]; [`Error::Invalid`] names the field.
     pub async fn change(&self, id: &str, change: Change) -> Result<Endpoint, Error> {
         let inner = &self.0;
         let before = inner.store.get(id).await?;
+        let was = before.clone();
         let after = Endpoint {
-            url: change.url.unwrap_or(before.url),
-            filter: change.filter.unwrap_or(before.filter),
-            description: change.description.unwrap_or(before.description),
-            ordered: change.ordered.unwrap_or(before.ordered),
-            ack_within: change.ack_within.unwrap_or(before.ack_within),
-            remove_after: change.remove_after.unwrap_or(before.remove_after),
-            ..before
+            url: change.url.unwrap_or(was.url),
+            filter: change.filter.unwrap_or(was.filter),
+            description: change.description.unwrap_or(was.description),
+            ordered: change.ordered.unwrap_or(was.ordered),
+            ack_within: change.ack_within.unwrap_or(was.ack_within),
+            remove_after: change.remove_after.unwrap_or(was.remove_after),
+            revision: was.revision + 1,
+            ..was
         };
         check(inner.guard, &after.url, &after.filter, &after.description, after.ack_within, after.remove_after)?;
-        // Of a queue that is new to it, it gets what comes from now on.
-        inner.declare(&after, Start::Latest).await?;
-        inner.store.update(&after, inner.now()).await?;
-        inner.changed.notify_waiters();
+        inner.revise(&before, &after).await?;
         inner.store.get(id).await
     }
 
@@ -220,8 +226,9 @@ impl Webhooks {
         Ok(was_enabled)
     }
 
-    /// Sends to it again: from where it stopped, with what waited for another attempt at once, or from elsewhere. With
-    /// `dry_run` it only says what it would get.
+    /// Sends to it again: from where it stopped, with what waited for another attempt at once, or from elsewhere: then nothing
+    /// is left of what was under way, waited for another attempt or for an acknowledgement, be it enabled or not. With `dry_run`
+    /// it only says what it would get.
     ///
     /// # Errors
     /// [`Error::NoEndpoint`], [`Error::Unavailable`].
@@ -232,21 +239,22 @@ impl Webhooks {
         let name = endpoint.group();
         let before = Standing::of(&groups, &name);
         let mut sought = Sought::default();
-        for group in groups.iter().filter(|group| is_of(&group.name, &name)) {
-            let start = match from {
-                Begin::Then if dry_run => continue,
-                Begin::Then => {
-                    inner.bus.hurry(&group.name, Which::All).await?;
-                    continue;
-                }
-                Begin::Now => Start::Latest,
-                Begin::Time(time) => Start::Time(time),
-            };
-            sought += inner.bus.seek(&group.name, start, dry_run).await?;
-        }
         if !dry_run && from != Begin::Then {
-            // What comes again is sent again.
+            // What comes again is another delivery, and sent again: nobody comes for what is waited for now.
             inner.store.forget_waits(id).await?;
+            // On queues that came into being while nobody was at it, it begins there as well.
+            let known: HashSet<&str> = groups.iter().map(|group| group.name.as_str()).collect();
+            let all = inner.groups(&endpoint).await?;
+            for new in all.iter().filter(|group| !known.contains(group.name.as_str())) {
+                inner.begin(new, start(from)).await?;
+            }
+        }
+        for group in groups.iter().filter(|group| is_of(&group.name, &name)) {
+            match from {
+                Begin::Then if dry_run => {}
+                Begin::Then => _ = inner.bus.hurry(&group.name, Which::All).await?,
+                Begin::Now | Begin::Time(_) => sought += inner.bus.seek(&group.name, start(from), dry_run).await?,
+            }
         }
         if !dry_run {
             inner.store.enable(id, inner.now()).await?;
@@ -255,10 +263,11 @@ impl Webhooks {
         Ok(Resumed { count: before.after(&sought), again: sought.again, skipped: sought.skipped, before })
     }
 
-    /// Gives it another secret, which is shown now; until then requests are signed with the one before, too.
+    /// Gives it another secret, which is shown now; until then requests are signed with the one before, too. One that was
+    /// replaced earlier goes on to its own end.
     ///
     /// # Errors
-    /// [`Error::NoEndpoint`], [`Error::Unavailable`].
+    /// [`Error::NoEndpoint`], [`Error::Unavailable`]; [`Error::TooMany`] while four former ones sign.
     pub async fn rotate(&self, id: &str) -> Result<(String, OffsetDateTime), Error> {
         let secret = Secret::generate(self.0.store.get(id).await?.signature)?;
         let until = self.0.store.rotate(id, &secret, self.0.now()).await?;
@@ -281,7 +290,7 @@ impl Webhooks {
             .data(json!({ "webhook": id }));
         envelope.time = inner.now();
         let (attempt, _) = send(inner, &endpoint, &envelope, None, 0).await?;
-        inner.store.attempted(id, &attempt, Health::Untold).await?;
+        inner.store.attempted((id, endpoint.revision), &attempt, Health::Untold).await?;
         Ok(attempt)
     }
 
@@ -308,6 +317,13 @@ impl Webhooks {
         };
         let now = inner.now();
         endpoint.keys.ack.verify(token, &ack, now)?;
+        let late = match late {
+            Late::Done => Late::Done,
+            // PostgreSQL's texts have no NUL.
+            Late::Failed(reason) => {
+                Late::Failed(reason[..reason.floor_char_boundary(MOST_REASON)].replace('\0', "\u{fffd}"))
+            }
+        };
         let group = inner.store.said(&endpoint.id, ack.event, &late, now).await?;
         metrics::acknowledged(&late);
         if let Some(group) = group {
@@ -325,15 +341,16 @@ impl Webhooks {
     /// [`Error::NoEndpoint`], [`Error::Unavailable`].
     pub async fn take_receipts(&self, id: &str) -> Result<Endpoint, Error> {
         let inner = &self.0;
-        let endpoint = inner.store.get(id).await?;
-        if endpoint.receipts {
-            return Ok(endpoint);
+        let before = inner.store.get(id).await?;
+        if before.receipts {
+            return Ok(before);
         }
-        let endpoint = Endpoint { receipts: true, ..endpoint };
-        inner.declare(&endpoint, Start::Latest).await?;
-        inner.store.take_receipts(id).await?;
-        inner.changed.notify_waiters();
-        Ok(endpoint)
+        let after = Endpoint { receipts: true, revision: before.revision + 1, ..before.clone() };
+        match inner.revise(&before, &after).await {
+            Ok(()) => Ok(after),
+            // Another one that asked for the first may have been faster.
+            Err(error) => inner.store.get(id).await.ok().filter(|endpoint| endpoint.receipts).ok_or(error),
+        }
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
@@ -360,14 +377,55 @@ impl Inner {
         uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }
 
-    /// Declares the groups that an endpoint hasn't got yet; those that it has stay where they are.
-    async fn declare(self: &Arc<Self>, endpoint: &Endpoint, start: Start) -> Result<(), Error> {
-        let known: HashSet<String> = self.bus.groups().await?.into_iter().map(|group| group.name).collect();
-        let groups = consumers(self, endpoint, Arc::new(Nobody))?.groups().await?;
-        for group in groups.into_iter().filter(|group| !known.contains(&group.name)) {
-            self.bus.declare_group(Group { start, ..settings(group) }).await?;
+    /// Makes an endpoint its next revision, whose groups are declared before anybody knows of it. Of a queue that is new to
+    /// it, it gets what comes from now on.
+    async fn revise(self: &Arc<Self>, before: &Endpoint, after: &Endpoint) -> Result<(), Error> {
+        let had = self.groups(before).await?;
+        let groups = self.groups(after).await?;
+        let tx = self.store.update(before, after, self.now()).await?;
+        for group in &groups {
+            match had.iter().find(|had| had.name == group.name) {
+                Some(had) => self.widen(had, group).await?,
+                None => self.begin(group, Start::Latest).await?,
+            }
+        }
+        tx.commit().await?;
+        self.changed.notify_waiters();
+        for group in groups {
+            if let Err(error) = self.bus.declare_group(group).await {
+                tracing::debug!(webhook = after.id, %error, "whoever delivers to it declares its groups");
+            }
         }
         Ok(())
+    }
+
+    /// What an endpoint has on the queues that it names, and on those that are there.
+    async fn groups(self: &Arc<Self>, endpoint: &Endpoint) -> Result<Vec<Group>, Error> {
+        Ok(consumers(self, endpoint, Arc::new(Nobody))?.groups().await?)
+    }
+
+    /// Declares a group that an endpoint had: it stays where it is, and takes what it took as well. Should the endpoint stay as it
+    /// was after all, nothing was passed over.
+    async fn widen(&self, had: &Group, group: &Group) -> Result<(), Error> {
+        let mut both = had.filter.clone();
+        both.widen(&group.filter);
+        Ok(self.bus.declare_group(Group { filter: both, revision: group.revision, ..had.clone() }).await?)
+    }
+
+    /// Declares a group that is new to an endpoint, and has it begin there: it may be left from a time when the endpoint took
+    /// something of the queue, or be declared just now by who has not noticed that it takes nothing.
+    async fn begin(&self, group: &Group, start: Start) -> Result<(), Error> {
+        self.bus.declare_group(Group { start, ..group.clone() }).await?;
+        self.bus.seek(&group.name, start, false).await?;
+        Ok(())
+    }
+}
+
+fn start(begin: Begin) -> Start {
+    match begin {
+        Begin::Now => Start::Latest,
+        Begin::Then => Start::Earliest,
+        Begin::Time(time) => Start::Time(time),
     }
 }
 

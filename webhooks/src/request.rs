@@ -32,9 +32,9 @@ pub(crate) fn signed(
     let id = id(envelope);
     // A signature is good for minutes, so that each attempt has its own time.
     let timestamp = now.unix_timestamp();
-    let former = keys.former.as_ref().filter(|(_, until)| *until > now).map(|(secret, _)| secret);
+    let former = keys.former.iter().filter(|(_, until)| *until > now).map(|(secret, _)| secret);
     let signatures: Vec<String> =
-        [Some(&keys.current), former].into_iter().flatten().map(|key| key.sign(&id, timestamp, &body)).collect();
+        [&keys.current].into_iter().chain(former).map(|key| key.sign(&id, timestamp, &body)).collect();
     let mut headers = HeaderMap::from_iter([(header::CONTENT_TYPE, CONTENT_TYPE), (header::USER_AGENT, USER_AGENT)]);
     let said = [
         (HeaderName::from_static("webhook-id"), Some(id.clone())),
@@ -75,20 +75,23 @@ mod tests {
         Envelope::new("/services/order", Name::new("ORDERS").unwrap(), Name::new("PLACED").unwrap()).id(id)
     }
 
-    fn keys(former_until: OffsetDateTime) -> Keys {
+    fn keys(ends: &[OffsetDateTime]) -> Keys {
         let secret = || Secret::generate(Signature::V1).unwrap();
-        Keys { current: secret(), former: Some((secret(), former_until)), ack: AckKey::new(b"key") }
+        let former = ends.iter().map(|until| (secret(), *until)).collect();
+        Keys { current: secret(), former, ack: AckKey::new(b"key") }
     }
 
     #[test]
-    fn both_secrets_sign_until_the_former_is_over() {
-        let keys = keys(NOW + Duration::hours(1));
+    fn every_secret_signs_until_its_own_end() {
+        let keys = keys(&[NOW + Duration::hours(1), NOW + Duration::minutes(1)]);
         let at = |now| signed(&envelope("event1"), &keys, None, now).unwrap();
         let during = at(NOW);
-        let both = during.headers["webhook-signature"].to_str().unwrap().to_owned();
-        let (former, _) = keys.former.as_ref().unwrap();
+        let all = during.headers["webhook-signature"].to_str().unwrap().to_owned();
         let by = |secret: &Secret| secret.sign("event1", NOW.unix_timestamp(), &during.body);
-        assert_eq!(both, format!("{} {}", by(&keys.current), by(former)));
+        let [former, earlier] = [0, 1].map(|at| by(&keys.former[at].0));
+        assert_eq!(all, format!("{} {former} {earlier}", by(&keys.current)));
+        let later = at(NOW + Duration::minutes(1));
+        assert_eq!(later.headers["webhook-signature"].to_str().unwrap().split(' ').count(), 2);
         assert_eq!(during.headers["webhook-id"], "event1");
         assert_eq!(during.headers["webhook-timestamp"], NOW.unix_timestamp().to_string().as_str());
         let after = at(NOW + Duration::hours(1));
@@ -98,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_body_is_the_event_and_any_id_fits_a_header() {
-        let keys = keys(NOW);
+        let keys = keys(&[NOW]);
         let request = signed(&envelope("bestellung-\u{fc}"), &keys, Some("/webhooks/ack/x"), NOW).unwrap();
         assert_eq!(request.headers["webhook-id"], "bestellung-%C3%BC");
         assert_eq!(request.headers[ACK_URL], "/webhooks/ack/x");

@@ -86,7 +86,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Deletes the groups of endpoints that are gone, and those on queues that an endpoint takes nothing of any more.
+    /// Deletes the groups of endpoints that are gone, and those on queues that an endpoint takes nothing of any more. An endpoint
+    /// is kept from changing meanwhile: what is declared for it next mustn't be taken for what it was.
     pub(crate) async fn sweep(&self) -> Result<(), Error> {
         let touched = self.store.touched(self.now() - AFTERWARDS).await?;
         if touched.is_empty() {
@@ -105,9 +106,14 @@ impl Inner {
                 .filter(|status| is_of(&status.name, &of) && !takes(&status.filter.queue))
                 .map(|status| status.name.as_str())
                 .collect();
+            if unwanted.is_empty() {
+                continue;
+            }
+            let Some(tx) = self.store.hold(&one).await? else { continue };
             for name in unwanted {
                 self.bus.delete_group(name).await?;
             }
+            tx.commit().await?;
         }
         Ok(())
     }

@@ -173,6 +173,10 @@ impl Build for Notifier {
 #[async_trait]
 impl Build for Broker {
     async fn build(self, bus: Bus, root: RootSecret) -> anyhow::Result<Box<dyn Running>> {
+        let authorities = self
+            .webhooks
+            .ca
+            .map(|file| std::fs::read(&file).with_context(|| format!("webhooks.ca: {} can't be read", file.display())));
         let config = broker::Config {
             listen: self.listen,
             bus,
@@ -181,6 +185,7 @@ impl Build for Broker {
             database: Some(Url(self.database)),
             settings: broker::Settings {
                 allow_private_networks: self.webhooks.allow_private_networks,
+                webhook_authorities: authorities.transpose()?,
                 public_url: self.webhooks.public_url,
                 ..broker::Settings::default()
             },

@@ -1,5 +1,7 @@
 //! What webhooks may do.
 
+use std::{fs, path::PathBuf};
+
 use serde::Deserialize;
 
 use super::{Fault, role::Check};
@@ -9,6 +11,8 @@ use super::{Fault, role::Check};
 pub struct Webhooks {
     /// They may be in private networks, and without TLS.
     pub allow_private_networks: bool,
+    /// A file of certificates, in PEM: their authorities are believed besides Mozilla's.
+    pub ca: Option<PathBuf>,
     /// Where receivers reach the gateway: `https://example.com`.
     pub public_url: Option<String>,
 }
@@ -22,6 +26,11 @@ impl Check for Webhooks {
         if self.public_url.as_ref().is_some_and(|url| !is_url(url)) {
             let message = "must be the gateway's address, like https://example.com".to_owned();
             faults.push(Fault { path: format!("{path}.public_url"), message });
+        }
+        let unreadable = self.ca.as_ref().and_then(|file| Some((file, fs::read(file).err()?)));
+        if let Some((file, error)) = unreadable {
+            let message = format!("{} can't be read: {error}", file.display());
+            faults.push(Fault { path: format!("{path}.ca"), message });
         }
     }
 }

@@ -18,7 +18,7 @@ const MOST_ERROR: usize = 1024;
 /// What an attempt says of its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Health {
-    /// Nothing: it was a trial.
+    /// Nothing: it was a trial, or what came of it is yet to be told.
     Untold,
     Well,
     Failed,
@@ -27,27 +27,16 @@ pub(crate) enum Health {
 }
 
 impl Store {
-    /// Writes an attempt down, and what follows of it; why its endpoint is disabled, if it is by this.
-    pub async fn attempted(&self, id: &str, attempt: &Attempt, health: Health) -> Result<Option<Reason>, Error> {
+    /// Writes an attempt of an endpoint's revision down, and what follows of it; why the endpoint is disabled, if it is by
+    /// this.
+    pub async fn attempted(
+        &self,
+        (id, revision): (&str, i64),
+        attempt: &Attempt,
+        health: Health,
+    ) -> Result<Option<Reason>, Error> {
         let mut tx = self.database.begin().await?;
-        let disabled = match health {
-            Health::Untold => None,
-            Health::Well => {
-                well(&mut tx, id, attempt.at).await?;
-                None
-            }
-            Health::Failed => failed(&mut tx, id, attempt.at).await?,
-            Health::Gone => {
-                failed(&mut tx, id, attempt.at).await?;
-                Some(Reason::Gone)
-            }
-        };
-        let mut by_this = None;
-        if let Some(reason) = disabled
-            && tx.execute(DISABLE, params![id, reason.as_str(), attempt.at, true]).await? > 0
-        {
-            by_this = Some(reason);
-        }
+        let by_this = judge(&mut tx, (id, revision), health, attempt.at).await?;
         let error = attempt.error.as_deref().map(|error| &error[..error.floor_char_boundary(MOST_ERROR)]);
         tx.execute(
             "INSERT INTO webhook_attempt (webhook, event, source, address, number, at, took, class, status, error, answer)
@@ -71,6 +60,13 @@ impl Store {
         Ok(by_this)
     }
 
+    /// What was accepted by an endpoint's revision is done.
+    pub async fn done_later(&self, of: (&str, i64), at: OffsetDateTime) -> Result<(), Error> {
+        let mut tx = self.database.begin().await?;
+        judge(&mut tx, of, Health::Well, at).await?;
+        Ok(tx.commit().await?)
+    }
+
     /// Newest first.
     pub async fn attempts(&self, id: &str, attempts: &Attempts, limit: usize) -> Result<Vec<(i64, Attempt)>, Error> {
         let rows = self
@@ -92,6 +88,35 @@ impl Store {
             .await?;
         rows.iter().map(|row| Ok((row.get("seq")?, read(row)?))).collect()
     }
+}
+
+/// Takes in what is said of an endpoint; why it is disabled, if it is by this. What was sent before it was given another
+/// address, or enabled, says nothing of it.
+async fn judge(
+    tx: &mut Transaction,
+    (id, revision): (&str, i64),
+    health: Health,
+    at: OffsetDateTime,
+) -> Result<Option<Reason>, Error> {
+    let sql = "SELECT id FROM webhook WHERE id = $1 AND judged <= $2 FOR UPDATE";
+    if health == Health::Untold || tx.query(sql, params![id, revision]).await?.is_empty() {
+        return Ok(None);
+    }
+    let disabled = match health {
+        Health::Untold => None,
+        Health::Well => {
+            well(tx, id, at).await?;
+            None
+        }
+        Health::Failed => failed(tx, id, at).await?,
+        Health::Gone => {
+            failed(tx, id, at).await?;
+            Some(Reason::Gone)
+        }
+    };
+    let Some(reason) = disabled else { return Ok(None) };
+    let by_this = tx.execute(DISABLE, params![id, reason.as_str(), at, true]).await? > 0;
+    Ok(by_this.then_some(reason))
 }
 
 async fn well(tx: &mut Transaction, id: &str, at: OffsetDateTime) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use database::{Row, Transaction, params};
+use database::{Row, Transaction, from_micros, params};
 use time::OffsetDateTime;
 
 use super::{Store, number, word};
@@ -136,10 +136,13 @@ impl Store {
         let read = |stored: &str, what: &str| Secret::of(signature, self.seal.open(&of(&id, what), stored)?);
         let current = read(&row.get::<String>("secret")?, SECRET)?;
         let former_until: Option<OffsetDateTime> = row.get("former_until")?;
-        let former = match (row.get::<Option<String>>("former")?, former_until) {
-            (Some(stored), Some(until)) => Some((read(&stored, SECRET)?, until)),
-            _ => None,
-        };
+        let mut former = Vec::new();
+        if let (Some(stored), Some(until)) = (row.get::<Option<String>>("former")?, former_until) {
+            former.push((read(&stored, SECRET)?, until));
+        }
+        for (stored, until) in earlier(row.get("earlier")?)? {
+            former.push((read(&stored, SECRET)?, from_micros(until)));
+        }
         let ack = AckKey::new(&self.seal.open(&of(&id, ACK_KEY), &row.get::<String>("ack_key")?)?);
         let state = match (row.get::<Option<String>>("reason")?, row.get::<Option<OffsetDateTime>>("disabled_at")?) {
             (Some(reason), Some(at)) => State::Disabled(Disabled { at, reason: word(&reason, Reason::parse)? }),
@@ -172,6 +175,12 @@ impl Store {
 }
 
 const ONE: &str = "SELECT * FROM webhook WHERE id = $1 AND state IN ('enabled', 'disabled')";
+
+/// Secrets as they are stored, and their ends.
+fn earlier(stored: Option<String>) -> Result<Vec<(String, i64)>, Error> {
+    let Some(text) = stored else { return Ok(Vec::new()) };
+    serde_json::from_str(&text).map_err(|error| Error::Stored(format!("the earlier secrets of a webhook: {error}")))
+}
 
 /// What a secret is for.
 pub(super) const SECRET: &str = "secret";

@@ -15,7 +15,7 @@ pub(crate) use attempt::Health;
 pub(crate) use endpoint::{Fresh, Listing, Revision};
 pub use schema::migrations;
 pub(crate) use trim::MOST_ATTEMPTS;
-pub(crate) use wait::Wait;
+pub(crate) use wait::{Found, Wait};
 
 use crate::{Error, seal::Seal};
 

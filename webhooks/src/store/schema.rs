@@ -5,13 +5,15 @@ use database::Migration;
 /// In the broker's database, whose steps are numbered by owner: webhooks have 10 to 19.
 ///
 /// `state`: `new` (its groups don't begin where they shall yet), `enabled`, `disabled`, `removed` (its groups may still be
-/// there); `alert`: that it is disabled is yet to be told. Secrets are sealed. `known`: by which an event is known;
-/// `of_group`: which of the endpoint's groups it waits in.
-pub fn migrations() -> [Migration; 1] {
-    [Migration {
-        version: 10,
-        name: "webhooks",
-        sql: "CREATE TABLE webhook (
+/// there); `alert`: that it is disabled is yet to be told. Secrets are sealed. `earlier`: those before the former one, with
+/// their ends. `judged`: the revision from which on answers say something of it. `known`: by which an event is known;
+/// `of_group`: which of the endpoint's groups it waits in; `revision`: of the endpoint that accepted it.
+pub fn migrations() -> [Migration; 2] {
+    [
+        Migration {
+            version: 10,
+            name: "webhooks",
+            sql: "CREATE TABLE webhook (
                   id TEXT PRIMARY KEY,
                   owner TEXT,
                   url TEXT NOT NULL,
@@ -65,5 +67,13 @@ pub fn migrations() -> [Migration; 1] {
                   PRIMARY KEY (webhook, known)
               );
               CREATE INDEX webhook_wait_by_age ON webhook_wait (until);",
-    }]
+        },
+        Migration {
+            version: 11,
+            name: "webhooks judged by revision",
+            sql: "ALTER TABLE webhook ADD COLUMN earlier TEXT;
+              ALTER TABLE webhook ADD COLUMN judged BIGINT NOT NULL DEFAULT 0;
+              ALTER TABLE webhook_wait ADD COLUMN revision BIGINT;",
+        },
+    ]
 }

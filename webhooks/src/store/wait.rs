@@ -6,6 +6,17 @@ use time::OffsetDateTime;
 use super::Store;
 use crate::{Error, Late, ack::Known};
 
+/// How it stands with an event, before it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// The endpoint isn't what it was: another one delivers, or nobody.
+    Outdated,
+    /// It wasn't accepted, or that is settled.
+    Nothing,
+    /// It was accepted, by this revision of the endpoint where that is known.
+    Accepted(Wait, Option<i64>),
+}
+
 /// How it stands with an event that was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
@@ -14,25 +25,35 @@ pub(crate) enum Wait {
 }
 
 impl Store {
-    /// None: it wasn't accepted, or that is settled.
-    pub async fn wait(&self, id: &str, event: Known) -> Result<Option<Wait>, Error> {
-        let sql = "SELECT until, said, error FROM webhook_wait WHERE webhook = $1 AND known = $2";
-        let rows = self.database.query(sql, params![id, event.to_string()]).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        Ok(Some(match row.get::<Option<String>>("said")?.as_deref() {
-            None => Wait::Until(row.get("until")?),
+    /// How it stands with an event of an endpoint that is delivered to as of this revision.
+    pub async fn find(&self, (id, revision): (&str, i64), event: Known) -> Result<Found, Error> {
+        let sql = "SELECT wait.until, wait.said, wait.error, wait.revision AS accepted FROM webhook
+                   LEFT JOIN webhook_wait wait ON wait.webhook = webhook.id AND wait.known = $3
+                   WHERE webhook.id = $1 AND webhook.revision = $2 AND webhook.state = 'enabled'";
+        let rows = self.database.query(sql, params![id, revision, event.to_string()]).await?;
+        let Some(row) = rows.first() else { return Ok(Found::Outdated) };
+        let Some(until) = row.get("until")? else { return Ok(Found::Nothing) };
+        let wait = match row.get::<Option<String>>("said")?.as_deref() {
+            None => Wait::Until(until),
             Some(DONE) => Wait::Said(Late::Done),
             Some(_) => Wait::Said(Late::Failed(row.get::<Option<String>>("error")?.unwrap_or_default())),
-        }))
+        };
+        Ok(Found::Accepted(wait, row.get("accepted")?))
     }
 
     /// It was accepted, and waits in that group. The acknowledgement may have been faster.
-    pub async fn accepted(&self, id: &str, event: Known, group: &str, until: OffsetDateTime) -> Result<(), Error> {
+    pub async fn accepted(
+        &self,
+        (id, revision): (&str, i64),
+        event: Known,
+        group: &str,
+        until: OffsetDateTime,
+    ) -> Result<(), Error> {
         let mut tx = self.database.begin().await?;
         tx.execute(
-            "INSERT INTO webhook_wait (webhook, known, until, of_group) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (webhook, known) DO UPDATE SET until = $3, of_group = $4",
-            params![id, event.to_string(), until, group],
+            "INSERT INTO webhook_wait (webhook, known, until, of_group, revision) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (webhook, known) DO UPDATE SET until = $3, of_group = $4, revision = $5",
+            params![id, event.to_string(), until, group, revision],
         )
         .await?;
         Ok(tx.commit().await?)

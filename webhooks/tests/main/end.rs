@@ -1,7 +1,9 @@
 //! When nothing is sent to an endpoint any more, and how that is told.
 
+use std::time::Duration;
+
 use testkit::eventually;
-use webhooks::{Begin, Class, NewEndpoint, Reason, State};
+use webhooks::{Begin, Change, Class, NewEndpoint, Reason, State};
 
 use crate::{
     lab::{Lab, SOON, hours, new, seconds},
@@ -123,4 +125,27 @@ async fn after_five_failures_it_is_spared_and_asked_again_with_one_request() {
     lab.settled(&endpoint.id).await;
     let came: std::collections::BTreeSet<String> = receiver.ids().into_iter().collect();
     assert_eq!(came.len(), 101, "every one has come");
+}
+
+#[tokio::test]
+async fn what_a_former_address_answers_late_says_nothing_of_this_one() {
+    for status in [410, 500] {
+        let lab = Lab::start().await;
+        let former = Receiver::start(move |_, _| Reply::status(status).after(Duration::from_millis(400))).await;
+        let receiver = Receiver::that_takes_all().await;
+        let strict = NewEndpoint { remove_after: Some(1), ..new(&former, "ORDERS/*") };
+        let (endpoint, _) = lab.webhooks.create(strict).await.unwrap();
+        lab.publish("ORDERS", &[("a", "k")]).await;
+        lab.come(&former, 1).await;
+        let change = Change { url: Some(receiver.url()), ..Change::default() };
+        lab.webhooks.change(&endpoint.id, change).await.unwrap();
+        let attempt = lab.tried(&endpoint.id, 1).await.remove(0);
+        assert_eq!(attempt.status, Some(status), "it is told among the attempts");
+        lab.let_pass(seconds(6));
+        lab.come(&receiver, 1).await;
+        lab.settled(&endpoint.id).await;
+        let endpoint = lab.webhooks.get(&endpoint.id).await.unwrap();
+        assert!(endpoint.is_enabled() && endpoint.failures == 0, "{endpoint:?}");
+        assert!(lab.told("WEBHOOK_DISABLED").await.is_empty());
+    }
 }

@@ -11,7 +11,7 @@ use events::{Envelope, Name};
 use principal::RootSecret;
 use serde_json::json;
 use tempfile::TempDir;
-use testkit::{Postgres, Redis, eventually};
+use testkit::{FaultProxy, Postgres, Redis, eventually};
 use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,7 @@ pub struct Lab {
     root: RootSecret,
     nodes: Vec<Node>,
     _folder: TempDir,
-    _servers: (Option<Postgres>, Option<Redis>),
+    servers: (Option<Postgres>, Option<Redis>),
 }
 
 /// Who delivers.
@@ -66,18 +66,31 @@ impl Lab {
     /// One node, its endpoints in PostgreSQL.
     pub async fn on_postgres() -> Self {
         let server = testkit::postgres().await;
+        let url = server.url();
+        Self::on_postgres_at(server, url).await
+    }
+
+    /// The same, of a database that can be cut off.
+    pub async fn on_postgres_far_away() -> (Self, FaultProxy) {
+        let server = testkit::postgres().await;
+        let url = server.url();
+        let port = url.rsplit_once('/').and_then(|(host, _)| host.rsplit_once(':')).unwrap().1;
+        let proxy = FaultProxy::start(format!("127.0.0.1:{port}").parse().unwrap(), 7).await;
+        let url = url.replace(&format!(":{port}/"), &format!(":{}/", proxy.address().port()));
+        (Self::on_postgres_at(server, url).await, proxy)
+    }
+
+    async fn on_postgres_at(server: Postgres, url: String) -> Self {
         let (folder, clock) = (tempfile::tempdir().unwrap(), manual(OffsetDateTime::now_utc()));
         let bus = in_a_file(&folder, &clock).await;
-        let url = Url(server.url());
-        Self::on(folder, clock, bus, &url, (Some(server), None), |options| options).await
+        Self::on(folder, clock, bus, &Url(url), (Some(server), None), |options| options).await
     }
 
     /// One node, on a bus that several processes may share.
     pub async fn on_redis(now: OffsetDateTime) -> Self {
         let server = testkit::redis().await;
         let (folder, clock) = (tempfile::tempdir().unwrap(), manual(now));
-        let of_bus = redis::Options { clock: Some(Arc::new(clock.clone())), ..redis::Options::default() };
-        let bus = redis::open_with(server.url().as_str(), of_bus).await.unwrap();
+        let bus = on_a_server(&server, &clock).await;
         let database = Url::sqlite(folder.path().join("broker.db"));
         Self::on(folder, clock, bus, &database, (None, Some(server)), |options| options).await
     }
@@ -99,23 +112,39 @@ impl Lab {
             ..Options::default()
         });
         let webhooks = Webhooks::new(bus.clone(), database.clone(), options).unwrap();
-        let mut lab =
-            Self { bus, clock, webhooks, database, root, nodes: Vec::new(), _folder: folder, _servers: servers };
+        let mut lab = Self { bus, clock, webhooks, database, root, nodes: Vec::new(), _folder: folder, servers };
         lab.begin(lab.webhooks.clone());
         lab
     }
 
+    /// Webhooks on the same bus and database, by these options.
+    pub fn open(&self, options: Options) -> Result<Webhooks, webhooks::Error> {
+        Webhooks::new(self.bus.clone(), self.database.clone(), options)
+    }
+
     /// Another process on the same bus and database.
     pub fn another(&mut self) -> Webhooks {
+        let webhooks = self.process(self.bus.clone());
+        self.begin(webhooks.clone());
+        webhooks
+    }
+
+    /// Another process, which doesn't deliver: what is changed there the others must notice by themselves.
+    pub async fn elsewhere(&self) -> Webhooks {
+        self.process(match &self.servers.1 {
+            Some(server) => on_a_server(server, &self.clock).await,
+            None => self.bus.clone(),
+        })
+    }
+
+    fn process(&self, bus: Bus) -> Webhooks {
         let options = Options {
             clock: Arc::new(self.clock.clone()),
             root: Some(self.root.clone()),
             allow_private_networks: true,
             ..Options::default()
         };
-        let webhooks = Webhooks::new(self.bus.clone(), self.database.clone(), options).unwrap();
-        self.begin(webhooks.clone());
-        webhooks
+        Webhooks::new(bus, self.database.clone(), options).unwrap()
     }
 
     fn begin(&mut self, webhooks: Webhooks) {
@@ -189,6 +218,17 @@ impl Lab {
         .await
     }
 
+    /// Has groups go that nobody wants: with an endpoint that is removed they do at once.
+    pub async fn sweep(&self) {
+        let none = NewEndpoint::new(None, "http://127.0.0.1:1/", "NEVER/*");
+        let (endpoint, _) = self.webhooks.create(none).await.unwrap();
+        self.webhooks.remove(&endpoint.id).await.unwrap();
+    }
+
+    pub async fn is_enabled(&self, id: &str) -> bool {
+        self.webhooks.get(id).await.unwrap().is_enabled()
+    }
+
     /// Waits until nothing is in flight, for a while: where time leaps meanwhile, leases end.
     pub async fn quiet(&self, id: &str) {
         for _ in 0..3 {
@@ -218,7 +258,7 @@ impl Lab {
         eventually("somebody is at it", SOON, || async { (self.members(endpoint).await > 0).then_some(()) }).await;
     }
 
-    async fn members(&self, endpoint: &Endpoint) -> usize {
+    pub async fn members(&self, endpoint: &Endpoint) -> usize {
         let group = Some(endpoint.group());
         let connections = self.bus.connections().await.unwrap();
         connections.iter().flat_map(|one| &one.subscriptions).filter(|one| one.group == group).count()
@@ -242,6 +282,11 @@ impl Drop for Lab {
 
 fn manual(now: OffsetDateTime) -> Manual {
     Manual(Arc::new(Mutex::new(now)))
+}
+
+async fn on_a_server(server: &Redis, clock: &Manual) -> Bus {
+    let options = redis::Options { clock: Some(Arc::new(clock.clone())), ..redis::Options::default() };
+    redis::open_with(server.url().as_str(), options).await.unwrap()
 }
 
 async fn in_a_file(folder: &TempDir, clock: &Manual) -> Bus {

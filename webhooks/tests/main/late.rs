@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use testkit::eventually;
-use webhooks::{AckError, Class, Late, NewEndpoint};
+use webhooks::{AckError, Begin, Change, Class, Late, NewEndpoint, Reason, State};
 
 use crate::{
     lab::{Lab, SOON, new, seconds},
@@ -132,4 +132,102 @@ async fn where_nothing_is_acknowledged_later_202_is_done() {
     lab.come(&receiver, 1).await;
     lab.settled(&endpoint.id).await;
     assert!(!receiver.requests()[0].headers.contains_key("turnpike-ack-url"));
+}
+
+#[tokio::test]
+async fn to_accept_and_then_be_silent_is_to_fail() {
+    let lab = Lab::start().await;
+    let receiver = Receiver::start(|_, _| Reply::status(202)).await;
+    let strict = NewEndpoint { ack_within: Some(seconds(60)), remove_after: Some(3), ..new(&receiver, "ORDERS/*") };
+    let (endpoint, _) = lab.webhooks.create(strict).await.unwrap();
+    lab.publish("ORDERS", &[("a", "k")]).await;
+    // Longer than the schedule's next step, each time.
+    for (failed, pause) in [6, 370].into_iter().enumerate() {
+        lab.tried(&endpoint.id, 2 * failed + 1).await;
+        lab.let_pass(seconds(61));
+        lab.tried(&endpoint.id, 2 * failed + 2).await;
+        assert_eq!(lab.webhooks.get(&endpoint.id).await.unwrap().failures as usize, failed + 1);
+        lab.let_pass(seconds(pause));
+    }
+    lab.tried(&endpoint.id, 5).await;
+    assert!(lab.is_enabled(&endpoint.id).await);
+    lab.let_pass(seconds(61));
+    eventually("it is disabled", SOON, || async {
+        let state = lab.webhooks.get(&endpoint.id).await.unwrap().state;
+        matches!(state, State::Disabled(disabled) if disabled.reason == Reason::RemoveAfter).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_said_later_is_what_counts() {
+    let lab = Lab::start().await;
+    let receiver = Receiver::start(|_, _| Reply::status(202)).await;
+    let (endpoint, _) = lab.endpoint(&receiver, "ORDERS/*").await;
+    let health = async || {
+        let endpoint = lab.webhooks.get(&endpoint.id).await.unwrap();
+        (endpoint.failures, endpoint.last_success.is_some())
+    };
+    for (failed, id) in ["a", "b"].into_iter().enumerate() {
+        lab.publish("ORDERS", &[(id, id)]).await;
+        lab.tried(&endpoint.id, 2 * failed + 1).await;
+        let late = Late::Failed("out of stock\0".to_owned());
+        lab.webhooks.acknowledge(&token(&receiver.requests()[failed]), late).await.unwrap();
+        lab.tried(&endpoint.id, 2 * failed + 2).await;
+        assert_eq!(health().await, (u32::try_from(failed).unwrap() + 1, false));
+    }
+    lab.publish("ORDERS", &[("c", "c")]).await;
+    lab.tried(&endpoint.id, 5).await;
+    assert_eq!(health().await, (2, false), "it has only been accepted");
+    lab.webhooks.acknowledge(&token(&receiver.requests()[2]), Late::Done).await.unwrap();
+    eventually("that is a success", SOON, || async { (health().await == (0, true)).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn what_another_address_accepted_is_not_held_against_this_one() {
+    let lab = Lab::start().await;
+    let (former, receiver) = (Receiver::start(|_, _| Reply::status(202)).await, Receiver::that_takes_all().await);
+    let strict = NewEndpoint { ack_within: Some(seconds(60)), remove_after: Some(1), ..new(&former, "ORDERS/*") };
+    let (endpoint, _) = lab.webhooks.create(strict).await.unwrap();
+    lab.publish("ORDERS", &[("a", "k")]).await;
+    lab.tried(&endpoint.id, 1).await;
+    let change = Change { url: Some(receiver.url()), ..Change::default() };
+    lab.webhooks.change(&endpoint.id, change).await.unwrap();
+    lab.let_pass(seconds(61));
+    assert_eq!(lab.tried(&endpoint.id, 2).await[1].class, Class::NotAcknowledged);
+    assert!(lab.is_enabled(&endpoint.id).await);
+    lab.let_pass(seconds(6));
+    lab.come(&receiver, 1).await;
+}
+
+#[tokio::test]
+async fn what_waits_is_dropped_where_an_endpoint_goes_on_from_elsewhere() {
+    let lab = Lab::start().await;
+    let receiver = Receiver::start(|_, request| match request.id().as_str() {
+        "accepted" => Reply::status(202),
+        _ => Reply::status(500),
+    })
+    .await;
+    let (endpoint, _) = lab.webhooks.create(NewEndpoint { ordered: true, ..new(&receiver, "ORDERS/*") }).await.unwrap();
+    let then = lab.webhooks_now();
+    lab.publish("ORDERS", &[("accepted", "k"), ("parked", "k"), ("failed", "l")]).await;
+    lab.tried(&endpoint.id, 2).await;
+    // Enabled already: it is moved all the same.
+    let resumed = lab.webhooks.enable(&endpoint.id, Begin::Now, false).await.unwrap();
+    assert_eq!((resumed.skipped, resumed.before.parked), (3, 1));
+    let standing = lab.standing(&endpoint.id).await;
+    assert_eq!((standing.lag, standing.retrying, standing.parked), (0, 0, 0), "{standing:?}");
+    receiver.changes(|_, _| Reply::status(204));
+    lab.let_pass(seconds(3600));
+    lab.publish("ORDERS", &[("new", "k")]).await;
+    lab.come(&receiver, 3).await;
+    lab.settled(&endpoint.id).await;
+    // What was said of the one before is not said of the one that comes again.
+    let first = receiver.requests().into_iter().find(|request| request.id() == "accepted").unwrap();
+    lab.webhooks.enable(&endpoint.id, Begin::Time(then), false).await.unwrap();
+    lab.webhooks.acknowledge(&token(&first), Late::Done).await.unwrap();
+    lab.settled(&endpoint.id).await;
+    let mut ids = receiver.ids().split_off(3);
+    ids.sort();
+    assert_eq!(ids, ["accepted", "failed", "new", "parked"], "each is sent again");
 }

@@ -10,3 +10,4 @@ mod outage;
 mod private;
 mod receiver;
 mod several;
+mod tls;

@@ -222,3 +222,93 @@ async fn the_address_of_acknowledgements_is_where_the_system_is_reached() {
     assert!(receiver.requests()[0].header("turnpike-ack-url").starts_with("https://shop.example/webhooks/ack/"));
     lab.let_pass(seconds(1));
 }
+
+#[tokio::test]
+async fn a_queue_that_is_taken_again_begins_anew() {
+    let lab = Lab::start().await;
+    let receiver = Receiver::that_takes_all().await;
+    let (endpoint, _) = lab.endpoint(&receiver, "ORDERS/*,NOTES/*").await;
+    for (round, swept) in [false, true].into_iter().enumerate() {
+        let filter = |filter: &str| Change { filter: Some(filter.to_owned()), ..Change::default() };
+        lab.webhooks.change(&endpoint.id, filter("ORDERS/*")).await.unwrap();
+        lab.publish("NOTES", &[(&format!("missed{round}"), "k")]).await;
+        if swept {
+            lab.sweep().await;
+            assert_eq!(groups(&lab, &endpoint.id).await.len(), 1, "its group is gone");
+        }
+        lab.webhooks.change(&endpoint.id, filter("ORDERS/*,NOTES/*")).await.unwrap();
+        let id = format!("new{round}");
+        lab.publish("NOTES", &[(&id, "k")]).await;
+        lab.come(&receiver, round + 1).await;
+        assert_eq!(receiver.ids()[round], id);
+    }
+}
+
+#[tokio::test]
+async fn a_group_keeps_its_place_when_the_first_one_goes() {
+    let lab = Lab::start().await;
+    let receiver = Receiver::that_takes_all().await;
+    let (endpoint, _) = lab.endpoint(&receiver, "ORDERS/*").await;
+    let filter = Change { filter: Some("NOTES/*".to_owned()), ..Change::default() };
+    lab.webhooks.change(&endpoint.id, filter).await.unwrap();
+    lab.publish("NOTES", &[("a", "k")]).await;
+    lab.come(&receiver, 1).await;
+    lab.sweep().await;
+    assert_eq!(groups(&lab, &endpoint.id).await.len(), 1, "the first group is gone");
+    let description = Change { description: Some("another".to_owned()), ..Change::default() };
+    lab.webhooks.change(&endpoint.id, description).await.unwrap();
+    lab.publish("NOTES", &[("b", "k")]).await;
+    lab.come(&receiver, 2).await;
+    lab.settled(&endpoint.id).await;
+    assert_eq!(receiver.ids(), ["a", "b"], "what it has had doesn't come again");
+}
+
+#[tokio::test]
+async fn a_queue_that_came_while_it_was_disabled_begins_where_it_goes_on() {
+    let lab = Lab::start().await;
+    let receiver = Receiver::that_takes_all().await;
+    let (endpoint, _) = lab.endpoint(&receiver, "*/PLACED").await;
+    lab.webhooks.disable(&endpoint.id).await.unwrap();
+    lab.nobody_is_at(&endpoint).await;
+    lab.publish("LATER", &[("missed", "k")]).await;
+    lab.webhooks.enable(&endpoint.id, Begin::Now, false).await.unwrap();
+    lab.publish("LATER", &[("new", "k")]).await;
+    lab.come(&receiver, 1).await;
+    assert_eq!(receiver.ids(), ["new"]);
+}
+
+async fn every_secret_has_its_own_end(lab: Lab) {
+    let receiver = Receiver::that_takes_all().await;
+    let (endpoint, _) = lab.endpoint(&receiver, "ORDERS/*").await;
+    let signatures = async || {
+        lab.webhooks.test(&endpoint.id).await.unwrap();
+        let requests = receiver.requests();
+        requests[requests.len() - 1].header("webhook-signature").split(' ').count()
+    };
+    assert_eq!(signatures().await, 1);
+    for rotations in 1..=4 {
+        lab.webhooks.rotate(&endpoint.id).await.unwrap();
+        assert_eq!(signatures().await, rotations + 1, "the first signs still");
+        lab.let_pass(hours(1));
+    }
+    let refused = lab.webhooks.rotate(&endpoint.id).await.unwrap_err();
+    assert!(matches!(&refused, Error::TooMany(reason) if reason.contains("4 former secrets")), "{refused}");
+    lab.let_pass(hours(20));
+    assert_eq!(signatures().await, 4, "the first is over");
+    lab.webhooks.rotate(&endpoint.id).await.unwrap();
+    assert_eq!(signatures().await, 5);
+    lab.let_pass(hours(3));
+    assert_eq!(signatures().await, 2);
+    lab.let_pass(hours(21));
+    assert_eq!(signatures().await, 1);
+}
+
+#[tokio::test]
+async fn a_second_rotation_leaves_the_first_secret_its_day() {
+    every_secret_has_its_own_end(Lab::start().await).await;
+}
+
+#[tokio::test]
+async fn secrets_kept_in_postgresql_have_their_own_ends() {
+    every_secret_has_its_own_end(Lab::on_postgres().await).await;
+}

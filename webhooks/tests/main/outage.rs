@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use webhooks::{Begin, NewEndpoint};
 
 use crate::{
-    lab::{Lab, hours, new, seconds},
+    lab::{Lab, SOON, hours, new, seconds},
     receiver::{Receiver, Recorded, Reply},
 };
 
@@ -116,7 +116,7 @@ async fn the_library_believes_either_secret_after_a_rotation() {
     let (second, until) = lab.webhooks.rotate(&endpoint.id).await.unwrap();
     assert_eq!(until, lab.webhooks.get(&endpoint.id).await.unwrap().former_until.unwrap());
     // Those who deliver have noticed by then.
-    testkit::eventually("requests are signed twice", crate::lab::SOON, || async {
+    testkit::eventually("requests are signed twice", SOON, || async {
         let attempt = lab.webhooks.test(&endpoint.id).await.unwrap();
         (attempt.status == Some(204)).then_some(())
     })
@@ -128,4 +128,33 @@ async fn the_library_believes_either_secret_after_a_rotation() {
     lab.let_pass(hours(24));
     lab.webhooks.test(&endpoint.id).await.unwrap();
     assert!(!receiver.requests()[1].header("webhook-signature").contains(' '), "the former is over");
+}
+
+#[tokio::test]
+async fn what_comes_while_the_database_is_away_waits_in_the_log() {
+    let (lab, proxy) = Lab::on_postgres_far_away().await;
+    let receiver = Receiver::that_takes_all().await;
+    let (endpoint, _) = lab.endpoint(&receiver, "ORDERS/*").await;
+    lab.publish("ORDERS", &[("first", "k")]).await;
+    lab.come(&receiver, 1).await;
+    lab.settled(&endpoint.id).await;
+    proxy.refuse(true).await;
+    proxy.cut();
+    let ids: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    let events: Vec<(&str, &str)> = ids.iter().map(|id| (id.as_str(), id.as_str())).collect();
+    lab.publish("ORDERS", &events).await;
+    let put_off = async || {
+        let groups = lab.bus.groups().await.unwrap();
+        groups.into_iter().find(|group| group.name == endpoint.group()).unwrap().retrying
+    };
+    testkit::eventually("some are put off", SOON, || async { (put_off().await > 0).then_some(()) }).await;
+    proxy.refuse(false).await;
+    testkit::eventually("all come", SOON, || async {
+        lab.let_pass(seconds(1));
+        (receiver.requests().len() > 100).then_some(())
+    })
+    .await;
+    lab.settled(&endpoint.id).await;
+    assert_eq!(receiver.requests().len(), 101, "each once");
+    assert!(lab.attempts(&endpoint.id).await.iter().all(|attempt| attempt.number == 1), "nobody pays for it");
 }
