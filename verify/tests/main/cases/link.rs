@@ -46,6 +46,9 @@ pub(super) async fn network(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
     let mut ills = ILL.repeat(stage.scale as usize);
     ills.shuffle(&mut stage.rng("network"));
     for (round, ill) in ills.into_iter().enumerate() {
+        // Each fault finds everybody connected.
+        equal::publish(&witness, stage, &format!("before{round}"), 1).await?;
+        Reader::all_have(&readers, equal::head(&witness, stage).await?).await;
         witness.harmed("network", Harm::Outage);
         let silent = metric::read(SILENT, stage);
         match ill {
@@ -72,9 +75,6 @@ pub(super) async fn network(lab: &Lab, stage: &Stage) -> anyhow::Result<()> {
             fleet.front(0).cut();
         }
         witness.healed("network");
-        // Each fault finds everybody connected.
-        equal::publish(&witness, stage, &format!("after{round}"), 1).await?;
-        Reader::all_have(&readers, equal::head(&witness, stage).await?).await;
     }
     equal::finish(&witness, stage, &readers).await
 }
