@@ -34,6 +34,10 @@ impl Parameters {
         if value.is_empty() {
             return Err(refuse(name, "must not be empty"));
         }
+        // No name, cursor or text has one, and PostgreSQL takes none.
+        if value.contains('\0') {
+            return Err(refuse(name, "has a NUL"));
+        }
         Ok(Some(value))
     }
 

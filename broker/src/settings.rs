@@ -1,4 +1,4 @@
-//! The broker's bounds and rhythms; the defaults are those of BUS.md.
+//! The broker's bounds and rhythms, with defaults that `docs/broker.md` tells.
 
 use std::time::Duration;
 

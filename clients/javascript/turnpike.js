@@ -34,7 +34,7 @@ const random = (least, most) => least + Math.random() * (most - least);
 /** Full jitter: any time up to twice as much each time, and not before the server wants to see it: some time in that range. */
 function pause(attempt, { first, most }, after = null) {
   const own = random(0, Math.min(most, first * 2 ** Math.min(attempt, 30)));
-  const [least, latest = least] = (after ?? [0]).map((wait) => (wait > 0 ? Math.min(wait, LONGEST) : 0));
+  const [least = 0, latest = least] = (after ?? [0]).map((wait) => (wait > 0 ? Math.min(wait, LONGEST) : 0));
   return Math.max(own, random(least, Math.max(least, latest)));
 }
 
@@ -836,10 +836,10 @@ class Publishes {
     if (new TextEncoder().encode(body).length > MOST_BYTES) throw refuse("too-large", "an event has at most 1 MiB");
     const tells = "it may be recorded or not: the same id tells";
     if (signal?.aborted) throw refuse("aborted", "it was not begun");
-    const publish = { id, body, state: "waits", failures: 0, putOff: null };
+    const publish = { id, body, state: "waits", failures: 0, putOff: null, unsure: false };
     const answered = new Promise((resolve, reject) => Object.assign(publish, { resolve, reject }));
-    // What was refused for now is known not to be recorded.
-    const late = () => this.#settle(publish, publish.putOff ?? refuse("timeout", tells));
+    // What was refused for now is known not to be recorded, unless it was sent once without an answer that tells.
+    const late = () => this.#settle(publish, (publish.unsure ? null : publish.putOff) ?? refuse("timeout", tells));
     const abort = () => this.#settle(publish, refuse("aborted", tells));
     publish.late = setTimeout(late, Math.min(timeout, LONGEST_TIMER));
     signal?.addEventListener("abort", abort);
@@ -862,7 +862,9 @@ class Publishes {
   lost() {
     this.#link = null;
     this.#inFlight = 0;
-    for (const publish of this.#waiting) if (publish.state === "sent") publish.state = "waits";
+    for (const publish of this.#waiting) {
+      if (publish.state === "sent") Object.assign(publish, { state: "waits", unsure: true });
+    }
   }
 
   /** Nothing is sent any more. */
@@ -892,6 +894,8 @@ class Publishes {
   #rest(publish, error) {
     if (!this.#waiting.has(publish)) return;
     Object.assign(publish, { state: "rests", putOff: error });
+    // The bus may have been lost with the answer.
+    publish.unsure ||= error.code === "unavailable";
     const rested = () => {
       publish.state = "waits";
       this.#flush();
@@ -1099,13 +1103,16 @@ class Client {
     for (const each of signals) each.addEventListener("abort", giveUp);
     const timer = within && setTimeout(giveUp, within);
     try {
-      const [own, token] = await Promise.all([this.headers(), this.token()]);
-      if (signals.some(({ aborted }) => aborted)) throw new Lost("given up");
+      const givenUp = new Promise((_, reject) => {
+        control.signal.addEventListener("abort", () => reject(new Lost("given up")));
+      });
+      if (signals.some(({ aborted }) => aborted)) giveUp();
+      const [own, token] = await Promise.race([givenUp, Promise.all([this.headers(), this.token()])]);
       const { credentials = "same-origin", fetch: send = globalThis.fetch } = this.#options;
       const all = { ...own, ...(token && { "turnpike-principal": token }), ...headers };
       const options = { headers: all, signal: control.signal, credentials, cache: "no-store", ...more };
       const answer = await send(`${this.base}${path}`, options);
-      if (answer.status !== 401) this.#refused = null;
+      if (answer.ok) this.#refused = null;
       return await take(answer);
     } finally {
       clearTimeout(timer);

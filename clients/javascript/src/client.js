@@ -101,13 +101,16 @@ export class Client {
     for (const each of signals) each.addEventListener("abort", giveUp);
     const timer = within && setTimeout(giveUp, within);
     try {
-      const [own, token] = await Promise.all([this.headers(), this.token()]);
-      if (signals.some(({ aborted }) => aborted)) throw new Lost("given up");
+      const givenUp = new Promise((_, reject) => {
+        control.signal.addEventListener("abort", () => reject(new Lost("given up")));
+      });
+      if (signals.some(({ aborted }) => aborted)) giveUp();
+      const [own, token] = await Promise.race([givenUp, Promise.all([this.headers(), this.token()])]);
       const { credentials = "same-origin", fetch: send = globalThis.fetch } = this.#options;
       const all = { ...own, ...(token && { "turnpike-principal": token }), ...headers };
       const options = { headers: all, signal: control.signal, credentials, cache: "no-store", ...more };
       const answer = await send(`${this.base}${path}`, options);
-      if (answer.status !== 401) this.#refused = null;
+      if (answer.ok) this.#refused = null;
       return await take(answer);
     } finally {
       clearTimeout(timer);

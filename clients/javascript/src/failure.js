@@ -32,7 +32,7 @@ const random = (least, most) => least + Math.random() * (most - least);
 /** Full jitter: any time up to twice as much each time, and not before the server wants to see it: some time in that range. */
 export function pause(attempt, { first, most }, after = null) {
   const own = random(0, Math.min(most, first * 2 ** Math.min(attempt, 30)));
-  const [least, latest = least] = (after ?? [0]).map((wait) => (wait > 0 ? Math.min(wait, LONGEST) : 0));
+  const [least = 0, latest = least] = (after ?? [0]).map((wait) => (wait > 0 ? Math.min(wait, LONGEST) : 0));
   return Math.max(own, random(least, Math.max(least, latest)));
 }
 

@@ -33,10 +33,10 @@ export class Publishes {
     if (new TextEncoder().encode(body).length > MOST_BYTES) throw refuse("too-large", "an event has at most 1 MiB");
     const tells = "it may be recorded or not: the same id tells";
     if (signal?.aborted) throw refuse("aborted", "it was not begun");
-    const publish = { id, body, state: "waits", failures: 0, putOff: null };
+    const publish = { id, body, state: "waits", failures: 0, putOff: null, unsure: false };
     const answered = new Promise((resolve, reject) => Object.assign(publish, { resolve, reject }));
-    // What was refused for now is known not to be recorded.
-    const late = () => this.#settle(publish, publish.putOff ?? refuse("timeout", tells));
+    // What was refused for now is known not to be recorded, unless it was sent once without an answer that tells.
+    const late = () => this.#settle(publish, (publish.unsure ? null : publish.putOff) ?? refuse("timeout", tells));
     const abort = () => this.#settle(publish, refuse("aborted", tells));
     publish.late = setTimeout(late, Math.min(timeout, LONGEST_TIMER));
     signal?.addEventListener("abort", abort);
@@ -59,7 +59,9 @@ export class Publishes {
   lost() {
     this.#link = null;
     this.#inFlight = 0;
-    for (const publish of this.#waiting) if (publish.state === "sent") publish.state = "waits";
+    for (const publish of this.#waiting) {
+      if (publish.state === "sent") Object.assign(publish, { state: "waits", unsure: true });
+    }
   }
 
   /** Nothing is sent any more. */
@@ -89,6 +91,8 @@ export class Publishes {
   #rest(publish, error) {
     if (!this.#waiting.has(publish)) return;
     Object.assign(publish, { state: "rests", putOff: error });
+    // The bus may have been lost with the answer.
+    publish.unsure ||= error.code === "unavailable";
     const rested = () => {
       publish.state = "waits";
       this.#flush();

@@ -38,6 +38,8 @@ struct Waiting {
     publish: Publish,
     state: State,
     failures: u32,
+    /// It was sent once without an answer that tells: it may be recorded.
+    unsure: bool,
 }
 
 enum State {
@@ -55,23 +57,28 @@ impl Publishes {
             return;
         }
         self.last += 1;
-        self.waiting.insert(self.last, Waiting { publish, state: State::Waits, failures: 0 });
+        self.waiting.insert(self.last, Waiting { publish, state: State::Waits, failures: 0, unsure: false });
     }
 
     /// The next one to send, oldest first: its number and its body.
     pub(crate) fn next(&mut self, now: Instant) -> Option<(u64, String)> {
-        if self.in_flight >= MOST_IN_FLIGHT {
-            return None;
+        while self.in_flight < MOST_IN_FLIGHT {
+            let (&number, waiting) = self.waiting.iter_mut().find(|(_, waiting)| match waiting.state {
+                State::Waits => true,
+                State::Rests(until) => until <= now,
+                State::Sent => false,
+            })?;
+            *waiting.publish.put_off.lock() = None;
+            // Who has given up was told why, and may publish it again under another id.
+            if waiting.publish.answer.is_closed() {
+                self.waiting.remove(&number);
+                continue;
+            }
+            waiting.state = State::Sent;
+            self.in_flight += 1;
+            return Some((number, waiting.publish.body.clone()));
         }
-        let (&number, waiting) = self.waiting.iter_mut().find(|(_, waiting)| match waiting.state {
-            State::Waits => true,
-            State::Rests(until) => until <= now,
-            State::Sent => false,
-        })?;
-        waiting.state = State::Sent;
-        *waiting.publish.put_off.lock() = None;
-        self.in_flight += 1;
-        Some((number, waiting.publish.body.clone()))
+        None
     }
 
     pub(crate) fn answered(&mut self, number: u64, answer: Result<Value, Error>, backoff: Backoff, now: Instant) {
@@ -83,7 +90,9 @@ impl Publishes {
                 let after = error.retry_after().map(later);
                 waiting.state = State::Rests(now + backoff.pause(waiting.failures, after));
                 waiting.failures += 1;
-                *waiting.publish.put_off.lock() = Some(error);
+                // The bus may have been lost with the answer.
+                waiting.unsure |= error.code() == "unavailable";
+                *waiting.publish.put_off.lock() = (!waiting.unsure).then_some(error);
                 self.waiting.insert(number, waiting);
                 return;
             }
@@ -99,6 +108,7 @@ impl Publishes {
         self.in_flight = 0;
         for waiting in self.waiting.values_mut().filter(|waiting| matches!(waiting.state, State::Sent)) {
             waiting.state = State::Waits;
+            waiting.unsure = true;
         }
     }
 
@@ -114,5 +124,58 @@ impl Publishes {
             .values()
             .filter_map(|waiting| if let State::Rests(until) = waiting.state { Some(until) } else { None })
             .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BACKOFF: Backoff = Backoff { first: std::time::Duration::ZERO, most: std::time::Duration::ZERO };
+
+    fn publish() -> (Publish, oneshot::Receiver<Result<Receipt, Error>>, Arc<Mutex<Option<Error>>>) {
+        let ((answer, answered), put_off) = (oneshot::channel(), Arc::default());
+        (Publish { body: String::new(), answer, put_off: Arc::clone(&put_off) }, answered, put_off)
+    }
+
+    fn full() -> Error {
+        Error::new("queue-full", "").after(Some(std::time::Duration::from_secs(1)))
+    }
+
+    #[tokio::test]
+    async fn who_has_given_up_waiting_publishes_nothing_any_more() {
+        let (mut publishes, now) = (Publishes::default(), Instant::now());
+        let ((gone, answered, _), (stays, _waits, _)) = (publish(), publish());
+        publishes.add(gone);
+        publishes.add(stays);
+        let (number, _) = publishes.next(now).unwrap();
+        publishes.answered(number, Err(full()), BACKOFF, now);
+        drop(answered);
+        let later = now + std::time::Duration::from_secs(3600);
+        assert_eq!(publishes.next(later).map(|(number, _)| number), Some(2));
+        assert_eq!(publishes.next(later), None, "the first is not sent again");
+    }
+
+    #[tokio::test]
+    async fn refused_is_said_of_what_can_not_have_been_recorded_alone() {
+        for (before, is_known) in [(None, true), (Some(Error::new("unavailable", "")), false)] {
+            let (mut publishes, now) = (Publishes::default(), Instant::now());
+            let (one, _answered, put_off) = publish();
+            publishes.add(one);
+            let later = now + std::time::Duration::from_secs(3600);
+            for error in before.into_iter().chain([full()]) {
+                let (number, _) = publishes.next(later).unwrap();
+                publishes.answered(number, Err(error), BACKOFF, now);
+            }
+            assert_eq!(put_off.lock().is_some(), is_known);
+        }
+        let (mut publishes, now) = (Publishes::default(), Instant::now());
+        let (one, _answered, put_off) = publish();
+        publishes.add(one);
+        publishes.next(now).unwrap();
+        publishes.lost();
+        let (number, _) = publishes.next(now).unwrap();
+        publishes.answered(number, Err(full()), BACKOFF, now);
+        assert!(put_off.lock().is_none(), "the answer that was lost may have been a receipt");
     }
 }

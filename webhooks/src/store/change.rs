@@ -33,7 +33,9 @@ impl Store {
             .execute(
                 "UPDATE webhook SET url = $2, filter = $3, description = $4, ordered = $5, ack_within = $6,
                      remove_after = $7, receipts = $8, updated_at = $9, revision = $10,
-                     judged = CASE WHEN url = $2 THEN judged ELSE $10 END
+                     judged = CASE WHEN url = $2 THEN judged ELSE $10 END,
+                     failures = CASE WHEN url = $2 THEN failures ELSE 0 END,
+                     failing_since = CASE WHEN url = $2 THEN failing_since END
                  WHERE id = $1 AND state IN ('enabled', 'disabled') AND revision = $11",
                 params![
                     &after.id,
