@@ -125,9 +125,16 @@ impl Durable {
     async fn look(&self) -> Result<(), bus::Error> {
         for _ in 0..LOOKS / BATCH {
             let due: Vec<(u64, (String, String))> = {
-                let kept = self.0.kept.lock();
-                let due = kept.iter().filter(|(_, entry)| !entry.left && entry.is_looked_at());
-                due.take(BATCH).map(|(&holder, entry)| (holder, (entry.user.clone(), entry.name.clone()))).collect()
+                let mut kept = self.0.kept.lock();
+                let due = kept.iter_mut().filter(|(_, entry)| !entry.left && entry.is_looked_at());
+                let mut due: Vec<_> = due.collect();
+                // Those that waited longest, and before them those in doubt: each gets its turn.
+                due.sort_unstable_by_key(|(_, entry)| entry.looked);
+                let looked_at = due.into_iter().take(BATCH).map(|(&holder, entry)| {
+                    entry.looked = Some(Instant::now());
+                    (holder, (entry.user.clone(), entry.name.clone()))
+                });
+                looked_at.collect()
             };
             if due.is_empty() {
                 return Ok(());
@@ -137,7 +144,6 @@ impl Durable {
             let mut kept = self.0.kept.lock();
             for (own, holder) in own.iter().zip(holders) {
                 let Some(entry) = kept.get_mut(own) else { continue };
-                entry.looked = Some(Instant::now());
                 let (over, label) = match holder {
                     Some(holder) if holder == *own => continue,
                     Some(_) => (Over::Taken, "taken"),
@@ -211,7 +217,8 @@ impl Durable {
             metrics::place(label, 1);
             let Some(entry) = kept.get_mut(&moved.holder) else { continue };
             let is_over = over.is_some();
-            entry.looked = Some(Instant::now());
+            // One that came into doubt meanwhile is looked at all the same.
+            entry.looked = entry.looked.map(|_| Instant::now());
             if let Some(over) = over {
                 entry.tell(over);
             }

@@ -5,7 +5,10 @@
 //! comings and goings at once and of one every 30 s from then on, of clients and of members apart; how many it has passed over
 //! it says once a minute.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use events::Envelope;
 use serde_json::{Value, json};
@@ -31,6 +34,8 @@ const GATHER: Duration = Duration::from_millis(100);
 const REST: Duration = Duration::from_secs(1);
 /// How often it is looked for nodes that were killed.
 const LOOK: Duration = Duration::from_secs(15);
+/// Longer than a node takes to tell anew that it lives.
+const LOOK_AGAIN: Duration = Duration::from_secs(6);
 /// How long the last words may take.
 const LAST: Duration = Duration::from_secs(2);
 /// What a killed node's event has its id from, whoever tells.
@@ -157,11 +162,15 @@ impl Bus {
         let mut news = Vec::new();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut suspects = BTreeSet::new();
         loop {
             tokio::select! {
                 () = over.cancelled() => break,
                 _ = changed.changed() => { over.run_until_cancelled(sleep(GATHER)).await; }
-                _ = look.tick() => { over.run_until_cancelled(self.tell_killed()).await; }
+                _ = look.tick() => {
+                    over.run_until_cancelled(self.tell_killed(&mut suspects)).await;
+                    look.reset_after(if suspects.is_empty() { LOOK } else { LOOK_AGAIN });
+                }
             }
             changed.borrow_and_update();
             news = self.roster().comings(|comings| comings.take(false));
@@ -193,10 +202,13 @@ impl Bus {
         }
     }
 
-    /// Of several nodes that tell the first one counts.
-    async fn tell_killed(&self) {
+    /// Of several nodes that tell the first one counts. A node is told of that was silent when it was looked before, too:
+    /// where the bus itself was away, all are silent until they have told again.
+    async fn tell_killed(&self, suspects: &mut BTreeSet<String>) {
         let telling = async {
-            let killed = self.backend().silent().await?.into_iter().take(BATCH).map(|node| {
+            let silent: BTreeSet<String> = self.backend().silent().await?.into_iter().collect();
+            let before = std::mem::replace(suspects, silent.clone());
+            let killed = silent.intersection(&before).take(BATCH).map(|node| {
                 let id = Uuid::new_v5(&NAMES, node.as_bytes()).to_string();
                 told(What::Went, &id, json!({ "node": node, "killed": true }))
             });

@@ -210,9 +210,16 @@ impl Tail {
                 }
                 (events, bytes, fitting) = (events + 1, bytes + logged.bytes, fitting + 1);
             }
-            // They were larger than those before: what is too much is read again.
+            // They were larger than those before: what is too much is read again, next time first if it was all.
+            let is_full = fitting < page.events.len();
             page.events.truncate(fitting);
             self.take(partition, page);
+            if is_full {
+                if fitting == 0 {
+                    self.turn = at;
+                }
+                return Ok(());
+            }
         }
         Ok(())
     }

@@ -48,7 +48,8 @@ impl Known {
         self.taken.clear();
     }
 
-    /// Takes in an event that was recorded before, if it came by this client. Later ones go over earlier ones.
+    /// Takes in an event that was recorded before, if it came by this client. Later ones go over earlier ones, in whatever
+    /// order they are taken in.
     pub(crate) fn recall(&mut self, event: &Envelope) {
         let mut parts = event.id.splitn(4, '-');
         if parts.next() != Some(self.client.as_str()) {
@@ -58,7 +59,11 @@ impl Known {
             && let Ok(packet) = u16::from_str_radix(packet, 16)
         {
             let taken = Taken { at: self.count, content: content.to_owned(), id: event.id.clone() };
-            self.taken.insert(packet, taken);
+            // The queues are read one after the other: what came later is told by the end of its id, which begins with the time.
+            let time = |id: &str| id.rsplit('-').next().map(str::to_owned);
+            if self.taken.get(&packet).is_none_or(|before| time(&before.id) <= time(&taken.id)) {
+                self.taken.insert(packet, taken);
+            }
         }
     }
 
@@ -137,6 +142,17 @@ mod tests {
         let mut other = Known::new("another");
         other.recall(&event(&first));
         assert_ne!(other.id(&message(7, "x", true), Same::Redelivered), first);
+    }
+
+    #[test]
+    fn what_came_last_is_known_in_whatever_order_the_queues_are_read() {
+        let mut known = Known::new("turnpike");
+        let [before, last] = ["x", "y"].map(|payload| known.id(&message(7, payload, false), Same::Redelivered));
+        for order in [[&before, &last], [&last, &before]] {
+            let mut next = Known::new("turnpike");
+            order.into_iter().for_each(|id| next.recall(&event(id)));
+            assert_eq!(next.id(&message(7, "y", true), Same::Redelivered), last);
+        }
     }
 
     #[test]

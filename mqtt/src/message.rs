@@ -19,12 +19,14 @@ use crate::{
 /// What is kept of a payload that is rejected.
 const KEPT: usize = 64 * 1024;
 
-/// The user property that says by which dispatcher an event became a message.
+/// The user property that says by which dispatcher an event became a message, and of which topic: whoever copies the properties
+/// of what it got to a message of its own, of another topic, has said something of its own.
 pub(crate) const VIA: &str = "via";
 
 /// Whether a message is an event that this dispatcher itself gave to the broker.
 pub(crate) fn is_own(message: &Publish, source: &str) -> bool {
-    property(message, VIA) == Some(source)
+    let topic = property(message, VIA).and_then(|via| via.strip_prefix(source)?.strip_prefix(' '));
+    topic.is_some_and(|topic| topic.as_bytes() == &message.topic[..])
 }
 
 /// A message that can't become the event that it is mapped to, and why.

@@ -143,7 +143,7 @@ impl Sender {
     async fn send(&self, event: &Envelope) -> Result<(), Failure> {
         let topic = self.topic(event)?;
         let (payload, content_type) = self.payload(event)?;
-        let properties = properties(event, content_type, &self.source);
+        let properties = properties(event, content_type, &format!("{} {topic}", self.source));
         let takes = self.connection().await?;
         self.fits(&topic, &payload, &properties, takes)?;
         let options = PublishOptions::new(self.mapping.qos).retain(self.mapping.retain).properties(properties);

@@ -90,6 +90,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     }
 
     pub(super) fn start_send(&mut self, message: Message) -> Result<(), Error> {
+        // The other side has closed: tungstenite answers that with the next flush, and takes nothing else.
+        if self.closing {
+            return Ok(());
+        }
         self.swollen |= message.len() > LARGE;
         self.closing |= message.is_close();
         self.pinned()?.start_send(message)

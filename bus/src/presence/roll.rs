@@ -155,8 +155,13 @@ impl Roll {
                 let _ = waits.send(Err(NotJoined::Away(error.clone())));
             }
             // Who waited to come in goes out by itself. What is so is told again anyway.
-            if what != Move::Enter || !was_awaited {
-                self.make_room(&seat);
+            if what == Move::Enter && was_awaited {
+                continue;
+            }
+            self.make_room(&seat);
+            // Where some were forgotten, all that is so is told anew by another name: of these, what made them untrue may
+            // have been among those.
+            if !self.forgot {
                 self.news.entry(seat).or_insert(New { what, waits: Vec::new() });
             }
         }
@@ -213,6 +218,22 @@ mod tests {
         assert!(roll.come("alice", "here"));
         assert_eq!((roll.take_news().len(), roll.take_forgot()), (1, true));
         assert_eq!(roll.seats(|_, _, _| true).len(), 1, "who is here is known all the same");
+    }
+
+    #[test]
+    fn who_went_while_nobody_heard_is_not_told_to_have_come() {
+        let mut roll = small();
+        assert!(roll.come("alice", "c0"));
+        let on_its_way = roll.take_news();
+        roll.go("c0", &BTreeSet::new(), Move::Cut);
+        for number in 1..=10 {
+            let connection = format!("c{number}");
+            roll.come("bob", &connection);
+            roll.go(&connection, &BTreeSet::new(), Move::Cut);
+        }
+        roll.give_back(on_its_way.into_iter(), &Error::Unavailable("away".to_owned()));
+        assert!(roll.take_news().keys().all(|seat| seat.connection != "c0"));
+        assert!(roll.take_forgot());
     }
 
     #[test]

@@ -224,10 +224,12 @@ pub(super) fn rows(
     limit: usize,
 ) -> rusqlite::Result<Vec<Entry>> {
     let mut statement =
-        conn.prepare_cached("SELECT id, recorded, envelope FROM log WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3")?;
-    let mut rows = statement.query(params![row(partition, from), row(partition, to), signed(limit as u64)])?;
+        conn.prepare_cached("SELECT id, recorded, envelope FROM log WHERE id >= ?1 AND id < ?2 ORDER BY id")?;
+    let mut rows = statement.query(params![row(partition, from), row(partition, to)])?;
     let (mut entries, mut read) = (Vec::new(), 0);
-    while read < PAGE_BYTES
+    // One that can't be read counts for nothing: a page without events would say that there are none.
+    while entries.len() < limit
+        && read < PAGE_BYTES
         && let Some(found) = rows.next()?
     {
         let position = position(found.get(0)?);

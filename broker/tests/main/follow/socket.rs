@@ -11,6 +11,15 @@ use super::lab::{Lab, id};
 use crate::site::SOON;
 
 #[tokio::test]
+async fn who_closes_is_answered() {
+    let lab = Lab::open().await;
+    let mut ws = lab.broker().await.ws(&lab.alice()).await;
+    ws.subscribe("s", "CHAT/*", "latest", 256).await;
+    ws.close(1000).await;
+    assert_eq!(ws.closed().await, (1000, String::new()));
+}
+
+#[tokio::test]
 async fn what_is_published_over_a_socket_is_told_to_all() {
     let lab = Lab::open().await;
     let (broker, alice) = (lab.broker().await, lab.alice());

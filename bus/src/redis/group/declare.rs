@@ -26,7 +26,8 @@ pub(in crate::redis) async fn declare(shared: &Arc<Shared>, group: Group) -> Res
         Some(known) => {
             // Where it began it did, and how many handlers a member runs is the member's.
             let group = Group { start: known.start, concurrency: known.concurrency, ..group };
-            return if *known == group { Ok(()) } else { register(shared, &group).await };
+            // Of one whose declarations are counted, what was written last time may not have reached each partition.
+            return if *known == group && group.revision == 0 { Ok(()) } else { register(shared, &group).await };
         }
         // Its place must be there before anybody finds the group, and begins it with the oldest event.
         None => {
