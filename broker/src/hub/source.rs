@@ -234,7 +234,8 @@ impl Source {
                         *since_try += 1;
                         item.map(|item| (item, places(tail)))
                     }
-                    _ = self.changed.changed() => { *since_try = TRY_EVENTS; return None }
+                    // What is appended wakes the tail itself. A page that is being read is not dropped for it: whoever is far
+                    // behind would never get one, where much is published.
                     () = sleep(TRY) => { *since_try = TRY_EVENTS; return None }
                 }
             }
