@@ -133,9 +133,12 @@ mod tests {
 
     const BACKOFF: Backoff = Backoff { first: std::time::Duration::ZERO, most: std::time::Duration::ZERO };
 
-    fn publish() -> (Publish, oneshot::Receiver<Result<Receipt, Error>>, Arc<Mutex<Option<Error>>>) {
-        let ((answer, answered), put_off) = (oneshot::channel(), Arc::default());
-        (Publish { body: String::new(), answer, put_off: Arc::clone(&put_off) }, answered, put_off)
+    type Answered = oneshot::Receiver<Result<Receipt, Error>>;
+    type PutOff = Arc<Mutex<Option<Error>>>;
+
+    fn publish() -> (Publish, Answered, PutOff) {
+        let ((answer, answered), put_off) = (oneshot::channel(), PutOff::default());
+        (Publish { body: String::new(), answer, put_off: put_off.clone() }, answered, put_off)
     }
 
     fn full() -> Error {
