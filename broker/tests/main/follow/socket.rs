@@ -13,7 +13,8 @@ use crate::site::SOON;
 #[tokio::test]
 async fn who_closes_is_answered() {
     let lab = Lab::open().await;
-    let mut ws = lab.broker().await.ws(&lab.alice()).await;
+    let broker = lab.broker().await;
+    let mut ws = broker.ws(&lab.alice()).await;
     ws.subscribe("s", "CHAT/*", "latest", 256).await;
     ws.close(1000).await;
     assert_eq!(ws.closed().await, (1000, String::new()));
