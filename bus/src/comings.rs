@@ -168,8 +168,8 @@ impl Bus {
                 () = over.cancelled() => break,
                 _ = changed.changed() => { over.run_until_cancelled(sleep(GATHER)).await; }
                 _ = look.tick() => {
-                    over.run_until_cancelled(self.tell_killed(&mut suspects)).await;
-                    look.reset_after(if suspects.is_empty() { LOOK } else { LOOK_AGAIN });
+                    let is_suspicious = over.run_until_cancelled(self.tell_killed(&mut suspects)).await;
+                    look.reset_after(if is_suspicious == Some(true) { LOOK_AGAIN } else { LOOK });
                 }
             }
             changed.borrow_and_update();
@@ -203,8 +203,8 @@ impl Bus {
     }
 
     /// Of several nodes that tell the first one counts. A node is told of that was silent when it was looked before, too:
-    /// where the bus itself was away, all are silent until they have told again.
-    async fn tell_killed(&self, suspects: &mut BTreeSet<String>) {
+    /// where the bus itself was away, all are silent until they have told again. Whether there are some that weren't.
+    async fn tell_killed(&self, suspects: &mut BTreeSet<String>) -> bool {
         let telling = async {
             let silent: BTreeSet<String> = self.backend().silent().await?.into_iter().collect();
             let before = std::mem::replace(suspects, silent.clone());
@@ -212,11 +212,13 @@ impl Bus {
                 let id = Uuid::new_v5(&NAMES, node.as_bytes()).to_string();
                 told(What::Went, &id, json!({ "node": node, "killed": true }))
             });
-            self.tell_all(killed.collect()).await
+            self.tell_all(killed.collect()).await?;
+            Ok::<bool, Error>(!silent.is_subset(&before))
         };
-        if let Err(error) = telling.await {
+        telling.await.unwrap_or_else(|error| {
             tracing::debug!(%error, "it isn't known which nodes were killed");
-        }
+            false
+        })
     }
 }
 
